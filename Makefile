@@ -1,0 +1,32 @@
+# One environment in .venv, made from constraints.txt, for every target. Without make: see README.md, "Without make".
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.installed  ## install and run the first study on the embedded scenes
+	$(BIN)/avsc-search run studies/lambda.yaml
+
+test: $(VENV)/.installed-test  ## install with the test extra and run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-test  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed  ## every benchmark; results beside the table in benchmarks/
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove the environment and tool caches, never the record
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@

@@ -1,0 +1,225 @@
+"""`avsc-core`: data, training, evaluation and prediction on the command line.
+
+Each command checks all it was given before it starts, then calls one function of the package. Imports that cost time
+(torch, mlflow) stand inside the commands, so that `--help` and a refused flag answer at once.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from avsc_core.config import Config, flatten, parse_set, resolve
+from avsc_core.errors import Fault, UserError
+from avsc_core.terminal import err, out, progress, run_app
+
+if TYPE_CHECKING:
+    from avsc_core.trainer.loop import Epoch
+
+app = typer.Typer(
+    help="Audio-visual scene classification: data, training, evaluation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data set; without it the embedded scenes.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="demo or paper; demo without --data, paper with it.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value over the preset; may be repeated.")]
+Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")]
+ModelName = Annotated[str, typer.Argument(help="MLflow run id, best:STUDY, models:/NAME@ALIAS, or a folder.")]
+
+
+def main() -> None:
+    """Entry point of the command `avsc-core`."""
+    run_app(app)
+
+
+@app.command("demo-data")
+def demo_data(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    clips_per_scene: Annotated[int, typer.Option(min=3, help="Clips for each of the ten scenes.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+) -> None:
+    """Write the embedded scenes in the data set's own layout.
+
+    Example: avsc-core demo-data scenes --clips-per-scene 8
+    """
+    from avsc_core.data.demo import write_demo
+
+    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        raise UserError(Fault(str(folder), "exists and is not empty", "a new or empty folder"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress() as show:
+        write_demo(folder, clips_per_scene, seed, progress=lambda done, total: show("writing clips", done, total))
+    out.print(f"{10 * clips_per_scene} clips in {folder}")
+
+
+@app.command()
+def check(folder: Annotated[Path, typer.Argument(help="Folder of the data set.")]) -> None:
+    """Check a data set's tables, files and labels: every fault with file and row.
+
+    Example: avsc-core check /data/TAU-urban-audio-visual-scenes-2021-development
+    """
+    from avsc_core.data.tau import read_dataset
+
+    data = read_dataset(folder)
+    counts = {split: sum(clip.split == split for clip in data.clips) for split in ("train", "test")}
+    places = len({clip.location for clip in data.clips})
+    out.print(f"{len(data.clips)} clips ({counts['train']} train, {counts['test']} test) at {places} locations")
+    out.print(f"{len(data.event_names)} events, {len(data.object_names)} objects labelled")
+
+
+@app.command()
+def features(
+    folder: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    preset: Annotated[str, typer.Option(help="demo or paper.")] = "paper",
+    sets: Set = None,
+) -> None:
+    """Compute the features of every clip into the cache, where all trials share them.
+
+    Example: avsc-core features /data/TAU --preset paper
+    """
+    config = resolve(preset, parse_set(sets or ()))
+    from avsc_core.data.cache import build_features, cache_root, open_data
+
+    with progress() as show:
+        made = build_features(open_data(folder, show), config, show)
+    shapes = f"log-mel {made.log_mel.shape}, frames {made.frames.shape}"
+    out.print(f"features of {len(made.data.clips)} clips in {cache_root()}: {shapes}", soft_wrap=True)
+
+
+@app.command("config")
+def show_config(preset: Annotated[str, typer.Option(help="demo or paper.")] = "paper", sets: Set = None) -> None:
+    """Print the resolved configuration, one dotted key a line.
+
+    Example: avsc-core config --preset demo --set alignment.k=10
+    """
+    for key, value in flatten(resolve(preset, parse_set(sets or ())).model_dump(mode="json")):
+        typer.echo(f"{key}={str(value).lower() if isinstance(value, bool) else value}")
+
+
+@app.command()
+def train(
+    data: Data = None,
+    preset: Preset = None,
+    sets: Set = None,
+    best: Annotated[bool, typer.Option("--best", help="Retrain the winner of a study.")] = False,
+    study: Annotated[str | None, typer.Option(help="With --best: the study; default the latest.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Train this many times, with seed, seed + 1, ...")] = 1,
+    tracking_uri: Uri = None,
+) -> None:
+    """Train one configuration, or retrain a study's winner and read the test split once.
+
+    Example: avsc-core train --best --study lambda
+    """
+    if best and preset:
+        raise UserError(Fault("--preset", "the winner has its own configuration", todo="leave out --preset or --best"))
+    if study and not best:
+        raise UserError(Fault("--study", "names whose winner to retrain", todo="add --best"))
+    overrides = parse_set(sets or ())
+    if not best:
+        config = resolve(preset or ("paper" if data else "demo"), overrides)
+    from avsc_core.data.cache import build_features, open_data
+    from avsc_core.trainer.recorder import Recorder
+    from avsc_core.trainer.retrain import check_data, find_winner
+    from avsc_core.trainer.retrain import train as run
+
+    recorder = Recorder(tracking_uri)
+    winner = find_winner(recorder, study) if best else None
+    if winner:
+        config = over(winner.trial.config, sets or ())
+    with progress() as show:
+        dataset = open_data(data, show)
+        if winner:
+            check_data(winner, dataset)
+        made = build_features(dataset, config, show)
+    results = []
+    for seed in range(config.seed, config.seed + seeds):
+        with progress() as show:
+
+            def report(epoch: "Epoch", epochs: int) -> None:
+                show("training", epoch.number, epochs)  # noqa: B023 - called within this round only
+
+            results.append(run(recorder, config.model_copy(update={"seed": seed}), made, report, winner))
+    split = "test" if winner else "val"
+    title = f"{'winner of ' + winner.study if winner else 'training'} on {dataset.title}"
+    table = Table("seed", "run", "Acc", "Logloss", title=title)
+    for seed, result in enumerate(results, start=config.seed):
+        scores = (f"{result.metrics[f'{split}_{name}']:.4f}" for name in ("acc", "logloss"))
+        table.add_row(str(seed), result.run_id, *scores)
+    out.print(table)
+    out.print(f"[bold]{'test' if winner else 'validation'}[/bold] figures" + (f" of {dataset.title}"))
+    reference = results[-1].registered or results[-1].run_id
+    out.print(f"next: avsc-core evaluate {reference}\n      avsc-core predict CLIP.mp4 --model {reference}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    model: ModelName,
+    data: Data = None,
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which part to score.")] = "test",
+    out_file: Annotated[Path | None, typer.Option("--out", help="Write predictions as a TAB-separated file.")] = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Score a trained model on a split: one decision per 10-s clip.
+
+    Example: avsc-core evaluate best:lambda --split test --out answers.tsv
+    """
+    from avsc_core.data.cache import open_data
+    from avsc_core.files import write_text
+    from avsc_core.trainer.evaluate import evaluate as score
+    from avsc_core.trainer.evaluate import load_trained, prediction_table
+    from avsc_core.trainer.recorder import Recorder
+
+    trained = load_trained(Recorder(tracking_uri).model_folder(model))
+    with progress() as show:
+        dataset = open_data(data, show)
+        result = score(trained, dataset, split, show)
+    table = Table("measure", "value", title=f"{split} split of {dataset.title}, {len(result.names)} clips")
+    for name, value in result.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    out.print(table)
+    if out_file:
+        write_text(out_file, prediction_table(result.names, result.probability))
+        out.print(f"predictions in {out_file}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Clips: a wav or mp4 with the other beside it.")],
+    model: Annotated[str, typer.Option("--model", help="Run id, best:STUDY, models:/NAME@ALIAS, or a folder.")],
+    tracking_uri: Uri = None,
+) -> None:
+    """Classify clips: the scene with its probability, the likeliest events and objects.
+
+    Example: avsc-core predict clip.mp4 --model best:lambda
+    """
+    from avsc_core.trainer.evaluate import load_trained, pair_of, predict_file
+    from avsc_core.trainer.recorder import Recorder
+
+    pairs, faults = [], []
+    for file in files:
+        try:
+            pairs.append(pair_of(file))
+        except UserError as error:
+            faults += error.faults
+    if faults:
+        raise UserError(faults)
+    trained = load_trained(Recorder(tracking_uri).model_folder(model))
+    for file, pair in zip(files, pairs, strict=True):
+        result = predict_file(trained, *pair)
+        scene = max(result["scenes"], key=result["scenes"].get)
+        out.print(f"[bold]{file}[/bold]: {scene} ({result['scenes'][scene]:.2f})", soft_wrap=True)
+        for kind in ("events", "objects"):
+            err.print(f"  {kind}: " + ", ".join(f"{name} {value:.2f}" for name, value in result[kind].items()))
+
+
+def over(config: Config, sets: list[str] | tuple[str, ...]) -> Config:
+    """`config` with `--set` items put over it."""
+    values = dict(flatten(config.model_dump()))
+    from avsc_core.config import Override
+
+    base = [Override(key, value, "the winner") for key, value in values.items()]
+    return resolve("paper", [*base, *parse_set(sets)])

@@ -1,0 +1,276 @@
+"""The configuration of one trial: every choice the paper states or leaves open, typed, checked and frozen.
+
+The defaults below are the paper's (preset `paper`); where the paper is silent the comment says so and why the value was
+taken. A preset states only its difference. A configuration is resolved from a preset and a list of overrides
+(`--set`, a study's base, an arm, a sampled trial), and a fault names the place of the override that caused it.
+Modules never see this object: builders turn it into plain arguments.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from avsc_core.errors import Fault, UserError, near
+from avsc_core.yaml_file import read_value, read_yaml
+
+PRESETS = Path(__file__).parent / "presets"
+NOT_IN_KEY = ("device", "workers")  # where a trial runs does not change what it is
+
+Positive = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A frozen group of fields that accepts nothing it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LogMel(Section):
+    """Log-mel spectrogram (T,128), as kaldi's fbank computes it (Section IV of the paper)."""
+
+    sample_rate: Annotated[int, Field(ge=4000, le=48000)] = 16000  # Hz, mono
+    window: Literal["hamming", "hanning"] = "hamming"
+    window_ms: Annotated[float, Field(gt=0)] = 25.0
+    hop_ms: Annotated[float, Field(gt=0)] = 10.0
+    frames: Positive = 1024  # T; shorter clips are padded, longer ones cut
+    normalise: Literal["audioset", "dataset", "peak"] = "audioset"
+
+
+class Pictures(Section):
+    """Frames of a clip (F,3,H,W)."""
+
+    frames: Positive = 10  # F, spread evenly over the clip: one a second
+    offset_s: Annotated[float, Field(ge=0)] = 0.4  # not in the paper; inside the second, off its first key frame
+    size: Annotated[int, Field(ge=32)] = 224  # H = W, pixels
+
+
+class Audio(Section):
+    """Audio branch: AST, a distilled vision transformer over log-mel patches; (cls + dist) / 2 -> head."""
+
+    width: Positive = 768
+    depth: Positive = 12
+    heads: Positive = 12
+    patch: Positive = 16  # mel bins and frames
+    stride: Positive = 10  # AST's overlap of 6
+    embedding: Positive = 1024  # D: the classifier is (E,D)
+    classes: Annotated[int, Field(ge=2)] = 527  # E
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "Audio":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Visual(Section):
+    """Visual branch: ConvNeXt on each frame; features pooled over frames -> head."""
+
+    depths: tuple[Positive, Positive, Positive, Positive] = (3, 3, 27, 3)
+    dims: tuple[Positive, Positive, Positive, Positive] = (128, 256, 512, 1024)
+    pooling: Literal["mean", "max", "mean+max"] = "mean"  # over frames; not in the paper: AST averages too
+    embedding: Positive = 1024  # D: the classifier is (O,D)
+    classes: Annotated[int, Field(ge=2)] = 1000  # O
+
+
+class Alignment(Section):
+    """Contrastive event-object alignment (CEOA, Eq. 3 and 4)."""
+
+    enabled: bool = True
+    k: Positive = 5  # K most against K least likely (lkm) or K random (rkm) classes
+    mode: Literal["lkm", "rkm"] = "lkm"
+
+
+class Fusion(Section):
+    """Semantic-based fusion (SF, Eq. 5) and the fusion layer (Eq. 6)."""
+
+    kind: Literal["semantic", "none"] = "semantic"  # none: the same layer without the attention (Table II, row 1)
+    heads: Positive = 8
+    head_width: Positive = 64  # d
+    tokens: Literal["probability", "logit"] = "probability"
+    hidden: Positive = 1024  # H
+    dropout: Share = 0.1  # not in the paper; the usual value
+    literal_relu: bool = False  # a ReLU on the scene logits, as the equation reads; it can silence classes
+
+
+class LossWeights(Section):
+    """lambda_1 .. lambda_5 of Eq. 7."""
+
+    event: Weight = 1.0
+    object: Weight = 1.0
+    e2o: Weight = 1.0
+    o2e: Weight = 1.0
+    scene: Weight = 1.0
+
+
+class Losses(Section):
+    """How Eq. 1 and 2 are reduced over classes; mean(lambda) equals sum(lambda / C)."""
+
+    bce_reduction: Literal["sum", "mean"] = "sum"
+
+
+class Training(Section):
+    """Optimisation: AdamW at one learning rate (Section IV)."""
+
+    epochs: Positive = 100
+    batch_size: Positive = 16
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-6
+    head_multiplier: Annotated[float, Field(gt=0)] = 1.0  # learning rate of the new layers over that of the backbones
+    weight_decay: Weight = 0.01  # not in the paper; AdamW's default
+    warmup: Share = 0.0  # share of all steps with a linearly rising rate; the paper states none
+
+
+class Split(Section):
+    """Validation: a part of the training split, cut by location; the test split is read once, at the end."""
+
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of each scene's training locations
+    seed: int = 0
+
+
+class Config(Section):
+    """One trial, resolved: everything that decides its numbers, and where to run it."""
+
+    modality: Literal["audio-visual", "audio", "visual"] = "audio-visual"
+    log_mel: LogMel = LogMel()
+    pictures: Pictures = Pictures()
+    audio: Audio = Audio()
+    visual: Visual = Visual()
+    alignment: Alignment = Alignment()
+    fusion: Fusion = Fusion()
+    loss_weights: LossWeights = LossWeights()
+    losses: Losses = Losses()
+    training: Training = Training()
+    split: Split = Split()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0  # processes that build the feature cache; 0: one per core
+
+    @property
+    def k_max(self) -> int:
+        """The largest K whose most and least likely classes do not overlap: half of the smaller label set."""
+        return min(self.audio.classes, self.visual.classes) // 2
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Config":
+        if self.alignment.k > self.k_max:
+            raise ValueError(f"alignment.k|{self.alignment.k} is above half the classes; allowed: 1 to {self.k_max}")
+        if self.audio.embedding != self.visual.embedding:
+            raise ValueError("visual.embedding|must equal audio.embedding: Eq. 3 multiplies the two classifiers")
+        if not any(self.loss_weights.model_dump().values()):
+            raise ValueError("loss_weights|all five are 0: nothing to learn")
+        return self
+
+
+class Override(NamedTuple):
+    """One value put over a preset, and where a person wrote it."""
+
+    key: str  # dotted
+    value: Any
+    where: str
+
+
+def resolve(preset: str, overrides: Iterable[Override] = (), where: str = "--preset") -> Config:
+    """The configuration of `preset` with `overrides` put over it, later ones winning.
+
+    Raises UserError with every fault: unknown keys, values out of range, parts that do not fit each other.
+    """
+    values, origin = dict(flatten(_preset(preset, where))), {}
+    faults = []
+    for key, value, place in overrides:
+        names = field_types()
+        if key not in names:
+            faults.append(Fault(place, f"unknown key '{key}'", near(key, names), "see `avsc-core config`"))
+            continue
+        values[key], origin[key] = value, place
+    config = None
+    try:
+        config = Config.model_validate(nest(values))
+    except ValidationError as error:
+        faults += [_fault(item, origin, f"preset {preset}") for item in error.errors()]
+    if faults or config is None:
+        raise UserError(faults)
+    return config
+
+
+def parse_set(items: Iterable[str]) -> list[Override]:
+    """`--set key=value` items as overrides. Raises UserError for items without `=`."""
+    items = list(items)
+    faults = [Fault("--set", f"'{item}' has no '='", "key=value") for item in items if "=" not in item]
+    if faults:
+        raise UserError(faults)
+    pairs = (item.split("=", 1) for item in items)
+    return [Override(key.strip(), read_value(text), "--set") for key, text in pairs]
+
+
+def trial_key(config: Config) -> str:
+    """Sixteen hex digits that name a trial: a hash of the whole resolved configuration without device and workers.
+
+    The whole, never the difference from defaults: a default that changes later must change the key.
+    """
+    text = json.dumps(config.model_dump(mode="json", exclude=set(NOT_IN_KEY)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def field_types() -> Mapping[str, Any]:
+    """Every dotted key of a configuration with its field, in order."""
+    return dict(_fields(Config, ""))
+
+
+def preset_names() -> list[str]:
+    """The presets that ship with the package."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as (dotted key, value) pairs."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        section = result
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[name] = value
+    return result
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _fields(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info
+
+
+def _preset(name: str, where: str) -> dict[str, Any]:
+    if name not in preset_names():
+        raise UserError(Fault(where, f"unknown preset '{name}'", near(name, preset_names())))
+    data: dict[str, Any] = read_yaml(PRESETS / f"{name}.yaml").data
+    return data
+
+
+def _fault(item: Any, origin: Mapping[str, str], default: str) -> Fault:
+    """One of pydantic's findings as a fault at the override that caused it."""
+    key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+    message = item["msg"].removeprefix("Value error, ")
+    if "|" in message:  # a rule across fields names its own key
+        key, message = message.split("|", 1)
+    elif "input" in item and not isinstance(item["input"], Mapping):
+        message = f"{item['input']!r} is not allowed; {message[0].lower()}{message[1:]}"
+    where = origin.get(key) or next((place for name, place in origin.items() if name.startswith(f"{key}.")), default)
+    return Fault(where, f"{key}: {message}")

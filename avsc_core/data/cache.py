@@ -1,0 +1,167 @@
+"""Features of a data set, computed once and shared by every trial.
+
+Two arrays a data set and feature configuration: log-mel (N,T,128) float32 and frames (N,F,3,H,W) uint8, each in a folder
+named by a hash of what it depends on, so that a changed picture size leaves the log-mels alone. They are memory-mapped:
+trials on one machine share the pages. A folder appears by a rename once it is complete, under a lock, so a killed or a
+second process never sees half of one. `AVSC_CACHE` moves the cache.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from avsc_core.config import Config, LogMel, Pictures
+from avsc_core.data.demo import write_demo
+from avsc_core.data.logmel import log_mel
+from avsc_core.data.media import read_audio, read_frames
+from avsc_core.data.tau import Clip, DataSet, read_dataset
+from avsc_core.errors import Fault, UserError
+from avsc_core.files import write_json
+
+Progress = Callable[[str, int, int], None]  # (what, done, total)
+FORMAT = 1  # raised whenever the same settings give other bytes
+CLIPS_PER_WORKER = 16  # fewer are not worth starting a process for
+
+
+class Features(NamedTuple):
+    """Memory-mapped features of a data set; row n belongs to `data.clips[n]`."""
+
+    data: DataSet
+    log_mel: np.ndarray  # (N,T,128) float32, not normalised
+    frames: np.ndarray  # (N,F,3,H,W) uint8
+
+
+def cache_root() -> Path:
+    """The user's cache folder for avsc; `AVSC_CACHE` replaces it."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("AVSC_CACHE") or Path(base) / "avsc").expanduser()
+
+
+def embedded_scenes(progress: Progress, workers: int = 0) -> DataSet:
+    """The data set that comes with avsc, written into the cache the first time it is asked for."""
+    root = cache_root() / f"embedded-scenes-{FORMAT}"
+    report = partial(progress, "writing the embedded scenes")
+    _once(root, lambda folder: write_demo(folder, workers=workers or os.cpu_count() or 1, progress=report))
+    return read_dataset(root, embedded=True)
+
+
+def open_data(root: Path | None, progress: Progress, workers: int = 0) -> DataSet:
+    """The data set at `root`, or the embedded scenes."""
+    return embedded_scenes(progress, workers) if root is None else read_dataset(root)
+
+
+def build_features(data: DataSet, config: Config, progress: Progress) -> Features:
+    """The features of every clip, from the cache or computed now. Raises UserError naming every unreadable file, and
+    when the label sets of the data and of the configuration differ."""
+    _check_classes(data, config)
+    jobs = {
+        "log_mel": (partial(clip_log_mel, settings=config.log_mel), _audio_settings(config.log_mel)),
+        "frames": (partial(clip_frames, settings=config.pictures), config.pictures.model_dump()),
+    }
+    arrays = []
+    for name, (compute, settings) in jobs.items():
+        text = json.dumps([FORMAT, name, settings, data.fingerprint, str(data.root)], sort_keys=True)
+        folder = cache_root() / "features" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        report = partial(progress, f"computing {name.replace('_', '-')}")
+        _once(folder, partial(_compute, data.clips, compute, settings, config.workers, report))
+        arrays.append(np.load(folder / "array.npy", mmap_mode="r"))
+    return Features(data, *arrays)
+
+
+def clip_log_mel(clip: Clip, settings: LogMel) -> np.ndarray:
+    """(T,128) float32."""
+    samples = read_audio(clip.audio, settings.sample_rate)
+    shape = (settings.window, settings.window_ms, settings.hop_ms, settings.frames)
+    return log_mel(samples, settings.sample_rate, *shape, peak=settings.normalise == "peak").numpy()
+
+
+def clip_frames(clip: Clip, settings: Pictures) -> np.ndarray:
+    """(F,3,H,W) uint8."""
+    return read_frames(clip.video, settings.frames, settings.offset_s, settings.size).numpy()
+
+
+def _audio_settings(settings: LogMel) -> dict[str, Any]:
+    """What the cached log-mel depends on: of the normalisations only `peak` comes before the logarithm."""
+    return {**settings.model_dump(exclude={"normalise"}), "peak": settings.normalise == "peak"}
+
+
+def _check_classes(data: DataSet, config: Config) -> None:
+    sizes = {"audio": (config.audio.classes, len(data.event_names)), "visual": (config.visual.classes, len(data.object_names))}
+    faults = [
+        Fault(f"{branch}.classes", f"{own} in the configuration, {found} in {data.title}", todo=f"set it to {found}")
+        for branch, (own, found) in sizes.items()
+        if own != found
+    ]
+    if faults:
+        raise UserError(faults)
+
+
+def _once(folder: Path, build: Callable[[Path], None]) -> None:
+    """Have `build` fill a new folder and rename it to `folder`, unless it is there; one process at a time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            return
+        temporary = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+        temporary.mkdir()
+        build(temporary)
+        os.replace(temporary, folder)
+
+
+def _compute(
+    clips: list[Clip],
+    compute: Callable[[Clip], np.ndarray],
+    settings: dict[str, Any],
+    workers: int,
+    report: Callable[[int, int], None],
+    folder: Path,
+) -> None:
+    """Fill `folder` with array.npy, row n from `clips[n]`, and the settings beside it."""
+    array = None
+    faults: list[Fault] = []
+    for row, result in enumerate(_rows(clips, compute, workers)):
+        if isinstance(result, list):
+            faults += result
+        else:
+            if array is None:
+                shape = (len(clips), *result.shape)
+                array = np.lib.format.open_memmap(folder / "array.npy", mode="w+", dtype=result.dtype, shape=shape)
+            array[row] = result
+        report(row + 1, len(clips))
+    if faults or array is None:
+        raise UserError(faults)
+    array.flush()
+    write_json(folder / "settings.json", settings)
+
+
+def _rows(
+    clips: list[Clip], compute: Callable[[Clip], np.ndarray], workers: int
+) -> Iterator[np.ndarray | list[Fault]]:
+    """The results in the order of the clips, computed in this process or in several."""
+    workers = min(workers or os.cpu_count() or 1, len(clips) // CLIPS_PER_WORKER)
+    if workers < 2:
+        yield from map(partial(_guarded, compute), clips)
+        return
+    # spawn, because forking a process in which torch runs threads can hang
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        yield from pool.map(partial(_guarded, compute), clips, chunksize=CLIPS_PER_WORKER // 2)
+
+
+def _guarded(compute: Callable[[Clip], np.ndarray], clip: Clip) -> np.ndarray | list[Fault]:
+    """An unreadable file as a value, so that all of them are reported together."""
+    try:
+        return compute(clip)
+    except UserError as error:
+        return error.faults

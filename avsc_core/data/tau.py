@@ -1,0 +1,220 @@
+"""TAU Audio-Visual Urban Scenes 2021 as it lies on disk -> a list of clips with scene, location and split.
+
+The tables are TAB-separated with a header: `meta.csv` (filename_audio, filename_video, scene_label, identifier) and
+`evaluation_setup/fold1_{train,evaluate}.csv`. Names read `{scene}-{city}-{location}-{segment}.{wav|mp4}`. Folders vary
+between downloads, so the fold file is searched for to depth 3, and `audio/` and `video/` apart from it.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from avsc_core.errors import Fault, UserError, gathered, near
+from avsc_core.labels import LABEL_FILE, SCENES, Labels, read_labels
+
+FOLDS = {"train": "fold1_train.csv", "test": "fold1_evaluate.csv"}
+
+
+class Clip(NamedTuple):
+    """One 10-s clip."""
+
+    name: str  # file name without ending
+    audio: Path
+    video: Path
+    scene: int  # index into SCENES
+    location: str  # city-location: no location may stand on two sides of a split
+    split: str  # train or test
+
+
+class DataSet(NamedTuple):
+    """The clips of a data set with their labels; row n of `events` and `objects` belongs to `clips[n]`."""
+
+    root: Path
+    clips: list[Clip]  # N
+    events: np.ndarray  # (N,E) uint8
+    objects: np.ndarray  # (N,O) uint8
+    event_names: list[str]
+    object_names: list[str]
+    fingerprint: str  # changes with any row, file size or label
+    embedded: bool  # the scenes that come with avsc: their figures are always labelled so
+
+    @property
+    def scenes(self) -> np.ndarray:
+        """(N,) scene indices."""
+        return np.array([clip.scene for clip in self.clips])
+
+    @property
+    def title(self) -> str:
+        """What summaries call it."""
+        return "embedded scenes (synthetic)" if self.embedded else str(self.root)
+
+
+class Parts(NamedTuple):
+    """Row numbers of the three parts of a data set."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def read_dataset(root: Path, *, embedded: bool = False) -> DataSet:
+    """Read and check a data set. Raises UserError with every fault: tables, labels, missing files, leaks."""
+    clips, faults = read_clips(root)
+    labels = None
+    with gathered(faults):
+        labels = read_labels(root / LABEL_FILE)
+    if labels is not None and clips:
+        rows = {name: row for row, name in enumerate(labels.clips)}
+        missing = [clip.name for clip in clips if clip.name not in rows]
+        if missing:
+            what = f"{len(missing)} of {len(clips)} clips have no labels, first {missing[0]}"
+            faults.append(Fault(str(root / LABEL_FILE), what, todo="label every clip"))
+    if faults or labels is None:
+        raise UserError(faults)
+    order = [rows[clip.name] for clip in clips]
+    names = (labels.event_names, labels.object_names)
+    events, objects = labels.events[order], labels.objects[order]
+    return DataSet(root, clips, events, objects, *names, _fingerprint(clips, labels), embedded)
+
+
+def read_clips(root: Path) -> tuple[list[Clip], list[Fault]]:
+    """The clips of both folds in the order of their tables, and every fault found on the way."""
+    if not root.is_dir():
+        return [], [Fault(str(root), "no such folder", todo="give the folder that holds audio/ and video/")]
+    setup = _find(root, "evaluation_setup/fold1_train.csv")
+    if setup is None:
+        allowed = "evaluation_setup/fold1_train.csv at most three folders down"
+        return [], [Fault(str(root), "not a TAU data set", allowed, "`avsc-core demo-data DIR` writes one to look at")]
+    media = {kind: _find(root, kind) for kind in ("audio", "video")}
+    faults = [Fault(str(root), f"no folder {kind}/", "at most three folders down") for kind in media if not media[kind]]
+    locations = _identifiers(root)
+    clips: dict[str, Clip] = {}
+    for split, table in FOLDS.items():
+        path = setup.parent / table
+        if not path.is_file():
+            faults.append(Fault(str(path), "no such file", todo="both folds are needed: train and evaluate"))
+            continue
+        for line, row in read_table(path, faults, ("filename_audio", "filename_video", "scene_label")):
+            clip = _clip(row, split, media, locations, f"{path}:{line}", faults)
+            if clip is not None and clip.name in clips:
+                faults.append(Fault(f"{path}:{line}", f"{clip.name} stands twice", todo="keep one of its rows"))
+            elif clip is not None:
+                clips[clip.name] = clip
+    faults += _leaks(clips.values())
+    return list(clips.values()), faults
+
+
+def split_parts(data: DataSet, share: float, seed: int) -> Parts:
+    """Cut a validation part from the training split: `share` of every scene's locations, whole locations only.
+
+    Raises UserError when a scene has fewer than two training locations.
+    """
+    rng = np.random.default_rng(seed)
+    held: set[str] = set()
+    faults = []
+    for index, scene in enumerate(SCENES):
+        of_scene = (clip.location for clip in data.clips if clip.scene == index and clip.split == "train")
+        locations = sorted(set(of_scene))
+        if len(locations) == 1:
+            what = f"{scene} has one training location"
+            faults.append(Fault(str(data.root), what, "two or more, so that one can be held out for validation"))
+        elif locations:
+            count = min(max(1, round(share * len(locations))), len(locations) - 1)
+            held.update(rng.permutation(locations)[:count].tolist())
+    if faults:
+        raise UserError(faults)
+    side = np.array([clip.split if clip.location not in held else "validation" for clip in data.clips])
+    return Parts(*(np.flatnonzero(side == part) for part in ("train", "validation", "test")))
+
+
+def read_table(path: Path, faults: list[Fault], columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a TAB-separated table with their line numbers; tolerates CRLF, a BOM, `filename` for `filename_audio`."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        faults.append(Fault(str(path), f"not UTF-8 text ({error.reason})", todo="save the table as UTF-8"))
+        return
+    rows = csv.reader(lines, delimiter="\t")
+    header = [{"filename": "filename_audio"}.get(name.strip(), name.strip()) for name in next(rows, [])]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        found = ", ".join(header) or "an empty file"
+        faults.append(Fault(f"{path}:1", f"no column {', '.join(missing)}", f"found {found}", "TAB-separated, with header"))
+        return
+    for row in rows:
+        if len(row) == len(header):
+            yield rows.line_num, {name: value.strip() for name, value in zip(header, row, strict=True)}
+        elif row:
+            faults.append(Fault(f"{path}:{rows.line_num}", f"{len(row)} columns", f"{len(header)} as in the header"))
+
+
+def _clip(
+    row: dict[str, str],
+    split: str,
+    media: dict[str, Path | None],
+    locations: dict[str, str],
+    where: str,
+    faults: list[Fault],
+) -> Clip | None:
+    before = len(faults)
+    scene = row["scene_label"]
+    if scene not in SCENES:
+        faults.append(Fault(where, f"unknown scene '{scene}'", near(scene, SCENES)))
+    paths = []
+    for kind in ("audio", "video"):
+        folder, name = media[kind], row[f"filename_{kind}"]
+        path = (folder or Path()) / Path(name).name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            faults.append(Fault(where, f"'{name}' leaves the data folder", f"{kind}/NAME"))
+        elif folder is not None and not path.is_file():
+            faults.append(Fault(where, f"{path} does not exist", todo="unpack it again or remove the row"))
+        paths.append(path)
+    name = paths[0].stem
+    if len(name.split("-")) != 4:
+        faults.append(Fault(where, f"'{name}' is no clip name", "scene-city-location-segment"))
+    elif paths[1].stem != name:
+        faults.append(Fault(where, f"audio {name} beside video {paths[1].stem}", "the same name for both"))
+    if len(faults) > before:
+        return None
+    _, city, location, _ = name.split("-")
+    return Clip(name, paths[0], paths[1], SCENES.index(scene), locations.get(name, f"{city}-{location}"), split)
+
+
+def _identifiers(root: Path) -> dict[str, str]:
+    """Clip name -> identifier from meta.csv where there is one; the name itself says it otherwise."""
+    path = _find(root, "meta.csv")
+    rows = read_table(path, [], ("filename_audio", "identifier")) if path else ()
+    return {Path(row["filename_audio"]).stem: row["identifier"] for _, row in rows}
+
+
+def _leaks(clips: Iterable[Clip]) -> list[Fault]:
+    """Locations that stand in both splits: a model could then recognise the place instead of the scene."""
+    sides: dict[str, set[str]] = {}
+    for clip in clips:
+        sides.setdefault(clip.location, set()).add(clip.split)
+    both = sorted(location for location, splits in sides.items() if len(splits) > 1)
+    return [Fault(location, "location in both train and test", todo="keep it on one side") for location in both]
+
+
+def _find(root: Path, name: str) -> Path | None:
+    """`root/name`, `root/*/name` .. to depth 3, the shallowest first."""
+    for depth in range(4):
+        found = sorted(root.glob("*/" * depth + name))
+        if found:
+            return found[0]
+    return None
+
+
+def _fingerprint(clips: list[Clip], labels: Labels) -> str:
+    """Sixteen hex digits over every row, file size and label."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        sizes = clip.audio.stat().st_size, clip.video.stat().st_size
+        digest.update(f"{clip.name} {clip.scene} {clip.location} {clip.split} {sizes}\n".encode())
+    for array in (labels.events, labels.objects):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,79 @@
+"""The names of scenes and the label file of events and objects.
+
+Scenes are the ten classes of TAU Audio-Visual Urban Scenes 2021, in alphabetical order, which is also the order of the
+columns of every probability matrix (B,S) in this project.
+
+The label file (`labels.npz` in a data set's folder) carries the targets of Eq. 1 and Eq. 2: which events are heard and
+which objects are seen in each clip. The embedded scenes write their true labels into it, teachers their pseudo-labels.
+Its arrays: `clips` (N,) name stems, `events` (N,E) and `objects` (N,O) of 0 and 1, `event_names` (E,), `object_names` (O,).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from avsc_core.errors import Fault, UserError
+from avsc_core.files import atomic_path
+
+SCENES = (
+    "airport",
+    "bus",
+    "metro",
+    "metro_station",
+    "park",
+    "public_square",
+    "shopping_mall",
+    "street_pedestrian",
+    "street_traffic",
+    "tram",
+)
+LABEL_FILE = "labels.npz"
+
+
+class Labels(NamedTuple):
+    """The content of a label file; row n of `events` and `objects` belongs to `clips[n]`."""
+
+    clips: list[str]  # N
+    events: np.ndarray  # (N,E) uint8
+    objects: np.ndarray  # (N,O) uint8
+    event_names: list[str]  # E
+    object_names: list[str]  # O
+
+
+def write_labels(
+    path: Path,
+    clips: Sequence[str],
+    events: np.ndarray,  # (N,E)
+    objects: np.ndarray,  # (N,O)
+    event_names: Sequence[str],
+    object_names: Sequence[str],
+) -> None:
+    """Write the label file atomically. Raises ValueError when the shapes do not belong together."""
+    if events.shape != (len(clips), len(event_names)) or objects.shape != (len(clips), len(object_names)):
+        raise ValueError(f"labels of shapes {events.shape} and {objects.shape} for {len(clips)} clips")
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            clips=np.array(clips, dtype=np.str_),
+            events=events.astype(np.uint8),
+            objects=objects.astype(np.uint8),
+            event_names=np.array(event_names, dtype=np.str_),
+            object_names=np.array(object_names, dtype=np.str_),
+        )
+
+
+def read_labels(path: Path) -> Labels:
+    """Read a label file. Raises UserError when it is missing or is not one."""
+    if not path.is_file():
+        raise UserError(Fault(str(path), "no label file", "an .npz with the events and objects of every clip"))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in Labels._fields}
+    except (KeyError, ValueError, OSError, EOFError) as error:
+        raise UserError(Fault(str(path), f"not a label file ({error})", f"arrays {', '.join(Labels._fields)}")) from None
+    clips, events, objects, event_names, object_names = (arrays[name] for name in Labels._fields)
+    if events.shape != (len(clips), len(event_names)) or objects.shape != (len(clips), len(object_names)):
+        raise UserError(Fault(str(path), f"events {events.shape}, objects {objects.shape} for {len(clips)} clips"))
+    return Labels(clips.tolist(), events, objects, event_names.tolist(), object_names.tolist())

@@ -1,0 +1,88 @@
+"""What both command lines share: one line per fault, exit codes, signals, progress with an estimate.
+
+Results go to standard output, progress and faults to standard error. In a terminal progress is a moving bar; elsewhere
+(a log file, CI) it is a plain line now and then.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from avsc_core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, UserError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+PLAIN_SECONDS = 10.0  # between two plain lines of progress
+
+
+def run_app(app: typer.Typer) -> NoReturn:
+    """Run a command line: faults become one line each and an exit code; only bugs show a traceback."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:  # `avsc-core config | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not one of the command line parser's own
+            raise
+        print(f"command line: {error.format_message()} see --help", file=sys.stderr)
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A function (what, done, total) that shows how far each piece of work is."""
+    if err.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True) as bars:
+            yield _bars(bars)
+    else:
+        yield _lines()
+
+
+def _bars(bars: Progress) -> Callable[[str, int, int], None]:
+    tasks: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done)
+
+    return show
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    began: dict[str, float] = {}
+    told: dict[str, float] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start = began.setdefault(what, now)
+        if done == total or now - told.get(what, start) >= PLAIN_SECONDS:
+            told[what] = now
+            left = (now - start) / done * (total - done)
+            print(f"{what}: {done}/{total}" + (f", about {left:.0f} s left" if done < total else ""), file=sys.stderr)
+
+    return show
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)

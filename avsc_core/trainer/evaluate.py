@@ -1,0 +1,124 @@
+"""A trained model on a split of a data set, or on single files: probabilities, scores, tables.
+
+Protocol `clip` (the paper's): one decision per 10-s clip. The prediction table has the form of the challenge's answer
+file: TAB-separated, `filename`, `scene_label`, then ten probabilities in the order of the classes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from avsc_core.config import Config
+from avsc_core.data.batches import normalise_frames
+from avsc_core.data.cache import Features, Progress, build_features, clip_frames, clip_log_mel
+from avsc_core.data.logmel import Scale, normalise
+from avsc_core.data.tau import Clip, DataSet, split_parts
+from avsc_core.errors import Fault, UserError
+from avsc_core.labels import SCENES
+from avsc_core.model.network import AudioVisualNet
+from avsc_core.model.weights import load_model, save_model
+from avsc_core.trainer.loop import choose_device, predict
+from avsc_core.trainer.metrics import confusion, scores
+
+
+class Trained(NamedTuple):
+    """A saved model with what belongs to it."""
+
+    model: AudioVisualNet
+    config: Config
+    scale: Scale  # log-mel normalisation
+    event_names: list[str]
+    object_names: list[str]
+
+
+class Evaluation(NamedTuple):
+    """Scores of a model on clips."""
+
+    names: list[str]  # N
+    probability: np.ndarray  # (N,S)
+    scenes: np.ndarray  # (N,)
+    metrics: dict[str, float]
+
+
+def save_trained(folder: Path, trained: Trained) -> None:
+    """Write a model folder: safetensors and JSON, nothing pickled."""
+    extra = {"scale": trained.scale._asdict(), "event_names": trained.event_names, "object_names": trained.object_names}
+    save_model(folder, trained.model, trained.config, extra)
+
+
+def load_trained(folder: Path) -> Trained:
+    """Read a model folder. Raises UserError when it is not one."""
+    model, config, extra = load_model(folder)
+    model.to(choose_device(config))
+    return Trained(model, config, Scale(**extra["scale"]), extra["event_names"], extra["object_names"])
+
+
+def evaluate(trained: Trained, data: DataSet, split: str, progress: Progress) -> Evaluation:
+    """The model's scores on split `train`, `validation` or `test`."""
+    features = build_features(data, trained.config, progress)
+    parts = split_parts(data, trained.config.split.validation, trained.config.split.seed)
+    return evaluate_rows(trained, features, getattr(parts, split))
+
+
+def evaluate_rows(trained: Trained, features: Features, rows: np.ndarray) -> Evaluation:
+    """The model's scores on the given rows."""
+    probability, _ = predict(trained.model, features, rows, trained.config, trained.scale)
+    scenes = features.data.scenes[rows]
+    names = [features.data.clips[row].name for row in rows]
+    return Evaluation(names, probability, scenes, scores(probability, scenes))
+
+
+@torch.inference_mode()
+def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
+    """One clip outside any data set -> scene probabilities (S,), and the likeliest events and objects by name."""
+    clip = Clip(video.stem, audio, video, 0, "", "")
+    device = next(trained.model.parameters()).device
+    mel = torch.from_numpy(clip_log_mel(clip, trained.config.log_mel))[None].to(device)  # (1,T,128)
+    frames = torch.from_numpy(clip_frames(clip, trained.config.pictures))[None].to(device)  # (1,F,3,H,W)
+    outputs = trained.model.eval()(normalise(mel, trained.scale), normalise_frames(frames))
+    probability = outputs.scene_logits[0].double().softmax(0).tolist()
+    return {
+        "scenes": dict(zip(SCENES, probability, strict=True)),
+        "events": _likeliest(outputs.event_logits, trained.event_names),
+        "objects": _likeliest(outputs.object_logits, trained.object_names),
+    }
+
+
+def pair_of(path: Path) -> tuple[Path, Path]:
+    """The wav and mp4 of a clip, given either or their common name. Raises UserError when one is missing."""
+    base = path.with_suffix("") if path.suffix in (".wav", ".mp4") else path
+    pair = []
+    for suffix, folder in ((".wav", "audio"), (".mp4", "video")):
+        beside, across = base.with_name(base.name + suffix), base.parent.parent / folder / (base.name + suffix)
+        found = next((candidate for candidate in (beside, across) if candidate.is_file()), None)
+        if found is None:
+            allowed = f"{beside} or {across}"
+            raise UserError(Fault(str(path), f"no {suffix} of that name", allowed, "a clip needs both wav and mp4"))
+        pair.append(found)
+    return pair[0], pair[1]
+
+
+def prediction_table(names: Sequence[str], probability: np.ndarray) -> str:
+    """(N,S) probabilities as the challenge's answer file."""
+    lines = ["\t".join(("filename", "scene_label", *SCENES))]
+    for name, row in zip(names, probability, strict=True):
+        lines.append("\t".join((name, SCENES[int(row.argmax())], *(f"{value:.6f}" for value in row))))
+    return "\n".join(lines) + "\n"
+
+
+def confusion_table(probability: np.ndarray, scenes: np.ndarray) -> str:
+    """(S,S) counts as a TAB-separated table: row = true scene, column = decided scene."""
+    rows = zip(SCENES, confusion(probability, scenes), strict=True)
+    lines = ["\t".join((name, *(str(count) for count in row))) for name, row in rows]
+    return "\n".join(["\t".join(("true", *SCENES)), *lines]) + "\n"
+
+
+def _likeliest(logits: torch.Tensor | None, names: Sequence[str], count: int = 5) -> dict[str, float]:
+    """The `count` likeliest classes of (1,C) logits, by name."""
+    if logits is None:
+        return {}
+    values, places = logits[0].sigmoid().topk(min(count, len(names)))
+    return {names[place]: float(value) for place, value in zip(places.tolist(), values, strict=True)}

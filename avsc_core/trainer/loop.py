@@ -1,0 +1,146 @@
+"""The training loop: configuration and features -> one `Epoch` after another.
+
+`avsc-core train` and every trial of a study run this same function. It seeds everything from (seed, epoch), so that a
+trial that was interrupted continues to the numbers it would have had, and a worker process that served another trial
+before starts clean.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avsc_core.config import Config, trial_key
+from avsc_core.data.batches import Batch, batches, log_mel_scale, shuffled
+from avsc_core.data.cache import Features
+from avsc_core.data.logmel import Scale
+from avsc_core.errors import Diverged
+from avsc_core.model import build_model
+from avsc_core.model.losses import build_losses
+from avsc_core.model.network import AudioVisualNet
+from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save_checkpoint
+from avsc_core.trainer.metrics import scores
+from avsc_core.trainer.optim import build_optimiser, build_schedule
+
+
+class Epoch(NamedTuple):
+    """What an epoch ended with."""
+
+    number: int  # from 1
+    metrics: dict[str, float]  # train_* loss terms; val_acc, val_logloss and the loss terms on validation
+    best: Best | None  # by the metric asked for; None without validation clips
+    model: AudioVisualNet
+    scale: Scale  # the log-mel normalisation, which belongs to the model
+
+
+def fit(
+    config: Config,
+    features: Features,
+    train: np.ndarray,  # rows
+    validation: np.ndarray,  # rows, may be empty
+    *,
+    metric: str = "val_acc",
+    epochs: int | None = None,  # fewer than the schedule's own, for retraining
+    checkpoint: Path | None = None,
+) -> Iterator[Epoch]:
+    """Train for `epochs` epochs and yield after each; continue from `checkpoint` when it is this trial's.
+
+    Continuing yields the checkpoint's own epoch once more: whoever was told of it may not have lived to write it down.
+    Raises Diverged when a loss is no longer finite.
+    """
+    device = choose_device(config)
+    seed_all(config.seed, 0)
+    model = build_model(config).to(device)
+    optimiser = build_optimiser(model, config.training)
+    schedule = build_schedule(optimiser, config.training, math.ceil(len(train) / config.training.batch_size))
+    losses = build_losses(config)
+    scale = log_mel_scale(features, config.log_mel.normalise, train)
+    key, done, best = trial_key(config), 0, None
+    saved = load_checkpoint(checkpoint, key) if checkpoint else None
+    if saved:
+        model.load_state_dict(saved.model)
+        optimiser.load_state_dict(saved.optimiser)
+        schedule.load_state_dict(saved.schedule)
+        done, best = saved.epoch, saved.best
+        yield Epoch(done, saved.metrics, best, model, scale)
+    for number in range(done + 1, (epochs or config.training.epochs) + 1):
+        generator = seed_all(config.seed, number)
+        sums: dict[str, Tensor] = {}
+        model.train()
+        order = shuffled(train, config.seed, number)
+        for batch in batches(features, order, config.training.batch_size, scale, device):
+            terms = losses(model, model(batch.log_mel, batch.frames), *targets(batch), generator)
+            optimiser.zero_grad(set_to_none=True)
+            terms["total"].backward()
+            optimiser.step()
+            schedule.step()
+            _add(sums, terms, len(batch.scenes))
+        metrics = {f"train_{name}": float(value) / len(train) for name, value in sums.items()}
+        if not all(map(math.isfinite, metrics.values())):
+            raise Diverged(f"epoch {number}: train_total is {metrics['train_total']}")
+        if len(validation):
+            probability, values = predict(model, features, validation, config, scale, losses=True)
+            values |= scores(probability, features.data.scenes[validation])
+            metrics |= {f"val_{name}": value for name, value in values.items()}
+            if best is None or better(metric, metrics[metric], best.metrics[metric]):
+                best = Best(number, metrics, torch.from_numpy(probability))
+        if checkpoint:
+            states = (part.state_dict() for part in (model, optimiser, schedule))
+            save_checkpoint(checkpoint, Checkpoint(key, number, metrics, *states, best))
+        yield Epoch(number, metrics, best, model, scale)
+
+
+@torch.inference_mode()
+def predict(
+    model: AudioVisualNet, features: Features, rows: np.ndarray, config: Config, scale: Scale, *, losses: bool = False
+) -> tuple[np.ndarray, dict[str, float]]:
+    """(N,S) float64 scene probabilities of `rows`, and the mean of every loss term when `losses` is set."""
+    model.eval()
+    device = next(model.parameters()).device
+    compute = build_losses(config)
+    generator = seed_all(config.seed, 0)  # RKM's draws on validation are the same after every epoch
+    parts, sums = [], dict[str, Tensor]()
+    for batch in batches(features, rows, config.training.batch_size, scale, device):
+        outputs = model(batch.log_mel, batch.frames)
+        parts.append(outputs.scene_logits.double().softmax(1).cpu().numpy())
+        if losses:
+            _add(sums, compute(model, outputs, *targets(batch), generator), len(batch.scenes))
+    return np.concatenate(parts), {name: float(value) / len(rows) for name, value in sums.items()}
+
+
+def targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """events (B,E), objects (B,O), scenes (B,)."""
+    return batch.events, batch.objects, batch.scenes
+
+
+def better(metric: str, value: float, than: float) -> bool:
+    """Whether `value` beats `than`: more is better for acc, less for logloss."""
+    return value > than if "acc" in metric else value < than
+
+
+def seed_all(seed: int, epoch: int) -> torch.Generator:
+    """Seed dropout and initial weights, and return the generator of RKM's draws, from (seed, epoch)."""
+    number = int(np.random.default_rng((seed, epoch)).integers(2**62))
+    torch.manual_seed(number)
+    return torch.Generator().manual_seed(number)
+
+
+def choose_device(config: Config) -> torch.device:
+    """The device of `device`; `auto` takes a GPU when there is one."""
+    name = config.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _add(sums: dict[str, Tensor], terms: dict[str, Tensor], count: int) -> None:
+    """Add clip-weighted terms, so that a smaller last batch counts for what it holds.
+
+    They stay on the device: reading a number there would stop the queue of work at every step.
+    """
+    for name, term in terms.items():
+        sums[name] = sums.get(name, torch.zeros_like(term)) + term.detach() * count

@@ -1,0 +1,139 @@
+"""`avsc-core train`: one configuration trained and recorded, with the same loop and record as a study's trials.
+
+Plain: train on the training split, watch validation, keep the last epoch's model; the test split stays unread.
+The winner of a study (`--best`): train on train plus validation for as many epochs as its best epoch had, with nothing
+left to select, then read the test split once, record `test_acc` and `test_logloss`, and register the model in MLflow.
+A training that was interrupted continues in the same run when the same command is given again.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+
+from avsc_core.config import Config, trial_key
+from avsc_core.data.cache import Features
+from avsc_core.data.tau import DataSet, split_parts
+from avsc_core.errors import Diverged, Fault, UserError
+from avsc_core.trainer.evaluate import (
+    Trained,
+    confusion_table,
+    evaluate_rows,
+    prediction_table,
+    save_trained,
+)
+from avsc_core.trainer.loop import Epoch, better, fit
+from avsc_core.trainer.recorder import Recorder, TrialRecord
+
+CHECKPOINTS = Path("mlruns/checkpoints")
+
+
+class Winner(NamedTuple):
+    """The best complete trial of a study."""
+
+    study: str
+    metric: str
+    trial: TrialRecord
+
+
+class Result(NamedTuple):
+    """What a training left behind."""
+
+    run_id: str
+    metrics: dict[str, float]  # test_* of a retrained winner, val_* of a plain training
+    registered: str  # models:/NAME@ALIAS of a retrained winner
+
+
+def find_winner(recorder: Recorder, study: str | None) -> Winner:
+    """The winner of a study, or of the latest one. Raises UserError when no trial is complete."""
+    run = recorder.study(study)
+    name, metric = run.data.tags["avsc.study"], run.data.tags["avsc.metric"]
+    complete = [trial for trial in recorder.trials(name) if trial.outcome == "complete"]
+    if not complete:
+        raise UserError(Fault("--study", f"study {name} has no complete trial", todo="run it to its end first"))
+    return Winner(name, metric, best_of(complete, metric))
+
+
+def best_of(trials: list[TrialRecord], metric: str) -> TrialRecord:
+    """The trial with the best value of its best epoch; the earliest of equals."""
+    best = trials[0]
+    for trial in trials[1:]:
+        if better(metric, trial.metrics[f"best_{metric}"], best.metrics[f"best_{metric}"]):
+            best = trial
+    return best
+
+
+def check_data(winner: Winner, data: DataSet) -> None:
+    """Refuse to retrain a winner on another data set than it won on. Raises UserError."""
+    if winner.trial.tags["avsc.data_fingerprint"] != data.fingerprint:
+        what = f"the study ran on {winner.trial.tags['avsc.data']}, this is {data.title}, or its files have changed"
+        raise UserError(Fault("--data", what, todo="give --data as the study was given it"))
+
+
+def train(
+    recorder: Recorder,
+    config: Config,
+    features: Features,
+    report: Callable[[Epoch, int], None],
+    winner: Winner | None = None,
+) -> Result:
+    """Train `config`, plainly or as the retraining of `winner`; `report` gets each epoch and their number."""
+    parts = split_parts(features.data, config.split.validation, config.split.seed)
+    if winner:
+        rows, watched, scored = np.sort(np.concatenate(parts[:2])), parts.validation[:0], parts.test
+        epochs, experiment, split = round(winner.trial.metrics["best_epoch"]), winner.study, "test"
+    else:
+        rows, watched, scored = parts.train, parts.validation, parts.validation
+        epochs, experiment, split = config.training.epochs, "training", "val"
+    run_id, recorded = _open_run(recorder, experiment, config, features.data, winner)
+    checkpoint = CHECKPOINTS / "training" / f"{run_id}.pt"
+    try:
+        for epoch in fit(config, features, rows, watched, epochs=epochs, checkpoint=checkpoint):  # noqa: B007
+            if epoch.number > recorded:
+                recorder.epoch(run_id, epoch.number, epoch.metrics)
+            report(epoch, epochs)
+        names = (features.data.event_names, features.data.object_names)
+        trained = Trained(epoch.model, config, epoch.scale, *names)
+        evaluation = evaluate_rows(trained, features, scored)
+        metrics = {f"{split}_{name}": value for name, value in evaluation.metrics.items()}
+        table = prediction_table(evaluation.names, evaluation.probability)
+        recorder.text(run_id, f"predictions_{split}.tsv", table)
+        recorder.text(run_id, f"confusion_{split}.tsv", confusion_table(evaluation.probability, evaluation.scenes))
+        with TemporaryDirectory() as folder:
+            save_trained(Path(folder), trained)
+            source = recorder.folder(run_id, Path(folder), "model")
+        registered = ""
+        if winner:
+            version = recorder.register(run_id, source, f"avsc-{winner.study}", "best")
+            registered = f"models:/avsc-{winner.study}@best"
+            metrics["model_version"] = float(version)
+        recorder.end(run_id, "complete", metrics)
+    except Diverged as error:
+        recorder.end(run_id, "diverged", {})
+        raise UserError(Fault("training", f"diverged, {error}", todo="a lower training.learning_rate")) from None
+    except BaseException:  # Ctrl-C and SIGTERM too: the run can be continued
+        recorder.end(run_id, "interrupted", {})
+        raise
+    checkpoint.unlink(missing_ok=True)
+    return Result(run_id, metrics, registered)
+
+
+def _open_run(
+    recorder: Recorder, experiment: str, config: Config, data: DataSet, winner: Winner | None
+) -> tuple[str, int]:
+    """A new run, or the unfinished one of the same training, and the last epoch that is recorded in it."""
+    tags = {
+        "avsc.kind": "training",
+        "avsc.arm": "winner" if winner else "training",
+        "avsc.study": winner.study if winner else "",
+        "avsc.winner": winner.trial.run_id if winner else "",
+        "avsc.data": data.title,
+        "avsc.data_fingerprint": data.fingerprint,
+    }
+    for run in recorder.trials(experiment, "training"):
+        same = run.key == trial_key(config) and all(run.tags.get(name) == value for name, value in tags.items())
+        if same and run.outcome in ("running", "interrupted"):
+            return run.run_id, recorder.resume(run.run_id)
+    return recorder.begin(experiment, config, tags), 0

@@ -1,0 +1,63 @@
+"""Every dimension that can be searched: a configuration key and its bounds.
+
+To add one, add a line to CATALOGUE; the key must be a field of avsc_core/config.py. A dimension that only means something
+when another setting has a certain value says so in CONDITIONS. GROUPS are names for several at once.
+"""
+
+from search_spaces.domains import Choice, Domain, Float, Int
+
+CATALOGUE: dict[str, Domain] = {
+    # lambda_1 .. lambda_5 of Eq. 7: mean(lambda) equals sum(lambda / classes), so they span orders of magnitude
+    "loss_weights.event": Float(0.01, 100.0, log=True),
+    "loss_weights.object": Float(0.01, 100.0, log=True),
+    "loss_weights.e2o": Float(0.01, 100.0, log=True),
+    "loss_weights.o2e": Float(0.01, 100.0, log=True),
+    "loss_weights.scene": Float(0.01, 100.0, log=True),
+    # contrastive alignment (Table I)
+    "alignment.k": Int(1, 500),
+    "alignment.mode": Choice(("lkm", "rkm")),
+    # modules (Tables II and IV)
+    "alignment.enabled": Choice((True, False)),
+    "fusion.kind": Choice(("none", "semantic")),
+    "modality": Choice(("audio-visual", "audio", "visual")),
+    # training
+    "training.learning_rate": Float(1e-7, 1e-1, log=True),
+    "training.head_multiplier": Float(1.0, 1000.0, log=True),
+    "training.weight_decay": Float(1e-5, 1.0, log=True),
+    "training.batch_size": Choice((4, 8, 16, 32, 64)),
+    "training.warmup": Float(0.0, 0.5),
+    "fusion.dropout": Float(0.0, 0.9),
+    "fusion.hidden": Int(16, 4096, log=True),
+    "fusion.heads": Int(1, 32, log=True),
+    # readings: what the paper leaves open
+    "losses.bce_reduction": Choice(("sum", "mean")),
+    "visual.pooling": Choice(("mean", "max", "mean+max")),
+    "log_mel.window": Choice(("hamming", "hanning")),
+    "log_mel.normalise": Choice(("audioset", "dataset", "peak")),
+    "fusion.tokens": Choice(("probability", "logit")),
+    "fusion.literal_relu": Choice((False, True)),
+}
+
+# dimension -> (key, value): the dimension exists only where the other key has that value
+CONDITIONS: dict[str, tuple[str, object]] = {
+    "alignment.k": ("alignment.enabled", True),
+    "alignment.mode": ("alignment.enabled", True),
+    "loss_weights.e2o": ("alignment.enabled", True),
+    "loss_weights.o2e": ("alignment.enabled", True),
+    "fusion.heads": ("fusion.kind", "semantic"),
+}
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "contrast": ("alignment.k", "alignment.mode"),
+    "loss_weights": tuple(key for key in CATALOGUE if key.startswith("loss_weights.")),
+    "modules": ("alignment.enabled", "fusion.kind"),
+    "training": ("training.learning_rate", "training.head_multiplier", "training.weight_decay", "training.batch_size"),
+    "readings": (
+        "losses.bce_reduction",
+        "visual.pooling",
+        "log_mel.window",
+        "log_mel.normalise",
+        "fusion.tokens",
+        "fusion.literal_relu",
+    ),
+}

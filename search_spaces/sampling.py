@@ -1,0 +1,84 @@
+"""Values for the next trial, asked of an Optuna sampler and told how they did.
+
+Optuna's study lives in memory and is rebuilt from the record at every start: finished trials are replayed with the state
+they ended in (complete, pruned, failed), so that a value from a trial that was stopped early is never taken for a full
+one. Dimensions are suggested one after another, so conditional ones cost nothing where they do not exist.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState, create_trial
+
+from search_spaces.domains import Choice, Domain, Float
+from search_spaces.space import Space
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+class Sampler:
+    """One sampler over one space; `direction` is max or min."""
+
+    def __init__(self, space: Space, name: str, seed: int, direction: str) -> None:
+        self.space = space
+        self.distributions = {key: distribution(domain) for key, domain in space.dimensions.items()}
+        goal = "maximize" if direction == "max" else "minimize"
+        self.study = optuna.create_study(sampler=SAMPLERS[name](seed), direction=goal)
+
+    def ask(self) -> tuple[int, dict[str, Any]]:
+        """(number to tell, values of the dimensions that exist)."""
+        trial = self.study.ask()
+        values: dict[str, Any] = {}
+        for key, domain in self.space.dimensions.items():
+            if self.space.active(key, values):
+                values[key] = _suggest(trial, key, domain)
+        return trial.number, values
+
+    def tell(self, number: int, state: str, value: float | None) -> None:
+        """How the trial ended: complete with its value, pruned or failed."""
+        self.study.tell(number, value if state == "complete" else None, STATES[state])
+
+    def replay(self, values: Mapping[str, Any], state: str, value: float | None) -> None:
+        """Add a trial that was not asked for here: an arm, or one from the record."""
+        present = {key: values[key] for key in self.distributions if self.space.active(key, values)}
+        trial = create_trial(
+            state=STATES[state],
+            value=value if state == "complete" else None,
+            params=present,
+            distributions={key: self.distributions[key] for key in present},
+        )
+        self.study.add_trial(trial)
+
+
+def _suggest(trial: optuna.Trial, key: str, domain: Domain) -> Any:
+    if isinstance(domain, Choice):
+        return trial.suggest_categorical(key, domain.values)
+    if isinstance(domain, Float):
+        return trial.suggest_float(key, domain.low, domain.high, log=domain.log, step=domain.step)
+    return trial.suggest_int(key, domain.low, domain.high, log=domain.log, step=domain.step)
+
+
+def distribution(domain: Domain) -> BaseDistribution:
+    """A domain as Optuna's distribution."""
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(domain.values)
+    if isinstance(domain, Float):
+        return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+    return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+
+
+# constant_liar keeps trials that run side by side apart; the first ten trials of TPE are random, replayed ones included
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
+    "tpe_multivariate": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
+    "gp": lambda seed: GPSampler(seed=seed),
+    "cmaes": lambda seed: CmaEsSampler(seed=seed),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed),
+    "qmc": lambda seed: QMCSampler(seed=seed, warn_asynchronous_seeding=False),
+    "random": lambda seed: RandomSampler(seed=seed),
+}

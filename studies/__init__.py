@@ -1,0 +1,1 @@
+"""studies: study files, the runner that carries them out, and the command `avsc-search`."""

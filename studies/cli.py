@@ -1,0 +1,204 @@
+"""`avsc-search`: studies on the command line.
+
+`check` and `plan` read the study file and answer at once; `run` checks everything first, then carries the plan out;
+`status` and `best` read the record; `ui` opens MLflow on it.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avsc_core.config import flatten
+from avsc_core.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_SOME_TRIALS_FAILED,
+    EXIT_TERMINATED,
+    Fault,
+    UserError,
+)
+from avsc_core.terminal import err, out, progress, run_app
+from studies.runner.plan import describe, make_plan
+from studies.runner.schema import Study, read_study
+
+app = typer.Typer(
+    help="Run ablations and searches as studies, and compare their trials.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data set; without it the embedded scenes.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="demo or paper, over the file's own.")]
+Trials = Annotated[int | None, typer.Option("--trials", help="Trials of the search, over the file's own.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value over the base; may be repeated.")]
+Name = Annotated[str | None, typer.Option("--name", help="Name in the record; default the file's.")]
+Cpus = Annotated[float | None, typer.Option("--cpus", help="CPUs per trial.")]
+Gpus = Annotated[float | None, typer.Option("--gpus", help="GPUs per trial: a share such as 0.25, or whole ones.")]
+Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")]
+StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
+
+
+def main() -> None:
+    """Entry point of the command `avsc-search`."""
+    run_app(app)
+
+
+@app.command()
+def check(
+    file: File,
+    data: Data = None,
+    preset: Preset = None,
+    trials: Trials = None,
+    sets: Set = None,
+    name: Name = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
+    """Check a study file: every fault with its line, without starting anything.
+
+    Example: avsc-search check studies/lambda.yaml
+    """
+    study = _study(file, data, preset, trials, sets, name, cpus, gpus)
+    out.print(f"{file}: fine, {len(make_plan(study).trials)} trials of arms" + _search_words(study), soft_wrap=True)
+
+
+@app.command()
+def plan(
+    file: File,
+    data: Data = None,
+    preset: Preset = None,
+    trials: Trials = None,
+    sets: Set = None,
+    name: Name = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
+    """Show what a study would run.
+
+    Example: avsc-search plan studies/lambda.yaml --trials 50
+    """
+    from studies.runner.display import table_of
+
+    study = _study(file, data, preset, trials, sets, name, cpus, gpus)
+    header, *rows = describe(make_plan(study))
+    out.print(table_of(f"{study.name}: {study.question}", header, rows))
+    out.print(f"preset {study.preset}, {study.base.training.epochs} epochs a trial" + _search_words(study), soft_wrap=True)
+
+
+@app.command()
+def run(
+    file: File,
+    data: Data = None,
+    preset: Preset = None,
+    trials: Trials = None,
+    sets: Set = None,
+    name: Name = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+    address: Annotated[str | None, typer.Option("--address", help="A Ray cluster; default this machine.")] = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Run a study, or finish one: what the record has is not run again.
+
+    Examples: avsc-search run studies/lambda.yaml
+              avsc-search run studies/lambda.yaml --data /data/TAU --preset paper --gpus 0.5
+    """
+    study = _study(file, data, preset, trials, sets, name, cpus, gpus)
+    from studies.runner.run import run_study  # torch, ray and mlflow load here
+
+    with progress() as show:
+        ending = run_study(study, data, tracking_uri, address, show)
+    if ending.signal:
+        print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED if ending.signal == 2 else EXIT_TERMINATED)
+    if ending.failed:
+        raise typer.Exit(EXIT_SOME_TRIALS_FAILED)
+
+
+@app.command()
+def status(name: StudyName, tracking_uri: Uri = None) -> None:
+    """List the trials of a study with their outcome and figures.
+
+    Example: avsc-search status lambda
+    """
+    from studies.runner.results import print_status
+
+    print_status(name, tracking_uri)
+
+
+@app.command()
+def best(name: StudyName, tracking_uri: Uri = None) -> None:
+    """Print the best configuration of a study as key=value lines.
+
+    Example: avsc-search best lambda
+    """
+    from avsc_core.trainer.recorder import Recorder
+    from avsc_core.trainer.retrain import find_winner
+
+    winner = find_winner(Recorder(tracking_uri), name)
+    value = winner.trial.metrics[f"best_{winner.metric}"]
+    err.print(f"{winner.trial.arm} {winner.trial.key[:6]}: {winner.metric} {value:.4f} ({winner.trial.tags['avsc.data']})")
+    for key, setting in flatten(winner.trial.config.model_dump(mode="json")):
+        typer.echo(f"{key}={setting}")
+
+
+@app.command()
+def ui(
+    tracking_uri: Uri = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+) -> None:
+    """Open the MLflow UI on the record, reachable from this machine only.
+
+    Example: avsc-search ui --port 5001
+    """
+    from avsc_core.trainer.recorder import DEFAULT_URI
+
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    if uri == DEFAULT_URI and not Path("mlruns/mlflow.db").is_file():
+        raise UserError(Fault("mlruns/mlflow.db", "no record in this folder", todo="run a study first"))
+    typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def _study(
+    file: Path,
+    data: Path | None,
+    preset: str | None,
+    trials: int | None,
+    sets: list[str] | None,
+    name: str | None,
+    cpus: float | None,
+    gpus: float | None,
+) -> Study:
+    """The checked study; a missing data folder is reported together with the file's own faults."""
+    faults = []
+    if data is not None and not data.is_dir():
+        faults.append(Fault("--data", f"{data} is no folder", todo="give the folder that holds audio/ and video/"))
+    try:
+        study = read_study(
+            file,
+            preset=preset,
+            data_given=data is not None,
+            sets=sets or (),
+            trials=trials,
+            name=name,
+            cpus=cpus,
+            gpus=gpus,
+        )
+    except UserError as error:
+        raise UserError([*error.faults, *faults]) from None
+    if faults:
+        raise UserError(faults)
+    return study
+
+
+def _search_words(study: Study) -> str:
+    search = study.search
+    return f", then {search.trials} by {search.sampler} with scheduler {search.scheduler}" if search else ""

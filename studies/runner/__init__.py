@@ -1,0 +1,1 @@
+"""The runner: study file -> plan -> trials -> record -> tables."""

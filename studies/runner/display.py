@@ -1,0 +1,69 @@
+"""What a person sees while a study runs and when it ends: a live table in a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+
+from rich.live import Live
+from rich.table import Table
+
+from avsc_core.terminal import err
+from studies.runner.plan import PlannedTrial
+
+
+class Display:
+    """The running trials with their latest figures, how many are over, and an estimate of the time left."""
+
+    def __init__(self, metric: str, total: int, reused: int, workers: int) -> None:
+        self.metric, self.total, self.done, self.workers = metric, total, reused, workers
+        self.running: dict[str, tuple[PlannedTrial, int, float | None]] = {}  # key -> (trial, epoch, value)
+        self.began = time.monotonic()
+        self.reused = reused
+        self.live = Live(console=err, transient=True, refresh_per_second=2) if err.is_terminal else None
+
+    def __enter__(self) -> "Display":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def update(self, trial: PlannedTrial, epoch: int, value: float | None) -> None:
+        """A trial started (epoch 0) or ended an epoch."""
+        self.running[trial.key] = (trial, epoch, value)
+        if self.live:
+            self.live.update(self._table())
+
+    def finish(self, trial: PlannedTrial, outcome: str, value: float | None, total: int) -> None:
+        """A trial is over."""
+        self.running.pop(trial.key, None)
+        self.done, self.total = self.done + 1, total
+        shown = "" if value is None else f" {self.metric} {value:.4f}"
+        line = f"{self.done}/{self.total} {outcome:<8} {trial.label}{shown}{self._left()}"
+        (self.live.console if self.live else err).print(line, soft_wrap=True)
+        if self.live:
+            self.live.update(self._table())
+
+    def _left(self) -> str:
+        """The estimate: trials still to come at the pace of those that are over."""
+        ended = self.done - self.reused
+        if ended < 1 or self.done >= self.total:
+            return ""
+        seconds = (time.monotonic() - self.began) / ended * (self.total - self.done)
+        return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
+
+    def _table(self) -> Table:
+        table = Table("trial", "epoch", self.metric, title=f"{self.done}/{self.total} trials{self._left()}")
+        for trial, epoch, value in self.running.values():
+            shown = "" if value is None else f"{value:.4f}"
+            table.add_row(trial.label, f"{epoch}/{trial.config.training.epochs}", shown)
+        return table
+
+
+def table_of(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of text."""
+    table = Table(*header, title=title)
+    for row in rows:
+        table.add_row(*row)
+    return table

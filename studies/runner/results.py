@@ -1,0 +1,72 @@
+"""A study's trials read back from the record, as the tables people look at."""
+
+from avsc_core.config import flatten
+from avsc_core.terminal import out
+from avsc_core.trainer.recorder import Recorder, TrialRecord
+from avsc_core.trainer.retrain import best_of
+from studies.runner.display import table_of
+from studies.runner.schema import Study
+
+SHOWN = 5  # searched trials in the closing table
+
+
+def print_status(name: str, uri: str | None) -> None:
+    """Every trial of a study, in the order they started."""
+    recorder = Recorder(uri)
+    run = recorder.study(name)
+    trials = recorder.trials(name)
+    rows = [_row(trial, trials) for trial in trials]
+    out.print(table_of(f"{name} on {run.data.tags['avsc.data']}", _header(trials), rows))
+
+
+def print_closing(recorder: Recorder, study: Study) -> None:
+    """All arms, the best of the search, the best trial, and what to do next."""
+    trials = recorder.trials(study.name)
+    complete = [trial for trial in trials if trial.outcome == "complete"]
+    if not complete:
+        out.print(f"no trial of {study.name} is complete yet")
+        return
+    data = recorder.study(study.name).data.tags["avsc.data"]
+    searched = [trial for trial in complete if trial.arm == "search"]
+    worst_first = -1 if study.direction == "max" else 1
+    searched.sort(key=lambda trial: worst_first * trial.metrics[f"best_{study.metric}"])
+    shown = [trial for trial in complete if trial.arm != "search"] + searched[:SHOWN]
+    out.print(table_of(f"{study.name} on {data}", _header(complete), [_row(trial, complete) for trial in shown]))
+    stopped = sum(trial.outcome == "stopped" for trial in trials)
+    out.print(f"{len(complete)} trials ran to their end, {stopped} were stopped early", soft_wrap=True)
+    best = best_of(complete, study.metric)
+    figures = f"val Acc {best.metrics['best_val_acc']:.4f}, val Logloss {best.metrics['best_val_logloss']:.4f}"
+    out.print(f"[bold]best by {study.metric}: {best.arm} {best.key[:6]}, {figures}[/bold] ({data})", soft_wrap=True)
+    out.print(
+        f"next: avsc-search ui                                # compare trials in the browser\n"
+        f"      avsc-core train --best --study {study.name:<16} # retrain the winner, read the test split once\n"
+        f"      avsc-search status {study.name:<20}     # every trial of this study",
+        soft_wrap=True,
+    )
+
+
+def _varying(trials: list[TrialRecord]) -> list[str]:
+    """The settings in which the trials differ: the columns worth a reader's time."""
+    settings = [dict(flatten(trial.config.model_dump(mode="json"))) for trial in trials]
+    return [key for key in (settings[0] if settings else {}) if len({str(each[key]) for each in settings}) > 1]
+
+
+def _header(trials: list[TrialRecord]) -> list[str]:
+    names = [key.removeprefix("loss_weights.") for key in _varying(trials)]
+    return ["arm", *names, "outcome", "epoch", "val Acc", "val Logloss"]
+
+
+def _row(trial: TrialRecord, trials: list[TrialRecord]) -> list[str]:
+    settings = dict(flatten(trial.config.model_dump(mode="json")))
+    values = [settings[key] for key in _varying(trials)]
+    shown = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
+    names = ("best_epoch", "best_val_acc", "best_val_logloss")
+    figures = [trial.metrics.get(name) for name in names]
+    epoch, *scores = figures
+    return [
+        trial.arm,
+        *shown,
+        trial.outcome,
+        "" if epoch is None else f"{epoch:.0f}",
+        *("" if score is None else f"{score:.4f}" for score in scores),
+    ]

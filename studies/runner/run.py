@@ -1,0 +1,73 @@
+"""One sitting of a study, from the checked file to the closing table.
+
+Data and features are prepared and the record is compared before the first trial: a study that is in the record already
+continues when it asks the same question and is refused with the differences when it does not.
+"""
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from avsc_core.data.cache import Progress, build_features, open_data
+from avsc_core.data.tau import DataSet, split_parts
+from avsc_core.errors import Fault, UserError
+from avsc_core.terminal import err
+from avsc_core.trainer.recorder import Recorder
+from avsc_core.trainer.retrain import CHECKPOINTS
+from studies.runner.plan import Plan, differences, make_plan
+from studies.runner.results import print_closing
+from studies.runner.schema import Study
+from studies.runner.strategy import Strategy
+from studies.runner.tune import Ending, run_trials
+
+
+def run_study(study: Study, root: Path | None, uri: str | None, address: str | None, progress: Progress) -> Ending:
+    """Run what is left of a study and print its closing table.
+
+    Raises UserError when the study in the record asks something else, or is running already.
+    """
+    plan = make_plan(study)
+    recorder = Recorder(uri)
+    CHECKPOINTS.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
+            return _run_locked(plan, root, recorder, address, progress)
+    except Timeout:
+        what = f"study {study.name} is running in another process"
+        raise UserError(Fault(str(study.path), what, todo="wait for it, or use --name")) from None
+
+
+def _run_locked(plan: Plan, root: Path | None, recorder: Recorder, address: str | None, progress: Progress) -> Ending:
+    study = plan.study
+    data = open_data(root, progress)
+    split_parts(data, study.base.split.validation, study.base.split.seed)  # a fault shows before anything runs
+    definition = {**plan.definition, "data": data.fingerprint}
+    _check_same(recorder, study, definition)
+    build_features(data, study.base, progress)
+    strategy = Strategy(plan, recorder.trials(study.name))
+    _announce(study, data, strategy)
+    parent = recorder.open_study(study.name, {"avsc.metric": study.metric, "avsc.data": data.title}, definition)
+    outcome = "interrupted"
+    try:
+        ending = run_trials(study, data, recorder, parent, strategy, address)
+        outcome = "interrupted" if ending.signal else "complete"
+    finally:
+        recorder.end(parent, outcome, {})
+    print_closing(recorder, study)
+    return ending
+
+
+def _check_same(recorder: Recorder, study: Study, definition: dict[str, object]) -> None:
+    """Refuse to mix trials that answer different questions in one study."""
+    run = recorder.find_study(study.name)
+    if run is None:
+        return
+    changed = differences(recorder.definition(run.info.run_id), definition)
+    if changed:
+        where, todo = str(study.path), "use --name for a new study, or undo the change"
+        raise UserError([Fault(where, f"study {study.name} is in the record with {line}", todo=todo) for line in changed])
+
+
+def _announce(study: Study, data: DataSet, strategy: Strategy) -> None:
+    known = f", {strategy.reused} of them in the record already" if strategy.reused else ""
+    err.print(f"{study.name} on {data.title}: {strategy.total} trials{known}", soft_wrap=True)
