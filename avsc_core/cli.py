@@ -140,7 +140,7 @@ def train(
         with progress() as show:
 
             def report(epoch: "Epoch", epochs: int) -> None:
-                show("training", epoch.number, epochs)  # noqa: B023 - called within this round only
+                show("training", epoch.number, epochs)
 
             results.append(run(recorder, config.model_copy(update={"seed": seed}), made, report, winner))
     split = "test" if winner else "val"
@@ -152,7 +152,9 @@ def train(
     out.print(table)
     out.print(f"[bold]{'test' if winner else 'validation'}[/bold] figures" + (f" of {dataset.title}"))
     reference = results[-1].registered or results[-1].run_id
-    out.print(f"next: avsc-core evaluate {reference}\n      avsc-core predict CLIP.mp4 --model {reference}", soft_wrap=True)
+    out.print(
+        f"next: avsc-core evaluate {reference}\n      avsc-core predict CLIP.mp4 --model {reference}", soft_wrap=True
+    )
 
 
 @app.command()

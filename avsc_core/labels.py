@@ -5,7 +5,7 @@ columns of every probability matrix (B,S) in this project.
 
 The label file (`labels.npz` in a data set's folder) carries the targets of Eq. 1 and Eq. 2: which events are heard and
 which objects are seen in each clip. The embedded scenes write their true labels into it, teachers their pseudo-labels.
-Its arrays: `clips` (N,) name stems, `events` (N,E) and `objects` (N,O) of 0 and 1, `event_names` (E,), `object_names` (O,).
+Its arrays: `clips` (N,) name stems, `events` (N,E) and `objects` (N,O) of 0 and 1, and their names (E,) and (O,).
 """
 
 from collections.abc import Sequence
@@ -72,7 +72,9 @@ def read_labels(path: Path) -> Labels:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in Labels._fields}
     except (KeyError, ValueError, OSError, EOFError) as error:
-        raise UserError(Fault(str(path), f"not a label file ({error})", f"arrays {', '.join(Labels._fields)}")) from None
+        raise UserError(
+            Fault(str(path), f"not a label file ({error})", f"arrays {', '.join(Labels._fields)}")
+        ) from None
     clips, events, objects, event_names, object_names = (arrays[name] for name in Labels._fields)
     if events.shape != (len(clips), len(event_names)) or objects.shape != (len(clips), len(object_names)):
         raise UserError(Fault(str(path), f"events {events.shape}, objects {objects.shape} for {len(clips)} clips"))

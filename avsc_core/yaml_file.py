@@ -54,7 +54,9 @@ def read_yaml(path: Path) -> Located:
         located = Located(str(path), {} if node is None else loader.construct_document(node))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(Fault(f"{path}:{line}", f"not YAML: {error.problem}", todo="check indentation and quotes")) from None
+        raise UserError(
+            Fault(f"{path}:{line}", f"not YAML: {error.problem}", todo="check indentation and quotes")
+        ) from None
     except (UnicodeDecodeError, yaml.YAMLError, ValueError, TypeError) as error:
         raise UserError(Fault(str(path), f"not YAML: {error}")) from None
     faults: list[Fault] = []

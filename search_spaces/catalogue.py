@@ -1,7 +1,7 @@
 """Every dimension that can be searched: a configuration key and its bounds.
 
-To add one, add a line to CATALOGUE; the key must be a field of avsc_core/config.py. A dimension that only means something
-when another setting has a certain value says so in CONDITIONS. GROUPS are names for several at once.
+To add one, add a line to CATALOGUE; the key must be a field of avsc_core/config.py. A dimension that only means
+something when another setting has a certain value says so in CONDITIONS. GROUPS are names for several at once.
 """
 
 from search_spaces.domains import Choice, Domain, Float, Int

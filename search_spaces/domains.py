@@ -26,7 +26,9 @@ class Float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def describe(self) -> str:
-        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}{f', step {self.step:g}' if self.step else ''}"
+        return (
+            f"{self.low:g} to {self.high:g}{', log' if self.log else ''}{f', step {self.step:g}' if self.step else ''}"
+        )
 
 
 @dataclass(frozen=True)

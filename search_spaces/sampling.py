@@ -1,8 +1,8 @@
 """Values for the next trial, asked of an Optuna sampler and told how they did.
 
-Optuna's study lives in memory and is rebuilt from the record at every start: finished trials are replayed with the state
-they ended in (complete, pruned, failed), so that a value from a trial that was stopped early is never taken for a full
-one. Dimensions are suggested one after another, so conditional ones cost nothing where they do not exist.
+Optuna's study lives in memory and is rebuilt from the record at every start: finished trials are replayed with the
+state they ended in (complete, pruned, failed), so that a value from a trial that was stopped early is never taken for a
+full one. Dimensions are suggested one after another, so conditional ones cost nothing where they do not exist.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from search_spaces.domains import Choice, Domain, Float
@@ -27,7 +28,7 @@ class Sampler:
     def __init__(self, space: Space, name: str, seed: int, direction: str) -> None:
         self.space = space
         self.distributions = {key: distribution(domain) for key, domain in space.dimensions.items()}
-        goal = "maximize" if direction == "max" else "minimize"
+        goal = StudyDirection.MAXIMIZE if direction == "max" else StudyDirection.MINIMIZE
         self.study = optuna.create_study(sampler=SAMPLERS[name](seed), direction=goal)
 
     def ask(self) -> tuple[int, dict[str, Any]]:

@@ -61,7 +61,9 @@ def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
             faults.append(Fault(where(key), f"unknown dimension '{key}'", near(key, [*CATALOGUE, *GROUPS])))
             continue
         if key in GROUPS and narrowing not in (None, {}):
-            faults.append(Fault(where(key), f"{key} is a group", "its bounds cannot be narrowed together", "name its members"))
+            faults.append(
+                Fault(where(key), f"{key} is a group", "its bounds cannot be narrowed together", "name its members")
+            )
             continue
         for member in GROUPS.get(key, (key,)):
             try:
@@ -78,7 +80,7 @@ def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
 
 
 def _bounded(key: str, domain: Domain, base: Config, narrowed: bool) -> Domain:
-    """K ends at half of the label sets of this configuration; the catalogue's own end gives way, a person's does not."""
+    """K ends at half of the smaller label set; the catalogue's own end gives way to that, a person's does not."""
     if key != "alignment.k":
         return domain
     highest = max(domain.values) if isinstance(domain, Choice) else domain.high
@@ -98,5 +100,7 @@ def _conditions(chosen: Mapping[str, Domain], fixed: Mapping[str, Any], where: C
             continue
         possible = chosen[other].contains(wanted) if other in chosen else fixed[other] == wanted
         if not possible:
-            faults.append(Fault(where(key), f"{key} only means something when {other} is {wanted}", todo="leave it out"))
+            faults.append(
+                Fault(where(key), f"{key} only means something when {other} is {wanted}", todo="leave it out")
+            )
     return faults

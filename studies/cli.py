@@ -86,7 +86,9 @@ def plan(
     study = _study(file, data, preset, trials, sets, name, cpus, gpus)
     header, *rows = describe(make_plan(study))
     out.print(table_of(f"{study.name}: {study.question}", header, rows))
-    out.print(f"preset {study.preset}, {study.base.training.epochs} epochs a trial" + _search_words(study), soft_wrap=True)
+    out.print(
+        f"preset {study.preset}, {study.base.training.epochs} epochs a trial" + _search_words(study), soft_wrap=True
+    )
 
 
 @app.command()
@@ -141,7 +143,9 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
 
     winner = find_winner(Recorder(tracking_uri), name)
     value = winner.trial.metrics[f"best_{winner.metric}"]
-    err.print(f"{winner.trial.arm} {winner.trial.key[:6]}: {winner.metric} {value:.4f} ({winner.trial.tags['avsc.data']})")
+    err.print(
+        f"{winner.trial.arm} {winner.trial.key[:6]}: {winner.metric} {value:.4f} ({winner.trial.tags['avsc.data']})"
+    )
     for key, setting in flatten(winner.trial.config.model_dump(mode="json")):
         typer.echo(f"{key}={setting}")
 
@@ -161,7 +165,18 @@ def ui(
     if uri == DEFAULT_URI and not Path("mlruns/mlflow.db").is_file():
         raise UserError(Fault("mlruns/mlflow.db", "no record in this folder", todo="run a study first"))
     typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     sys.stdout.flush()
     os.execv(sys.executable, command)

@@ -1,9 +1,9 @@
 """Features of a data set, computed once and shared by every trial.
 
-Two arrays a data set and feature configuration: log-mel (N,T,128) float32 and frames (N,F,3,H,W) uint8, each in a folder
-named by a hash of what it depends on, so that a changed picture size leaves the log-mels alone. They are memory-mapped:
-trials on one machine share the pages. A folder appears by a rename once it is complete, under a lock, so a killed or a
-second process never sees half of one. `AVSC_CACHE` moves the cache.
+Two arrays a data set and feature configuration: log-mel (N,T,128) float32 and frames (N,F,3,H,W) uint8, each in a
+folder named by a hash of what it depends on, so that a changed picture size leaves the log-mels alone. They are
+memory-mapped: trials on one machine share the pages. A folder appears by a rename once it is complete, under a lock, so
+a killed or a second process never sees half of one. `AVSC_CACHE` moves the cache.
 """
 
 import hashlib
@@ -40,6 +40,10 @@ class Features(NamedTuple):
     data: DataSet
     log_mel: np.ndarray  # (N,T,128) float32, not normalised
     frames: np.ndarray  # (N,F,3,H,W) uint8
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """A Progress that shows nothing."""
 
 
 def cache_root() -> Path:
@@ -97,7 +101,10 @@ def _audio_settings(settings: LogMel) -> dict[str, Any]:
 
 
 def _check_classes(data: DataSet, config: Config) -> None:
-    sizes = {"audio": (config.audio.classes, len(data.event_names)), "visual": (config.visual.classes, len(data.object_names))}
+    sizes = {
+        "audio": (config.audio.classes, len(data.event_names)),
+        "visual": (config.visual.classes, len(data.object_names)),
+    }
     faults = [
         Fault(f"{branch}.classes", f"{own} in the configuration, {found} in {data.title}", todo=f"set it to {found}")
         for branch, (own, found) in sizes.items()
@@ -146,9 +153,7 @@ def _compute(
     write_json(folder / "settings.json", settings)
 
 
-def _rows(
-    clips: list[Clip], compute: Callable[[Clip], np.ndarray], workers: int
-) -> Iterator[np.ndarray | list[Fault]]:
+def _rows(clips: list[Clip], compute: Callable[[Clip], np.ndarray], workers: int) -> Iterator[np.ndarray | list[Fault]]:
     """The results in the order of the clips, computed in this process or in several."""
     workers = min(workers or os.cpu_count() or 1, len(clips) // CLIPS_PER_WORKER)
     if workers < 2:

@@ -61,4 +61,5 @@ def read_frames(path: Path, count: int, offset_s: float, size: int) -> torch.Ten
 def _picture(frame: av.VideoFrame, size: int) -> torch.Tensor:
     """(3,size,size) uint8."""
     picture = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)  # (3,H,W)
-    return pictures.center_crop(pictures.resize(picture, [size], antialias=True), [size, size])
+    cropped: torch.Tensor = pictures.center_crop(pictures.resize(picture, [size], antialias=True), [size, size])
+    return cropped

@@ -143,7 +143,9 @@ def read_table(path: Path, faults: list[Fault], columns: tuple[str, ...]) -> Ite
     missing = [name for name in columns if name not in header]
     if missing:
         found = ", ".join(header) or "an empty file"
-        faults.append(Fault(f"{path}:1", f"no column {', '.join(missing)}", f"found {found}", "TAB-separated, with header"))
+        faults.append(
+            Fault(f"{path}:1", f"no column {', '.join(missing)}", f"found {found}", "TAB-separated, with header")
+        )
         return
     for row in rows:
         if len(row) == len(header):

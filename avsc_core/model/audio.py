@@ -24,7 +24,8 @@ class Patches(nn.Module):
         self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
-        return self.proj(spectrogram).flatten(2).mT  # (B,N,width)
+        patches: Tensor = self.proj(spectrogram)  # (B,width,mel,time)
+        return patches.flatten(2).mT  # (B,N,width)
 
 
 class AudioBranch(nn.Module):

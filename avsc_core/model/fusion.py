@@ -1,8 +1,8 @@
 """Semantic-based fusion, SF (Eq. 5), and the fusion layer (Eq. 6): event and object probabilities -> scene logits.
 
 SF attends over probabilities as tokens of a single number: events ask objects, objects ask events, and what they hear
-is added to them. `none` is the same layer without the attention (Table II, row 1). Every fusion gets the whole record of
-branch outputs, so one that fuses embeddings needs no other interface; a missing branch is None.
+is added to them. `none` is the same layer without the attention (Table II, row 1). Every fusion gets the whole record
+of branch outputs, so one that fuses embeddings needs no other interface; a missing branch is None.
 """
 
 import math
@@ -32,8 +32,8 @@ def cross_attention(
 ) -> Tensor:
     """Eq. 5 with scalar tokens: (B,Nq).
 
-    A token is one number, so a head's d-wide products collapse: its scores are c q_i k_j with c = w_q.w_k / sqrt(d), and
-    its output adds g = w_v.w_o times the attended key. The answer is the literal one; d never becomes an axis.
+    A token is one number, so a head's d-wide products collapse: its scores are c q_i k_j, c = w_q.w_k / sqrt(d); its
+    output adds g = w_v.w_o times the attended key. The answer is the literal one; d never becomes an axis.
     """
     with torch.autocast(query.device.type, enabled=False):  # a softmax over |c| up to 200 needs its 24 bits
         wide = torch.promote_types(query.dtype, torch.float32)

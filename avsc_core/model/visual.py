@@ -1,7 +1,7 @@
 """Visual branch: ConvNeXt (Liu et al. 2022) on every frame, pooled over frames.
 
-frames (B,F,3,H,W) -> ConvNeXt (B,F,width) -> pooled over F (B,width) -> Linear + ReLU (B,D) -> Linear (B,O). The rows of
-that last matrix (O,D) are what CEOA aligns. Pooling before the embedding layer keeps that matrix one for the clip.
+frames (B,F,3,H,W) -> ConvNeXt (B,F,width) -> pooled over F (B,width) -> Linear + ReLU (B,D) -> Linear (B,O). The rows
+of that last matrix (O,D) are what CEOA aligns. Pooling before the embedding layer keeps that matrix one for the clip.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +14,7 @@ from torch import Tensor, nn
 class VisualBranch(nn.Module):
     """frames (B,F,3,H,W) -> embedding (B,D), object logits (B,O)."""
 
-    def __init__(
-        self, depths: Sequence[int], dims: Sequence[int], pooling: str, embedding: int, classes: int
-    ) -> None:
+    def __init__(self, depths: Sequence[int], dims: Sequence[int], pooling: str, embedding: int, classes: int) -> None:
         super().__init__()
         self.backbone = ConvNeXt(in_chans=3, num_classes=0, depths=tuple(depths), dims=tuple(dims))
         self.pool = POOLINGS[pooling]

@@ -1,7 +1,7 @@
 """A checkpoint holds everything a trial needs to continue and end with the numbers it would have had.
 
-Random numbers need no place in it: every epoch seeds them from (seed, epoch). Written atomically after every epoch; read
-with `weights_only`, so a checkpoint can carry tensors and numbers but no code.
+Random numbers need no place in it: every epoch seeds them from (seed, epoch). Written atomically after every epoch;
+read with `weights_only`, so a checkpoint can carry tensors and numbers but no code.
 """
 
 from pathlib import Path

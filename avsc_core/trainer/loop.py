@@ -75,21 +75,23 @@ def fit(
         for batch in batches(features, order, config.training.batch_size, scale, device):
             terms = losses(model, model(batch.log_mel, batch.frames), *targets(batch), generator)
             optimiser.zero_grad(set_to_none=True)
-            terms["total"].backward()
+            terms["total"].backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             _add(sums, terms, len(batch.scenes))
         metrics = {f"train_{name}": float(value) / len(train) for name, value in sums.items()}
-        if not all(map(math.isfinite, metrics.values())):
-            raise Diverged(f"epoch {number}: train_total is {metrics['train_total']}")
         if len(validation):
             probability, values = predict(model, features, validation, config, scale, losses=True)
             values |= scores(probability, features.data.scenes[validation])
             metrics |= {f"val_{name}": value for name, value in values.items()}
-            if best is None or better(metric, metrics[metric], best.metrics[metric]):
-                best = Best(number, metrics, torch.from_numpy(probability))
+        if not all(map(math.isfinite, metrics.values())):
+            raise Diverged(
+                f"epoch {number}: {next(n for n, v in metrics.items() if not math.isfinite(v))} is not finite"
+            )
+        if len(validation) and (best is None or better(metric, metrics[metric], best.metrics[metric])):
+            best = Best(number, metrics, torch.from_numpy(probability))
         if checkpoint:
-            states = (part.state_dict() for part in (model, optimiser, schedule))
+            states = model.state_dict(), optimiser.state_dict(), schedule.state_dict()
             save_checkpoint(checkpoint, Checkpoint(key, number, metrics, *states, best))
         yield Epoch(number, metrics, best, model, scale)
 

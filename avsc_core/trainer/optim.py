@@ -1,4 +1,4 @@
-"""AdamW at one learning rate (Section IV), with a multiplier for the new layers and a linear warm-up, both off there."""
+"""AdamW at one learning rate (Section IV), with a multiplier for new layers and a linear warm-up, off there."""
 
 from torch import nn
 from torch.optim import AdamW

@@ -151,7 +151,9 @@ class Recorder:
         """One epoch's metrics in one call; `number` counts from 1 and is the step."""
         self._write(run_id, metrics=metrics, step=number)
 
-    def end(self, run_id: str, outcome: str, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None) -> None:
+    def end(
+        self, run_id: str, outcome: str, metrics: Mapping[str, float], tags: Mapping[str, str] | None = None
+    ) -> None:
         """Close a run with its outcome (a key of STATUS) and its summary metrics."""
         self._write(run_id, metrics=metrics, tags={"avsc.outcome": outcome, **(tags or {})})
         self.client.set_terminated(run_id, STATUS[outcome])
@@ -210,7 +212,9 @@ class Recorder:
         self.client.log_batch(
             run_id,
             metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
-            params=[Param(name, json.dumps(v) if isinstance(v, list) else str(v)) for name, v in (params or {}).items()],
+            params=[
+                Param(name, json.dumps(v) if isinstance(v, list) else str(v)) for name, v in (params or {}).items()
+            ],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
 

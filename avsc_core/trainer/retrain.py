@@ -90,7 +90,7 @@ def train(
     run_id, recorded = _open_run(recorder, experiment, config, features.data, winner)
     checkpoint = CHECKPOINTS / "training" / f"{run_id}.pt"
     try:
-        for epoch in fit(config, features, rows, watched, epochs=epochs, checkpoint=checkpoint):  # noqa: B007
+        for epoch in fit(config, features, rows, watched, epochs=epochs, checkpoint=checkpoint):
             if epoch.number > recorded:
                 recorder.epoch(run_id, epoch.number, epoch.metrics)
             report(epoch, epochs)

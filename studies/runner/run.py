@@ -65,7 +65,9 @@ def _check_same(recorder: Recorder, study: Study, definition: dict[str, object])
     changed = differences(recorder.definition(run.info.run_id), definition)
     if changed:
         where, todo = str(study.path), "use --name for a new study, or undo the change"
-        raise UserError([Fault(where, f"study {study.name} is in the record with {line}", todo=todo) for line in changed])
+        raise UserError(
+            [Fault(where, f"study {study.name} is in the record with {line}", todo=todo) for line in changed]
+        )
 
 
 def _announce(study: Study, data: DataSet, strategy: Strategy) -> None:

@@ -206,9 +206,7 @@ def _over(
     return data, origin, config_sets
 
 
-def _typed(
-    data: dict[str, Any], located: Located, origin: Mapping[str, str], faults: list[Fault]
-) -> StudyFile | None:
+def _typed(data: dict[str, Any], located: Located, origin: Mapping[str, str], faults: list[Fault]) -> StudyFile | None:
     """The file as typed parts, or None and its faults."""
     try:
         return StudyFile.model_validate(data)

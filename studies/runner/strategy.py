@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from avsc_core.config import Config, trial_key
+from avsc_core.config import Config, flatten
 from avsc_core.trainer.recorder import TrialRecord
 from search_spaces.sampling import Sampler
 from studies.runner.plan import Plan, PlannedTrial, searched_trial, values_in
@@ -44,7 +44,7 @@ class Strategy:
             if record.outcome in FINISHED:
                 self.known[record.key] = Known(record.outcome, record.metrics.get(f"best_{plan.study.metric}"))
             elif record.arm == "search":
-                interrupted.append(searched_trial(plan, record.config))
+                interrupted.append(searched_trial(plan, dict(flatten(record.config.model_dump()))))
             again[record.key] = record.config
         arms = [trial for trial in plan.trials if trial.key not in self.known]
         arms.sort(key=lambda trial: trial.key not in self.run_ids)  # interrupted ones first, otherwise as written
@@ -53,7 +53,9 @@ class Strategy:
         self.sampler = None
         if search:
             # A sampler's random state is not saved; a seed that counts what is known keeps it from asking twice.
-            self.sampler = Sampler(search.space, search.sampler, search.seed + 1000 * len(self.known), plan.study.direction)
+            self.sampler = Sampler(
+                search.space, search.sampler, search.seed + 1000 * len(self.known), plan.study.direction
+            )
             for key, known in self.known.items():
                 self._replay(again[key], known)
 

@@ -1,8 +1,8 @@
 """One trial in a worker process: Ray calls `step` once an epoch and gets that epoch's figures back.
 
 A worker serves one trial after another (`reset_config`), so nothing of a trial may stay behind: the training loop seeds
-everything itself and the object below keeps only its generator. A fault inside a trial comes back as a value, so that it
-costs that trial and not the worker.
+everything itself and the object below keeps only its generator. A fault inside a trial comes back as a value, so that
+it costs that trial and not the worker.
 """
 
 import time
@@ -15,10 +15,14 @@ import torch
 from ray import tune
 
 from avsc_core.config import Config
-from avsc_core.data.cache import build_features
+from avsc_core.data.cache import build_features, silent
 from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Diverged
 from avsc_core.trainer.loop import Epoch, fit
+
+
+def warm_up() -> None:
+    """Called in every new worker process; importing this file has loaded torch, before the first trial asks for it."""
 
 
 class StudyTrial(tune.Trainable):  # type: ignore[misc]
@@ -66,7 +70,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         """See `save_checkpoint`."""
 
     def _train(self, checkpoint: Path) -> Iterator[Epoch]:
-        features = build_features(self.data, self.settings, lambda what, done, total: None)
+        features = build_features(self.data, self.settings, silent)
         parts = split_parts(self.data, self.settings.split.validation, self.settings.split.seed)
         yield from fit(
             self.settings, features, parts.train, parts.validation, metric=self.metric, checkpoint=checkpoint
