@@ -105,8 +105,9 @@ def _write_clip(root: Path, seed: int, clip: "Clip") -> None:
 
 def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
     """Encode RGB frames (96,96,3) as H.264 so that the same frames always give the same bytes."""
-    # With x264's assembler routines (asm) the bytes of a third of the clips depend on what the process encoded before.
-    options = {"preset": "veryfast", "crf": "20", "threads": "1", "x264-params": "asm=0"}
+    # Even on one thread x264's look-ahead decides differently from run to run when it uses assembler routines (asm) for
+    # rate control and B frames (bf): so a constant quantiser (qp), and none of the three.
+    options = {"preset": "veryfast", "qp": "22", "bf": "0", "threads": "1", "x264-params": "asm=0"}
     with av.open(path, "w", format="mp4") as file:
         stream = file.add_stream("libx264", rate=FRAME_RATE, options=options)
         stream.width = stream.height = SIZE

@@ -22,7 +22,6 @@ Colour = tuple[int, int, int]
 def draw_frames(names: Sequence[str], place: np.random.Generator, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield the frames (96,96,3) of a clip; a fresh generator seeded by the place gives all its clips one look."""
     light = place.uniform(0.8, 1.15) * place.uniform(0.9, 1.1, 3)  # brightness and tint of R, G, B
-    table = [min(255, int(level * factor)) for factor in light for level in range(256)]  # for Image.point
     backdrop = _draw_backdrop(place)
     phase = np.linspace(0, rng.uniform(2, 6), FRAMES) + rng.uniform(0, 6)
     sway = rng.uniform(1, 3) * np.sin(phase)  # (100,) pixels: a camera held by hand
@@ -41,7 +40,7 @@ def draw_frames(names: Sequence[str], place: np.random.Generator, rng: np.random
             if speed:  # what leaves on one side comes back on the other
                 left = (start + speed * frame + sprite.width) % (SIZE + sprite.width) - sprite.width
             picture.paste(sprite, (round(left), round(top)), sprite)
-        yield np.asarray(picture.point(table))
+        yield np.minimum(np.asarray(picture) * light, 255).astype(np.uint8)
 
 
 def _draw_backdrop(place: np.random.Generator) -> Image.Image:

@@ -1,13 +1,13 @@
 """Contrastive event-object alignment, CEOA (Eq. 3 and Eq. 4): pulls the classifier rows of classes that occur together.
 
-A clip's K likeliest events and objects are its positives, K other classes its negatives: the K least likely ones
-(`lkm`) or K random ones from outside the positives (`rkm`). With P_e, P_o, N_e, N_o (K,D) the rows of the two classifiers,
+A clip's K likeliest events and objects are its positives. K other classes are its negatives: the K least likely ones
+(`lkm`) or K random ones from outside the positives (`rkm`). With P_e, P_o, N_e, N_o (K,D) the rows of the classifiers,
 
     loss_e2o = - ln mean_ij sigmoid(P_e P_o^T - P_e N_o^T)_ij        Eq. 3
     loss_o2e = - ln mean_ij sigmoid(P_o P_e^T - P_o N_e^T)_ij        Eq. 4
 
-averaged over the batch. Positives stand in falling order of probability and negatives lowest first, so entry (i, j) sets
-the j-th positive against the j-th negative. Gradient reaches the rows, not the probabilities that pick them.
+averaged over the batch. Positives stand in falling order of probability and negatives lowest first, so entry (i, j)
+sets the j-th positive against the j-th negative. Gradient reaches the rows, not the probabilities that pick them.
 """
 
 import math

@@ -1,4 +1,6 @@
-"""AdamW at one learning rate (Section IV), with a multiplier for new layers and a linear warm-up, off there."""
+"""AdamW at one learning rate (Section IV), with a multiplier for new layers and schedules, off there."""
+
+import math
 
 from torch import nn
 from torch.optim import AdamW
@@ -26,6 +28,15 @@ def build_optimiser(model: nn.Module, settings: Training) -> AdamW:
 
 
 def build_schedule(optimiser: AdamW, settings: Training, steps_per_epoch: int) -> LambdaLR:
-    """A constant learning rate after `training.warmup` of all steps rising linearly to it."""
-    warm = round(settings.warmup * settings.epochs * steps_per_epoch)
-    return LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / (warm + 1)))
+    """The learning rate over all steps: a linear rise during `training.warmup`, then constant or a half cosine to 0."""
+    steps = settings.epochs * steps_per_epoch
+    warm = round(settings.warmup * steps)
+
+    def share(step: int) -> float:
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        if settings.schedule == "constant":
+            return 1.0
+        return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+
+    return LambdaLR(optimiser, share)

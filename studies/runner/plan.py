@@ -42,7 +42,7 @@ class Plan:
             "metric": study.metric,
             "seeds": list(study.seeds),
             "base": study.base.model_dump(mode="json", exclude={"device", "workers"}),
-            "arms": {trial.arm: trial.key for trial in self.trials},
+            "arms": {arm.name: [trial_key(seeded(arm.config, seed)) for seed in study.seeds] for arm in study.arms},
             "search": search
             and {
                 "space": search.space.as_json(),
@@ -61,11 +61,16 @@ def make_plan(study: Study) -> Plan:
     trials: dict[str, PlannedTrial] = {}
     for arm in study.arms:
         for seed in study.seeds:
-            config = arm.config.model_copy(update={"seed": seed})
+            config = seeded(arm.config, seed)
             key = trial_key(config)
             name = f"{trials[key].arm} = {arm.name}" if key in trials else arm.name
             trials[key] = PlannedTrial(key, name, seed, config)
     return Plan(study, tuple(trials.values()))
+
+
+def seeded(config: Config, seed: int) -> Config:
+    """`config` with another seed."""
+    return config.model_copy(update={"seed": seed})
 
 
 def searched_trial(plan: Plan, values: Mapping[str, Any]) -> PlannedTrial:

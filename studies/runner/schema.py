@@ -254,6 +254,17 @@ def _rules(file: StudyFile, located: Located, origin: Mapping[str, str], faults:
         if arm.name == SEARCH_ARM:
             faults.append(Fault(where, f"'{SEARCH_ARM}' names the search's trials", todo="rename the arm"))
         seen.add(arm.name)
+    places = [("base",), *(("arms", position, "set") for position in range(len(file.arms)))]
+    for trail, settings in zip(places, [file.base, *(arm.set for arm in file.arms)], strict=True):
+        if "seed" in settings:
+            faults.append(
+                Fault(
+                    located.where(*trail, "seed"),
+                    "a seed among the settings",
+                    "every arm runs with the study's",
+                    "use seeds: [...]",
+                )
+            )
     if len(set(file.seeds)) < len(file.seeds):
         faults.append(Fault(located.where("seeds"), "a seed stands twice"))
     gpus = file.resources.gpus

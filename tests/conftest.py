@@ -1,0 +1,62 @@
+"""Small real data for all tests: embedded scenes on disk, a cache of its own, a configuration that trains in a second."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from avsc_core.config import Config, parse_set, resolve
+from avsc_core.data.cache import Features, build_features, silent
+from avsc_core.data.demo import write_demo
+from avsc_core.data.tau import DataSet, read_dataset
+
+torch.set_num_threads(1)
+
+TINY = (
+    "log_mel.frames=64",
+    "log_mel.hop_ms=160",
+    "pictures.frames=1",
+    "pictures.size=32",
+    "audio.width=16",
+    "audio.depth=1",
+    "audio.heads=2",
+    "audio.embedding=16",
+    "visual.dims=[8, 8, 16, 16]",
+    "visual.embedding=16",
+    "fusion.hidden=32",
+    "training.epochs=3",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked gpu run where there is one."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clips of every scene in TAU's layout, and a cache folder of the session's own."""
+    os.environ["AVSC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    root = tmp_path_factory.mktemp("scenes")
+    write_demo(root, clips_per_scene=3, seed=1, workers=2)
+    return root
+
+
+@pytest.fixture(scope="session")
+def data(scenes: Path) -> DataSet:
+    return read_dataset(scenes)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Config:
+    """Preset demo made smaller still."""
+    return resolve("demo", parse_set(TINY))
+
+
+@pytest.fixture(scope="session")
+def features(data: DataSet, tiny: Config) -> Features:
+    return build_features(data, tiny, silent)

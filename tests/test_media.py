@@ -1,0 +1,128 @@
+"""Media files: rates and channels, times of frames, refusals, and the log-mel against kaldi's own numbers."""
+
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torchaudio.compliance.kaldi import fbank
+
+from avsc_core.data.logmel import AUDIOSET, log_mel, normalise
+from avsc_core.data.media import read_audio, read_frames
+from avsc_core.errors import UserError
+
+
+def write_video(path: Path, seconds: float = 10.0, rate: int = 10, size: tuple[int, int] = (96, 64)) -> Path:
+    """A video whose brightness says its time: frame n is n grey levels bright."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv444p"
+        for number in range(round(seconds * rate)):
+            picture = np.full((size[1], size[0], 3), 2 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_tone_keeps_its_pitch(tmp_path: Path, rate: int, channels: int):
+    time = np.arange(rate * 2) / rate
+    tone = np.repeat(0.5 * np.sin(2 * np.pi * 440 * time)[:, None], channels, 1)
+    soundfile.write(tmp_path / "a.wav", tone, rate, subtype="PCM_24")
+    samples = read_audio(tmp_path / "a.wav", 16000)
+    assert samples.shape == (32000,)
+    assert samples.dtype == torch.float32
+    assert np.abs(np.fft.rfft(samples.numpy())).argmax() / 2 == 440
+    assert samples.abs().max() == pytest.approx(0.5, abs=0.02)
+
+
+def test_channels_are_averaged(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.tile([[0.5, -0.25]], (1000, 1)), 16000, subtype="FLOAT")
+    assert torch.allclose(read_audio(tmp_path / "a.wav", 16000), torch.tensor(0.125))
+
+
+def test_bad_audio(tmp_path: Path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"a\.wav: cannot be read as wav"):
+        read_audio(path, 16000)
+    with wave.open(str(path), "wb") as empty:
+        empty.setparams((1, 2, 16000, 0, "NONE", ""))
+    with pytest.raises(UserError, match=r"a\.wav: has no samples"):
+        read_audio(path, 16000)
+    soundfile.write(path, np.array([0.0, np.nan]), 16000, subtype="FLOAT")
+    with pytest.raises(UserError, match="not numbers"):
+        read_audio(path, 16000)
+
+
+@pytest.mark.parametrize(("count", "offset"), [(10, 0.4), (4, 0.4), (1, 0.0), (5, 1.05)])
+def test_frames_are_chosen_by_time(tmp_path: Path, count: int, offset: float):
+    frames = read_frames(write_video(tmp_path / "a.mp4"), count, offset, 32)
+    assert frames.shape == (count, 3, 32, 32)
+    assert frames.dtype == torch.uint8
+    shown = [int((offset + index * 10 / count) * 10 + 1e-9) for index in range(count)]
+    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx([2 * number for number in shown], abs=1.5)
+
+
+def test_a_short_video_repeats_its_last_frame(tmp_path: Path):
+    frames = read_frames(write_video(tmp_path / "a.mp4", seconds=3), 10, 0.4, 32)
+    assert torch.equal(frames[9], frames[3])
+    assert not torch.equal(frames[1], frames[3])
+
+
+def test_a_playlist_in_disguise_is_refused(tmp_path: Path):
+    write_video(tmp_path / "other.mp4")
+    lie = tmp_path / "a.mp4"
+    lie.write_text(f"#EXTM3U\n#EXTINF:10,\n{tmp_path / 'other.mp4'}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(UserError, match=r"a\.mp4: cannot be decoded"):
+        read_frames(lie, 1, 0.0, 32)
+
+
+def test_a_sound_without_pictures_is_refused(tmp_path: Path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(UserError, match=r"a\.mp4: cannot be decoded"):
+        read_frames(tmp_path / "a.mp4", 1, 0.0, 32)
+
+
+@pytest.mark.parametrize("window", ["hamming", "hanning"])
+def test_log_mel_is_kaldis(window: str):
+    samples = torch.randn(160000, generator=torch.Generator().manual_seed(0)) * 0.1
+    ours = log_mel(samples, 16000, window)
+    reference = fbank(
+        (samples - samples.mean())[None],
+        htk_compat=True,
+        sample_frequency=16000,
+        use_energy=False,
+        window_type=window,
+        num_mel_bins=128,
+        dither=0.0,
+        frame_shift=10,
+    )
+    assert reference.shape == (998, 128)
+    assert torch.equal(ours[:998], reference)
+    assert torch.equal(ours[998:], torch.zeros(26, 128))
+
+
+def test_log_mel_equals_asts_own_features():
+    """Against Hugging Face's feature extractor: same frames, same padding, same normalisation."""
+    transformers = pytest.importorskip("transformers")
+    samples = torch.randn(160000, generator=torch.Generator().manual_seed(1)) * 0.1
+    extract = transformers.ASTFeatureExtractor()
+    theirs = extract(samples.numpy(), sampling_rate=16000, return_tensors="pt").input_values[0]  # (1024,128)
+    ours = normalise(log_mel(samples, 16000, "hanning"), AUDIOSET)
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_peak_ignores_loudness():
+    samples = torch.randn(16000, generator=torch.Generator().manual_seed(2))
+    loud, quiet = (log_mel(samples * gain, 16000, peak=True) for gain in (0.5, 0.01))
+    assert torch.allclose(loud, quiet, atol=1e-3)

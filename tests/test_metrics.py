@@ -1,0 +1,38 @@
+"""Acc and Logloss against scikit-learn, on random and degenerate predictions."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+
+from avsc_core.trainer.metrics import confusion, scores
+
+
+@given(st.integers(0, 2**31), st.integers(1, 60))
+def test_scores_equal_scikit_learn(seed: int, count: int):
+    rng = np.random.default_rng(seed)
+    probability = rng.dirichlet(np.full(10, 0.3), count)
+    scenes = rng.integers(0, 10, count)
+    ours = scores(probability, scenes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn mentions classes that were decided but never true
+        assert ours["acc"] == pytest.approx(balanced_accuracy_score(scenes, probability.argmax(1)))
+    assert ours["acc_overall"] == pytest.approx(accuracy_score(scenes, probability.argmax(1)))
+    clipped = np.clip(probability, 1e-15, 1)
+    assert ours["logloss"] == pytest.approx(log_loss(scenes, clipped, labels=range(10)), rel=1e-6)
+    per_class = [scores(probability[scenes == s], scenes[scenes == s])["logloss"] for s in np.unique(scenes)]
+    assert ours["logloss_classwise"] == pytest.approx(np.mean(per_class))
+    assert confusion(probability, scenes).sum() == count
+
+
+def test_a_certain_mistake_costs_a_finite_amount():
+    probability = np.eye(10)[[1, 1]]
+    assert scores(probability, np.array([0, 1]))["logloss"] == pytest.approx(-np.log(1e-15) / 2)
+
+
+def test_no_clips_is_a_mistake():
+    with pytest.raises(ValueError, match="no clips"):
+        scores(np.zeros((0, 10)), np.zeros(0, int))

@@ -1,0 +1,155 @@
+"""Reading a data set: layouts, tolerances, faults, splits."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avsc_core.data.tau import Clip, DataSet, read_dataset, split_parts
+from avsc_core.errors import UserError
+from avsc_core.labels import SCENES
+
+
+@pytest.fixture
+def copy(scenes: Path, tmp_path: Path) -> Path:
+    """A data set that a test may damage; media are links, tables are copies."""
+    root = tmp_path / "data"
+    shutil.copytree(scenes, root, copy_function=shutil.copy)
+    return root
+
+
+def faults(root: Path) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        read_dataset(root)
+    return [str(fault).replace(str(root), "DATA") for fault in caught.value.faults]
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_the_embedded_scenes(data: DataSet):
+    assert len(data.clips) == 30
+    assert {SCENES[clip.scene] for clip in data.clips} == set(SCENES)
+    assert data.events.shape == data.objects.shape == (30, 64)
+
+
+@pytest.mark.parametrize("layout", ["nested", "meta", "raw"])
+def test_layouts(copy: Path, layout: str):
+    expected = read_dataset(copy)
+    moves = {
+        "nested": {"evaluation_setup": "TAU.meta/evaluation_setup", "meta.csv": "TAU.meta/meta.csv"},
+        "meta": {"evaluation_setup": "meta/evaluation_setup", "meta.csv": "meta/meta.csv"},
+        "raw": {"evaluation_setup": "metadata/evaluation_setup", "audio": "raw/audio", "video": "raw/video"},
+    }[layout]
+    for old, new in moves.items():
+        (copy / new).parent.mkdir(parents=True, exist_ok=True)
+        (copy / old).rename(copy / new)
+    found = read_dataset(copy)
+    assert [clip.name for clip in found.clips] == [clip.name for clip in expected.clips]
+    assert [clip.location for clip in found.clips] == [clip.location for clip in expected.clips]
+
+
+@pytest.mark.parametrize("change", ["crlf", "bom", "filename"])
+def test_tolerances(copy: Path, change: str):
+    table = copy / "evaluation_setup" / "fold1_train.csv"
+    text = table.read_text()
+    if change == "crlf":
+        table.write_bytes(text.replace("\n", "\r\n").encode())
+    elif change == "bom":
+        table.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    else:
+        table.write_text(text.replace("filename_audio", "filename", 1))
+    assert len(read_dataset(copy).clips) == 30
+
+
+def test_all_faults_at_once(copy: Path):
+    train = copy / "evaluation_setup" / "fold1_train.csv"
+    rows = train.read_text().splitlines()
+    _, second = (Path(row.split("\t")[0]).stem for row in rows[1:3])
+    scene = rows[1].split("\t")[2]
+    edit(train, f"\t{scene}\n", f"\t{scene[:-1]}\n")
+    (copy / "video" / f"{second}.mp4").unlink()
+    train.write_text(train.read_text() + rows[3] + "\n")
+    (copy / "labels.npz").unlink()
+    assert faults(copy) == [
+        f"DATA/evaluation_setup/fold1_train.csv:2: unknown scene '{scene[:-1]}'; did you mean '{scene}'?",
+        f"DATA/evaluation_setup/fold1_train.csv:3: DATA/video/{second}.mp4 does not exist; "
+        "unpack it again or remove the row",
+        f"DATA/evaluation_setup/fold1_train.csv:{len(rows) + 1}: {Path(rows[3].split(chr(9))[0]).stem} stands twice; "
+        "keep one of its rows",
+        "DATA/labels.npz: no label file; an .npz with the events and objects of every clip",
+    ]
+
+
+def test_a_location_on_both_sides_is_refused(copy: Path):
+    setup = copy / "evaluation_setup"
+    moved = (setup / "fold1_evaluate.csv").read_text().splitlines()[1]
+    name = Path(moved.split("\t")[0]).stem
+    train_name = Path((setup / "fold1_train.csv").read_text().splitlines()[1].split("\t")[0]).stem
+    location = "-".join(train_name.split("-")[1:3])
+    edit(copy / "meta.csv", "-".join(name.split("-")[1:3]) + "\n", location + "\n")
+    assert faults(copy)[0] == f"{location}: location in both train and test; keep it on one side"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("audio/", "../audio/", "leaves the data folder; audio/NAME"),
+        ("filename_audio\t", "", "no column filename_audio"),
+        ("-", "_", "is no clip name; scene-city-location-segment"),
+    ],
+)
+def test_bad_rows(copy: Path, old: str, new: str, fault: str):
+    edit(copy / "evaluation_setup" / "fold1_train.csv", old, new)
+    assert any(fault in text for text in faults(copy))
+
+
+def test_a_missing_or_foreign_folder(tmp_path: Path):
+    assert "DATA: no such folder; give the folder that holds audio/ and video/" in faults(tmp_path / "absent")
+    with pytest.raises(UserError, match="not a TAU data set"):
+        read_dataset(tmp_path)
+
+
+def made_up(places: int) -> DataSet:
+    """Clips of `places` training locations a scene, without files."""
+    clips = [
+        Clip(f"{scene}-x-{scene}{place}-{take}", Path(), Path(), index, f"x-{scene}{place}", "train")
+        for index, scene in enumerate(SCENES)
+        for place in range(places)
+        for take in range(2)
+    ]
+    empty = np.zeros((len(clips), 2), np.uint8)
+    return DataSet(Path("made-up"), clips, empty, empty, ["a", "b"], ["a", "b"], "0", False)
+
+
+@given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 9))
+def test_validation_is_cut_by_location(places: int, share: float, seed: int):
+    data = made_up(places)
+    train, validation, test = split_parts(data, share, seed)
+    assert sorted([*train, *validation]) == list(range(len(data.clips)))
+    assert len(test) == 0
+    sides = [{data.clips[row].location for row in part} for part in (train, validation)]
+    assert not sides[0] & sides[1]
+    for scene in range(10):
+        held = {data.clips[row].location for row in validation if data.clips[row].scene == scene}
+        assert len(held) == min(max(1, round(share * places)), places - 1)
+
+
+def test_one_location_cannot_be_split():
+    with pytest.raises(UserError) as caught:
+        split_parts(made_up(1), 0.1, 0)
+    assert len(caught.value.faults) == 10
+
+
+def test_the_fingerprint_sees_labels_and_sizes(copy: Path):
+    before = read_dataset(copy).fingerprint
+    assert read_dataset(copy).fingerprint == before
+    victim = next((copy / "video").glob("*.mp4"))
+    victim.write_bytes(victim.read_bytes() + b"\0")
+    assert read_dataset(copy).fingerprint != before
