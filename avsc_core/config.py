@@ -124,7 +124,6 @@ class Training(Section):
     head_multiplier: Annotated[float, Field(gt=0)] = 1.0  # learning rate of the new layers over that of the backbones
     weight_decay: Weight = 0.01  # not in the paper; AdamW's default
     warmup: Share = 0.0  # share of all steps with a linearly rising rate; the paper states none
-    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up; cosine falls to 0 at the last step
 
 
 class Split(Section):

@@ -99,7 +99,7 @@ def test_the_command_line_wins(tmp_path: Path):
          "see `avsc-core config`"),
         ("kind: none", "kind: nome", "study.yaml:8: fusion.kind: 'nome' is not allowed; input should be 'semantic' "
          "or 'none'"),
-        ("kind: none", "sort: none", "study.yaml:8: unknown key 'fusion.sort'; did you mean 'fusion.tokens'?; "
+        ("kind: none", "sort: none", "study.yaml:8: unknown key 'fusion.sort'; did you mean 'fusion.dropout'?; "
          "see `avsc-core config`"),
         ("name: no SF", "name: all", "study.yaml:6: two arms are called 'all'; rename one"),
         ("name: no SF", "name: search", "study.yaml:6: 'search' names the search's trials; rename the arm"),

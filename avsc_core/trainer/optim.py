@@ -1,6 +1,4 @@
-"""AdamW at one learning rate (Section IV), with a multiplier for new layers and schedules, off there."""
-
-import math
+"""AdamW at one learning rate (Section IV), with a multiplier for new layers and a warm-up, both off there."""
 
 from torch import nn
 from torch.optim import AdamW
@@ -28,15 +26,6 @@ def build_optimiser(model: nn.Module, settings: Training) -> AdamW:
 
 
 def build_schedule(optimiser: AdamW, settings: Training, steps_per_epoch: int) -> LambdaLR:
-    """The learning rate over all steps: a linear rise during `training.warmup`, then constant or a half cosine to 0."""
-    steps = settings.epochs * steps_per_epoch
-    warm = round(settings.warmup * steps)
-
-    def share(step: int) -> float:
-        if step < warm:
-            return (step + 1) / (warm + 1)
-        if settings.schedule == "constant":
-            return 1.0
-        return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
-
-    return LambdaLR(optimiser, share)
+    """A linear rise over `training.warmup` of all steps, then a constant learning rate."""
+    warm = round(settings.warmup * settings.epochs * steps_per_epoch)
+    return LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / (warm + 1)))
