@@ -1,4 +1,4 @@
-"""Small real data for all tests: embedded scenes on disk, a cache of its own, a configuration that trains in a second."""
+"""Small real data for all tests: embedded scenes on disk, their own cache, a configuration that trains in a second."""
 
 import os
 from pathlib import Path

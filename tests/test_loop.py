@@ -23,7 +23,7 @@ def parts(features: Features, tiny: Config) -> Parts:
 
 
 def run(config: Config, features: Features, parts: Parts, **options: object) -> list[dict[str, float]]:
-    return [epoch.metrics for epoch in fit(config, features, parts.train, parts.validation, **options)]  # type: ignore[arg-type]
+    return [epoch.metrics for epoch in fit(config, features, parts.train, parts.validation, **options)]
 
 
 def test_the_same_seed_gives_the_same_digits(features: Features, parts: Parts, tiny: Config):
@@ -128,10 +128,10 @@ def test_groups_of_the_optimiser():
     optimiser = build_optimiser(model, config.training)
     of = {id(p): group for group in optimiser.param_groups for p in group["params"]}
     assert len(of) == len(list(model.parameters()))
-    assert of[id(model.audio.backbone.blocks[0].attn.qkv.weight)]["lr"] == pytest.approx(2e-3)  # type: ignore[union-attr]
-    assert of[id(model.audio.classifier.weight)]["lr"] == pytest.approx(2e-2)  # type: ignore[union-attr]
-    assert of[id(model.audio.classifier.weight)]["weight_decay"] == 0.3  # type: ignore[union-attr]
-    assert of[id(model.audio.classifier.bias)]["weight_decay"] == 0.0  # type: ignore[union-attr]
+    assert of[id(model.audio.backbone.blocks[0].attn.qkv.weight)]["lr"] == pytest.approx(2e-3)
+    assert of[id(model.audio.classifier.weight)]["lr"] == pytest.approx(2e-2)
+    assert of[id(model.audio.classifier.weight)]["weight_decay"] == 0.3
+    assert of[id(model.audio.classifier.bias)]["weight_decay"] == 0.0
 
 
 def test_the_warm_up_rises_and_stays():

@@ -31,7 +31,7 @@ search:
 def read(folder: Path, text: str, **options: object) -> Study:
     path = folder / "study.yaml"
     path.write_text(text)
-    return read_study(path, **options)  # type: ignore[arg-type]
+    return read_study(path, **options)
 
 
 def faults(folder: Path, text: str, **options: object) -> list[str]:
@@ -53,8 +53,8 @@ def test_a_good_study(tmp_path: Path):
     assert (study.name, study.preset, study.metric, study.direction) == ("study", "demo", "val_acc", "max")
     assert study.base.alignment.k == 4
     assert [arm.config.fusion.kind for arm in study.arms] == ["semantic", "none"]
-    assert study.arms[1].published.acc == 0.9  # type: ignore[union-attr]
-    assert study.search.trials == 3  # type: ignore[union-attr]
+    assert study.arms[1].published.acc == 0.9
+    assert study.search.trials == 3
 
 
 def test_lambda_has_twelve_rows_and_a_search_of_all_five():
@@ -63,7 +63,7 @@ def test_lambda_has_twelve_rows_and_a_search_of_all_five():
     search = study.search
     assert search is not None
     assert [key.split(".")[1] for key in search.space.dimensions] == ["event", "object", "e2o", "o2e", "scene"]
-    assert all(domain.log for domain in search.space.dimensions.values())  # type: ignore[union-attr]
+    assert all(domain.log for domain in search.space.dimensions.values())
     assert (search.sampler, search.scheduler) == ("tpe", "asha")
 
 
@@ -178,7 +178,7 @@ def test_a_searched_trial_and_its_values(tmp_path: Path):
     values = {"loss_weights.scene": 3.5, "alignment.mode": "rkm"}
     trial = searched_trial(plan, values)
     assert (trial.arm, trial.seed, trial.config.loss_weights.scene) == ("search", 0, 3.5)
-    space = plan.study.search.space  # type: ignore[union-attr]
+    space = plan.study.search.space
     assert values_in(space, trial.config) == values
     outside = trial.config.model_copy(
         update={"loss_weights": trial.config.loss_weights.model_copy(update={"scene": 0.5})}

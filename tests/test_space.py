@@ -149,7 +149,7 @@ def space() -> Space:
 
 
 def goodness(values: dict[str, object]) -> float:
-    return float(values.get("alignment.k", 0))  # type: ignore[arg-type]
+    return float(values.get("alignment.k", 0))
 
 
 def trials(space: Space, name: str, count: int, seed: int = 0, skip: int = 0) -> list[dict[str, object]]:
@@ -207,7 +207,7 @@ def test_tpe_finds_the_better_side():
     wide = build_space({"alignment.k": None}, BASE, where)
     late = [values["alignment.k"] for values in trials(wide, "tpe", 20, skip=20)]
     early = [values["alignment.k"] for values in trials(wide, "random", 40)]
-    assert sum(late) / 20 > sum(early) / 40 + 4  # type: ignore[arg-type]
+    assert sum(late) / 20 > sum(early) / 40 + 4
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 100))

@@ -1,0 +1,105 @@
+"""The record: what is written is what is read, unfinished runs are found again, models are found by every name."""
+
+from pathlib import Path
+
+import pytest
+
+from avsc_core.config import Config, parse_set, resolve, trial_key
+from avsc_core.errors import UserError
+from avsc_core.trainer.recorder import STATUS, Recorder
+
+TAGS = {"avsc.kind": "trial", "avsc.study": "s", "avsc.arm": "row 1", "avsc.data": "d", "avsc.data_fingerprint": "f"}
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder(f"sqlite:///{tmp_path}/record.db")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_trial_is_read_as_it_was_written(recorder: Recorder):
+    config = resolve("demo", parse_set(["training.learning_rate=1e-5", "alignment.mode=rkm", "seed=3"]))
+    run_id = recorder.begin("s", config, TAGS, "parent")
+    recorder.epoch(run_id, 1, {"train_total": 2.0, "val_acc": 0.5})
+    recorder.epoch(run_id, 2, {"train_total": 1.0, "val_acc": 0.7})
+    recorder.end(run_id, "complete", {"best_val_acc": 0.7})
+    (trial,) = recorder.trials("s")
+    assert (trial.config, trial.key, trial.seed) == (config, trial_key(config), 3)
+    assert (trial.outcome, trial.metrics["best_val_acc"]) == ("complete", 0.7)
+    assert recorder.history(run_id, "val_acc") == [(1, 0.5), (2, 0.7)]
+    run = recorder.client.get_run(run_id)
+    assert run.data.tags["mlflow.parentRunId"] == "parent"
+    assert run.data.params["loss_weights.e2o"] == "1.0"
+    assert run.data.params["visual.dims"] == "[16, 32, 64, 64]"
+
+
+@pytest.mark.parametrize("outcome", STATUS)
+def test_every_outcome_has_its_status(recorder: Recorder, tiny: Config, outcome: str):
+    run_id = recorder.begin("s", tiny, TAGS)
+    assert recorder.client.get_run(run_id).info.status == "RUNNING"
+    recorder.end(run_id, outcome, {})
+    assert recorder.client.get_run(run_id).info.status == STATUS[outcome]
+    assert recorder.trials("s")[0].outcome == outcome
+
+
+def test_an_interrupted_run_goes_on(recorder: Recorder, tiny: Config):
+    run_id = recorder.begin("s", tiny, TAGS)
+    recorder.epoch(run_id, 1, {"train_total": 2.0})
+    recorder.end(run_id, "interrupted", {})
+    assert recorder.resume(run_id) == 1
+    assert recorder.client.get_run(run_id).info.status == "RUNNING"
+    assert recorder.trials("s")[0].outcome == "running"
+
+
+def test_a_run_cut_off_before_its_params_counts_for_nothing(recorder: Recorder):
+    recorder.client.create_run(recorder.experiment("s"), run_name="orphan")
+    assert recorder.trials("s") == []
+
+
+def test_a_study_is_one_run(recorder: Recorder):
+    first = recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc"})
+    recorder.end(first, "interrupted", {})
+    assert recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc", "more": 1}) == first
+    assert recorder.definition(first) == {"metric": "val_acc", "more": 1}
+    assert recorder.study("s").info.run_id == first
+    second = recorder.open_study("t", {"avsc.metric": "val_acc"}, {})
+    assert recorder.study(None).info.run_id == second
+    with pytest.raises(UserError, match="no study 'u' in the record; one of s, t"):
+        recorder.study("u")
+
+
+def test_more_runs_than_a_page(recorder: Recorder, tiny: Config, monkeypatch: pytest.MonkeyPatch):
+    """search_runs gives a page at a time; a small page stands for 1,000 runs."""
+    for seed in range(5):
+        recorder.begin("s", tiny.model_copy(update={"seed": seed}), TAGS)
+    search = recorder.client.search_runs
+    monkeypatch.setattr(recorder.client, "search_runs", lambda *args, **kwargs: search(*args, max_results=2, **kwargs))
+    assert [trial.seed for trial in recorder.trials("s")] == [0, 1, 2, 3, 4]
+
+
+def test_models_by_every_name(recorder: Recorder, tiny: Config, tmp_path: Path):
+    local = tmp_path / "local"
+    local.mkdir()
+    (local / "model.json").write_text("{}")
+    recorder.open_study("s", {"avsc.metric": "val_acc"}, {})
+    with pytest.raises(UserError, match=r"best:s: study s has no retrained model; `avsc-core train --best --study s`"):
+        recorder.model_folder("best:s")
+    run_id = recorder.begin("s", tiny, TAGS | {"avsc.kind": "training"})
+    source = recorder.folder(run_id, local, "model")
+    assert recorder.register(run_id, source, "avsc-s", "best") == "1"
+    recorder.end(run_id, "complete", {})
+    for name in (str(local), run_id, "best:s", "models:/avsc-s@best"):
+        assert (recorder.model_folder(name) / "model.json").read_text() == "{}", name
+    for name in ("absent", "models:/absent@best", "models:/avsc-s@absent"):
+        with pytest.raises(UserError, match=f"^{name}: no model there"):
+            recorder.model_folder(name)
+
+
+def test_a_store_that_does_not_answer():
+    with pytest.raises(UserError, match="^--tracking-uri: sqlite:////proc/none/x.db does not answer") as caught:
+        Recorder("sqlite:////proc/none/x.db")
+    assert caught.value.exit_code == 4

@@ -1,0 +1,94 @@
+"""What runs next: order, memory, no repetition."""
+
+from pathlib import Path
+
+from avsc_core.config import Config
+from avsc_core.trainer.recorder import TrialRecord
+from studies.runner.plan import Plan, PlannedTrial, make_plan
+from studies.runner.schema import read_study
+from studies.runner.strategy import Strategy
+
+TEXT = """\
+question: q
+arms: [{name: one}, {name: two, set: {alignment.k: 6}}]
+search: {space: {alignment.k: [3, 4, 6], alignment.mode: [lkm]}, trials: 2, sampler: random}
+"""
+
+
+def plan(folder: Path, text: str = TEXT, **options: object) -> Plan:
+    (folder / "s.yaml").write_text(text)
+    return make_plan(read_study(folder / "s.yaml", **options))
+
+
+def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> TrialRecord:
+    metrics = {} if value is None else {"best_val_acc": value}
+    return TrialRecord(f"run-{trial.key}", trial.key, trial.arm, trial.seed, outcome, trial.config, metrics, {}, 0.0)
+
+
+def drain(strategy: Strategy) -> list[PlannedTrial]:
+    trials = []
+    while trial := strategy.next():
+        trials.append(trial)
+        strategy.finish(trial, "complete", 0.5)
+    return trials
+
+
+def k(config: Config) -> int:
+    return config.alignment.k
+
+
+def test_arms_come_first_then_the_search(tmp_path: Path):
+    strategy = Strategy(plan(tmp_path), [])
+    assert strategy.total == 4
+    trials = drain(strategy)
+    assert [trial.arm for trial in trials] == ["one", "two", "search", "search"]
+    # The arm with K = 6 is a point of the space, so the search is left with the other two.
+    assert {k(trial.config) for trial in trials[2:]} == {3, 4}
+
+
+def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path):
+    trials = drain(Strategy(plan(tmp_path, trials=50), []))
+    assert len(trials) == 4
+    assert len({trial.key for trial in trials}) == 4
+
+
+def test_finished_trials_are_not_run_again(tmp_path: Path):
+    asked = plan(tmp_path)
+    first = drain(Strategy(asked, []))
+    records = [record(trial, "complete", 0.4) for trial in first]
+    assert drain(Strategy(asked, records)) == []
+    more = drain(Strategy(plan(tmp_path, trials=3), records))
+    assert len(more) == 0  # the space has three points and all are known
+    stopped = [record(first[0], "stopped"), record(first[1], "diverged"), record(first[2], "stopped")]
+    assert len(drain(Strategy(asked, stopped))) == 1
+
+
+def test_unfinished_and_failed_trials_go_on_in_their_own_runs(tmp_path: Path):
+    asked = plan(tmp_path)
+    first = drain(Strategy(asked, []))
+    outcomes = ["complete", "failed", "interrupted", "running"]
+    strategy = Strategy(asked, [record(t, o, 0.4) for t, o in zip(first, outcomes, strict=True)])
+    again = drain(strategy)
+    assert [trial.key for trial in again] == [first[2].key, first[3].key, first[1].key]
+    assert [trial.config for trial in again] == [first[2].config, first[3].config, first[1].config]
+    assert all(strategy.run_ids[trial.key] == f"run-{trial.key}" for trial in again)
+
+
+def test_the_sampler_hears_of_everything(tmp_path: Path):
+    strategy = Strategy(plan(tmp_path), [])
+    outcomes = iter([("complete", 0.3), ("complete", 0.4), ("stopped", 0.2), ("diverged", None)])
+    while trial := strategy.next():
+        strategy.finish(trial, *next(outcomes))
+    states = [(trial.state.name, trial.value) for trial in strategy.sampler.study.trials]
+    # "one" has K = 5, which is not in the space; a value from a trial stopped early is not told as a full one
+    assert [state for state in states if state[0] != "COMPLETE"] == [("PRUNED", None), ("FAIL", None)]
+    assert ("COMPLETE", 0.4) in states
+    assert ("COMPLETE", 0.3) not in states
+
+
+def test_a_restart_does_not_ask_the_same_again(tmp_path: Path):
+    text = TEXT.replace("alignment.k: [3, 4, 6], alignment.mode: [lkm]", "loss_weights:")
+    asked = plan(tmp_path, text)
+    first = [trial for trial in drain(Strategy(asked, [])) if trial.arm == "search"]
+    again = drain(Strategy(plan(tmp_path, text, trials=4), [record(trial, "complete", 0.1) for trial in first]))
+    assert not {trial.key for trial in again} & {trial.key for trial in first}

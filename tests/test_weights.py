@@ -1,0 +1,56 @@
+"""Model folders: bit for bit there and back, nothing pickled, clear faults."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from avsc_core.config import Config
+from avsc_core.errors import UserError
+from avsc_core.model import build_model
+from avsc_core.model.weights import load_model, save_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: Config) -> Path:
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", build_model(tiny), tiny, {"scale": [1.5, 2.5]})
+    return tmp_path / "model"
+
+
+def test_there_and_back(folder: Path, tiny: Config):
+    torch.manual_seed(0)
+    original = build_model(tiny)
+    model, config, extra = load_model(folder)
+    assert config == tiny
+    assert extra == {"scale": [1.5, 2.5]}
+    assert not model.training
+    for name, tensor in original.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_faults(folder: Path):
+    def fault() -> str:
+        with pytest.raises(UserError) as caught:
+            load_model(folder)
+        return str(caught.value).replace(str(folder), "FOLDER")
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["fusion_layer.layers.3.bias"] = torch.zeros(11)
+    tensors["extra"] = tensors.pop("audio.classifier.bias")
+    save_file(tensors, path)
+    assert fault().splitlines() == [
+        "FOLDER/model.safetensors: tensor audio.classifier.bias is missing",
+        "FOLDER/model.safetensors: tensor extra is not of this model",
+        "FOLDER/model.safetensors: tensor fusion_layer.layers.3.bias has shape (11,); (10,) in its configuration",
+    ]
+    path.write_bytes(b"rubbish")
+    assert fault().startswith("FOLDER: not a model folder (")
+    (folder / "model.json").write_text(json.dumps({"config": {"alignment": {"k": -1}}, "extra": {}}))
+    assert fault().startswith("FOLDER: not a model folder (")
+    path.unlink()
+    assert fault() == "FOLDER: no model.safetensors; a folder that avsc saved a model in"
