@@ -123,8 +123,9 @@ def train(
         config = resolve(preset or ("paper" if data else "demo"), overrides)
     from avsc_core.data.cache import build_features, open_data
     from avsc_core.trainer.recorder import Recorder
-    from avsc_core.trainer.retrain import check_data, find_winner
+    from avsc_core.trainer.retrain import check_data
     from avsc_core.trainer.retrain import train as run
+    from avsc_core.trainer.winner import find_winner
 
     recorder = Recorder(tracking_uri)
     winner = find_winner(recorder, study) if best else None

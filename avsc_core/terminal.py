@@ -19,8 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from avsc_core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, UserError
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+PLAIN_WIDTH = 120  # of tables in a file or a pipe, which have no width of their own
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH)
 PLAIN_SECONDS = 10.0  # between two plain lines of progress
 
 

@@ -139,7 +139,7 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
     Example: avsc-search best lambda
     """
     from avsc_core.trainer.recorder import Recorder
-    from avsc_core.trainer.retrain import find_winner
+    from avsc_core.trainer.winner import find_winner
 
     winner = find_winner(Recorder(tracking_uri), name)
     value = winner.trial.metrics[f"best_{winner.metric}"]

@@ -12,7 +12,8 @@ from avsc_core.data.tau import Parts, split_parts
 from avsc_core.errors import Diverged
 from avsc_core.model import build_model
 from avsc_core.trainer.checkpoint import load_checkpoint
-from avsc_core.trainer.loop import better, fit
+from avsc_core.trainer.loop import fit
+from avsc_core.trainer.metrics import better
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 from tests.conftest import TINY
 

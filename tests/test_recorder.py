@@ -94,12 +94,12 @@ def test_models_by_every_name(recorder: Recorder, tiny: Config, tmp_path: Path):
     recorder.end(run_id, "complete", {})
     for name in (str(local), run_id, "best:s", "models:/avsc-s@best"):
         assert (recorder.model_folder(name) / "model.json").read_text() == "{}", name
-    for name in ("absent", "models:/absent@best", "models:/avsc-s@absent"):
+    for name in ("absent", "models:/absent@best", "models:/avsc-s@absent", "models:/avsc-s"):
         with pytest.raises(UserError, match=f"^{name}: no model there"):
             recorder.model_folder(name)
 
 
 def test_a_store_that_does_not_answer():
-    with pytest.raises(UserError, match="^--tracking-uri: sqlite:////proc/none/x.db does not answer") as caught:
+    with pytest.raises(UserError, match=r"^--tracking-uri: sqlite:////proc/none/x\.db does not answer") as caught:
         Recorder("sqlite:////proc/none/x.db")
     assert caught.value.exit_code == 4

@@ -30,19 +30,64 @@ def cross_attention(
     w_v: Tensor,
     w_o: Tensor,
 ) -> Tensor:
-    """Eq. 5 with scalar tokens: (B,Nq).
+    """Eq. 5 with scalar tokens: (B,Nq), in float32 at least, whatever the autocast. First derivatives only.
 
-    A token is one number, so a head's d-wide products collapse: its scores are c q_i k_j, c = w_q.w_k / sqrt(d); its
-    output adds g = w_v.w_o times the attended key. The answer is the literal one; d never becomes an axis.
+    A token is one number, so a head's d-wide products collapse into two numbers, c = w_q.w_k / sqrt(d) and
+    g = w_v.w_o, and the output is one smooth function for each clip, f(q) = sum_h g_h sum_j softmax_j(c_h q k_j) k_j.
+    It is computed at a few queries and interpolated to the rest, unless f is too steep for that to save anything.
     """
     with torch.autocast(query.device.type, enabled=False):  # a softmax over |c| up to 200 needs its 24 bits
         wide = torch.promote_types(query.dtype, torch.float32)
         query, key, w_q, w_k, w_v, w_o = (tensor.to(wide) for tensor in (query, key, w_q, w_k, w_v, w_o))
-        slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,)
-        gain = (w_v * w_o).sum(1)  # (heads,)
-        scores = slope[:, None, None] * query[:, None, :, None] * key[:, None, None, :]  # (B,heads,Nq,Nk)
-        attended = (scores.softmax(-1) @ key[:, None, :, None]).squeeze(-1)  # (B,heads,Nq)
-        return torch.einsum("h,bhq->bq", gain, attended)
+        slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,): c
+        gain = (w_v * w_o).sum(1)  # (heads,): g
+        centre = key.detach().mean(1, keepdim=True)  # (B,1): a softmax ignores it, and smaller sums round less
+        grid = _grid(query, key, slope)
+        if grid is None:
+            mean = _moments(query, key - centre, slope)[..., 0]  # (B,heads,Nq)
+            return torch.einsum("h,bhq->bq", gain, mean) + gain.sum() * centre
+        points, carry = grid  # (B,M), (B,Nq,M), in float64: they are few, and the derivatives need the digits
+        mean, square = _moments(points, (key - centre).double(), slope.double()).unbind(-1)  # (B,heads,M)
+        value = torch.einsum("h,bhm->bm", gain.double(), mean)  # f at the points
+        rate = torch.einsum("h,bhm->bm", (gain * slope).double(), square - mean**2).detach()  # and its derivative
+        value, rate = (carry @ torch.stack([value, rate], -1)).to(wide).unbind(-1)  # (B,Nq)
+        # The last term is 0 and has the derivative of f: the way of a query's gradient, for `carry` has none.
+        return value + gain.sum() * centre + rate * (query - query.detach())
+
+
+def _moments(query: Tensor, key: Tensor, slope: Tensor) -> Tensor:
+    """(B,N) queries, (B,Nk) keys, (heads,) -> (B,heads,N,2): the attended mean of the keys and of their squares."""
+    scores = slope[:, None, None] * query[:, None, :, None] * key[:, None, None, :]  # (B,heads,N,Nk)
+    return scores.softmax(-1) @ torch.stack([key, key**2], -1)[:, None]
+
+
+@torch.no_grad()
+def _grid(query: Tensor, key: Tensor, slope: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Where to compute f, (B,M), and the matrix (B,Nq,M) that carries values there to the queries; None: everywhere.
+
+    Chebyshev interpolation loses a factor of its ellipse with every point, so what M must be follows from how near
+    the poles of f can come. They are zeros of sum_j exp(t k_j), t = c q complex, and for such a sum to vanish
+    |Im t| must reach pi / spread of the keys and |Re t| pi / ln(Nk - 1). So f is steep around q = 0 only and grows
+    smoother in proportion to |q|: in x = asinh(|c| spread q / pi) its poles keep `strip` away from the real axis.
+    """
+    bend = (slope.abs().max() * (key.amax(1, True) - key.amin(1, True)) / math.pi).double().clamp_min(1e-9)  # (B,1)
+    place = torch.asinh(bend * query)  # (B,Nq): x
+    low, high = place.amin(1, True), place.amax(1, True)
+    middle, radius = (low + high) / 2, ((high - low) / 2).clamp_min(1e-30)
+    cone = math.pi / math.log(max(key.shape[1] - 1, 2))
+    strip = math.asin((math.sqrt(1 + 4 * cone**2) - 1) / (2 * cone))
+    digits = -math.log(torch.finfo(query.dtype).eps)
+    count = float((digits / torch.asinh(strip / radius)).max())  # the one time that a GPU is waited for
+    if not count < query.shape[1] / 2:  # also when it is not a number
+        return None
+    m = 4 * math.ceil(count / 4 + 0.01)  # a few sizes only, or torch.compile would start again with every batch
+    order = torch.arange(m, dtype=torch.float64, device=query.device)  # (M,)
+    angle = math.pi * (order + 0.5) / m  # (M,)
+    points = torch.sinh(middle + radius * angle.cos()) / bend  # (B,M)
+    transform = torch.cos(order[:, None] * angle) * (2 / m)  # (M,M): values at the points -> Chebyshev coefficients
+    transform[0] /= 2
+    basis = torch.cos(torch.acos(((place - middle) / radius).clamp(-1, 1))[..., None] * order)  # (B,Nq,M)
+    return points, basis @ transform
 
 
 class CrossAttention(nn.Module):

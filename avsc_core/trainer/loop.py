@@ -23,7 +23,7 @@ from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save_checkpoint
-from avsc_core.trainer.metrics import scores
+from avsc_core.trainer.metrics import better, scores
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 
 
@@ -117,11 +117,6 @@ def predict(
 def targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """events (B,E), objects (B,O), scenes (B,)."""
     return batch.events, batch.objects, batch.scenes
-
-
-def better(metric: str, value: float, than: float) -> bool:
-    """Whether `value` beats `than`: more is better for acc, less for logloss."""
-    return value > than if "acc" in metric else value < than
 
 
 def seed_all(seed: int, epoch: int) -> torch.Generator:

@@ -35,3 +35,8 @@ def confusion(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
     """(S,S) counts: row = true scene, column = decided scene."""
     counts: np.ndarray = confusion_matrix(scenes, probability.argmax(1), labels=range(len(SCENES)))
     return counts
+
+
+def better(metric: str, value: float, than: float) -> bool:
+    """Whether `value` beats `than`: more is better for acc, less for logloss."""
+    return value > than if "acc" in metric else value < than

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 import logging
 
 from mlflow import MlflowClient
@@ -181,7 +182,8 @@ class Recorder:
             return Path(reference)
         try:
             if reference.startswith("models:/"):
-                return Path(download_artifacts(artifact_uri=reference, tracking_uri=self.uri))
+                name, _, alias = reference.removeprefix("models:/").partition("@")
+                reference = self.client.get_model_version_by_alias(name, alias).run_id
             if reference.startswith("best:"):
                 study = self.study(reference.removeprefix("best:")).data.tags["avsc.study"]
                 trained = [run for run in self.trials(study, "training") if run.outcome == "complete"]

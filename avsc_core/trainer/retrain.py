@@ -24,18 +24,11 @@ from avsc_core.trainer.evaluate import (
     prediction_table,
     save_trained,
 )
-from avsc_core.trainer.loop import Epoch, better, fit
-from avsc_core.trainer.recorder import Recorder, TrialRecord
+from avsc_core.trainer.loop import Epoch, fit
+from avsc_core.trainer.recorder import Recorder
+from avsc_core.trainer.winner import Winner
 
 CHECKPOINTS = Path("mlruns/checkpoints")
-
-
-class Winner(NamedTuple):
-    """The best complete trial of a study."""
-
-    study: str
-    metric: str
-    trial: TrialRecord
 
 
 class Result(NamedTuple):
@@ -44,25 +37,6 @@ class Result(NamedTuple):
     run_id: str
     metrics: dict[str, float]  # test_* of a retrained winner, val_* of a plain training
     registered: str  # models:/NAME@ALIAS of a retrained winner
-
-
-def find_winner(recorder: Recorder, study: str | None) -> Winner:
-    """The winner of a study, or of the latest one. Raises UserError when no trial is complete."""
-    run = recorder.study(study)
-    name, metric = run.data.tags["avsc.study"], run.data.tags["avsc.metric"]
-    complete = [trial for trial in recorder.trials(name) if trial.outcome == "complete"]
-    if not complete:
-        raise UserError(Fault("--study", f"study {name} has no complete trial", todo="run it to its end first"))
-    return Winner(name, metric, best_of(complete, metric))
-
-
-def best_of(trials: list[TrialRecord], metric: str) -> TrialRecord:
-    """The trial with the best value of its best epoch; the earliest of equals."""
-    best = trials[0]
-    for trial in trials[1:]:
-        if better(metric, trial.metrics[f"best_{metric}"], best.metrics[f"best_{metric}"]):
-            best = trial
-    return best
 
 
 def check_data(winner: Winner, data: DataSet) -> None:

@@ -1,6 +1,5 @@
 """What a person sees while a study runs and when it ends: a live table in a terminal, plain lines elsewhere."""
 
-import time
 from collections.abc import Sequence
 
 from rich.live import Live
@@ -16,8 +15,7 @@ class Display:
     def __init__(self, metric: str, total: int, reused: int, workers: int) -> None:
         self.metric, self.total, self.done, self.workers = metric, total, reused, workers
         self.running: dict[str, tuple[PlannedTrial, int, float | None]] = {}  # key -> (trial, epoch, value)
-        self.began = time.monotonic()
-        self.reused = reused
+        self.seconds: list[float] = []  # of training, of each trial that is over
         self.live = Live(console=err, transient=True, refresh_per_second=2) if err.is_terminal else None
 
     def __enter__(self) -> "Display":
@@ -35,9 +33,10 @@ class Display:
         if self.live:
             self.live.update(self._table())
 
-    def finish(self, trial: PlannedTrial, outcome: str, value: float | None, total: int) -> None:
+    def finish(self, trial: PlannedTrial, outcome: str, value: float | None, seconds: float, total: int) -> None:
         """A trial is over."""
         self.running.pop(trial.key, None)
+        self.seconds.append(seconds)
         self.done, self.total = self.done + 1, total
         shown = "" if value is None else f" {self.metric} {value:.4f}"
         line = f"{self.done}/{self.total} {outcome:<8} {trial.label}{shown}{self._left()}"
@@ -46,12 +45,12 @@ class Display:
             self.live.update(self._table())
 
     def _left(self) -> str:
-        """The estimate: trials still to come at the pace of those that are over."""
-        ended = self.done - self.reused
-        if ended < 1 or self.done >= self.total:
+        """The estimate: what is still to come takes as long as what is over did on average."""
+        remaining = self.total - self.done
+        if not self.seconds or remaining <= 0:
             return ""
-        seconds = (time.monotonic() - self.began) / ended * (self.total - self.done)
-        return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
+        left = sum(self.seconds) / len(self.seconds) * remaining / self.workers
+        return f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
 
     def _table(self) -> Table:
         table = Table("trial", "epoch", self.metric, title=f"{self.done}/{self.total} trials{self._left()}")

@@ -96,7 +96,7 @@ class Ledger(tune.Callback):  # type: ignore[misc]
         self.failed += outcome in ("failed", "diverged")
         value = best.get(self.study.metric)
         self.strategy.finish(planned, outcome, value)
-        self.display.finish(planned, outcome, value, self.strategy.total)
+        self.display.finish(planned, outcome, value, running.seconds, self.strategy.total)
 
     def _tables(self, run_id: str, planned: PlannedTrial, probability: list[list[float]]) -> None:
         rows = split_parts(self.data, planned.config.split.validation, planned.config.split.seed).validation

@@ -3,7 +3,7 @@
 from avsc_core.config import flatten
 from avsc_core.terminal import out
 from avsc_core.trainer.recorder import Recorder, TrialRecord
-from avsc_core.trainer.retrain import best_of
+from avsc_core.trainer.winner import best_of
 from studies.runner.display import table_of
 from studies.runner.schema import Study
 
@@ -36,7 +36,7 @@ def print_closing(recorder: Recorder, study: Study) -> None:
     out.print(f"{len(complete)} trials ran to their end, {stopped} were stopped early", soft_wrap=True)
     best = best_of(complete, study.metric)
     figures = f"val Acc {best.metrics['best_val_acc']:.4f}, val Logloss {best.metrics['best_val_logloss']:.4f}"
-    out.print(f"[bold]best by {study.metric}: {best.arm} {best.key[:6]}, {figures}[/bold] ({data})", soft_wrap=True)
+    out.print(f"[bold]best by {study.metric}: {best.arm} {best.key[:6]}, {figures}[/bold] on {data}", soft_wrap=True)
     out.print(
         f"next: avsc-search ui                                # compare trials in the browser\n"
         f"      avsc-core train --best --study {study.name:<16} # retrain the winner, read the test split once\n"
@@ -53,7 +53,7 @@ def _varying(trials: list[TrialRecord]) -> list[str]:
 
 def _header(trials: list[TrialRecord]) -> list[str]:
     names = [key.removeprefix("loss_weights.") for key in _varying(trials)]
-    return ["arm", *names, "outcome", "epoch", "val Acc", "val Logloss"]
+    return ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"]
 
 
 def _row(trial: TrialRecord, trials: list[TrialRecord]) -> list[str]:
