@@ -7,10 +7,11 @@ of branch outputs, so one that fuses embeddings needs no other interface; a miss
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class Branches(NamedTuple):
@@ -43,32 +44,51 @@ def cross_attention(
         gain = (w_v * w_o).sum(1)  # (heads,): g
         centre = key.detach().mean(1, keepdim=True)  # (B,1): a softmax ignores it, and smaller sums round less
         grid = _grid(query, key, slope)
-        if grid is None:
-            mean = _moments(query, key - centre, slope)[..., 0]  # (B,heads,Nq)
-            return torch.einsum("h,bhq->bq", gain, mean) + gain.sum() * centre
-        points, carry = grid  # (B,M), (B,Nq,M), in float64: they are few, and the derivatives need the digits
-        mean, square = _moments(points, (key - centre).double(), slope.double()).unbind(-1)  # (B,heads,M)
-        value = torch.einsum("h,bhm->bm", gain.double(), mean)  # f at the points
-        rate = torch.einsum("h,bhm->bm", (gain * slope).double(), square - mean**2).detach()  # and its derivative
-        value, rate = (carry @ torch.stack([value, rate], -1)).to(wide).unbind(-1)  # (B,Nq)
-        # The last term is 0 and has the derivative of f: the way of a query's gradient, for `carry` has none.
-        return value + gain.sum() * centre + rate * (query - query.detach())
+        points, carry = grid or (query, None)  # (B,M), (B,Nq,M); without a grid M = Nq
+        tilt = slope[:, None] * points[:, None]  # (B,heads,M)
+        mean, variance = (each.view_as(tilt) for each in Attend.apply(tilt.flatten(1), key - centre))
+        value = torch.einsum("h,bhm->bm", gain, mean)  # f at the points
+        if carry is not None:
+            rate = torch.einsum("h,bhm->bm", (gain * slope).detach(), variance)  # and its derivative
+            value, rate = (carry @ torch.stack([value, rate], -1)).unbind(-1)  # (B,Nq)
+            # Adds 0 with the derivative of f: how the gradient reaches a query, for the grid passes none.
+            value = value + rate.detach() * (query - query.detach())
+        return value + gain.sum() * centre
 
 
-def _moments(query: Tensor, key: Tensor, slope: Tensor) -> Tensor:
-    """(B,N) queries, (B,Nk) keys, (heads,) -> (B,heads,N,2): the attended mean of the keys and of their squares."""
-    scores = slope[:, None, None] * query[:, None, :, None] * key[:, None, None, :]  # (B,heads,N,Nk)
-    return scores.softmax(-1) @ torch.stack([key, key**2], -1)[:, None]
+class Attend(torch.autograd.Function):
+    """tilt (B,N), key (B,Nk) -> mean (B,N) and variance (B,N) of the keys under softmax(tilt_i key_j).
+
+    The mean alone has a gradient. Written by hand: it keeps one array of (B,N,Nk) and makes no second one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tilt: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        attention = (tilt[:, :, None] * key[:, None]).softmax(-1)  # (B,N,Nk)
+        mean, square = (attention @ torch.stack([key, key**2], -1)).unbind(-1)
+        variance = square - mean**2
+        ctx.save_for_backward(tilt, key, attention, mean, variance)
+        ctx.mark_non_differentiable(variance)
+        return mean, variance
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        tilt, key, attention, mean, variance = ctx.saved_tensors
+        # d mean_i / d key_j = attention_ij (1 + tilt_i (key_j - mean_i)): two sums over i, one of them times key_j
+        with torch.autocast(grad.device.type, enabled=False):  # a backward pass may stand inside one
+            inner, outer = (torch.stack([grad * (1 - tilt * mean), grad * tilt], 1) @ attention).unbind(1)  # (B,Nk)
+        return grad * variance, inner + outer * key
 
 
 @torch.no_grad()
 def _grid(query: Tensor, key: Tensor, slope: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Where to compute f, (B,M), and the matrix (B,Nq,M) that carries values there to the queries; None: everywhere.
+    """Where to compute f, (B,M), and the matrix (B,Nq,M) that carries values there to the queries; None: not worth it.
 
-    Chebyshev interpolation loses a factor of its ellipse with every point, so what M must be follows from how near
-    the poles of f can come. They are zeros of sum_j exp(t k_j), t = c q complex, and for such a sum to vanish
-    |Im t| must reach pi / spread of the keys and |Re t| pi / ln(Nk - 1). So f is steep around q = 0 only and grows
-    smoother in proportion to |q|: in x = asinh(|c| spread q / pi) its poles keep `strip` away from the real axis.
+    Chebyshev interpolation gains a constant factor with every point, the larger the farther the poles of f are. They
+    are zeros of sum_j exp(t k_j), t = c q complex, and for such a sum to vanish |Im t| must reach both pi / spread of
+    the keys and |Re t| pi / ln(Nk - 1). So f is steep around q = 0 only and the smoother the larger |q|: in
+    x = asinh(|c| spread q / pi) its poles stay `strip` away from the real axis, which says how many points it takes.
     """
     bend = (slope.abs().max() * (key.amax(1, True) - key.amin(1, True)) / math.pi).double().clamp_min(1e-9)  # (B,1)
     place = torch.asinh(bend * query)  # (B,Nq): x
@@ -81,13 +101,12 @@ def _grid(query: Tensor, key: Tensor, slope: Tensor) -> tuple[Tensor, Tensor] | 
     if not count < query.shape[1] / 2:  # also when it is not a number
         return None
     m = 4 * math.ceil(count / 4 + 0.01)  # a few sizes only, or torch.compile would start again with every batch
-    order = torch.arange(m, dtype=torch.float64, device=query.device)  # (M,)
-    angle = math.pi * (order + 0.5) / m  # (M,)
+    angle = math.pi * (torch.arange(m, dtype=place.dtype, device=place.device) + 0.5) / m  # (M,)
     points = torch.sinh(middle + radius * angle.cos()) / bend  # (B,M)
-    transform = torch.cos(order[:, None] * angle) * (2 / m)  # (M,M): values at the points -> Chebyshev coefficients
-    transform[0] /= 2
-    basis = torch.cos(torch.acos(((place - middle) / radius).clamp(-1, 1))[..., None] * order)  # (B,Nq,M)
-    return points, basis @ transform
+    gap = ((place - middle) / radius)[:, :, None] - angle.cos()  # (B,Nq,M)
+    weight = angle.sin() * (-1) ** torch.arange(m, device=place.device)  # (M,)
+    carry = weight / torch.where(gap == 0, 1e-300, gap)  # the barycentric formula; a query on a point takes its value
+    return points.to(query), (carry / carry.sum(-1, keepdim=True)).to(query)
 
 
 class CrossAttention(nn.Module):

@@ -119,7 +119,7 @@ def run_trials(
     Raises EnvironmentFault when the machine or the cluster cannot hold a single trial.
     """
     interruption = Interruption()
-    with _ray(address), interruption.installed(), tempfile.TemporaryDirectory() as folder:
+    with ray_session(address), interruption.installed(), tempfile.TemporaryDirectory() as folder:
         workers = _workers(study)
         with Display(study.metric, strategy.total, strategy.reused, workers) as display:
             ledger = Ledger(study, data, recorder, parent, strategy, display)
@@ -169,7 +169,7 @@ def _workers(study: Study) -> int:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
+def ray_session(address: str | None) -> Iterator[None]:
     """A quiet Ray session: a local one, or the cluster at `address`."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:

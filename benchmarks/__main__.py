@@ -1,0 +1,10 @@
+"""Every benchmark, one after another: `make bench`, or `python -m benchmarks [NAME]...`."""
+
+import importlib
+import sys
+
+ALL = ("trial_overhead", "cross_attention")
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ALL:
+        importlib.import_module(f"benchmarks.{name}").main()
