@@ -173,7 +173,8 @@ def evaluate(
     from avsc_core.data.cache import open_data
     from avsc_core.files import write_text
     from avsc_core.trainer.evaluate import evaluate as score
-    from avsc_core.trainer.evaluate import load_trained, prediction_table
+    from avsc_core.trainer.evaluate import load_trained
+    from avsc_core.trainer.metrics import prediction_table
     from avsc_core.trainer.recorder import Recorder
 
     trained = load_trained(Recorder(tracking_uri).model_folder(model))

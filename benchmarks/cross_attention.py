@@ -1,10 +1,10 @@
-"""How fast is `cross_attention` (Eq. 5), forward and backward, at the paper's sizes? Run: python benchmarks/cross_attention.py
+"""How fast is `cross_attention` (Eq. 5), forward and backward, at the paper's sizes, on one core or a GPU?
 
-Three ways to the same numbers: ours, Eq. 5 as it is written, and torch's scaled_dot_product_attention on d-wide queries,
-keys and values. Each is timed in turn within every round, so that a busy machine slows all three alike, and the least
-time counts. Memory is the peak of one call over what was there before it, in a process of its own (Linux).
-Error is the largest difference from float64 over the sum of |g_h|, for the output, and over the largest gradient, for
-the gradients. |c| is the steepest head; 0.05 is about what a new model has. Writes results/cross_attention.json.
+Three ways to the same numbers: ours, Eq. 5 as it is written, and torch's scaled_dot_product_attention on d-wide
+queries, keys and values. They take turns within a round, so that a busy machine slows all three alike; the least time
+counts. Memory is the peak of one step over what was there before it, in a process of its own (read from /proc: Linux).
+Error is the largest difference from float64: of the output over the sum of |g_h|, of the gradients over the largest of
+each. |c| is the steepest head's; a new model has about 0.05.
 """
 
 import math
@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from avsc_core.files import write_json
 from avsc_core.model.fusion import cross_attention
+from benchmarks.report import keep
 
-RESULT = Path(__file__).parent / "results" / "cross_attention.json"
 CLIPS, HEADS, WIDTH = 16, 8, 64
-SIZES = {"events ask objects": (527, 1000), "objects ask events": (1000, 527)}
+SIZES = ((527, 1000), (1000, 527))  # queries, keys: events ask objects, objects ask events
 SLOPES = (0.05, 12.0, 200.0)
 ROUNDS = 3
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -95,30 +95,23 @@ def _status(field: str) -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
-    rows = []
-    print(f"{'':20}{'|c|':>6}  {'form':8}{'ms':>9}{'ratio':>8}{'MiB':>9}{'error':>10}{'gradients':>11}")
-    for title, (queries, keys) in SIZES.items():
+    rows: list[dict[str, Any]] = []
+    for queries, keys in SIZES:
         for slope in SLOPES:
             tensors, times = problem(queries, keys, slope), dict.fromkeys(FORMS, math.inf)
             for name in list(FORMS) * (ROUNDS + 1):  # the first round warms up
                 start = time.perf_counter()
                 step(FORMS[name], tensors)
                 times[name] = min(times[name], time.perf_counter() - start)
-            for name in FORMS:
-                # A process of its own: the peak of resident memory cannot be lowered again in this one.
+            for name, seconds in times.items():
+                # A process of its own: the peak of resident memory never falls again in this one.
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                     memory = pool.submit(peak_memory, name, queries, keys, slope).result()
                 output, gradients = errors(name, queries, keys, slope)
-                row = {"direction": title, "slope": slope, "form": name, "ms": round(1000 * times[name], 3)}
-                row |= {"times_ours": round(times[name] / times["ours"], 1), "mib": round(memory, 1)}
-                row |= {"output_error": float(f"{output:.1e}"), "gradient_error": float(f"{gradients:.1e}")}
-                rows.append(row)
-                timing = f"{row['ms']:9.1f}{row['times_ours']:8.1f}{row['mib']:9.1f}"
-                print(f"{title:20}{slope:6.2f}  {name:8}{timing}{output:10.1e}{gradients:11.1e}", flush=True)
-    sizes = {"clips": CLIPS, "heads": HEADS, "head_width": WIDTH, "sizes": SIZES}
-    setting = {"torch": torch.__version__, "device": DEVICE, "threads": 1, **sizes}
-    write_json(RESULT, {**setting, "rows": rows})
-    print(f"written to {RESULT}")
+                row = {"queries": queries, "keys": keys, "|c|": slope, "form": name, "ms": 1000 * seconds}
+                row |= {"times ours": seconds / times["ours"], "MiB": memory}
+                rows.append(row | {"output error": output, "gradient error": gradients})
+    keep("cross_attention", f"Eq. 5, {CLIPS} clips, {HEADS} heads of {WIDTH}, one step", rows)
 
 
 FORMS: dict[str, Callable[..., Tensor]] = {"ours": cross_attention, "literal": literal, "sdpa": sdpa}

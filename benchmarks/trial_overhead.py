@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ray
 import yaml
 from ray import tune
 
@@ -21,7 +22,6 @@ from avsc_core.data.tau import split_parts
 from avsc_core.trainer.loop import fit
 from avsc_core.trainer.recorder import Recorder
 from benchmarks.report import keep
-from studies.runner.tune import ray_session
 
 TRIALS, RIVAL_TRIALS, EPOCH = 32, 8, Override("training.epochs", 1, "benchmark")
 
@@ -80,10 +80,12 @@ def train_one(settings: dict[str, Any]) -> None:
 def run_plain_tune() -> tuple[float, float]:
     """(wall seconds, training seconds) of the same trials in plain Ray Tune."""
     began = time.perf_counter()
-    with ray_session(None), tempfile.TemporaryDirectory() as folder:
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with tempfile.TemporaryDirectory() as folder:
         space = {"scene": tune.grid_search(list(range(1, RIVAL_TRIALS + 1)))}
         trainable = tune.with_resources(train_one, {"cpu": 2})
         results = tune.Tuner(
             trainable, param_space=space, run_config=tune.RunConfig(storage_path=folder, verbose=0)
         ).fit()
+    ray.shutdown()
     return time.perf_counter() - began, sum(result.metrics["seconds"] for result in results)

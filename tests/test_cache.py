@@ -7,7 +7,8 @@ import pytest
 
 from avsc_core.config import Config, parse_set, resolve
 from avsc_core.data.batches import batches, log_mel_scale, shuffled
-from avsc_core.data.cache import Features, _once, build_features, cache_root, clip_frames, clip_log_mel, silent
+from avsc_core.data.cache import Features, _once, build_features, cache_root, silent
+from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import AUDIOSET, Scale
 from avsc_core.data.tau import DataSet
 from avsc_core.errors import UserError

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avsc_core.config import Fusion, parse_set, resolve
 from avsc_core.model import build_model
-from avsc_core.model.fusion import FUSIONS, FusionLayer, cross_attention
+from avsc_core.model.fusion import FUSIONS, FusionLayer, _grid, cross_attention
 from tests.conftest import TINY
 
 
@@ -53,25 +53,135 @@ def test_cross_attention_is_the_equation(
     assert torch.allclose(cross_attention(*tensors), literal(*tensors), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("scale", [1.0, 100.0])
-def test_float32_is_close_to_float64(scale: float):
-    tensors = problem(0, 2, 40, 60, 4, 16, scale)
-    exact = cross_attention(*tensors)
-    ours = cross_attention(*(tensor.float() for tensor in tensors))
+def at_once(query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor) -> Tensor:
+    """`literal` without its loops, for sizes at which cross_attention interpolates."""
+    q, k, v = (x[:, None, :, None] * w[:, None] for x, w in ((query, w_q), (key, w_k), (key, w_v)))
+    return torch.einsum("bhqd,hd->bq", (q @ k.mT / math.sqrt(w_q.shape[1])).softmax(-1) @ v, w_o)
+
+
+def with_slope(tensors: list[Tensor], slope: float) -> list[Tensor]:
+    """The problem with the steepest head at |c| = `slope`."""
+    query, key, w_q, w_k, w_v, w_o = tensors
+    steepest = (w_q * w_k).sum(1).abs().max() / math.sqrt(w_q.shape[1])
+    return [query, key, w_q * (slope / steepest), w_k, w_v, w_o]
+
+
+def interpolates(tensors: list[Tensor]) -> bool:
+    query, key, w_q, w_k, *_ = (tensor.detach().double() for tensor in tensors)
+    slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])
+    return _grid(query, key, slope, torch.finfo(tensors[0].dtype).eps) is not None
+
+
+def differences(tensors: list[Tensor]) -> list[float]:
+    """Of the output (over the sum of |g|), then of the six gradients (over the largest entry), to float64's."""
+    tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+    exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    ours, theirs = cross_attention(*tensors), at_once(*exact)
+    weights = torch.linspace(0.5, 1.5, ours.numel(), dtype=torch.float64).view_as(ours)
+    ours_grad = torch.autograd.grad((ours.double() * weights).sum(), tensors)
+    theirs_grad = torch.autograd.grad((theirs * weights).sum(), exact)
+    norms = (exact[4] * exact[5]).detach().sum(1).abs().sum()
+    found = [float((ours.double() - theirs).detach().abs().max() / norms)]
+    return found + [float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours_grad, theirs_grad, strict=True)]
+
+
+def test_both_transcriptions_agree():
+    tensors = problem(5, 2, 6, 7, 3, 4)
+    assert torch.allclose(at_once(*tensors), literal(*tensors), rtol=1e-12)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.05, 1.0, 12.0, 60.0, 200.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_interpolated_form_at_the_papers_sizes(slope: float, dtype: torch.dtype):
+    tensors = with_slope(problem(0, 2, 527, 1000, 4, 16), slope)
+    rounded = [tensor.to(dtype) for tensor in tensors]
+    assert interpolates(rounded)
+    output, *gradients = differences(rounded) if slope else differences(rounded)[:1]  # at 0 most gradients are 0
+    small = dtype == torch.float32
+    assert output < (5e-7 if small else 1e-13)
+    assert all(each < (1e-5 if small else 1e-9) for each in gradients)
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> list[Tensor]:
+    """Keys in a few heaps of very unequal size, which bring the poles of f as near as they get."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    keys = draw(st.integers(1, 600))
+    heaps = draw(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+    shares = torch.tensor([10.0 ** -draw(st.integers(0, 3)) for _ in heaps])
+    key = torch.tensor(heaps, dtype=torch.float64)[torch.multinomial(shares, keys, True, generator=generator)][None]
+    key = key + draw(st.sampled_from([0, 1e-3])) * torch.rand(key.shape, generator=generator, dtype=torch.float64)
+    low, high = draw(st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (0.4, 0.6), (0.5, 0.5)]))
+    query = torch.linspace(low, high, draw(st.integers(1, 500)), dtype=torch.float64)[None]
+    weights = problem(draw(st.integers(0, 2**31)), 1, 1, 1, draw(st.integers(1, 3)), 4)[2:]
+    return with_slope([query, key, *weights], draw(st.floats(0, 200)))
+
+
+@settings(deadline=None, max_examples=150)
+@given(clusters())
+def test_any_keys_and_queries(tensors: list[Tensor]):
+    single = [tensor.float() for tensor in tensors]
+    exact = at_once(*(tensor.double() for tensor in single))
     norms = (tensors[4] * tensors[5]).sum(1).abs().sum()
-    assert (ours - exact).abs().max() / norms < 5e-6
+    assert (cross_attention(*single) - exact).abs().max() <= 5e-6 * norms
+    exact = at_once(*tensors)
+    assert (cross_attention(*tensors) - exact).abs().max() <= 1e-12 * norms
 
 
-def test_gradients_are_exact():
-    tensors = [tensor.requires_grad_() for tensor in problem(1, 2, 5, 6, 2, 3)]
+def test_logits_as_tokens_and_many_clips():
+    query, key, *weights = with_slope(problem(4, 200, 90, 30, 2, 8), 1.0)
+    tensors = [30 * query - 20, 20 * key - 10, *weights]
+    assert not interpolates([tensor.float() for tensor in tensors])  # too steep to save anything
+    assert differences(tensors)[0] < 1e-11
+    assert differences([query, key, *weights])[0] < 1e-13
+
+
+@pytest.mark.parametrize("equal", ["queries", "keys", "both"])
+def test_equal_tokens(equal: str):
+    query, key, *weights = problem(6, 2, 50, 40, 3, 4)
+    query = torch.full_like(query, 0.3) if equal != "keys" else query
+    key = torch.full_like(key, 0.7) if equal != "queries" else key
+    assert differences([query, key, *weights])[0] < 1e-12
+    tensors = [tensor.requires_grad_() for tensor in (query, key, *weights)]
+    gradients = torch.autograd.grad(cross_attention(*tensors).sum(), tensors)
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_not_a_number_goes_through():
+    """A model that diverged must show it in its loss, not stop in here."""
+    for bad in (math.nan, math.inf):
+        query, *others = problem(7, 2, 50, 40, 3, 4)
+        query[0, 3] = bad
+        assert torch.isnan(cross_attention(query, *others)[0, 3])
+
+
+@pytest.mark.parametrize(("queries", "interpolated"), [(5, False), (30, True)])
+def test_gradients_are_exact(queries: int, interpolated: bool):
+    tensors = [tensor.requires_grad_() for tensor in with_slope(problem(1, 2, queries, 6, 2, 3), 0.05)]
+    assert interpolates(tensors) == interpolated
     assert torch.autograd.gradcheck(cross_attention, tensors)
 
 
-def test_autocast_does_not_reach_the_softmax():
-    tensors = [tensor.float() for tensor in problem(2, 2, 9, 8, 2, 4, 30.0)]
+@pytest.mark.parametrize("queries", [5, 60])
+def test_compiled(queries: int):
+    tensors = [tensor.float().requires_grad_() for tensor in with_slope(problem(8, 2, queries, 40, 2, 4), 1.0)]
+    compiled = torch.compile(cross_attention, backend="aot_eager")(*tensors)
+    plain = cross_attention(*tensors)
+    assert torch.allclose(compiled, plain, atol=1e-6)
+    pairs = [torch.autograd.grad(each.sin().sum(), tensors) for each in (compiled, plain)]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*pairs, strict=True))
+
+
+def test_autocast_reaches_neither_way():
+    tensors = [tensor.float().requires_grad_() for tensor in problem(2, 2, 90, 80, 2, 4)]
     exact = cross_attention(*tensors)
+    gradients = torch.autograd.grad(exact.sum(), tensors)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(cross_attention(*tensors), exact)
+        output = cross_attention(*tensors)
+        assert torch.equal(output, exact)
+        assert all(map(torch.equal, torch.autograd.grad(output.sum(), tensors), gradients))
+    halves = [tensor.detach().bfloat16() for tensor in tensors]
+    assert cross_attention(*halves).dtype == torch.float32
 
 
 @pytest.mark.gpu

@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from filelock import FileLock
 
 from avsc_core.config import Config, LogMel, Pictures
 from avsc_core.data.demo import write_demo
-from avsc_core.data.logmel import log_mel
-from avsc_core.data.media import read_audio, read_frames
 from avsc_core.data.tau import Clip, DataSet, read_dataset
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import write_json
@@ -69,30 +66,18 @@ def build_features(data: DataSet, config: Config, progress: Progress) -> Feature
     """The features of every clip, from the cache or computed now. Raises UserError naming every unreadable file, and
     when the label sets of the data and of the configuration differ."""
     _check_classes(data, config)
-    jobs = {
-        "log_mel": (partial(clip_log_mel, settings=config.log_mel), _audio_settings(config.log_mel)),
-        "frames": (partial(clip_frames, settings=config.pictures), config.pictures.model_dump()),
+    kinds: dict[str, tuple[LogMel | Pictures, dict[str, Any]]] = {
+        "log_mel": (config.log_mel, _audio_settings(config.log_mel)),
+        "frames": (config.pictures, config.pictures.model_dump()),
     }
     arrays = []
-    for name, (compute, settings) in jobs.items():
+    for name, (section, settings) in kinds.items():
         text = json.dumps([FORMAT, name, settings, data.fingerprint, str(data.root)], sort_keys=True)
         folder = cache_root() / "features" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         report = partial(progress, f"computing {name.replace('_', '-')}")
-        _once(folder, partial(_compute, data.clips, compute, settings, config.workers, report))
+        _once(folder, partial(_compute, data.clips, section, settings, config.workers, report))
         arrays.append(np.load(folder / "array.npy", mmap_mode="r"))
     return Features(data, *arrays)
-
-
-def clip_log_mel(clip: Clip, settings: LogMel) -> np.ndarray:
-    """(T,128) float32."""
-    samples = read_audio(clip.audio, settings.sample_rate)
-    shape = (settings.window, settings.window_ms, settings.hop_ms, settings.frames)
-    return log_mel(samples, settings.sample_rate, *shape, peak=settings.normalise == "peak").numpy()
-
-
-def clip_frames(clip: Clip, settings: Pictures) -> np.ndarray:
-    """(F,3,H,W) uint8."""
-    return read_frames(clip.video, settings.frames, settings.offset_s, settings.size).numpy()
 
 
 def _audio_settings(settings: LogMel) -> dict[str, Any]:
@@ -129,7 +114,7 @@ def _once(folder: Path, build: Callable[[Path], None]) -> None:
 
 def _compute(
     clips: list[Clip],
-    compute: Callable[[Clip], np.ndarray],
+    section: LogMel | Pictures,
     settings: dict[str, Any],
     workers: int,
     report: Callable[[int, int], None],
@@ -138,7 +123,7 @@ def _compute(
     """Fill `folder` with array.npy, row n from `clips[n]`, and the settings beside it."""
     array = None
     faults: list[Fault] = []
-    for row, result in enumerate(_rows(clips, compute, workers)):
+    for row, result in enumerate(_rows(clips, section, workers)):
         if isinstance(result, list):
             faults += result
         else:
@@ -153,20 +138,28 @@ def _compute(
     write_json(folder / "settings.json", settings)
 
 
-def _rows(clips: list[Clip], compute: Callable[[Clip], np.ndarray], workers: int) -> Iterator[np.ndarray | list[Fault]]:
+def _rows(clips: list[Clip], section: LogMel | Pictures, workers: int) -> Iterator[np.ndarray | list[Fault]]:
     """The results in the order of the clips, computed in this process or in several."""
     workers = min(workers or os.cpu_count() or 1, len(clips) // CLIPS_PER_WORKER)
     if workers < 2:
-        yield from map(partial(_guarded, compute), clips)
+        yield from map(partial(_row, section), clips)
         return
     # spawn, because forking a process in which torch runs threads can hang
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        yield from pool.map(partial(_guarded, compute), clips, chunksize=CLIPS_PER_WORKER // 2)
+    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+        yield from pool.map(partial(_row, section), clips, chunksize=CLIPS_PER_WORKER // 2)
 
 
-def _guarded(compute: Callable[[Clip], np.ndarray], clip: Clip) -> np.ndarray | list[Fault]:
-    """An unreadable file as a value, so that all of them are reported together."""
+def _row(section: LogMel | Pictures, clip: Clip) -> np.ndarray | list[Fault]:
+    """One clip's features; an unreadable file comes back as its faults, so that all of them are reported together."""
+    from avsc_core.data.features import clip_frames, clip_log_mel  # torch: only who computes pays for its import
+
     try:
-        return compute(clip)
+        return clip_log_mel(clip, section) if isinstance(section, LogMel) else clip_frames(clip, section)
     except UserError as error:
         return error.faults
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # one process per core already

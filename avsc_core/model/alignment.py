@@ -63,6 +63,7 @@ def _contrast(anchor: Tensor, difference: Tensor) -> Tensor:
 
     P P'^T - P N^T = P (P' - N)^T; the logarithm of the mean is taken from logarithms, so it cannot underflow.
     """
-    scores = anchor @ difference.mT  # (B,K,K)
+    with torch.autocast(anchor.device.type, enabled=False):  # a product of 16 bits would decide the exponent
+        scores = anchor @ difference.mT  # (B,K,K)
     log_mean = logsigmoid(scores).flatten(1).logsumexp(1) - 2 * math.log(scores.shape[1])  # (B,)
     return -log_mean.mean()

@@ -37,52 +37,57 @@ def cross_attention(
     g = w_v.w_o, and the output is one smooth function for each clip, f(q) = sum_h g_h sum_j softmax_j(c_h q k_j) k_j.
     It is computed at a few queries and interpolated to the rest, unless f is too steep for that to save anything.
     """
-    with torch.autocast(query.device.type, enabled=False):  # a softmax over |c| up to 200 needs its 24 bits
+    with torch.autocast(query.device.type, enabled=False):
         wide = torch.promote_types(query.dtype, torch.float32)
-        query, key, w_q, w_k, w_v, w_o = (tensor.to(wide) for tensor in (query, key, w_q, w_k, w_v, w_o))
+        # A thousand terms in a sum and |c| up to 200 in an exponent cost float32 its digits, and float64 is cheap here.
+        query, key, w_q, w_k, w_v, w_o = (tensor.double() for tensor in (query, key, w_q, w_k, w_v, w_o))
         slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,): c
         gain = (w_v * w_o).sum(1)  # (heads,): g
-        centre = key.detach().mean(1, keepdim=True)  # (B,1): a softmax ignores it, and smaller sums round less
-        grid = _grid(query, key, slope)
-        points, carry = grid or (query, None)  # (B,M), (B,Nq,M); without a grid M = Nq
+        points, carry = _grid(query, key, slope, torch.finfo(wide).eps) or (query, None)  # (B,M), (B,Nq,M)
         tilt = slope[:, None] * points[:, None]  # (B,heads,M)
-        mean, variance = (each.view_as(tilt) for each in Attend.apply(tilt.flatten(1), key - centre))
+        mean, variance = (each.view_as(tilt) for each in _attend(tilt.flatten(1), key))
         value = torch.einsum("h,bhm->bm", gain, mean)  # f at the points
         if carry is not None:
             rate = torch.einsum("h,bhm->bm", (gain * slope).detach(), variance)  # and its derivative
             value, rate = (carry @ torch.stack([value, rate], -1)).unbind(-1)  # (B,Nq)
             # Adds 0 with the derivative of f: how the gradient reaches a query, for the grid passes none.
             value = value + rate.detach() * (query - query.detach())
-        return value + gain.sum() * centre
+        return value.to(wide)
 
 
 class Attend(torch.autograd.Function):
-    """tilt (B,N), key (B,Nk) -> mean (B,N) and variance (B,N) of the keys under softmax(tilt_i key_j).
+    """tilt (B,N), key (B,Nk) -> mean (B,N) and variance (B,N) of the keys under softmax_j(tilt_i key_j).
 
-    The mean alone has a gradient. Written by hand: it keeps one array of (B,N,Nk) and makes no second one.
+    The mean alone has a gradient. By hand, for it takes one array of (B,N,Nk) where autograd would take five.
     """
 
     @staticmethod
     def forward(ctx: Any, tilt: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        attention = (tilt[:, :, None] * key[:, None]).softmax(-1)  # (B,N,Nk)
-        mean, square = (attention @ torch.stack([key, key**2], -1)).unbind(-1)
-        variance = square - mean**2
-        ctx.save_for_backward(tilt, key, attention, mean, variance)
+        top = torch.maximum(tilt * key.amax(1, True), tilt * key.amin(1, True))  # (B,N): the largest exponent
+        mass = (tilt[:, :, None] * key[:, None]).sub_(top[:, :, None]).exp_()  # (B,N,Nk)
+        total, first, second = (torch.stack([torch.ones_like(key), key, key**2], 1) @ mass.mT).unbind(1)  # (B,N)
+        mean = first / total
+        variance = second / total - mean**2
+        ctx.save_for_backward(tilt, key, mass, total, mean, variance)
         ctx.mark_non_differentiable(variance)
         return mean, variance
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-        tilt, key, attention, mean, variance = ctx.saved_tensors
-        # d mean_i / d key_j = attention_ij (1 + tilt_i (key_j - mean_i)): two sums over i, one of them times key_j
+        tilt, key, mass, total, mean, variance = ctx.saved_tensors
+        # d mean_i / d key_j = mass_ij / total_i (1 + tilt_i (key_j - mean_i)): two sums over i, one of them times key_j
+        share = grad / total  # (B,N)
         with torch.autocast(grad.device.type, enabled=False):  # a backward pass may stand inside one
-            inner, outer = (torch.stack([grad * (1 - tilt * mean), grad * tilt], 1) @ attention).unbind(1)  # (B,Nk)
-        return grad * variance, inner + outer * key
+            plain, by_key = (torch.stack([share * (1 - tilt * mean), share * tilt], 1) @ mass).unbind(1)  # (B,Nk)
+        return grad * variance, plain + by_key * key
+
+
+_attend: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Attend.apply
 
 
 @torch.no_grad()
-def _grid(query: Tensor, key: Tensor, slope: Tensor) -> tuple[Tensor, Tensor] | None:
+def _grid(query: Tensor, key: Tensor, slope: Tensor, error: float) -> tuple[Tensor, Tensor] | None:
     """Where to compute f, (B,M), and the matrix (B,Nq,M) that carries values there to the queries; None: not worth it.
 
     Chebyshev interpolation gains a constant factor with every point, the larger the farther the poles of f are. They
@@ -90,23 +95,22 @@ def _grid(query: Tensor, key: Tensor, slope: Tensor) -> tuple[Tensor, Tensor] | 
     the keys and |Re t| pi / ln(Nk - 1). So f is steep around q = 0 only and the smoother the larger |q|: in
     x = asinh(|c| spread q / pi) its poles stay `strip` away from the real axis, which says how many points it takes.
     """
-    bend = (slope.abs().max() * (key.amax(1, True) - key.amin(1, True)) / math.pi).double().clamp_min(1e-9)  # (B,1)
+    bend = (slope.abs().max() * (key.amax(1, True) - key.amin(1, True)) / math.pi).clamp_min(1e-9)  # (B,1)
     place = torch.asinh(bend * query)  # (B,Nq): x
     low, high = place.amin(1, True), place.amax(1, True)
     middle, radius = (low + high) / 2, ((high - low) / 2).clamp_min(1e-30)
     cone = math.pi / math.log(max(key.shape[1] - 1, 2))
     strip = math.asin((math.sqrt(1 + 4 * cone**2) - 1) / (2 * cone))
-    digits = -math.log(torch.finfo(query.dtype).eps)
-    count = float((digits / torch.asinh(strip / radius)).max())  # the one time that a GPU is waited for
-    if not count < query.shape[1] / 2:  # also when it is not a number
+    count = float((-math.log(error) / torch.asinh(strip / radius)).max())  # the one time that a GPU is waited for
+    if not count + 4 < query.shape[1] / 2:  # also when it is not a number
         return None
-    m = 4 * math.ceil(count / 4 + 0.01)  # a few sizes only, or torch.compile would start again with every batch
-    angle = math.pi * (torch.arange(m, dtype=place.dtype, device=place.device) + 0.5) / m  # (M,)
+    m = 4 * (int(count) // 4 + 1)  # a few sizes only, or torch.compile would start again with every batch
+    angle = math.pi * (torch.arange(m, dtype=query.dtype, device=query.device) + 0.5) / m  # (M,)
     points = torch.sinh(middle + radius * angle.cos()) / bend  # (B,M)
     gap = ((place - middle) / radius)[:, :, None] - angle.cos()  # (B,Nq,M)
-    weight = angle.sin() * (-1) ** torch.arange(m, device=place.device)  # (M,)
-    carry = weight / torch.where(gap == 0, 1e-300, gap)  # the barycentric formula; a query on a point takes its value
-    return points.to(query), (carry / carry.sum(-1, keepdim=True)).to(query)
+    weight = angle.sin() * (-1) ** torch.arange(m, device=query.device)  # (M,)
+    carry = weight / gap.masked_fill_(gap == 0, 1e-300)  # the barycentric formula; a query on a point takes its value
+    return points, carry / carry.sum(-1, keepdim=True)
 
 
 class CrossAttention(nn.Module):

@@ -39,11 +39,13 @@ def build_losses(config: Config) -> Losses:
         if outputs.object_logits is not None:
             terms["object"] = tagging_loss(outputs.object_logits, objects, per_class)
         if aligned and outputs.event_logits is not None and outputs.object_logits is not None:
-            assert model.audio
-            assert model.visual
-            rows = model.audio.classifier.weight, model.visual.classifier.weight  # (E,D), (O,D)
+            event_rows, object_rows = model.event_classifier_weight, model.object_classifier_weight  # (E,D), (O,D)
+            assert event_rows is not None
+            assert object_rows is not None
             logits = outputs.event_logits, outputs.object_logits  # a sigmoid would not change their order
-            terms["e2o"], terms["o2e"] = alignment_losses(*rows, *logits, alignment.k, alignment.mode, generator)
+            terms["e2o"], terms["o2e"] = alignment_losses(
+                event_rows, object_rows, *logits, alignment.k, alignment.mode, generator
+            )
         terms["scene"] = cross_entropy(outputs.scene_logits.float(), scenes)
         terms["total"] = sum((weights[name] * term for name, term in terms.items()), torch.zeros_like(terms["scene"]))
         return terms

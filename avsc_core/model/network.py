@@ -45,12 +45,12 @@ class AudioVisualNet(nn.Module):
         return Outputs(event_logits, object_logits, scene_logits, event_embedding, object_embedding)
 
     @property
-    def event_classifier(self) -> Tensor | None:
+    def event_classifier_weight(self) -> Tensor | None:
         """(E,D), the rows that CEOA aligns."""
         return self.audio.classifier.weight if self.audio else None
 
     @property
-    def object_classifier(self) -> Tensor | None:
+    def object_classifier_weight(self) -> Tensor | None:
         """(O,D)."""
         return self.visual.classifier.weight if self.visual else None
 

@@ -40,6 +40,9 @@ def load_model(folder: Path, device: str = "cpu") -> tuple[AudioVisualNet, Confi
         raise UserError(Fault(str(folder), f"no {' and no '.join(missing)}", "a folder that avsc saved a model in"))
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        if description["format"] != FORMAT:
+            found = f"format {description['format']}"
+            raise UserError(Fault(str(folder / DESCRIPTION), found, f"avsc {__version__} reads format {FORMAT}"))
         config, extra = Config.model_validate(description["config"]), description["extra"]
         tensors = load_file(folder / TENSORS, device=device)
     except (ValueError, KeyError, TypeError, ValidationError, SafetensorError) as error:

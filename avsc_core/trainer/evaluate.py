@@ -13,7 +13,8 @@ import torch
 
 from avsc_core.config import Config
 from avsc_core.data.batches import normalise_frames
-from avsc_core.data.cache import Features, Progress, build_features, clip_frames, clip_log_mel
+from avsc_core.data.cache import Features, Progress, build_features
+from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import Scale, normalise
 from avsc_core.data.tau import Clip, DataSet, split_parts
 from avsc_core.errors import Fault, UserError
@@ -21,7 +22,7 @@ from avsc_core.labels import SCENES
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.model.weights import load_model, save_model
 from avsc_core.trainer.loop import choose_device, predict
-from avsc_core.trainer.metrics import confusion, scores
+from avsc_core.trainer.metrics import scores
 
 
 class Trained(NamedTuple):
@@ -99,21 +100,6 @@ def pair_of(path: Path) -> tuple[Path, Path]:
             raise UserError(Fault(str(path), f"no {suffix} of that name", allowed, "a clip needs both wav and mp4"))
         pair.append(found)
     return pair[0], pair[1]
-
-
-def prediction_table(names: Sequence[str], probability: np.ndarray) -> str:
-    """(N,S) probabilities as the challenge's answer file."""
-    lines = ["\t".join(("filename", "scene_label", *SCENES))]
-    for name, row in zip(names, probability, strict=True):
-        lines.append("\t".join((name, SCENES[int(row.argmax())], *(f"{value:.6f}" for value in row))))
-    return "\n".join(lines) + "\n"
-
-
-def confusion_table(probability: np.ndarray, scenes: np.ndarray) -> str:
-    """(S,S) counts as a TAB-separated table: row = true scene, column = decided scene."""
-    rows = zip(SCENES, confusion(probability, scenes), strict=True)
-    lines = ["\t".join((name, *(str(count) for count in row))) for name, row in rows]
-    return "\n".join(["\t".join(("true", *SCENES)), *lines]) + "\n"
 
 
 def _likeliest(logits: torch.Tensor | None, names: Sequence[str], count: int = 5) -> dict[str, float]:

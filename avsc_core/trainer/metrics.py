@@ -2,11 +2,13 @@
 
 Acc is the mean of the ten class accuracies; Logloss is the multi-class cross-entropy over clips. DCASE ranks by
 class-wise means, and a plain share of right clips is what many papers print, so the other reading of each stands beside
-it. Probabilities are clipped at 1e-15 in float64.
+it. Probabilities are clipped at 1e-15 in float64. The tables are text,
+for files: predictions in the form of the challenge's answer file, and confusions.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from avsc_core.labels import SCENES
 
@@ -33,10 +35,26 @@ def scores(probability: np.ndarray, scenes: np.ndarray) -> dict[str, float]:
 
 def confusion(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
     """(S,S) counts: row = true scene, column = decided scene."""
-    counts: np.ndarray = confusion_matrix(scenes, probability.argmax(1), labels=range(len(SCENES)))
+    counts = np.zeros((len(SCENES), len(SCENES)), int)
+    np.add.at(counts, (scenes, probability.argmax(1)), 1)
     return counts
 
 
 def better(metric: str, value: float, than: float) -> bool:
     """Whether `value` beats `than`: more is better for acc, less for logloss."""
     return value > than if "acc" in metric else value < than
+
+
+def prediction_table(names: Sequence[str], probability: np.ndarray) -> str:
+    """(N,S) probabilities as the challenge's answer file."""
+    lines = ["\t".join(("filename", "scene_label", *SCENES))]
+    for name, row in zip(names, probability, strict=True):
+        lines.append("\t".join((name, SCENES[int(row.argmax())], *(f"{value:.6f}" for value in row))))
+    return "\n".join(lines) + "\n"
+
+
+def confusion_table(probability: np.ndarray, scenes: np.ndarray) -> str:
+    """(S,S) counts as a TAB-separated table: row = true scene, column = decided scene."""
+    rows = zip(SCENES, confusion(probability, scenes), strict=True)
+    lines = ["\t".join((name, *(str(count) for count in row))) for name, row in rows]
+    return "\n".join(["\t".join(("true", *SCENES)), *lines]) + "\n"

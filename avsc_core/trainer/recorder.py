@@ -30,6 +30,7 @@ from avsc_core.yaml_file import read_value
 
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
 ARTIFACTS = Path("mlruns/artifacts")
+CHECKPOINTS = Path("mlruns/checkpoints")  # of unfinished trials; empty when nothing is left to continue
 STATUS = {
     "complete": "FINISHED",
     "stopped": "FINISHED",

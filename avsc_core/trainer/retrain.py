@@ -17,18 +17,11 @@ from avsc_core.config import Config, trial_key
 from avsc_core.data.cache import Features
 from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Diverged, Fault, UserError
-from avsc_core.trainer.evaluate import (
-    Trained,
-    confusion_table,
-    evaluate_rows,
-    prediction_table,
-    save_trained,
-)
+from avsc_core.trainer.evaluate import Trained, evaluate_rows, save_trained
 from avsc_core.trainer.loop import Epoch, fit
-from avsc_core.trainer.recorder import Recorder
+from avsc_core.trainer.metrics import confusion_table, prediction_table
+from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
 from avsc_core.trainer.winner import Winner
-
-CHECKPOINTS = Path("mlruns/checkpoints")
 
 
 class Result(NamedTuple):

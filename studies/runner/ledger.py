@@ -12,9 +12,8 @@ import numpy as np
 from ray import tune
 
 from avsc_core.data.tau import DataSet, split_parts
-from avsc_core.trainer.evaluate import confusion_table, prediction_table
-from avsc_core.trainer.recorder import Recorder
-from avsc_core.trainer.retrain import CHECKPOINTS
+from avsc_core.trainer.metrics import confusion_table, prediction_table
+from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
 from studies.runner.display import Display
 from studies.runner.plan import PlannedTrial
 from studies.runner.schema import Study

@@ -4,21 +4,23 @@ Data and features are prepared and the record is compared before the first trial
 continues when it asks the same question and is refused with the differences when it does not.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import ray
 from filelock import FileLock, Timeout
 
 from avsc_core.data.cache import Progress, build_features, open_data
 from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Fault, UserError
 from avsc_core.terminal import err
-from avsc_core.trainer.recorder import Recorder
-from avsc_core.trainer.retrain import CHECKPOINTS
+from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
 from studies.runner.plan import Plan, differences, make_plan
 from studies.runner.results import print_closing
 from studies.runner.schema import Study
 from studies.runner.strategy import Strategy
-from studies.runner.tune import Ending, run_trials
+from studies.runner.tune import Ending, run_trials, start_ray
 
 
 def run_study(study: Study, root: Path | None, uri: str | None, address: str | None, progress: Progress) -> Ending:
@@ -27,17 +29,24 @@ def run_study(study: Study, root: Path | None, uri: str | None, address: str | N
     Raises UserError when the study in the record asks something else, or is running already.
     """
     plan = make_plan(study)
-    recorder = Recorder(uri)
     CHECKPOINTS.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
-            return _run_locked(plan, root, recorder, address, progress)
-    except Timeout:
-        what = f"study {study.name} is running in another process"
-        raise UserError(Fault(str(study.path), what, todo="wait for it, or use --name")) from None
+    # Ray takes seconds to start, most of them waiting; the record opens and the data are read meanwhile.
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(start_ray, study, address)
+        try:
+            with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
+                return _run_locked(plan, root, Recorder(uri), progress, starting.result)
+        except Timeout:
+            what = f"study {study.name} is running in another process"
+            raise UserError(Fault(str(study.path), what, todo="wait for it, or use --name")) from None
+        finally:
+            starting.exception()
+            ray.shutdown()
 
 
-def _run_locked(plan: Plan, root: Path | None, recorder: Recorder, address: str | None, progress: Progress) -> Ending:
+def _run_locked(
+    plan: Plan, root: Path | None, recorder: Recorder, progress: Progress, started: Callable[[], int]
+) -> Ending:
     study = plan.study
     data = open_data(root, progress)
     split_parts(data, study.base.split.validation, study.base.split.seed)  # a fault shows before anything runs
@@ -46,10 +55,11 @@ def _run_locked(plan: Plan, root: Path | None, recorder: Recorder, address: str 
     build_features(data, study.base, progress)
     strategy = Strategy(plan, recorder.trials(study.name))
     _announce(study, data, strategy)
+    workers = started()
     parent = recorder.open_study(study.name, {"avsc.metric": study.metric, "avsc.data": data.title}, definition)
     outcome = "interrupted"
     try:
-        ending = run_trials(study, data, recorder, parent, strategy, address)
+        ending = run_trials(study, data, recorder, parent, strategy, workers)
         outcome = "interrupted" if ending.signal else "complete"
     finally:
         recorder.end(parent, outcome, {})

@@ -112,44 +112,56 @@ class Interruption(Stopper):  # type: ignore[misc]
 
 
 def run_trials(
-    study: Study, data: DataSet, recorder: Recorder, parent: str, strategy: Strategy, address: str | None
+    study: Study, data: DataSet, recorder: Recorder, parent: str, strategy: Strategy, workers: int
 ) -> Ending:
-    """Run every trial the strategy has, recording under the study's run `parent`.
-
-    Raises EnvironmentFault when the machine or the cluster cannot hold a single trial.
-    """
+    """Run every trial the strategy has, `workers` at a time, recording under the study's run `parent`."""
     interruption = Interruption()
-    with ray_session(address), interruption.installed(), tempfile.TemporaryDirectory() as folder:
-        workers = _workers(study)
-        with Display(study.metric, strategy.total, strategy.reused, workers) as display:
-            ledger = Ledger(study, data, recorder, parent, strategy, display)
-            gpus = study.resources.gpus
-            trainable = tune.with_parameters(
-                StudyTrial, data=data, metric=study.metric, threads=max(1, int(study.resources.cpus)), gpus=gpus
-            )
-            tuner = tune.Tuner(
-                tune.with_resources(trainable, {"cpu": study.resources.cpus, "gpu": gpus}),
-                tune_config=tune.TuneConfig(
-                    search_alg=Suggestions(strategy, ledger, workers, gpus),
-                    scheduler=build_scheduler(study),
-                    num_samples=1_000_000,  # the strategy says when it is over
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                ),
-                run_config=tune.RunConfig(
-                    name=study.name,
-                    storage_path=folder,
-                    callbacks=[ledger],
-                    stop=interruption,
-                    failure_config=tune.FailureConfig(max_failures=1),  # from its own checkpoint, on another worker
-                    verbose=0,
-                ),
-            )
-            try:
-                tuner.fit()
-            finally:
-                ledger.interrupt()
+    display = Display(study.metric, strategy.total, strategy.reused, workers)
+    ledger = Ledger(study, data, recorder, parent, strategy, display)
+    cpus, gpus = study.resources.cpus, study.resources.gpus
+    trainable = tune.with_parameters(StudyTrial, data=data, metric=study.metric, threads=max(1, int(cpus)), gpus=gpus)
+    with interruption.installed(), tempfile.TemporaryDirectory() as folder, display:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=Suggestions(strategy, ledger, workers, gpus),
+                scheduler=build_scheduler(study),
+                num_samples=1_000_000,  # the strategy says when it is over
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=study.name,
+                storage_path=folder,
+                callbacks=[ledger],
+                stop=interruption,
+                failure_config=tune.FailureConfig(max_failures=1),  # from its own checkpoint, on another worker
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        finally:
+            ledger.interrupt()
     return Ending(ledger.failed, interruption.signal)
+
+
+def start_ray(study: Study, address: str | None) -> int:
+    """Start a quiet Ray session, local or on the cluster at `address`; returns how many trials run at a time.
+
+    Raises EnvironmentFault when there is no such cluster, or it cannot hold a single trial.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        ray.init(
+            address,
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except (ConnectionError, RuntimeError) as error:
+        raise EnvironmentFault(Fault("--address", f"no Ray cluster at {address} ({error})")) from None
+    return _workers(study)
 
 
 def _workers(study: Study) -> int:
@@ -166,23 +178,3 @@ def _workers(study: Study) -> int:
         found = f"there are {have.get('CPU', 0):.0f} CPUs and {have.get('GPU', 0):.0f} GPUs"
         raise EnvironmentFault(Fault("resources", what, found, "lower --cpus or --gpus"))
     return room
-
-
-@contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
-    """A quiet Ray session: a local one, or the cluster at `address`."""
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    try:
-        ray.init(
-            address,
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"worker_process_setup_hook": "studies.runner.worker.warm_up"},
-        )
-    except (ConnectionError, RuntimeError) as error:
-        raise EnvironmentFault(Fault("--address", f"no Ray cluster at {address} ({error})")) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()

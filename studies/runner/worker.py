@@ -9,20 +9,17 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from ray import tune
 
 from avsc_core.config import Config
 from avsc_core.data.cache import build_features, silent
 from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Diverged
-from avsc_core.trainer.loop import Epoch, fit
 
-
-def warm_up() -> None:
-    """Called in every new worker process; importing this file has loaded torch, before the first trial asks for it."""
+if TYPE_CHECKING:
+    from avsc_core.trainer.loop import Epoch
 
 
 class StudyTrial(tune.Trainable):  # type: ignore[misc]
@@ -30,6 +27,10 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], data: DataSet, metric: str, threads: int, gpus: float) -> None:
         """Called once per worker process and then as the start of its first trial."""
+        import torch  # here, not above: the driver imports this file too and should start at once
+
+        import avsc_core.trainer.loop  # noqa: F401 - before the first epoch is timed
+
         torch.set_num_threads(threads)
         if 0 < gpus < 1:  # Ray's fractions are book-keeping; this makes them a limit
             torch.cuda.set_per_process_memory_fraction(gpus)
@@ -69,7 +70,9 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
     def load_checkpoint(self, checkpoint: Any) -> None:
         """See `save_checkpoint`."""
 
-    def _train(self, checkpoint: Path) -> Iterator[Epoch]:
+    def _train(self, checkpoint: Path) -> "Iterator[Epoch]":
+        from avsc_core.trainer.loop import fit
+
         features = build_features(self.data, self.settings, silent)
         parts = split_parts(self.data, self.settings.split.validation, self.settings.split.seed)
         yield from fit(
