@@ -4,6 +4,7 @@ Results go to standard output, progress and faults to standard error. In a termi
 (a log file, CI) it is a plain line now and then.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -17,12 +18,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from avsc_core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, UserError
+from avsc_core.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_TERMINATED, Fault, UserError
 
 PLAIN_WIDTH = 120  # of tables in a file or a pipe, which have no width of their own
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH)
+NOT_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # the disk's faults and the folder's
 PLAIN_SECONDS = 10.0  # between two plain lines of progress
 
 
@@ -41,6 +43,14 @@ def run_app(app: typer.Typer) -> NoReturn:
     except BrokenPipeError:  # `avsc-core config | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise
+        print(
+            Fault(str(error.filename or "disk"), error.strerror or "", todo="the same command continues"),
+            file=sys.stderr,
+        )
+        code = EXIT_ENVIRONMENT
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the command line parser's own
             raise

@@ -128,6 +128,32 @@ def test_any_keys_and_queries(tensors: list[Tensor]):
     assert (cross_attention(*tensors) - exact).abs().max() <= 1e-12 * norms
 
 
+@pytest.mark.parametrize("ratio", [1, 9, 99, 999])
+@pytest.mark.parametrize("slope", [1.0, 12.0, 200.0])
+def test_the_nearest_poles(ratio: int, slope: float):
+    """Two heaps of keys put a pole of f as near to the queries as the count of points allows for."""
+    key = torch.zeros(1, 1000, dtype=torch.float64)
+    key[:, : 1000 // (ratio + 1)] = 1
+    query = torch.linspace(-1, 1, 1200, dtype=torch.float64)[None]
+    tensors = with_slope([query, key, *problem(9, 1, 1, 1, 1, 4)[2:]], slope)
+    assert interpolates(tensors)
+    output, *gradients = differences(tensors)
+    assert output < 2e-13
+    assert max(gradients) < 1e-9
+    assert differences([tensor.float() for tensor in tensors])[0] < 1e-6
+
+
+def test_queries_on_the_points():
+    query, key, *weights = problem(10, 1, 200, 30, 1, 4)
+    slope = (weights[0] * weights[1]).sum(1) / 2
+    grid = _grid(query, key, slope, torch.finfo(torch.float64).eps)
+    assert grid is not None
+    points = grid[0]
+    query[:, : points.shape[1]] = points
+    query[:, -2:] = torch.stack([query.min(), query.max()])
+    assert differences([query, key, *weights])[0] < 1e-13
+
+
 def test_logits_as_tokens_and_many_clips():
     query, key, *weights = with_slope(problem(4, 200, 90, 30, 2, 8), 1.0)
     tensors = [30 * query - 20, 20 * key - 10, *weights]

@@ -72,3 +72,17 @@ def test_the_total_is_the_weighted_sum(mode: str):
 )
 def test_which_terms_exist(sets: tuple[str, ...], names: set[str]):
     assert set(terms(*sets)[0]) == names | {"total"}
+
+
+def test_autocast_leaves_the_losses_alone():
+    torch.manual_seed(0)
+    config = resolve("demo", parse_set(TINY))
+    model = build_model(config).eval()
+    outputs = model(torch.randn(4, 64, 128), torch.randn(4, 1, 3, 32, 32))
+    labels = *(torch.randint(0, 2, (4, 64)) for _ in range(2)), torch.tensor([0, 3, 9, 3])
+    plain = build_losses(config)(model, outputs, *labels, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = build_losses(config)(model, outputs, *labels, None)
+        whole = build_losses(config)(model, model(torch.randn(4, 64, 128), torch.randn(4, 1, 3, 32, 32)), *labels, None)
+    assert all(torch.equal(within[name], plain[name]) for name in plain)
+    assert {term.dtype for term in whole.values()} == {torch.float32}

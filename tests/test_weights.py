@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.errors import UserError
 from avsc_core.model import build_model
@@ -52,5 +53,8 @@ def test_faults(folder: Path):
     assert fault().startswith("FOLDER: not a model folder (")
     (folder / "model.json").write_text(json.dumps({"config": {"alignment": {"k": -1}}, "extra": {}}))
     assert fault().startswith("FOLDER: not a model folder (")
+    description = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(description | {"format": 2}))
+    assert fault() == f"FOLDER/model.json: format 2; avsc {__version__} reads format 1"
     path.unlink()
     assert fault() == "FOLDER: no model.safetensors; a folder that avsc saved a model in"

@@ -11,9 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +23,7 @@ from avsc_core.data.demo import write_demo
 from avsc_core.data.tau import Clip, DataSet, read_dataset
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import write_json
+from avsc_core.processes import process_pool
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 FORMAT = 1  # raised whenever the same settings give other bytes
@@ -49,17 +48,17 @@ def cache_root() -> Path:
     return Path(os.environ.get("AVSC_CACHE") or Path(base) / "avsc").expanduser()
 
 
-def embedded_scenes(progress: Progress, workers: int = 0) -> DataSet:
+def embedded_scenes(progress: Progress) -> DataSet:
     """The data set that comes with avsc, written into the cache the first time it is asked for."""
     root = cache_root() / f"embedded-scenes-{FORMAT}"
     report = partial(progress, "writing the embedded scenes")
-    _once(root, lambda folder: write_demo(folder, workers=workers or os.cpu_count() or 1, progress=report))
+    _once(root, lambda folder: write_demo(folder, progress=report))
     return read_dataset(root, embedded=True)
 
 
-def open_data(root: Path | None, progress: Progress, workers: int = 0) -> DataSet:
+def open_data(root: Path | None, progress: Progress) -> DataSet:
     """The data set at `root`, or the embedded scenes."""
-    return embedded_scenes(progress, workers) if root is None else read_dataset(root)
+    return embedded_scenes(progress) if root is None else read_dataset(root)
 
 
 def build_features(data: DataSet, config: Config, progress: Progress) -> Features:
@@ -144,8 +143,7 @@ def _rows(clips: list[Clip], section: LogMel | Pictures, workers: int) -> Iterat
     if workers < 2:
         yield from map(partial(_row, section), clips)
         return
-    # spawn, because forking a process in which torch runs threads can hang
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+    with process_pool(workers) as pool:
         yield from pool.map(partial(_row, section), clips, chunksize=CLIPS_PER_WORKER // 2)
 
 
@@ -157,9 +155,3 @@ def _row(section: LogMel | Pictures, clip: Clip) -> np.ndarray | list[Fault]:
         return clip_log_mel(clip, section) if isinstance(section, LogMel) else clip_frames(clip, section)
     except UserError as error:
         return error.faults
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)  # one process per core already

@@ -10,9 +10,7 @@ meta.csv, evaluation_setup/fold1_{train,test,evaluate}.csv, labels.npz with the 
 The same seed gives the same bytes, however many workers write them.
 """
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +22,7 @@ import soundfile
 from avsc_core.data.demo_pictures import FRAME_RATE, OBJECTS, SIZE, draw_frames
 from avsc_core.data.demo_sounds import EVENTS, RATE, mix_events
 from avsc_core.labels import LABEL_FILE, SCENES, write_labels
+from avsc_core.processes import process_pool
 
 CITIES = ("barcelona", "helsinki", "lisbon", "lyon", "prague", "vienna")
 CLIPS_PER_LOCATION = 4
@@ -36,15 +35,14 @@ def write_demo(
     root: Path,
     clips_per_scene: int = 40,
     seed: int = 0,
-    workers: int = 2,
+    workers: int = 0,  # 0: one per core
     progress: Callable[[int, int], None] | None = None,  # called with (done, total) after every clip
 ) -> None:
     """Write the embedded scenes into `root`. Raises ValueError for fewer than 3 clips per scene."""
     clips = plan_clips(clips_per_scene, seed)
     for folder in ("audio", "video", "evaluation_setup"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    # Fresh processes rather than forks: the caller may hold threads and a GPU.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         for done, _ in enumerate(pool.map(partial(_write_clip, root, seed), clips, chunksize=2), start=1):
             if progress is not None:
                 progress(done, len(clips))

@@ -37,22 +37,22 @@ def cross_attention(
     g = w_v.w_o, and the output is one smooth function for each clip, f(q) = sum_h g_h sum_j softmax_j(c_h q k_j) k_j.
     It is computed at a few queries and interpolated to the rest, unless f is too steep for that to save anything.
     """
-    with torch.autocast(query.device.type, enabled=False):
-        wide = torch.promote_types(query.dtype, torch.float32)
-        # A thousand terms in a sum and |c| up to 200 in an exponent cost float32 its digits, and float64 is cheap here.
-        query, key, w_q, w_k, w_v, w_o = (tensor.double() for tensor in (query, key, w_q, w_k, w_v, w_o))
-        slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,): c
-        gain = (w_v * w_o).sum(1)  # (heads,): g
-        points, carry = _grid(query, key, slope, torch.finfo(wide).eps) or (query, None)  # (B,M), (B,Nq,M)
-        tilt = slope[:, None] * points[:, None]  # (B,heads,M)
-        mean, variance = (each.view_as(tilt) for each in _attend(tilt.flatten(1), key))
-        value = torch.einsum("h,bhm->bm", gain, mean)  # f at the points
-        if carry is not None:
-            rate = torch.einsum("h,bhm->bm", (gain * slope).detach(), variance)  # and its derivative
-            value, rate = (carry @ torch.stack([value, rate], -1)).unbind(-1)  # (B,Nq)
-            # Adds 0 with the derivative of f: how the gradient reaches a query, for the grid passes none.
-            value = value + rate.detach() * (query - query.detach())
-        return value.to(wide)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    # A thousand terms in a sum and |c| up to 200 in an exponent cost float32 its digits; float64 is cheap at a few
+    # queries, and no autocast touches it.
+    query, key, w_q, w_k, w_v, w_o = (tensor.double() for tensor in (query, key, w_q, w_k, w_v, w_o))
+    slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,): c
+    gain = (w_v * w_o).sum(1)  # (heads,): g
+    points, carry = _grid(query, key, slope, torch.finfo(wide).eps) or (query, None)  # (B,M), (B,Nq,M)
+    tilt = slope[:, None] * points[:, None]  # (B,heads,M)
+    mean, variance = (each.view_as(tilt) for each in _attend(tilt.flatten(1), key))
+    value = torch.einsum("h,bhm->bm", gain, mean)  # f at the points
+    if carry is not None:
+        rate = torch.einsum("h,bhm->bm", (gain * slope).detach(), variance)  # and its derivative
+        value, rate = (carry @ torch.stack([value, rate], -1)).unbind(-1)  # (B,Nq)
+        # Adds 0 with the derivative of f: how the gradient reaches a query, for the grid passes none.
+        value = value + rate.detach() * (query - query.detach())
+    return value.to(wide)
 
 
 class Attend(torch.autograd.Function):
@@ -78,8 +78,7 @@ class Attend(torch.autograd.Function):
         tilt, key, mass, total, mean, variance = ctx.saved_tensors
         # d mean_i / d key_j = mass_ij / total_i (1 + tilt_i (key_j - mean_i)): two sums over i, one of them times key_j
         share = grad / total  # (B,N)
-        with torch.autocast(grad.device.type, enabled=False):  # a backward pass may stand inside one
-            plain, by_key = (torch.stack([share * (1 - tilt * mean), share * tilt], 1) @ mass).unbind(1)  # (B,Nk)
+        plain, by_key = (torch.stack([share * (1 - tilt * mean), share * tilt], 1) @ mass).unbind(1)  # (B,Nk)
         return grad * variance, plain + by_key * key
 
 

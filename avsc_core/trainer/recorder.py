@@ -9,7 +9,8 @@ Status at the end: complete and stopped are FINISHED, diverged and failed are FA
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,11 +163,13 @@ class Recorder:
 
     def text(self, run_id: str, name: str, content: str) -> None:
         """An artifact of text."""
-        self.client.log_text(run_id, content, name)
+        with self._answering():
+            self.client.log_text(run_id, content, name)
 
     def folder(self, run_id: str, local: Path, name: str) -> str:
         """A folder of artifacts. Returns its address."""
-        self.client.log_artifacts(run_id, str(local), name)
+        with self._answering():
+            self.client.log_artifacts(run_id, str(local), name)
         return f"{self.client.get_run(run_id).info.artifact_uri}/{name}"
 
     def register(self, run_id: str, source: str, name: str, alias: str) -> str:
@@ -201,6 +204,14 @@ class Recorder:
         """The local path of an artifact."""
         return str(download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=self.uri))
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """A record that fails while a study runs is the environment's fault; what it has can be continued."""
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            raise EnvironmentFault(Fault("record", f"{self.uri}: {error}", todo="the same command continues")) from None
+
     def _write(
         self,
         run_id: str,
@@ -212,21 +223,23 @@ class Recorder:
     ) -> None:
         """One call for everything: calls, not values, are what costs."""
         now = int(time.time() * 1000)
-        self.client.log_batch(
-            run_id,
-            metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
-            params=[
-                Param(name, json.dumps(v) if isinstance(v, list) else str(v)) for name, v in (params or {}).items()
-            ],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
-        )
+        with self._answering():
+            self.client.log_batch(
+                run_id,
+                metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
+                params=[
+                    Param(name, json.dumps(v) if isinstance(v, list) else str(v)) for name, v in (params or {}).items()
+                ],
+                tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            )
 
     def _search(self, experiments: Sequence[str], query: str) -> list[Run]:
         """All runs that match, page by page."""
         runs: list[Run] = []
         token = None
         while experiments:
-            page = self.client.search_runs(list(experiments), query, page_token=token)
+            with self._answering():
+                page = self.client.search_runs(list(experiments), query, page_token=token)
             runs += page
             token = page.token
             if not token:

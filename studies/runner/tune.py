@@ -30,11 +30,12 @@ for name, value in {
 
 import ray
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from avsc_core.data.tau import DataSet
-from avsc_core.errors import EnvironmentFault, Fault
+from avsc_core.errors import EnvironmentFault, Fault, UserError
 from avsc_core.trainer.recorder import Recorder
 from studies.runner.display import Display
 from studies.runner.ledger import Ledger, checkpoint_of
@@ -141,6 +142,10 @@ def run_trials(
         )
         try:
             tuner.fit()
+        except TuneError as error:
+            if isinstance(error.__context__, UserError):  # the record's own fault, out of a callback
+                raise error.__context__ from None
+            raise
         finally:
             ledger.interrupt()
     return Ending(ledger.failed, interruption.signal)

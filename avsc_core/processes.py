@@ -1,0 +1,20 @@
+"""Worker processes for reading and writing media: spawned, one thread each, deaf to Ctrl-C.
+
+Spawned, because forking a process in which torch runs threads can hang. Ctrl-C in a terminal reaches every process of
+the command; only the first one answers it, so that one line appears and not a traceback per worker.
+"""
+
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """A pool of `workers` processes (0: one per core)."""
+    return ProcessPoolExecutor(workers or os.cpu_count() or 1, get_context("spawn"), _start)
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, which only the work itself does
