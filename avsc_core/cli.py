@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from avsc_core.config import Config, flatten, parse_set, resolve
+from avsc_core.config import Config, Override, flatten, parse_set, resolve
 from avsc_core.errors import Fault, UserError
 from avsc_core.terminal import err, out, progress, run_app
 
@@ -222,8 +222,5 @@ def predict(
 
 def over(config: Config, sets: list[str] | tuple[str, ...]) -> Config:
     """`config` with `--set` items put over it."""
-    values = dict(flatten(config.model_dump()))
-    from avsc_core.config import Override
-
-    base = [Override(key, value, "the winner") for key, value in values.items()]
+    base = [Override(key, value, "the winner") for key, value in flatten(config.model_dump())]
     return resolve("paper", [*base, *parse_set(sets)])

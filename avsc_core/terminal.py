@@ -46,10 +46,8 @@ def run_app(app: typer.Typer) -> NoReturn:
     except OSError as error:
         if error.errno not in NOT_OURS:
             raise
-        print(
-            Fault(str(error.filename or "disk"), error.strerror or "", todo="the same command continues"),
-            file=sys.stderr,
-        )
+        fault = Fault(str(error.filename or "disk"), error.strerror or "", todo="the same command continues")
+        print(fault, file=sys.stderr)
         code = EXIT_ENVIRONMENT
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of the command line parser's own

@@ -147,10 +147,10 @@ def test_an_interrupted_study_finishes_without_repeating(
     for line in process.stderr:
         if line.startswith("3/8"):
             break
-    if number == signal.SIGKILL:
-        os.killpg(process.pid, number)
-    else:
+    if number == signal.SIGTERM:
         process.send_signal(number)
+    else:
+        os.killpg(process.pid, number)  # as a terminal's Ctrl-C does: to every process of the command
     process.communicate(timeout=60)
     assert process.returncode == code
     before = {trial.key: trial for trial in place.trials()}

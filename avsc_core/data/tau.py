@@ -64,6 +64,8 @@ class Parts(NamedTuple):
 def read_dataset(root: Path, *, embedded: bool = False) -> DataSet:
     """Read and check a data set. Raises UserError with every fault: tables, labels, missing files, leaks."""
     clips, faults = read_clips(root)
+    if not clips and faults:
+        raise UserError(faults)
     labels = None
     with gathered(faults):
         labels = read_labels(root / LABEL_FILE)

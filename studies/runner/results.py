@@ -1,5 +1,7 @@
 """A study's trials read back from the record, as the tables people look at."""
 
+from rich.table import Table
+
 from avsc_core.config import flatten
 from avsc_core.terminal import out
 from avsc_core.trainer.recorder import Recorder, TrialRecord
@@ -15,8 +17,7 @@ def print_status(name: str, uri: str | None) -> None:
     recorder = Recorder(uri)
     run = recorder.study(name)
     trials = recorder.trials(name)
-    rows = [_row(trial, trials) for trial in trials]
-    out.print(table_of(f"{name} on {run.data.tags['avsc.data']}", _header(trials), rows))
+    out.print(_table(f"{name} on {run.data.tags['avsc.data']}", trials, trials))
 
 
 def print_closing(recorder: Recorder, study: Study) -> None:
@@ -31,7 +32,7 @@ def print_closing(recorder: Recorder, study: Study) -> None:
     worst_first = -1 if study.direction == "max" else 1
     searched.sort(key=lambda trial: worst_first * trial.metrics[f"best_{study.metric}"])
     shown = [trial for trial in complete if trial.arm != "search"] + searched[:SHOWN]
-    out.print(table_of(f"{study.name} on {data}", _header(complete), [_row(trial, complete) for trial in shown]))
+    out.print(_table(f"{study.name} on {data}", shown, complete))
     stopped = sum(trial.outcome == "stopped" for trial in trials)
     out.print(f"{len(complete)} trials ran to their end, {stopped} were stopped early", soft_wrap=True)
     best = best_of(complete, study.metric)
@@ -51,21 +52,21 @@ def _varying(trials: list[TrialRecord]) -> list[str]:
     return [key for key in (settings[0] if settings else {}) if len({str(each[key]) for each in settings}) > 1]
 
 
-def _header(trials: list[TrialRecord]) -> list[str]:
-    names = [key.removeprefix("loss_weights.") for key in _varying(trials)]
-    return ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"]
+def _table(title: str, shown: list[TrialRecord], among: list[TrialRecord]) -> Table:
+    """`shown` with the settings in which the trials of `among` differ."""
+    varying = _varying(among)
+    names = [key.removeprefix("loss_weights.") for key in varying]
+    rows = [_row(trial, varying) for trial in shown]
+    return table_of(title, ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"], rows)
 
 
-def _row(trial: TrialRecord, trials: list[TrialRecord]) -> list[str]:
+def _row(trial: TrialRecord, varying: list[str]) -> list[str]:
     settings = dict(flatten(trial.config.model_dump(mode="json")))
-    values = [settings[key] for key in _varying(trials)]
-    shown = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
-    names = ("best_epoch", "best_val_acc", "best_val_logloss")
-    figures = [trial.metrics.get(name) for name in names]
-    epoch, *scores = figures
+    values = [settings[key] for key in varying]
+    epoch, *scores = (trial.metrics.get(name) for name in ("best_epoch", "best_val_acc", "best_val_logloss"))
     return [
         trial.arm,
-        *shown,
+        *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values),
         trial.outcome,
         "" if epoch is None else f"{epoch:.0f}",
         *("" if score is None else f"{score:.4f}" for score in scores),
