@@ -21,7 +21,8 @@ from avsc_core.errors import (
 )
 from avsc_core.terminal import err, out, progress, run_app
 from studies.runner.plan import describe, make_plan
-from studies.runner.schema import Study, read_study
+from studies.runner.read import read_study
+from studies.runner.schema import Study
 
 app = typer.Typer(
     help="Run ablations and searches as studies, and compare their trials.",

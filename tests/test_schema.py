@@ -7,7 +7,8 @@ import pytest
 from avsc_core.config import trial_key
 from avsc_core.errors import UserError
 from studies.runner.plan import describe, differences, make_plan, searched_trial, values_in
-from studies.runner.schema import Study, read_study
+from studies.runner.read import read_study
+from studies.runner.schema import Study
 
 STUDIES = Path(__file__).parent.parent / "studies"
 GOOD = """\

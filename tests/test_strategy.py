@@ -5,7 +5,7 @@ from pathlib import Path
 from avsc_core.config import Config
 from avsc_core.trainer.recorder import TrialRecord
 from studies.runner.plan import Plan, PlannedTrial, make_plan
-from studies.runner.schema import read_study
+from studies.runner.read import read_study
 from studies.runner.strategy import Strategy
 
 TEXT = """\
