@@ -3,10 +3,12 @@
 A domain can be narrowed by a study file but never widened: the catalogue's bounds are what the code is known to accept.
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+ON_GRID = 1e-8  # in steps; Optuna refuses to learn from a value that is further off its grid
 
 
 class DomainFault(ValueError):
@@ -23,7 +25,10 @@ class Float:
     step: float | None = None
 
     def contains(self, value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
+        if not _is_number(value, whole=False) or not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return bool(abs(steps - round(steps)) < ON_GRID)
 
     def describe(self) -> str:
         return (
@@ -65,8 +70,9 @@ Domain = Float | Int | Choice
 
 
 def as_json(domain: Domain) -> dict[str, Any]:
-    """A domain as plain JSON, its kind included."""
-    return {"kind": type(domain).__name__.lower(), **asdict(domain)}
+    """A domain as JSON gives it back (lists, no tuples), its kind included; the record compares it."""
+    fields = {"values": list(domain.values)} if isinstance(domain, Choice) else asdict(domain)
+    return {"kind": type(domain).__name__.lower(), **fields}
 
 
 def narrow(domain: Domain, spec: Any) -> Domain:
@@ -94,6 +100,8 @@ def _choices(domain: Domain, values: list[Any] | tuple[Any, ...]) -> Domain:
     outside = [value for value in values if not domain.contains(value)]
     if outside:
         raise DomainFault(f"{', '.join(map(str, outside))} not allowed; {domain.describe()}")
+    if isinstance(domain, Float):  # a file's 1 is the configuration's 1.0
+        values = [float(value) for value in values]
     if len({repr(value) for value in values}) < len(values):
         raise DomainFault("a value stands twice")
     return Choice(tuple(values))
@@ -101,11 +109,11 @@ def _choices(domain: Domain, values: list[Any] | tuple[Any, ...]) -> Domain:
 
 def _range(domain: Float | Int, spec: Mapping[str, Any]) -> Domain:
     bounds = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step, **spec}
+    whole = isinstance(domain, Int)
+    kind = "whole number" if whole else "number"
     for end in ("low", "high"):
-        number = bounds[end]
-        right = isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
-        if not right or (isinstance(domain, Int) and number != int(number)):
-            raise DomainFault(f"{end} {number!r} is no {'whole ' if isinstance(domain, Int) else ''}number")
+        if not _is_number(bounds[end], whole):
+            raise DomainFault(f"{end} {bounds[end]!r} is no {kind}")
     if bounds["low"] > bounds["high"]:
         raise DomainFault(f"low {bounds['low']:g} is above high {bounds['high']:g}; the space is empty")
     if bounds["low"] < domain.low or bounds["high"] > domain.high:
@@ -113,13 +121,19 @@ def _range(domain: Float | Int, spec: Mapping[str, Any]) -> Domain:
     if not isinstance(bounds["log"], bool):
         raise DomainFault(f"log {bounds['log']!r} is neither true nor false")
     step = bounds["step"]
-    stepped = step is not None and (isinstance(domain, Float) or step != 1)
-    if stepped and (isinstance(step, bool) or not isinstance(step, (int, float)) or step <= 0):
-        raise DomainFault(f"step {step!r} is not above 0")
-    if stepped and bounds["log"]:
+    if (whole or step is not None) and not (_is_number(step, whole) and step > 0):
+        raise DomainFault(f"step {step!r} is no {kind} above 0")
+    if bounds["log"] and step is not None and not (whole and step == 1):
         raise DomainFault("log and step together; one of them")
     if bounds["log"] and bounds["low"] <= 0:
         raise DomainFault("a log scale starts above 0")
     if isinstance(domain, Int):
         return Int(int(bounds["low"]), int(bounds["high"]), bounds["log"], int(step))
     return Float(float(bounds["low"]), float(bounds["high"]), bounds["log"], None if step is None else float(step))
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+    """A finite number that a float can hold; `whole` ones may be written 5.0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max and (not whole or value == int(value))

@@ -66,8 +66,10 @@ def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
             )
             continue
         for member in GROUPS.get(key, (key,)):
+            if member != key and member in spec:
+                continue  # its own line says more than its group's
             try:
-                chosen[member] = _bounded(member, narrow(CATALOGUE[member], narrowing), base, bool(narrowing))
+                chosen[member] = _narrowed(member, narrowing, base)
             except DomainFault as error:
                 faults.append(Fault(where(key), f"{member}: {error}"))
     fixed = dict(flatten(base.model_dump()))
@@ -79,16 +81,18 @@ def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
     return Space(ordered, {other: fixed[other] for other in conditions})
 
 
-def _bounded(key: str, domain: Domain, base: Config, narrowed: bool) -> Domain:
-    """K ends at half of the smaller label set; the catalogue's own end gives way to that, a person's does not."""
+def _narrowed(key: str, narrowing: Any, base: Config) -> Domain:
+    """A dimension as the file narrows it.
+
+    K also ends at half of the smaller label set; the catalogue's end gives way to that, a number of the file does not.
+    """
+    domain = narrow(CATALOGUE[key], narrowing)
     if key != "alignment.k":
         return domain
-    highest = max(domain.values) if isinstance(domain, Choice) else domain.high
-    if highest <= base.k_max:
-        return domain
-    if narrowed or not isinstance(domain, Int):
-        raise DomainFault(f"{highest} is above half the classes; allowed: 1 to {base.k_max}")
-    return replace(domain, high=base.k_max)
+    own = domain.values if isinstance(domain, Choice) else [(narrowing or {}).get(end, 1) for end in ("low", "high")]
+    if max(own) > base.k_max:
+        raise DomainFault(f"{max(own)} is above half the classes; allowed: 1 to {base.k_max}")
+    return replace(domain, high=min(domain.high, base.k_max)) if isinstance(domain, Int) else domain
 
 
 def _conditions(chosen: Mapping[str, Domain], fixed: Mapping[str, Any], where: Callable[[str], str]) -> list[Fault]:

@@ -1,12 +1,11 @@
-"""Study files: golden faults with their lines, several at once, what the command line puts over a file, the plan."""
+"""Study files: golden faults with their lines, several at once, what the command line puts over a file."""
 
 from pathlib import Path
 
 import pytest
 
-from avsc_core.config import trial_key
 from avsc_core.errors import UserError
-from studies.runner.plan import describe, differences, make_plan, searched_trial, values_in
+from studies.runner.plan import make_plan
 from studies.runner.read import read_study
 from studies.runner.schema import Study
 
@@ -120,6 +119,14 @@ def test_the_command_line_wins(tmp_path: Path):
          "or whole ones"),
         ("seeds: [0, 1]", "metric: acc", "study.yaml:3: metric: 'acc' is not allowed; input should be 'val_acc' or "
          "'val_logloss'"),
+        ("seeds: [0, 1]", "resources: {cpus: .inf}", "study.yaml:3: resources.cpus: inf is not allowed; input should "
+         "be a finite number"),
+        ("seeds: [0, 1]", "resources: {gpus: .inf}", "study.yaml:3: resources.gpus: inf is not allowed; input should "
+         "be a finite number"),
+        ("seeds: [0, 1]", "seeds: [2147483648]", "study.yaml:3: seeds.0: 2147483648 is not allowed; input should be "
+         "less than 2147483648"),
+        ("name: no SF", "name: ''", "study.yaml:6: arms.1.name: '' is not allowed; string should have at least 1 "
+         "character"),
         ("alignment.k: 4", "seed: 4", "study.yaml:2: a seed among the settings; every arm runs with the study's; "
          "use seeds: [...]"),
         ("seeds: [0, 1]", "preset: dmo", "study.yaml:3: unknown preset 'dmo'; did you mean 'demo'?"),
@@ -145,50 +152,3 @@ def test_all_faults_at_once(tmp_path: Path):
         "study.yaml:14: unknown sampler 'x'; one of cmaes, gp, nsga2, qmc, random, tpe, tpe_multivariate",
         "study.yaml:13: unknown dimension 'alignment.mood'; did you mean 'alignment.mode'?",
     ]
-
-
-def test_arms_of_equal_configuration_run_once(tmp_path: Path):
-    twin = "  - {name: twin, set: {fusion.kind: none}}\n"
-    plan = make_plan(read(tmp_path, GOOD.replace("search:\n", twin + "search:\n", 1)))
-    assert [(trial.arm, trial.seed) for trial in plan.trials] == [
-        ("all", 0),
-        ("all", 1),
-        ("no SF = twin", 0),
-        ("no SF = twin", 1),
-    ]
-    assert all(trial.key == trial_key(trial.config) for trial in plan.trials)
-    assert len({trial.key for trial in plan.trials}) == 4
-
-
-def test_more_trials_and_arms_are_welcome_anything_else_is_told(tmp_path: Path):
-    old = make_plan(read(tmp_path, GOOD)).definition
-    more = GOOD.replace("trials: 3", "trials: 30").replace(
-        "search:\n", "  - {name: new, set: {alignment.k: 3}}\nsearch:\n", 1
-    )
-    assert differences(old, make_plan(read(tmp_path, more, cpus=2)).definition) == []
-    changed = make_plan(read(tmp_path, GOOD.replace("high: 10", "high: 20"), sets=["metric=val_logloss"])).definition
-    told = differences(old, changed)
-    assert told[0] == "metric: val_acc, now val_logloss"
-    assert "search.space.loss_weights.scene.high: 10.0, now 20.0" in told
-    dropped = make_plan(read(tmp_path, GOOD.replace("name: all", "name: base"))).definition
-    assert [line.split(":")[0] for line in differences(old, dropped)] == ["arms.all"]
-
-
-def test_a_searched_trial_and_its_values(tmp_path: Path):
-    plan = make_plan(read(tmp_path, GOOD))
-    values = {"loss_weights.scene": 3.5, "alignment.mode": "rkm"}
-    trial = searched_trial(plan, values)
-    assert (trial.arm, trial.seed, trial.config.loss_weights.scene) == ("search", 0, 3.5)
-    space = plan.study.search.space
-    assert values_in(space, trial.config) == values
-    outside = trial.config.model_copy(
-        update={"loss_weights": trial.config.loss_weights.model_copy(update={"scene": 0.5})}
-    )
-    assert values_in(space, outside) is None
-
-
-def test_the_plan_says_what_differs(tmp_path: Path):
-    rows = list(describe(make_plan(read(tmp_path, GOOD))))
-    assert rows[1][2] == "nothing"
-    assert rows[3][::2] == ["no SF", "fusion.kind none"]
-    assert rows[5] == ["search", "", "loss_weights.scene: 1 to 10, log"]

@@ -1,16 +1,14 @@
-"""Domains, the catalogue, spaces and samplers: one contract for every entry of every dict."""
+"""The catalogue, spaces and samplers: one contract for every entry of every dict."""
 
 import copy
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from avsc_core.config import Config, Override, field_types, flatten, resolve
 from avsc_core.errors import UserError
 from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS
-from search_spaces.domains import Choice, Domain, DomainFault, Float, Int, narrow
+from search_spaces.domains import Choice, Domain, Float, Int
 from search_spaces.sampling import SAMPLERS, Sampler
 from search_spaces.space import SAMPLER_NAMES, Space, build_space
 
@@ -42,46 +40,6 @@ def test_groups_and_conditions_name_dimensions():
 
 
 @pytest.mark.parametrize(
-    ("domain", "spec", "narrowed"),
-    [
-        (Float(0, 1), None, Float(0, 1)),
-        (Float(0, 1), {"low": 0.5}, Float(0.5, 1)),
-        (Float(0.1, 1, log=True), {"log": False, "step": 0.1}, Float(0.1, 1, False, 0.1)),
-        (Float(0, 1), [0.0, 0.5], Choice((0.0, 0.5))),
-        (Int(1, 30), {"low": 5, "high": 30, "step": 5}, Int(5, 30, False, 5)),
-        (Int(1, 30), [1, 5, 10], Choice((1, 5, 10))),
-        (Choice(("a", "b", "c")), ["c", "a"], Choice(("c", "a"))),
-    ],
-)
-def test_narrowing(domain: Domain, spec: object, narrowed: Domain):
-    assert narrow(domain, spec) == narrowed
-
-
-@pytest.mark.parametrize(
-    ("domain", "spec", "fault"),
-    [
-        (Float(0, 1), {"high": 2}, "0 to 2 reaches outside 0 to 1"),
-        (Float(0, 1), {"low": 0.6, "high": 0.5}, "low 0.6 is above high 0.5; the space is empty"),
-        (Float(0, 1), {"lo": 0.6}, "unknown lo; low, high, log, step"),
-        (Float(0, 1), {"low": "a"}, "low 'a' is no number"),
-        (Float(0, 1), {"log": True}, "a log scale starts above 0"),
-        (Float(0.1, 1, log=True), {"step": 0.1}, "log and step together; one of them"),
-        (Int(1, 9), {"low": 1.5}, "low 1.5 is no whole number"),
-        (Int(1, 9), [0, 1], "0 not allowed; 1 to 9"),
-        (Int(1, 9), [], "no values to choose from; 1 to 9"),
-        (Int(1, 9), [2, 2], "a value stands twice"),
-        (Choice(("a", "b")), {"low": 1}, "is a choice; a list of values out of a, b"),
-        (Choice(("a", "b")), ["z"], "z not allowed; a, b"),
-        (Int(1, 9), 4, "4 is no domain; a list of values or {low, high, log, step}"),
-    ],
-)
-def test_narrowing_faults(domain: Domain, spec: object, fault: str):
-    with pytest.raises(DomainFault) as caught:
-        narrow(domain, spec)
-    assert str(caught.value) == fault
-
-
-@pytest.mark.parametrize(
     ("spec", "base", "fault"),
     [
         (
@@ -97,6 +55,11 @@ def test_narrowing_faults(domain: Domain, spec: object, fault: str):
         ),
         (
             {"alignment.k": {"high": 40}},
+            BASE,
+            "study.yaml:alignment.k: alignment.k: 40 is above half the classes; allowed: 1 to 32",
+        ),
+        (
+            {"alignment.k": {"low": 40}},
             BASE,
             "study.yaml:alignment.k: alignment.k: 40 is above half the classes; allowed: 1 to 32",
         ),
@@ -125,6 +88,28 @@ def test_space_faults(spec: dict[str, object], base: Config, fault: str):
 
 def test_a_full_k_ends_at_half_the_classes():
     assert build_space({"alignment.k": None}, BASE, where).dimensions["alignment.k"] == Int(1, 32)
+
+
+@pytest.mark.parametrize(
+    ("narrowing", "bounds"), [({"low": 2}, Int(2, 32)), ({"log": True}, Int(1, 32, log=True)), ({}, Int(1, 32))]
+)
+def test_half_the_classes_is_no_fault_of_a_file_that_names_no_end(narrowing: dict[str, object], bounds: Int):
+    assert build_space({"alignment.k": narrowing}, BASE, where).dimensions["alignment.k"] == bounds
+
+
+def test_a_line_of_its_own_says_more_than_the_group_in_either_order():
+    own = {"loss_weights.event": {"high": 10}}
+    for spec in ({"loss_weights": None, **own}, {**own, "loss_weights": None}):
+        dimensions = build_space(spec, BASE, where).dimensions
+        assert len(dimensions) == 5
+        assert dimensions["loss_weights.event"] == Float(0.01, 10.0, log=True)
+        assert dimensions["loss_weights.scene"] == CATALOGUE["loss_weights.scene"]
+
+
+def test_choices_of_a_real_number_may_be_written_whole():
+    space = build_space({"loss_weights.scene": [1, 10]}, BASE, where)
+    assert space.hash() == build_space({"loss_weights.scene": [1.0, 10.0]}, BASE, where).hash()
+    assert space.contains({"loss_weights.scene": BASE.loss_weights.scene})
 
 
 def test_the_hash_knows_bounds_and_not_order():
@@ -203,21 +188,21 @@ class TestEverySampler:
         assert len(sampler.study.trials) == 17
 
 
+@pytest.mark.filterwarnings("ignore:The distribution is specified")  # 0.5 is no whole step
+def test_whatever_a_stepped_space_contains_can_be_replayed():
+    stepped = build_space({"training.warmup": {"low": 0.0, "high": 0.5, "step": 0.2}}, BASE, where)
+    warmups = [each / 20 for each in range(11)]
+    inside = [value for value in warmups if stepped.contains({"training.warmup": value})]
+    assert inside == [0.0, 0.2, 0.4]
+    for value in inside:
+        Sampler(stepped, "tpe", 0, "max").replay({"training.warmup": value}, "complete", 1.0)
+
+
 def test_tpe_finds_the_better_side():
     wide = build_space({"alignment.k": None}, BASE, where)
     late = [values["alignment.k"] for values in trials(wide, "tpe", 20, skip=20)]
     early = [values["alignment.k"] for values in trials(wide, "random", 40)]
     assert sum(late) / 20 > sum(early) / 40 + 4
-
-
-@given(st.floats(0.01, 100), st.floats(0.01, 100))
-def test_a_narrowed_float_contains_exactly_its_range(one: float, two: float):
-    low, high = sorted((one, two))
-    domain = narrow(CATALOGUE["loss_weights.event"], {"low": low, "high": high})
-    assert domain.contains(low)
-    assert domain.contains(high)
-    assert not domain.contains(high * 1.01)
-    assert not domain.contains(True)
 
 
 def test_readme_promise_a_dimension_is_one_line():

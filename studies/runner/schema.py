@@ -14,6 +14,7 @@ from avsc_core.config import Config
 from search_spaces.space import Space
 
 Metric = Literal["val_acc", "val_logloss"]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # as Config.seed
 SEARCH_ARM = "search"
 
 
@@ -35,7 +36,7 @@ class Published(FilePart):
 class ArmPart(FilePart):
     """One row of a table."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     set: dict[str, Any] = {}
     published: Published | None = None
 
@@ -49,14 +50,14 @@ class SearchPart(FilePart):
     scheduler: str = "asha"
     grace_epochs: Annotated[int, Field(ge=1)] = 3
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Resources(FilePart):
     """What Ray gives one trial; several trials share a GPU when `gpus` is a fraction."""
 
-    cpus: Annotated[float, Field(gt=0, strict=False)] = 1.0
-    gpus: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    cpus: Annotated[float, Field(gt=0, strict=False, allow_inf_nan=False)] = 1.0
+    gpus: Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)] = 0.0
 
 
 class StudyFile(FilePart):
@@ -68,7 +69,7 @@ class StudyFile(FilePart):
     preset: str | None = None
     base: dict[str, Any] = {}
     metric: Metric = "val_acc"
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     arms: list[ArmPart] = []
     search: SearchPart | None = None
     resources: Resources = Resources()

@@ -1,0 +1,70 @@
+"""Plans: equal arms once, keys, what may change between two starts of a study."""
+
+import json
+from pathlib import Path
+
+from avsc_core.config import trial_key
+from studies.runner.plan import describe, differences, make_plan, searched_trial, values_in
+from tests.test_schema import GOOD, read
+
+
+def test_arms_of_equal_configuration_run_once(tmp_path: Path):
+    twin = "  - {name: twin, set: {fusion.kind: none}}\n"
+    plan = make_plan(read(tmp_path, GOOD.replace("search:\n", twin + "search:\n", 1)))
+    assert [(trial.arm, trial.seed) for trial in plan.trials] == [
+        ("all", 0),
+        ("all", 1),
+        ("no SF = twin", 0),
+        ("no SF = twin", 1),
+    ]
+    assert all(trial.key == trial_key(trial.config) for trial in plan.trials)
+    assert len({trial.key for trial in plan.trials}) == 4
+
+
+def test_more_trials_and_arms_are_welcome_anything_else_is_told(tmp_path: Path):
+    old = make_plan(read(tmp_path, GOOD)).definition
+    more = GOOD.replace("trials: 3", "trials: 30").replace(
+        "search:\n", "  - {name: new, set: {alignment.k: 3}}\nsearch:\n", 1
+    )
+    assert differences(old, make_plan(read(tmp_path, more, cpus=2)).definition) == []
+    changed = make_plan(read(tmp_path, GOOD.replace("high: 10", "high: 20"), sets=["metric=val_logloss"])).definition
+    told = differences(old, changed)
+    assert told[0] == "metric: val_acc, now val_logloss"
+    assert "search.space.loss_weights.scene.high: 10.0, now 20.0" in told
+    dropped = make_plan(read(tmp_path, GOOD.replace("name: all", "name: base"))).definition
+    assert [line.split(":")[0] for line in differences(old, dropped)] == ["arms.all"]
+
+
+def test_the_record_gives_back_the_same_question(tmp_path: Path):
+    groups = "    contrast:\n    readings:\n    training:\n    modules:\n    loss_weights.event: [1, 10]\n"
+    text = GOOD.replace("    alignment.mode:\n", groups)
+    definition = make_plan(read(tmp_path, text)).definition
+    assert "alignment.mode" in definition["search"]["space"]
+    assert differences(json.loads(json.dumps(definition)), make_plan(read(tmp_path, text)).definition) == []
+
+
+def test_keys_do_not_change_with_device_or_the_way_of_writing(tmp_path: Path):
+    keys = [trial.key for trial in make_plan(read(tmp_path, GOOD)).trials]
+    same = GOOD.replace("fusion: {kind: none}", "fusion.kind: none").replace("{alignment.k: 4}", "{alignment: {k: 4}}")
+    assert [trial.key for trial in make_plan(read(tmp_path, same, sets=["device=cpu"])).trials] == keys
+    assert [trial.key for trial in make_plan(read(tmp_path, GOOD, sets=["alignment.k=5"])).trials] != keys
+
+
+def test_a_searched_trial_and_its_values(tmp_path: Path):
+    plan = make_plan(read(tmp_path, GOOD))
+    values = {"loss_weights.scene": 3.5, "alignment.mode": "rkm"}
+    trial = searched_trial(plan, values)
+    assert (trial.arm, trial.seed, trial.config.loss_weights.scene) == ("search", 0, 3.5)
+    space = plan.study.search.space
+    assert values_in(space, trial.config) == values
+    outside = trial.config.model_copy(
+        update={"loss_weights": trial.config.loss_weights.model_copy(update={"scene": 0.5})}
+    )
+    assert values_in(space, outside) is None
+
+
+def test_the_plan_says_what_differs(tmp_path: Path):
+    rows = list(describe(make_plan(read(tmp_path, GOOD))))
+    assert rows[1][2] == "nothing"
+    assert rows[3][::2] == ["no SF", "fusion.kind none"]
+    assert rows[5] == ["search", "", "loss_weights.scene: 1 to 10, log"]
