@@ -56,6 +56,8 @@ def test_finished_trials_are_not_run_again(tmp_path: Path):
     asked = plan(tmp_path)
     first = drain(Strategy(asked, []))
     records = [record(trial, "complete", 0.4) for trial in first]
+    assert not Strategy(asked, records[:-1]).done
+    assert Strategy(asked, records).done
     assert drain(Strategy(asked, records)) == []
     more = drain(Strategy(plan(tmp_path, trials=3), records))
     assert len(more) == 0  # the space has three points and all are known

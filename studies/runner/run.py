@@ -55,6 +55,9 @@ def _run_locked(
     build_features(data, study.base, progress)
     strategy = Strategy(plan, recorder.trials(study.name))
     _announce(study, data, strategy)
+    if strategy.done:
+        print_closing(recorder, study)
+        return Ending(failed=0, signal=0)
     workers = started()
     parent = recorder.open_study(study.name, {"avsc.metric": study.metric, "avsc.data": data.title}, definition)
     outcome = "interrupted"

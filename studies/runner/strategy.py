@@ -65,6 +65,12 @@ class Strategy:
         search = self.plan.study.search
         return len(self.plan.trials) + (max(search.trials, self.searched) if search else 0)
 
+    @property
+    def done(self) -> bool:
+        """Whether the record has every trial already."""
+        search = self.plan.study.search
+        return not self.waiting and (search is None or self.searched >= search.trials)
+
     def next(self) -> PlannedTrial | None:
         """The next trial to start, or None when there is nothing left to start."""
         if self.waiting:

@@ -157,6 +157,8 @@ def start_ray(study: Study, address: str | None) -> int:
     Raises EnvironmentFault when there is no such cluster, or it cannot hold a single trial.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # Ray copies its own experiment state on a thread that races with its clean-up; nobody reads the copy.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     try:
         ray.init(
             address,
