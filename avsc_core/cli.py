@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from avsc_core.config import Config, Override, flatten, parse_set, resolve
+from avsc_core.config import Config, Override, as_text, flatten, parse_set, resolve
 from avsc_core.errors import Fault, UserError
 from avsc_core.terminal import err, out, progress, run_app
 
@@ -97,7 +97,7 @@ def show_config(preset: Annotated[str, typer.Option(help="demo or paper.")] = "p
     Example: avsc-core config --preset demo --set alignment.k=10
     """
     for key, value in flatten(resolve(preset, parse_set(sets or ())).model_dump(mode="json")):
-        typer.echo(f"{key}={str(value).lower() if isinstance(value, bool) else value}")
+        typer.echo(f"{key}={as_text(value)}")
 
 
 @app.command()

@@ -13,17 +13,28 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from avsc_core.errors import Fault, UserError, near
+from avsc_core.sources import absolute, fingerprint
 from avsc_core.yaml_file import read_value, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
-NOT_IN_KEY = ("device", "workers")  # where a trial runs does not change what it is
+NOT_IN_KEY = {"device", "workers", "compute"}  # where and how a trial is computed does not change what it is
+
+
+def _freezing(value: str | int) -> str | int:
+    if isinstance(value, bool) or (value not in ("none", "all") and not (isinstance(value, int) and value > 0)):
+        raise ValueError("none, all, or how many stages from the input on")
+    return value
+
 
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+WeightsFile = Annotated[str, AfterValidator(absolute)]
+Freezing = Annotated[str | int, AfterValidator(_freezing)]
 
 
 class Section(BaseModel):
@@ -48,12 +59,25 @@ class Pictures(Section):
 
     frames: Positive = 10  # F, spread evenly over the clip: one a second
     offset_s: Annotated[float, Field(ge=0)] = 0.4  # not in the paper; inside the second, off its first key frame
+    resize: Positive | None = 232  # shorter side before the cut, as torchvision has it; none: size
     size: Annotated[int, Field(ge=32)] = 224  # H = W, pixels
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Pictures":
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(f"size|{self.size} is above pictures.resize {self.resize}, which it is cut out of")
+        return self
 
 
 class Audio(Section):
-    """Audio branch: AST, a distilled vision transformer over log-mel patches; (cls + dist) / 2 -> head."""
+    """Audio branch: AST, a distilled vision transformer over log-mel patches; (cls + dist) / 2 -> head.
 
+    Any other image backbone of timm may stand in by its name; width to stride are AST's and then mean nothing.
+    """
+
+    backbone: str = "ast"
+    weights: WeightsFile | None = None  # a path, a folder or hf-hub:OWNER/NAME@COMMIT; none: random
+    freeze: Freezing = "none"  # none, all, or the first N stages (blocks of a transformer)
     width: Positive = 768
     depth: Positive = 12
     heads: Positive = 12
@@ -70,8 +94,14 @@ class Audio(Section):
 
 
 class Visual(Section):
-    """Visual branch: ConvNeXt on each frame; features pooled over frames -> head."""
+    """Visual branch: ConvNeXt on each frame; features pooled over frames -> head.
 
+    Any other image backbone of timm may stand in by its name; depths and dims are ConvNeXt's and then mean nothing.
+    """
+
+    backbone: str = "convnext"
+    weights: WeightsFile | None = None  # as audio.weights
+    freeze: Freezing = "none"  # as audio.freeze
     depths: tuple[Positive, Positive, Positive, Positive] = (3, 3, 27, 3)
     dims: tuple[Positive, Positive, Positive, Positive] = (128, 256, 512, 1024)
     pooling: Literal["mean", "max", "mean+max"] = "mean"  # over frames; not in the paper: AST averages too
@@ -88,12 +118,16 @@ class Alignment(Section):
 
 
 class Fusion(Section):
-    """Semantic-based fusion (SF, Eq. 5) and the fusion layer (Eq. 6)."""
+    """Semantic-based fusion (SF, Eq. 5), its rivals, and the fusion layer (Eq. 6)."""
 
-    kind: Literal["semantic", "none"] = "semantic"  # none: the same layer without the attention (Table II, row 1)
+    # none: the same layer without the attention (Table II, row 1); the others: avsc_core/model/fusion.py
+    kind: Literal["semantic", "none", "intermediate", "decision", "hybrid"] = "semantic"
     heads: Positive = 8
     head_width: Positive = 64  # d
     tokens: Literal["probability", "logit"] = "probability"
+    bias: bool = False  # Eq. 5 has none
+    attention_dropout: Share = 0.0  # on what SF adds; 0.1 with a bias is the other reading, that of a transformer layer
+    decision: Literal["mean", "weighted", "class-wise"] = "mean"  # how `decision` and `hybrid` weigh their scores
     hidden: Positive = 1024  # H
     dropout: Share = 0.1  # not in the paper; the usual value
     literal_relu: bool = False  # a ReLU on the scene logits, as the equation reads; it can silence classes
@@ -123,7 +157,26 @@ class Training(Section):
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-6
     head_multiplier: Annotated[float, Field(gt=0)] = 1.0  # learning rate of the new layers over that of the backbones
     weight_decay: Weight = 0.01  # not in the paper; AdamW's default
+    precision: Literal["float32", "bf16", "fp16"] = "float32"  # of the model's products; losses stay in float32
     warmup: Share = 0.0  # share of all steps with a linearly rising rate; the paper states none
+
+
+class Pseudo(Section):
+    """From teachers' logits to labels (Section IV); for data sets whose label file `avsc-core pseudo` wrote."""
+
+    event_threshold: Probability = 0.0365  # on AST's sigmoid
+    object_threshold: Probability = 0.9216  # on ConvNeXt's; a logit of 2.464
+    object_activation: Literal["sigmoid", "softmax"] = "sigmoid"  # softmax hardly ever reaches 0.9216
+    object_pooling: Literal["max", "mean"] = "max"  # of probabilities over frames
+
+
+class Compute(Section):
+    """How the same numbers are computed, up to rounding: memory against time."""
+
+    channels_last: bool = False  # memory format of pictures
+    compile: bool = False  # torch.compile on both backbones
+    checkpointing: bool = False  # keep no activations inside the backbones, compute them again
+    micro_batch: Positive | None = None  # clips that a backbone holds activations of at a time; none: the whole batch
 
 
 class Split(Section):
@@ -146,6 +199,8 @@ class Config(Section):
     loss_weights: LossWeights = LossWeights()
     losses: Losses = Losses()
     training: Training = Training()
+    pseudo: Pseudo = Pseudo()
+    compute: Compute = Compute()
     split: Split = Split()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -208,13 +263,30 @@ def parse_set(items: Iterable[str]) -> list[Override]:
     return [Override(key.strip(), read_value(text), "--set") for key, text in pairs]
 
 
-def trial_key(config: Config) -> str:
-    """Sixteen hex digits that name a trial: a hash of the whole resolved configuration without device and workers.
+def identity(config: Config) -> dict[str, Any]:
+    """What a trial is, as JSON: the whole resolved configuration without where and how it is computed.
 
-    The whole, never the difference from defaults: a default that changes later must change the key.
+    Pretrained weights stand in it by their SHA-256: a moved file is the same file, another file of the name is not.
     """
-    text = json.dumps(config.model_dump(mode="json", exclude=set(NOT_IN_KEY)), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    values = config.model_dump(mode="json", exclude=NOT_IN_KEY)
+    for branch, weights in weights_of(config).items():
+        values[branch]["weights"] = fingerprint(weights)
+    return values
+
+
+def weights_of(config: Config) -> dict[str, str]:
+    """Branch -> pretrained weights, of the branches that start from any."""
+    named = {"audio": config.audio.weights, "visual": config.visual.weights}
+    other = {"audio": "visual", "visual": "audio"}.get(config.modality)
+    return {branch: weights for branch, weights in named.items() if weights and branch != other}
+
+
+def trial_key(config: Config) -> str:
+    """Sixteen hex digits that name a trial: a hash of its `identity`.
+
+    Of the whole, never of the difference from defaults: a default that changes later must change the key.
+    """
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
@@ -235,6 +307,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def as_text(value: Any) -> str:
+    """A value as `--set` and the record's params have it: strings as they are, anything else as JSON, which is YAML."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,9 +344,11 @@ def _preset(name: str, where: str) -> dict[str, Any]:
 def _fault(item: Any, origin: Mapping[str, str], default: str) -> Fault:
     """One of pydantic's findings as a fault at the override that caused it."""
     key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+    key = next((name for name in field_types() if key.startswith(f"{name}.")), key)  # a member of a union
     message = item["msg"].removeprefix("Value error, ")
     if "|" in message:  # a rule across fields names its own key
-        key, message = message.split("|", 1)
+        own, message = message.split("|", 1)
+        key = f"{key}.{own}" if key else own
     elif "input" in item and not isinstance(item["input"], Mapping):
         message = f"{item['input']!r} is not allowed; {message[0].lower()}{message[1:]}"
     where = origin.get(key) or next((place for name, place in origin.items() if name.startswith(f"{key}.")), default)

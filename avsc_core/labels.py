@@ -6,11 +6,14 @@ columns of every probability matrix (B,S) in this project.
 The label file (`labels.npz` in a data set's folder) carries the targets of Eq. 1 and Eq. 2: which events are heard and
 which objects are seen in each clip. The embedded scenes write their true labels into it, teachers their pseudo-labels.
 Its arrays: `clips` (N,) name stems, `events` (N,E) and `objects` (N,O) of 0 and 1, and their names (E,) and (O,).
+Beside them teachers leave the probabilities (N,E) and (N,O) that the labels were cut from, one array for each reading
+(EVENT_SCORES, object_scores), so that a study can vary the thresholds and readings without asking the teachers again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -30,6 +33,11 @@ SCENES = (
     "tram",
 )
 LABEL_FILE = "labels.npz"
+EVENT_SCORES = "event_sigmoid"
+OBJECT_READINGS = tuple((activation, pooling) for activation in ("sigmoid", "softmax") for pooling in ("max", "mean"))
+
+
+ARRAYS = ("clips", "events", "objects", "event_names", "object_names")
 
 
 class Labels(NamedTuple):
@@ -40,6 +48,15 @@ class Labels(NamedTuple):
     objects: np.ndarray  # (N,O) uint8
     event_names: list[str]  # E
     object_names: list[str]  # O
+    scores: dict[str, np.ndarray]  # float32 (N,E) and (N,O) by the name of their reading; empty for true labels
+
+
+def object_scores(activation: str, pooling: str) -> str:
+    """The name of the array of object probabilities after `activation`, `pooling` over frames."""
+    return f"object_{activation}_{pooling}"
+
+
+SCORES = (EVENT_SCORES, *(object_scores(*reading) for reading in OBJECT_READINGS))
 
 
 def write_labels(
@@ -49,6 +66,7 @@ def write_labels(
     objects: np.ndarray,  # (N,O)
     event_names: Sequence[str],
     object_names: Sequence[str],
+    scores: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write the label file atomically. Raises ValueError when the shapes do not belong together."""
     if events.shape != (len(clips), len(event_names)) or objects.shape != (len(clips), len(object_names)):
@@ -61,6 +79,7 @@ def write_labels(
             objects=objects.astype(np.uint8),
             event_names=np.array(event_names, dtype=np.str_),
             object_names=np.array(object_names, dtype=np.str_),
+            **{name: array.astype(np.float32) for name, array in (scores or {}).items()},  # type: ignore[arg-type]
         )
 
 
@@ -70,12 +89,11 @@ def read_labels(path: Path) -> Labels:
         raise UserError(Fault(str(path), "no label file", "an .npz with the events and objects of every clip"))
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in Labels._fields}
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise UserError(
-            Fault(str(path), f"not a label file ({error})", f"arrays {', '.join(Labels._fields)}")
-        ) from None
-    clips, events, objects, event_names, object_names = (arrays[name] for name in Labels._fields)
+            arrays = [file[name] for name in ARRAYS]
+            scores = {name: file[name] for name in SCORES if name in file}
+    except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
+        raise UserError(Fault(str(path), f"not a label file ({error})", f"arrays {', '.join(ARRAYS)}")) from None
+    clips, events, objects, event_names, object_names = arrays
     if events.shape != (len(clips), len(event_names)) or objects.shape != (len(clips), len(object_names)):
         raise UserError(Fault(str(path), f"events {events.shape}, objects {objects.shape} for {len(clips)} clips"))
-    return Labels(clips.tolist(), events, objects, event_names.tolist(), object_names.tolist())
+    return Labels(clips.tolist(), events, objects, event_names.tolist(), object_names.tolist(), scores)

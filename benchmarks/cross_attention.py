@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from avsc_core.model.fusion import cross_attention
+from avsc_core.model.attention import cross_attention
 from benchmarks.report import keep
 
 CLIPS, HEADS, WIDTH = 16, 8, 64

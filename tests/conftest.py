@@ -17,6 +17,7 @@ TINY = (
     "log_mel.frames=64",
     "log_mel.hop_ms=160",
     "pictures.frames=1",
+    "pictures.resize=32",
     "pictures.size=32",
     "audio.width=16",
     "audio.depth=1",

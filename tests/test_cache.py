@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from avsc_core.config import Config, parse_set, resolve
-from avsc_core.data.batches import batches, log_mel_scale, shuffled
-from avsc_core.data.cache import Features, _once, build_features, cache_root, silent
+from avsc_core.data.batches import IMAGENET, Inputs, batches, log_mel_scale, shuffled
+from avsc_core.data.cache import Features, build_features, cache_root, once, silent
 from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import AUDIOSET, Scale
 from avsc_core.data.tau import DataSet
@@ -39,7 +39,7 @@ def test_a_second_call_reads_what_the_first_wrote(features: Features, tiny: Conf
 @pytest.mark.parametrize(
     ("setting", "rebuilt"),
     [
-        ("pictures.size=40", {"frames"}),
+        ("pictures.resize=40", {"frames"}),
         ("log_mel.window=hanning", {"log_mel"}),
         ("log_mel.normalise=peak", {"log_mel"}),
         ("log_mel.normalise=audioset", set()),
@@ -73,10 +73,10 @@ def test_label_sets_must_fit(data: DataSet):
 def test_what_a_killed_process_left_is_thrown_away(tmp_path: Path):
     (tmp_path / "x.partial").mkdir()
     (tmp_path / "x.partial" / "rubbish").touch()
-    _once(tmp_path / "x", lambda folder: (folder / "whole").touch())
+    once(tmp_path / "x", lambda folder: (folder / "whole").touch())
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["whole"]
     with pytest.raises(RuntimeError):
-        _once(tmp_path / "y", lambda folder: (_ for _ in ()).throw(RuntimeError))
+        once(tmp_path / "y", lambda folder: (_ for _ in ()).throw(RuntimeError))
     assert not (tmp_path / "y").exists()
 
 
@@ -94,11 +94,11 @@ def test_batches_hold_every_row_once(features: Features):
     assert sorted(rows) == list(range(30))
     assert list(rows) == list(shuffled(np.arange(30), seed=3, epoch=2))
     assert list(rows) != list(shuffled(np.arange(30), seed=3, epoch=3))
-    parts = list(batches(features, rows, 8, AUDIOSET, torch.device("cpu")))
+    parts = list(batches(Inputs(features, AUDIOSET, IMAGENET), rows, 8, torch.device("cpu")))
     assert [len(part.scenes) for part in parts] == [8, 8, 8, 6]
     assert torch.cat([part.scenes for part in parts]).tolist() == features.data.scenes[rows].tolist()
     events = torch.cat([part.events for part in parts]).numpy()
-    assert np.array_equal(events, features.data.events[rows])
+    assert np.array_equal(events, features.events[rows])
     picture = (features.frames[rows[0], 0].astype(np.float64) / 255 - np.reshape([0.485, 0.456, 0.406], (3, 1, 1))) / (
         np.reshape([0.229, 0.224, 0.225], (3, 1, 1))
     )

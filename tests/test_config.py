@@ -52,7 +52,8 @@ def test_all_faults_at_once():
     found = faults("demo", "alignmnt.k=2", "training.learning_rate=abc", "fusion.kind=semantik", "seed=-1")
     assert found == [
         "--set: unknown key 'alignmnt.k'; did you mean 'alignment.k'?; see `avsc-core config`",
-        "--set: fusion.kind: 'semantik' is not allowed; input should be 'semantic' or 'none'",
+        "--set: fusion.kind: 'semantik' is not allowed; input should be 'semantic', 'none', "
+        "'intermediate', 'decision' or 'hybrid'",
         "--set: training.learning_rate: 'abc' is not allowed; input should be a valid number, "
         "unable to parse string as a number",
         "--set: seed: -1 is not allowed; input should be greater than or equal to 0",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from avsc_core.config import Fusion, parse_set, resolve
 from avsc_core.model import build_model
-from avsc_core.model.fusion import FUSIONS, FusionLayer, _grid, cross_attention
+from avsc_core.model.attention import _grid, cross_attention
+from avsc_core.model.fusion import FUSIONS, FusionLayer
 from tests.conftest import TINY
 
 
@@ -69,7 +70,7 @@ def with_slope(tensors: list[Tensor], slope: float) -> list[Tensor]:
 def interpolates(tensors: list[Tensor]) -> bool:
     query, key, w_q, w_k, *_ = (tensor.detach().double() for tensor in tensors)
     slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])
-    return _grid(query, key, slope, torch.finfo(tensors[0].dtype).eps) is not None
+    return _grid(query, key, slope, torch.finfo(tensors[0].dtype).eps, shifted=False) is not None
 
 
 def differences(tensors: list[Tensor]) -> list[float]:
@@ -146,7 +147,7 @@ def test_the_nearest_poles(ratio: int, slope: float):
 def test_queries_on_the_points():
     query, key, *weights = problem(10, 1, 200, 30, 1, 4)
     slope = (weights[0] * weights[1]).sum(1) / 2
-    grid = _grid(query, key, slope, torch.finfo(torch.float64).eps)
+    grid = _grid(query, key, slope, torch.finfo(torch.float64).eps, shifted=False)
     assert grid is not None
     points = grid[0]
     query[:, : points.shape[1]] = points
@@ -245,7 +246,7 @@ def test_every_fusion(kind: str, modality: str):
 
 def test_the_literal_relu():
     torch.manual_seed(0)
-    plain, literal_layer = (FusionLayer(6, 8, 0.0, 10, literal_relu) for literal_relu in (False, True))
+    plain, literal_layer = (FusionLayer(8, 0.0, 10, literal_relu, 6) for literal_relu in (False, True))
     literal_layer.load_state_dict(plain.state_dict())
     inputs = torch.randn(20, 6)
     assert plain(inputs).min() < 0

@@ -129,7 +129,7 @@ def test_groups_of_the_optimiser():
     optimiser = build_optimiser(model, config.training)
     of = {id(p): group for group in optimiser.param_groups for p in group["params"]}
     assert len(of) == len(list(model.parameters()))
-    assert of[id(model.audio.backbone.blocks[0].attn.qkv.weight)]["lr"] == pytest.approx(2e-3)
+    assert of[id(model.audio.encoder.backbone.blocks[0].attn.qkv.weight)]["lr"] == pytest.approx(2e-3)
     assert of[id(model.audio.classifier.weight)]["lr"] == pytest.approx(2e-2)
     assert of[id(model.audio.classifier.weight)]["weight_decay"] == 0.3
     assert of[id(model.audio.classifier.bias)]["weight_decay"] == 0.0

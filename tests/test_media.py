@@ -61,7 +61,7 @@ def test_bad_audio(tmp_path: Path):
 
 @pytest.mark.parametrize(("count", "offset"), [(10, 0.4), (4, 0.4), (1, 0.0), (5, 1.05)])
 def test_frames_are_chosen_by_time(tmp_path: Path, count: int, offset: float):
-    frames = read_frames(write_video(tmp_path / "a.mp4"), count, offset, 32)
+    frames = read_frames(write_video(tmp_path / "a.mp4"), count, offset, 32, 32)
     assert frames.shape == (count, 3, 32, 32)
     assert frames.dtype == torch.uint8
     shown = [int((offset + index * 10 / count) * 10 + 1e-9) for index in range(count)]
@@ -69,7 +69,7 @@ def test_frames_are_chosen_by_time(tmp_path: Path, count: int, offset: float):
 
 
 def test_a_short_video_repeats_its_last_frame(tmp_path: Path):
-    frames = read_frames(write_video(tmp_path / "a.mp4", seconds=3), 10, 0.4, 32)
+    frames = read_frames(write_video(tmp_path / "a.mp4", seconds=3), 10, 0.4, 32, 32)
     assert torch.equal(frames[9], frames[3])
     assert not torch.equal(frames[1], frames[3])
 
@@ -79,7 +79,7 @@ def test_a_playlist_in_disguise_is_refused(tmp_path: Path):
     lie = tmp_path / "a.mp4"
     lie.write_text(f"#EXTM3U\n#EXTINF:10,\n{tmp_path / 'other.mp4'}\n#EXT-X-ENDLIST\n")
     with pytest.raises(UserError, match=r"a\.mp4: cannot be decoded"):
-        read_frames(lie, 1, 0.0, 32)
+        read_frames(lie, 1, 0.0, 32, 32)
 
 
 def test_a_sound_without_pictures_is_refused(tmp_path: Path):
@@ -90,7 +90,7 @@ def test_a_sound_without_pictures_is_refused(tmp_path: Path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with pytest.raises(UserError, match=r"a\.mp4: cannot be decoded"):
-        read_frames(tmp_path / "a.mp4", 1, 0.0, 32)
+        read_frames(tmp_path / "a.mp4", 1, 0.0, 32, 32)
 
 
 @pytest.mark.parametrize("window", ["hamming", "hanning"])

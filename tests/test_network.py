@@ -1,134 +1,27 @@
-"""The branches against reference implementations with the same random weights."""
+"""The whole model: sizes of the paper, single modalities, other backbones, ways of computing the same numbers."""
 
 import pytest
 import torch
-from torch import Tensor
 
 from avsc_core.config import parse_set, resolve
+from avsc_core.errors import UserError
 from avsc_core.model import build_model
-from avsc_core.model.audio import AudioBranch
 from avsc_core.model.losses import build_losses
-from avsc_core.model.visual import POOLINGS, VisualBranch
+from avsc_core.model.visual import POOLINGS, VisualEncoder, build_visual_backbone
+from avsc_core.trainer.device import autocast
 from tests.conftest import TINY
-
-
-def test_the_audio_branch_is_hugging_faces_ast():
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.ASTConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, max_length=96,
-        layer_norm_eps=1e-6,
-    )  # fmt: skip
-    reference = transformers.ASTModel(config).eval()
-    branch = AudioBranch(96, width=24, depth=2, heads=3, patch=16, stride=10, embedding=8, classes=5).eval()
-    theirs = reference.state_dict()
-    for name in ("cls_token", "distillation_token", "position_embeddings"):
-        torch.nn.init.normal_(theirs[f"embeddings.{name}"], std=0.5)
-    reference.load_state_dict(theirs)
-    branch.backbone.load_state_dict(from_hugging_face(theirs))
-    mel = torch.randn(2, 96, 128)
-    with torch.inference_mode():
-        tokens = branch.backbone.forward_features(mel[:, None].mT)
-        expected = reference(mel)
-    assert torch.allclose(tokens, expected.last_hidden_state, atol=1e-5)
-    assert torch.allclose((tokens[:, 0] + tokens[:, 1]) / 2, expected.pooler_output, atol=1e-5)
-
-
-def from_hugging_face(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The reference's weights under timm's names."""
-    ours = {
-        "cls_token": theirs["embeddings.cls_token"],
-        "dist_token": theirs["embeddings.distillation_token"],
-        "pos_embed": theirs["embeddings.position_embeddings"],
-        "patch_embed.proj.weight": theirs["embeddings.patch_embeddings.projection.weight"],
-        "patch_embed.proj.bias": theirs["embeddings.patch_embeddings.projection.bias"],
-        "norm.weight": theirs["layernorm.weight"],
-        "norm.bias": theirs["layernorm.bias"],
-    }
-    layers = [
-        name.rsplit(".layernorm_before.weight", 1)[0] for name in theirs if name.endswith("layernorm_before.weight")
-    ]
-    for number, layer in enumerate(layers):
-        own = {name[len(layer) + 1 :]: tensor for name, tensor in theirs.items() if name.startswith(f"{layer}.")}
-
-        def one(*endings: str, own: dict[str, Tensor] = own) -> Tensor:
-            return next(tensor for name, tensor in own.items() if name.endswith(endings))
-
-        for part in ("weight", "bias"):
-            block = f"blocks.{number}"
-            parts = [
-                one(f"query.{part}", f"q_proj.{part}"),
-                one(f"key.{part}", f"k_proj.{part}"),
-                one(f"value.{part}", f"v_proj.{part}"),
-            ]
-            ours[f"{block}.attn.qkv.{part}"] = torch.cat(parts)
-            ours[f"{block}.attn.proj.{part}"] = one(f"attention.output.dense.{part}", f"o_proj.{part}")
-            ours[f"{block}.norm1.{part}"] = one(f"layernorm_before.{part}")
-            ours[f"{block}.norm2.{part}"] = one(f"layernorm_after.{part}")
-            ours[f"{block}.mlp.fc1.{part}"] = one(f"intermediate.dense.{part}", f"fc1.{part}")
-            dense = [name for name in own if name in (f"output.dense.{part}", f"mlp.fc2.{part}")]
-            ours[f"{block}.mlp.fc2.{part}"] = own[dense[0]]
-    return ours
-
-
-def test_the_visual_branch_is_torchvisions_convnext():
-    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
-
-    torch.manual_seed(0)
-    dims, depths = (8, 16, 24, 32), (1, 2, 1, 1)
-    settings = [
-        CNBlockConfig(width, following, depth)
-        for width, following, depth in zip(dims, (*dims[1:], None), depths, strict=True)
-    ]
-    reference = ConvNeXt(settings, num_classes=3).eval()
-    for parameter in reference.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    branch = VisualBranch(depths, dims, "mean", embedding=8, classes=5).eval()
-    theirs = [tensor for name, tensor in reference.state_dict().items() if not name.startswith("classifier.2")]
-    ours = branch.backbone.state_dict()
-    assert len(ours) == len(theirs)
-    # Both list their tensors in the order of the data's way, but torchvision names a block's layer scale first.
-    branch.backbone.load_state_dict(matched(ours, reference.state_dict()))
-    frames = torch.randn(2, 3, 3, 64, 64)
-    with torch.no_grad():
-        features = reference.classifier[:2](reference.avgpool(reference.features(frames.flatten(0, 1))))  # (6,32)
-        expected = branch.embed(features.unflatten(0, (2, 3)).mean(1))
-        embedding, logits = branch(frames)
-    assert torch.allclose(embedding, expected, atol=1e-4)
-    assert torch.allclose(logits, branch.classifier(expected), atol=1e-4)
-
-
-def matched(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's tensors under timm's names."""
-    block = {
-        "gamma": "layer_scale", "conv_dw": "block.0", "norm": "block.2", "mlp.fc1": "block.3", "mlp.fc2": "block.5",
-    }  # fmt: skip
-    result = {}
-    for name, tensor in ours.items():
-        if name.startswith("stem."):
-            source = name.replace("stem.", "features.0.")
-        elif name.startswith("head.norm."):
-            source = name.replace("head.norm.", "classifier.0.")
-        else:
-            _, stage, rest = name.split(".", 2)
-            if rest.startswith("downsample."):
-                source = f"features.{2 * int(stage)}.{rest.removeprefix('downsample.')}"
-            else:
-                _, number, layer = rest.split(".", 2)
-                own = next(key for key in block if layer.startswith(key))
-                source = f"features.{2 * int(stage) + 1}.{number}.{layer.replace(own, block[own], 1)}"
-        result[name] = theirs[source].reshape(tensor.shape)
-    return result
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_pooling_over_frames(pooling: str):
     torch.manual_seed(0)
-    branch = VisualBranch((1, 1, 1, 1), (8, 8, 8, 8), pooling, embedding=4, classes=3).eval()
+    backbone = build_visual_backbone("convnext", 32, "", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+    encoder = VisualEncoder(backbone, pooling, torch.contiguous_format).eval()
     frames = torch.randn(2, 3, 3, 32, 32)
-    shuffled = branch(frames[:, [2, 0, 1]])[1]
-    assert torch.allclose(branch(frames)[1], shuffled, atol=1e-5)
-    assert not torch.allclose(branch(frames)[1], branch(frames[:, :1])[1], atol=1e-3)
+    shuffled = encoder(frames[:, [2, 0, 1]])
+    assert shuffled.shape == (2, 16 if pooling == "mean+max" else 8)
+    assert torch.allclose(encoder(frames), shuffled, atol=1e-5)
+    assert not torch.allclose(encoder(frames), encoder(frames[:, :1]), atol=1e-3)
 
 
 def test_the_papers_sizes():
@@ -137,11 +30,11 @@ def test_the_papers_sizes():
         model = build_model(resolve("paper"))
     assert model.audio is not None
     assert model.visual is not None
-    assert model.audio.backbone.pos_embed.shape == (1, 1214, 768)  # 12 x 101 patches, cls and dist
+    assert model.audio.encoder.backbone.pos_embed.shape == (1, 1214, 768)  # 12 x 101 patches, cls and dist
     assert model.audio.classifier.weight.shape == (527, 1024)
     assert model.visual.classifier.weight.shape == (1000, 1024)
-    assert model.fusion_layer.layers[0].weight.shape == (1024, 1527)
-    branches = sum(p.numel() for branch in (model.audio, model.visual) for p in branch.backbone.parameters())
+    assert model.fusion.layer.layers[0].weight.shape == (1024, 1527)
+    branches = sum(p.numel() for branch in (model.audio, model.visual) for p in branch.encoder.parameters())
     assert 170e6 < branches < 178e6  # AST-base 86 M and ConvNeXt-Base 88 M
 
 
@@ -174,3 +67,123 @@ def test_training_steps_lower_the_loss(device: str, mode: str):
         optimiser.step()
         totals.append(float(total.detach()))
     assert totals == sorted(totals, reverse=True)
+
+
+def outputs_and_gradients(sets: list[str]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    config = resolve("demo", parse_set([*TINY, "audio.depth=2", "alignment.mode=rkm", "fusion.dropout=0.5", *sets]))
+    model, losses = build_model(config).train(), build_losses(config)
+    generator = torch.Generator().manual_seed(1)
+    mel, frames = torch.randn(5, 64, 128, generator=generator), torch.randn(5, 2, 3, 32, 32, generator=generator)
+    labels = [torch.randint(0, 2, (5, 64), generator=generator) for _ in range(2)]
+    torch.manual_seed(2)  # of the dropout
+    outputs = model(mel, frames)
+    terms = losses(model, outputs, *labels, torch.tensor([0, 3, 9, 3, 1]), torch.Generator().manual_seed(0))
+    terms["total"].backward()
+    return terms["total"].detach(), {
+        name: each.grad for name, each in model.named_parameters() if each.grad is not None
+    }
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["compute.micro_batch=1", "compute.micro_batch=2", "compute.micro_batch=4", "compute.checkpointing=true",
+     "compute.channels_last=true", "compute.compile=true"],
+)  # fmt: skip
+def test_how_it_is_computed_changes_nothing(way: str, monkeypatch: pytest.MonkeyPatch):
+    """Also with dropout and RKM's draws: both come after the encoders and see the whole batch."""
+    if "compile" in way:
+        monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    total, gradients = outputs_and_gradients([])
+    again, others = outputs_and_gradients([way])
+    assert torch.allclose(total, again, rtol=1e-5)
+    assert gradients.keys() == others.keys()
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, others[name], rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1)), name
+
+
+def test_micro_batches_hold_fewer_activations():
+    """What autograd keeps of the encoders, counted in bytes."""
+
+    def kept(sets: list[str]) -> int:
+        model = build_model(resolve("demo", parse_set([*TINY, *sets]))).train()
+        count = 0
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal count
+            count += tensor.numel() * tensor.element_size()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            model(torch.randn(8, 64, 128), torch.randn(8, 2, 3, 32, 32))
+        return count
+
+    assert kept(["compute.micro_batch=2"]) < 0.5 * kept([])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_autocast_leaves_logits_in_float32(precision: str):
+    torch.manual_seed(0)
+    config = resolve("demo", parse_set([*TINY, f"training.precision={precision}"]))
+    model = build_model(config).eval()
+    inputs = torch.randn(4, 64, 128), torch.randn(4, 1, 3, 32, 32)
+    with torch.no_grad():
+        exact = model(*inputs)
+        with autocast(config, torch.device("cpu")):
+            rounded = model(*inputs)
+    for name in ("event_logits", "object_logits", "scene_logits"):
+        assert getattr(rounded, name).dtype == torch.float32
+        assert torch.allclose(getattr(rounded, name), getattr(exact, name), atol=0.05)
+    assert not torch.equal(rounded.scene_logits, exact.scene_logits)
+
+
+@pytest.mark.parametrize(
+    "backbone", ["vit_tiny_patch16_224", "tf_efficientnet_b0", "resnet10t", "mobilenetv3_small_050"]
+)
+@pytest.mark.parametrize("branch", ["audio", "visual"])
+def test_any_timm_backbone_can_stand_in(branch: str, backbone: str):
+    config = resolve("demo", parse_set([*TINY, f"{branch}.backbone={backbone}"]))
+    model = build_model(config).eval()
+    outputs = model(torch.randn(2, 64, 128), torch.randn(2, 1, 3, 32, 32))
+    assert outputs.scene_logits.shape == (2, 10)
+    assert outputs.event_logits.shape == outputs.object_logits.shape == (2, 64)
+
+
+def test_an_unknown_backbone_is_a_fault():
+    config = resolve("demo", parse_set(["visual.backbone=vit_base_patch99"]))
+    with pytest.raises(UserError, match=r"visual\.backbone: timm has no model 'vit_base_patch99'; .*vit_"):
+        build_model(config)
+
+
+@pytest.mark.parametrize("policy", ["none", "1", "2", "all"])
+@pytest.mark.parametrize("branch", ["audio", "visual"])
+def test_freezing(branch: str, policy: str):
+    config = resolve("demo", parse_set([*TINY, "audio.depth=3", f"{branch}.freeze={policy}"]))
+    model = build_model(config).train()
+    backbone = model.branches[branch].encoder.backbone
+    free = {name for name, each in backbone.named_parameters() if each.requires_grad}
+    stages = "blocks" if branch == "audio" else "stages"
+    count = 3 if branch == "audio" else 4
+    frozen = {"none": 0, "all": count}.get(policy) if policy in ("none", "all") else int(policy)
+    assert {int(name.split(".")[1]) for name in free if name.startswith(stages)} == set(range(frozen, count))
+    stem = "patch_embed.proj.weight" if branch == "audio" else "stem.0.weight"
+    assert (stem in free) == (policy == "none")
+    assert [part.training for part in getattr(backbone, stages)] == [index >= frozen for index in range(count)]
+    other = model.branches["visual" if branch == "audio" else "audio"].encoder
+    assert all(each.requires_grad for each in other.parameters())
+
+
+def test_frozen_batch_statistics_do_not_move():
+    model = build_model(resolve("demo", parse_set([*TINY, "visual.backbone=resnet10t", "visual.freeze=2"]))).train()
+    before = {name: tensor.clone() for name, tensor in model.visual.encoder.state_dict().items()}
+    model(torch.randn(4, 64, 128), torch.randn(4, 1, 3, 32, 32))
+    moved = {
+        name for name, tensor in model.visual.encoder.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert moved
+    assert {name.split(".")[1] for name in moved if "running" in name} == {"layer3", "layer4"}
+
+
+def test_too_many_frozen_stages_are_a_fault():
+    with pytest.raises(UserError, match=r"visual\.freeze: 9 stages; the backbone has"):
+        build_model(resolve("demo", parse_set([*TINY, "visual.freeze=9"])))

@@ -97,9 +97,9 @@ def test_the_command_line_wins(tmp_path: Path):
          "allowed: 1 to 32"),
         ("alignment.k: 4", "alignment.kk: 4", "study.yaml:2: unknown key 'alignment.kk'; did you mean 'alignment.k'?; "
          "see `avsc-core config`"),
-        ("kind: none", "kind: nome", "study.yaml:8: fusion.kind: 'nome' is not allowed; input should be 'semantic' "
-         "or 'none'"),
-        ("kind: none", "sort: none", "study.yaml:8: unknown key 'fusion.sort'; did you mean 'fusion.dropout'?; "
+        ("kind: none", "kind: nome", "study.yaml:8: fusion.kind: 'nome' is not allowed; input should be 'semantic', "
+         "'none', 'intermediate', 'decision' or 'hybrid'"),
+        ("kind: none", "knid: none", "study.yaml:8: unknown key 'fusion.knid'; did you mean 'fusion.kind'?; "
          "see `avsc-core config`"),
         ("name: no SF", "name: all", "study.yaml:6: two arms are called 'all'; rename one"),
         ("name: no SF", "name: search", "study.yaml:6: 'search' names the search's trials; rename the arm"),
@@ -148,7 +148,8 @@ def test_an_empty_space_and_nothing_to_run(tmp_path: Path):
 def test_all_faults_at_once(tmp_path: Path):
     text = GOOD.replace("kind: none", "kind: nome").replace("alignment.mode:", "alignment.mood:")
     assert faults(tmp_path, text.replace("trials: 3", "sampler: x")) == [
-        "study.yaml:8: fusion.kind: 'nome' is not allowed; input should be 'semantic' or 'none'",
+        "study.yaml:8: fusion.kind: 'nome' is not allowed; input should be 'semantic', 'none', "
+        "'intermediate', 'decision' or 'hybrid'",
         "study.yaml:14: unknown sampler 'x'; one of cmaes, gp, nsga2, qmc, random, tpe, tpe_multivariate",
         "study.yaml:13: unknown dimension 'alignment.mood'; did you mean 'alignment.mode'?",
     ]

@@ -41,13 +41,13 @@ def test_faults(folder: Path):
 
     path = folder / "model.safetensors"
     tensors = load_file(path)
-    tensors["fusion_layer.layers.3.bias"] = torch.zeros(11)
+    tensors["fusion.layer.layers.3.bias"] = torch.zeros(11)
     tensors["extra"] = tensors.pop("audio.classifier.bias")
     save_file(tensors, path)
     assert fault().splitlines() == [
         "FOLDER/model.safetensors: tensor audio.classifier.bias is missing",
         "FOLDER/model.safetensors: tensor extra is not of this model",
-        "FOLDER/model.safetensors: tensor fusion_layer.layers.3.bias has shape (11,); (10,) in its configuration",
+        "FOLDER/model.safetensors: tensor fusion.layer.layers.3.bias has shape (11,); (10,) in its configuration",
     ]
     path.write_bytes(b"rubbish")
     assert fault().startswith("FOLDER: not a model folder (")

@@ -14,15 +14,32 @@ from torch import Tensor
 from avsc_core.data.cache import Features
 from avsc_core.data.logmel import AUDIOSET, Scale, normalise
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # torchvision's, which ConvNeXt was trained with
-IMAGENET_STD = (0.229, 0.224, 0.225)
+
+class Colours(NamedTuple):
+    """Mean and deviation of red, green and blue that a visual backbone expects its pictures to be normalised with."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's, which ConvNeXt was trained with
+
+
+class Inputs(NamedTuple):
+    """What a model is fed of a data set; `audio` and `visual` stand in for a frozen encoder's input."""
+
+    features: Features
+    scale: Scale  # normalisation of log-mels
+    colours: Colours  # and of pictures
+    audio: np.ndarray | None = None  # (N,width) float32, the features that the frozen audio encoder makes
+    visual: np.ndarray | None = None  # (N,width)
 
 
 class Batch(NamedTuple):
     """B clips, ready for the model and the losses."""
 
-    log_mel: Tensor  # (B,T,128) float32, normalised
-    frames: Tensor  # (B,F,3,H,W) float32, normalised
+    log_mel: Tensor  # (B,T,128) float32, normalised, or features (B,width)
+    frames: Tensor  # (B,F,3,H,W) float32, normalised, or features (B,width)
     events: Tensor  # (B,E) float32 of 0 and 1
     objects: Tensor  # (B,O) float32 of 0 and 1
     scenes: Tensor  # (B,) int64
@@ -49,24 +66,38 @@ def shuffled(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
-def batches(
-    features: Features, rows: np.ndarray, batch_size: int, scale: Scale, device: torch.device
-) -> Iterator[Batch]:
+def batches(inputs: Inputs, rows: np.ndarray, batch_size: int, device: torch.device) -> Iterator[Batch]:
     """Batches of the given rows in the given order; the last may be smaller."""
-    scenes = features.data.scenes
+    features, scenes = inputs.features, inputs.features.data.scenes
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         yield Batch(
-            normalise(torch.from_numpy(features.log_mel[part]).to(device), scale),
-            normalise_frames(torch.from_numpy(features.frames[part]).to(device)),
-            torch.from_numpy(features.data.events[part]).to(device).float(),
-            torch.from_numpy(features.data.objects[part]).to(device).float(),
-            torch.from_numpy(scenes[part]).to(device),
+            log_mels(inputs, part, device) if inputs.audio is None else moved(inputs.audio[part], device),
+            pictures(inputs, part, device) if inputs.visual is None else moved(inputs.visual[part], device),
+            moved(features.events[part], device).float(),
+            moved(features.objects[part], device).float(),
+            moved(scenes[part], device),
         )
 
 
-def normalise_frames(frames: Tensor) -> Tensor:
-    """(B,F,3,H,W) uint8 -> float32 with ImageNet's mean and deviation."""
-    mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
+def log_mels(inputs: Inputs, rows: np.ndarray, device: torch.device) -> Tensor:
+    """(B,T,128) float32, normalised."""
+    return normalise(moved(inputs.features.log_mel[rows], device), inputs.scale)
+
+
+def pictures(inputs: Inputs, rows: np.ndarray, device: torch.device) -> Tensor:
+    """(B,F,3,H,W) float32, normalised."""
+    return normalise_frames(moved(inputs.features.frames[rows], device), inputs.colours)
+
+
+def normalise_frames(frames: Tensor, colours: Colours = IMAGENET) -> Tensor:
+    """(B,F,3,H,W) uint8 -> float32 with the mean and deviation that the backbone expects."""
+    mean = torch.tensor(colours.mean, device=frames.device).view(3, 1, 1)
+    std = torch.tensor(colours.std, device=frames.device).view(3, 1, 1)
     return (frames.float() / 255 - mean) / std
+
+
+def moved(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on the device; from pinned memory, so that a GPU does not wait for the copy."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from avsc_core.config import Config, LogMel, Pictures
+from avsc_core.config import Config, LogMel, Pictures, Pseudo
 from avsc_core.data.demo import write_demo
 from avsc_core.data.tau import Clip, DataSet, read_dataset
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import write_json
+from avsc_core.labels import EVENT_SCORES, object_scores
 from avsc_core.processes import process_pool
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
@@ -31,11 +32,13 @@ CLIPS_PER_WORKER = 16  # fewer are not worth starting a process for
 
 
 class Features(NamedTuple):
-    """Memory-mapped features of a data set; row n belongs to `data.clips[n]`."""
+    """Memory-mapped features of a data set and its targets; row n belongs to `data.clips[n]`."""
 
     data: DataSet
     log_mel: np.ndarray  # (N,T,128) float32, not normalised
     frames: np.ndarray  # (N,F,3,H,W) uint8
+    events: np.ndarray  # (N,E) uint8
+    objects: np.ndarray  # (N,O) uint8
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -52,7 +55,7 @@ def embedded_scenes(progress: Progress) -> DataSet:
     """The data set that comes with avsc, written into the cache the first time it is asked for."""
     root = cache_root() / f"embedded-scenes-{FORMAT}"
     report = partial(progress, "writing the embedded scenes")
-    _once(root, lambda folder: write_demo(folder, progress=report))
+    once(root, lambda folder: write_demo(folder, progress=report))
     return read_dataset(root, embedded=True)
 
 
@@ -63,20 +66,25 @@ def open_data(root: Path | None, progress: Progress) -> DataSet:
 
 def build_features(data: DataSet, config: Config, progress: Progress) -> Features:
     """The features of every clip, from the cache or computed now. Raises UserError naming every unreadable file, and
-    when the label sets of the data and of the configuration differ."""
-    _check_classes(data, config)
-    kinds: dict[str, tuple[LogMel | Pictures, dict[str, Any]]] = {
-        "log_mel": (config.log_mel, _audio_settings(config.log_mel)),
-        "frames": (config.pictures, config.pictures.model_dump()),
-    }
-    arrays = []
-    for name, (section, settings) in kinds.items():
-        text = json.dumps([FORMAT, name, settings, data.fingerprint, str(data.root)], sort_keys=True)
-        folder = cache_root() / "features" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        report = partial(progress, f"computing {name.replace('_', '-')}")
-        _once(folder, partial(_compute, data.clips, section, settings, config.workers, report))
-        arrays.append(np.load(folder / "array.npy", mmap_mode="r"))
-    return Features(data, *arrays)
+    when the labels of the data do not fit the configuration."""
+    _check_labels(data, config)
+    log_mel = clip_features(data.root, data.media, data.clips, config.log_mel, config.workers, progress)
+    frames = clip_features(data.root, data.media, data.clips, config.pictures, config.workers, progress)
+    return Features(data, log_mel, frames, *targets(data, config.pseudo))
+
+
+def clip_features(
+    root: Path, media: str, clips: list[Clip], section: LogMel | Pictures, workers: int, progress: Progress
+) -> np.ndarray:
+    """Log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the cache or computed now. Raises UserError."""
+    log_mel = isinstance(section, LogMel)
+    name, settings = ("log_mel", _audio_settings(section)) if log_mel else ("frames", section.model_dump())
+    text = json.dumps([FORMAT, name, settings, media, str(root)], sort_keys=True)
+    folder = cache_root() / "features" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    report = partial(progress, f"computing {name.replace('_', '-')}")
+    once(folder, partial(_compute, clips, section, settings, workers, report))
+    array: np.ndarray = np.load(folder / "array.npy", mmap_mode="r")
+    return array
 
 
 def _audio_settings(settings: LogMel) -> dict[str, Any]:
@@ -84,7 +92,17 @@ def _audio_settings(settings: LogMel) -> dict[str, Any]:
     return {**settings.model_dump(exclude={"normalise"}), "peak": settings.normalise == "peak"}
 
 
-def _check_classes(data: DataSet, config: Config) -> None:
+def targets(data: DataSet, settings: Pseudo) -> tuple[np.ndarray, np.ndarray]:
+    """events (N,E), objects (N,O): the true labels, or the teachers' probabilities cut at the configured thresholds."""
+    if not data.scores:
+        return data.events, data.objects
+    objects = data.scores[object_scores(settings.object_activation, settings.object_pooling)]
+    events = data.scores[EVENT_SCORES] >= settings.event_threshold
+    return events.astype(np.uint8), (objects >= settings.object_threshold).astype(np.uint8)
+
+
+def _check_labels(data: DataSet, config: Config) -> None:
+    """The label sets are the configured ones, and who varies a reading of teachers has labels from teachers."""
     sizes = {
         "audio": (config.audio.classes, len(data.event_names)),
         "visual": (config.visual.classes, len(data.object_names)),
@@ -94,11 +112,14 @@ def _check_classes(data: DataSet, config: Config) -> None:
         for branch, (own, found) in sizes.items()
         if own != found
     ]
+    if not data.scores and config.pseudo != Pseudo():
+        what = f"{data.title} has true labels, no teachers' probabilities to cut otherwise"
+        faults.append(Fault("pseudo", what, todo="leave it out, or run `avsc-core pseudo`"))
     if faults:
         raise UserError(faults)
 
 
-def _once(folder: Path, build: Callable[[Path], None]) -> None:
+def once(folder: Path, build: Callable[[Path], None]) -> None:
     """Have `build` fill a new folder and rename it to `folder`, unless it is there; one process at a time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):

@@ -20,4 +20,5 @@ def clip_log_mel(clip: Clip, settings: LogMel) -> np.ndarray:
 
 def clip_frames(clip: Clip, settings: Pictures) -> np.ndarray:
     """(F,3,H,W) uint8."""
-    return read_frames(clip.video, settings.frames, settings.offset_s, settings.size).numpy()
+    resize = settings.resize or settings.size
+    return read_frames(clip.video, settings.frames, settings.offset_s, resize, settings.size).numpy()

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import torch
 from torchaudio.functional import resample
-from torchvision.transforms.v2 import functional as pictures
+from torchvision.transforms import functional as pictures
 
 from avsc_core.errors import Fault, UserError
 
@@ -32,11 +32,11 @@ def read_audio(path: Path, sample_rate: int) -> torch.Tensor:
     return mono if rate == sample_rate else resample(mono, rate, sample_rate)
 
 
-def read_frames(path: Path, count: int, offset_s: float, size: int) -> torch.Tensor:
+def read_frames(path: Path, count: int, offset_s: float, resize: int, size: int) -> torch.Tensor:
     """(F,3,size,size) uint8: the frame shown at offset_s + i * 10 s / count for i = 0 .. count - 1.
 
-    Resized so that the shorter side is `size`, then cropped to the centre. A video that ends early repeats its last
-    frame. Raises UserError when nothing can be decoded.
+    Resized (bilinear, antialiased) so that the shorter side is `resize`, then the centre is cut out, as torchvision's
+    weights expect. A video that ends early repeats its last frame. Raises UserError when nothing can be decoded.
     """
     times = [offset_s + index * CLIP_SECONDS / count for index in range(count)]
     chosen: list[torch.Tensor] = []
@@ -46,7 +46,7 @@ def read_frames(path: Path, count: int, offset_s: float, size: int) -> torch.Ten
             for frame in container.decode(video=0):
                 # A frame is shown until the next one begins, so time stamps decide, not frame numbers.
                 while len(chosen) < count and last is not None and frame.time > times[len(chosen)]:
-                    chosen.append(_picture(last, size))
+                    chosen.append(_picture(last, resize, size))
                 last = frame
                 if len(chosen) == count:
                     break
@@ -54,12 +54,12 @@ def read_frames(path: Path, count: int, offset_s: float, size: int) -> torch.Ten
         raise UserError(Fault(str(path), f"cannot be decoded ({error})", "mp4 or mov with a video track")) from None
     if last is None:
         raise UserError(Fault(str(path), "has no frames", todo="unpack it again or remove its row"))
-    chosen += [_picture(last, size)] * (count - len(chosen))
+    chosen += [_picture(last, resize, size)] * (count - len(chosen))
     return torch.stack(chosen)  # (F,3,H,W)
 
 
-def _picture(frame: av.VideoFrame, size: int) -> torch.Tensor:
+def _picture(frame: av.VideoFrame, resize: int, size: int) -> torch.Tensor:
     """(3,size,size) uint8."""
     picture = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)  # (3,H,W)
-    cropped: torch.Tensor = pictures.center_crop(pictures.resize(picture, [size], antialias=True), [size, size])
+    cropped: torch.Tensor = pictures.center_crop(pictures.resize(picture, [resize], antialias=True), [size, size])
     return cropped

@@ -39,6 +39,8 @@ class DataSet(NamedTuple):
     objects: np.ndarray  # (N,O) uint8
     event_names: list[str]
     object_names: list[str]
+    scores: dict[str, np.ndarray]  # teachers' probabilities by reading (labels.py); empty for true labels
+    media: str  # changes with any row or file size
     fingerprint: str  # changes with any row, file size or label
     embedded: bool  # the scenes that come with avsc: their figures are always labelled so
 
@@ -80,7 +82,9 @@ def read_dataset(root: Path, *, embedded: bool = False) -> DataSet:
     order = [rows[clip.name] for clip in clips]
     names = (labels.event_names, labels.object_names)
     events, objects = labels.events[order], labels.objects[order]
-    return DataSet(root, clips, events, objects, *names, _fingerprint(clips, labels), embedded)
+    scores = {name: array[order] for name, array in labels.scores.items()}
+    media = media_fingerprint(clips)
+    return DataSet(root, clips, events, objects, *names, scores, media, _fingerprint(media, labels), embedded)
 
 
 def read_clips(root: Path) -> tuple[list[Clip], list[Fault]]:
@@ -213,12 +217,18 @@ def _find(root: Path, name: str) -> Path | None:
     return None
 
 
-def _fingerprint(clips: list[Clip], labels: Labels) -> str:
-    """Sixteen hex digits over every row, file size and label."""
+def media_fingerprint(clips: Iterable[Clip]) -> str:
+    """Sixteen hex digits over every clip's row and file sizes: what its features depend on."""
     digest = hashlib.sha256()
     for clip in clips:
         sizes = clip.audio.stat().st_size, clip.video.stat().st_size
         digest.update(f"{clip.name} {clip.scene} {clip.location} {clip.split} {sizes}\n".encode())
-    for array in (labels.events, labels.objects):
+    return digest.hexdigest()[:16]
+
+
+def _fingerprint(media: str, labels: Labels) -> str:
+    """Sixteen hex digits over every row, file size and label."""
+    digest = hashlib.sha256(media.encode())
+    for array in (labels.events, labels.objects, *labels.scores.values()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

@@ -1,16 +1,18 @@
-"""Audio branch: AST (Gong et al. 2021), a distilled vision transformer over overlapping patches of the log-mel.
+"""Audio encoder: AST (Gong et al. 2021), a distilled vision transformer over overlapping patches of the log-mel.
 
-log_mel (B,T,128) -> patches of 16 x 16 at stride 10 -> transformer -> (cls + dist) / 2 (B,width) -> Linear + ReLU (B,D)
--> Linear (B,E). The rows of that last matrix (E,D) are what CEOA aligns.
+log_mel (B,T,128) -> patches of 16 x 16 at stride 10 -> transformer -> (cls + dist) / 2 (B,width). Any image backbone of
+timm may stand in, with the log-mel as a picture of one channel.
 """
 
 from functools import partial
 from typing import Any
 
+import torch
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from avsc_core.data.logmel import MEL_BINS
+from avsc_core.model.branch import feature_width, foreign_backbone, input_size
 
 
 class Patches(nn.Module):
@@ -28,27 +30,43 @@ class Patches(nn.Module):
         return patches.flatten(2).mT  # (B,N,width)
 
 
-class AudioBranch(nn.Module):
-    """log_mel (B,T,128) -> embedding (B,D), event logits (B,E)."""
+class AudioEncoder(nn.Module):
+    """log_mel (B,T,128) -> features (B,width)."""
 
-    def __init__(
-        self, frames: int, width: int, depth: int, heads: int, patch: int, stride: int, embedding: int, classes: int
-    ) -> None:
+    def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.backbone = VisionTransformerDistilled(
-            img_size=(MEL_BINS, frames),
-            patch_size=patch,
-            in_chans=1,
-            num_classes=0,
-            embed_dim=width,
-            depth=depth,
-            num_heads=heads,
-            embed_layer=partial(Patches, stride=stride),
-        )
-        self.embed = nn.Sequential(nn.Linear(width, embedding), nn.ReLU())
-        self.classifier = nn.Linear(embedding, classes)
+        self.backbone = backbone
 
-    def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = self.backbone.forward_features(log_mel[:, None].mT)  # (B,1,128,T) -> (B,2+N,width)
-        embedding = self.embed((tokens[:, 0] + tokens[:, 1]) / 2)  # (B,D)
-        return embedding, self.classifier(embedding)  # (B,D), (B,E)
+    def forward(self, log_mel: Tensor) -> Tensor:
+        features: Tensor = self.backbone(log_mel[:, None].mT)  # (B,1,128,T) -> (B,width)
+        return features
+
+
+def build_ast(frames: int, width: int, depth: int, heads: int, patch: int, stride: int) -> VisionTransformerDistilled:
+    """AST without its classifier: (B,1,128,T) -> (cls + dist) / 2 (B,width)."""
+    return VisionTransformerDistilled(
+        img_size=(MEL_BINS, frames),
+        patch_size=patch,
+        in_chans=1,
+        num_classes=0,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        embed_layer=partial(Patches, stride=stride),
+    )
+
+
+def build_audio_backbone(name: str, frames: int, where: str, **ast: int) -> nn.Module:
+    """AST of the sizes `ast`, or a timm model; (B,1,128,T) -> (B,width). Raises UserError when timm has none."""
+    if name == "ast":
+        ours: nn.Module = build_ast(frames, **ast)
+        return ours
+    return foreign_backbone(name, where, in_chans=1, **input_size(name, MEL_BINS, frames))
+
+
+def audio_width(name: str, frames: int, where: str, **ast: int) -> int:
+    """Width of the features of `build_audio_backbone`, which is not built for it."""
+    if name == "ast":
+        return ast["width"]
+    with torch.device("meta"):
+        return feature_width(build_audio_backbone(name, frames, where))

@@ -1,17 +1,22 @@
-"""Semantic-based fusion, SF (Eq. 5), and the fusion layer (Eq. 6): event and object probabilities -> scene logits.
+"""Fusions: what the two branches say -> scene logits (B,S). SF (Eq. 5 and 6) and its rivals, behind one interface.
 
-SF attends over probabilities as tokens of a single number: events ask objects, objects ask events, and what they hear
-is added to them. `none` is the same layer without the attention (Table II, row 1). Every fusion gets the whole record
-of branch outputs, so one that fuses embeddings needs no other interface; a missing branch is None.
+semantic      tokens of each branch plus what they attend to in the other's, through the fusion layer (the paper's SF)
+none          the same tokens and layer without the attention (Table II, row 1); also what one modality alone gets
+intermediate  the embeddings of both branches through the fusion layer: features are fused, not what they mean
+decision      a fusion layer for each branch's tokens; their scene probabilities are averaged
+hybrid        intermediate and decision together: three scores of every scene, averaged
+
+Tokens are probabilities or logits. Every fusion is given the whole record of branch outputs; to add one, write a module
+from `Branches` to scene logits, and a line in FUSIONS and in `fusion.kind` of avsc_core/config.py.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from avsc_core.model.attention import cross_attention
 
 
 class Branches(NamedTuple):
@@ -22,112 +27,59 @@ class Branches(NamedTuple):
     event_embedding: Tensor | None  # (B,D)
     object_embedding: Tensor | None  # (B,D)
 
-
-def cross_attention(
-    query: Tensor,  # (B,Nq)
-    key: Tensor,  # (B,Nk), the values too
-    w_q: Tensor,  # (heads,d), as the three below
-    w_k: Tensor,
-    w_v: Tensor,
-    w_o: Tensor,
-) -> Tensor:
-    """Eq. 5 with scalar tokens: (B,Nq), in float32 at least, whatever the autocast. First derivatives only.
-
-    A token is one number, so a head's d-wide products collapse into two numbers, c = w_q.w_k / sqrt(d) and
-    g = w_v.w_o, and the output is one smooth function for each clip, f(q) = sum_h g_h sum_j softmax_j(c_h q k_j) k_j.
-    It is computed at a few queries and interpolated to the rest, unless f is too steep for that to save anything.
-    """
-    wide = torch.promote_types(query.dtype, torch.float32)
-    # A thousand terms in a sum and |c| up to 200 in an exponent cost float32 its digits; float64 is cheap at a few
-    # queries, and no autocast touches it.
-    query, key, w_q, w_k, w_v, w_o = (tensor.double() for tensor in (query, key, w_q, w_k, w_v, w_o))
-    slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,): c
-    gain = (w_v * w_o).sum(1)  # (heads,): g
-    points, carry = _grid(query, key, slope, torch.finfo(wide).eps) or (query, None)  # (B,M), (B,Nq,M)
-    tilt = slope[:, None] * points[:, None]  # (B,heads,M)
-    mean, variance = (each.view_as(tilt) for each in _attend(tilt.flatten(1), key))
-    value = torch.einsum("h,bhm->bm", gain, mean)  # f at the points
-    if carry is not None:
-        rate = torch.einsum("h,bhm->bm", (gain * slope).detach(), variance)  # and its derivative
-        value, rate = (carry @ torch.stack([value, rate], -1)).unbind(-1)  # (B,Nq)
-        # Adds 0 with the derivative of f: how the gradient reaches a query, for the grid passes none.
-        value = value + rate.detach() * (query - query.detach())
-    return value.to(wide)
+    def pair(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All four, of a model that has both branches."""
+        events, objects, heard, seen = self
+        assert events is not None
+        assert objects is not None
+        assert heard is not None
+        assert seen is not None
+        return events, objects, heard, seen
 
 
-class Attend(torch.autograd.Function):
-    """tilt (B,N), key (B,Nk) -> mean (B,N) and variance (B,N) of the keys under softmax_j(tilt_i key_j).
+class Parts(NamedTuple):
+    """What a fusion is built from."""
 
-    The mean alone has a gradient. By hand, for it takes one array of (B,N,Nk) where autograd would take five.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, tilt: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        top = torch.maximum(tilt * key.amax(1, True), tilt * key.amin(1, True))  # (B,N): the largest exponent
-        mass = (tilt[:, :, None] * key[:, None]).sub_(top[:, :, None]).exp_()  # (B,N,Nk)
-        total, first, second = (torch.stack([torch.ones_like(key), key, key**2], 1) @ mass.mT).unbind(1)  # (B,N)
-        mean = first / total
-        variance = second / total - mean**2
-        ctx.save_for_backward(tilt, key, mass, total, mean, variance)
-        ctx.mark_non_differentiable(variance)
-        return mean, variance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-        tilt, key, mass, total, mean, variance = ctx.saved_tensors
-        # d mean_i / d key_j = mass_ij / total_i (1 + tilt_i (key_j - mean_i)): two sums over i, one of them times key_j
-        share = grad / total  # (B,N)
-        plain, by_key = (torch.stack([share * (1 - tilt * mean), share * tilt], 1) @ mass).unbind(1)  # (B,Nk)
-        return grad * variance, plain + by_key * key
-
-
-_attend: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Attend.apply
-
-
-@torch.no_grad()
-def _grid(query: Tensor, key: Tensor, slope: Tensor, error: float) -> tuple[Tensor, Tensor] | None:
-    """Where to compute f, (B,M), and the matrix (B,Nq,M) that carries values there to the queries; None: not worth it.
-
-    Chebyshev interpolation gains a constant factor with every point, the larger the farther the poles of f are. They
-    are zeros of sum_j exp(t k_j), t = c q complex, and for such a sum to vanish |Im t| must reach both pi / spread of
-    the keys and |Re t| pi / ln(Nk - 1). So f is steep around q = 0 only and the smoother the larger |q|: in
-    x = asinh(|c| spread q / pi) its poles stay `strip` away from the real axis, which says how many points it takes.
-    """
-    bend = (slope.abs().max() * (key.amax(1, True) - key.amin(1, True)) / math.pi).clamp_min(1e-9)  # (B,1)
-    place = torch.asinh(bend * query)  # (B,Nq): x
-    low, high = place.amin(1, True), place.amax(1, True)
-    middle, radius = (low + high) / 2, ((high - low) / 2).clamp_min(1e-30)
-    cone = math.pi / math.log(max(key.shape[1] - 1, 2))
-    strip = math.asin((math.sqrt(1 + 4 * cone**2) - 1) / (2 * cone))
-    count = float((-math.log(error) / torch.asinh(strip / radius)).max())  # the one time that a GPU is waited for
-    if not count + 4 < query.shape[1] / 2:  # also when it is not a number
-        return None
-    m = 4 * (int(count) // 4 + 1)  # a few sizes only, or torch.compile would start again with every batch
-    angle = math.pi * (torch.arange(m, dtype=query.dtype, device=query.device) + 0.5) / m  # (M,)
-    points = torch.sinh(middle + radius * angle.cos()) / bend  # (B,M)
-    gap = ((place - middle) / radius)[:, :, None] - angle.cos()  # (B,Nq,M)
-    weight = angle.sin() * (-1) ** torch.arange(m, device=query.device)  # (M,)
-    carry = weight / gap.masked_fill_(gap == 0, 1e-300)  # the barycentric formula; a query on a point takes its value
-    return points, carry / carry.sum(-1, keepdim=True)
+    events: int  # E, 0 without an audio branch
+    objects: int  # O, 0 without a visual branch
+    embedding: int  # D
+    layer: Callable[[int], nn.Module]  # inputs C -> fusion layer (B,C) -> (B,S)
+    scenes: int  # S
+    heads: int
+    head_width: int  # d
+    tokens: str  # a key of TOKENS
+    bias: bool
+    attention_dropout: float
+    decision: str  # mean, weighted or class-wise
 
 
 class CrossAttention(nn.Module):
-    """Weights of `cross_attention` for one direction."""
+    """One direction of SF: what (B,Nq) queries hear from (B,Nk) keys.
 
-    def __init__(self, heads: int, head_width: int) -> None:
+    With `bias`, queries, values and the output have one; a key's would cancel in the softmax.
+    """
+
+    def __init__(self, heads: int, head_width: int, bias: bool, dropout: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(4, heads, head_width))  # w_q, w_k, w_v, w_o
         nn.init.normal_(self.weight, std=head_width**-0.5)  # not in the paper: each head starts with gain about 1
+        self.bias = nn.Parameter(torch.zeros(2, heads, head_width)) if bias else None  # b_q, b_v
+        self.output_bias = nn.Parameter(torch.zeros(())) if bias else None
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
-        return cross_attention(query, key, *self.weight)
+        w_q, w_k, w_v, w_o = self.weight
+        b_q, b_v = (None, None) if self.bias is None else self.bias
+        heard = cross_attention(query, key, w_q, w_k, w_v, w_o, b_q)
+        if b_v is not None:
+            heard = heard + (b_v * w_o).sum() + self.output_bias
+        return self.dropout(heard)  # type: ignore[no-any-return]
 
 
 class FusionLayer(nn.Module):
     """Eq. 6: (B,C) -> scene logits (B,S); `literal_relu` puts the equation's ReLU on the logits."""
 
-    def __init__(self, inputs: int, hidden: int, dropout: float, scenes: int, literal_relu: bool) -> None:
+    def __init__(self, hidden: int, dropout: float, scenes: int, literal_relu: bool, inputs: int) -> None:
         super().__init__()
         last = [nn.ReLU()] if literal_relu else []
         layers = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, scenes), *last]
@@ -139,39 +91,111 @@ class FusionLayer(nn.Module):
 
 
 class SemanticFusion(nn.Module):
-    """SF: each modality's tokens with what they attend to in the other's, concatenated (B,E+O)."""
+    """SF: each branch's tokens with what they attend to in the other's, side by side (B,E+O), through the layer."""
 
-    def __init__(self, heads: int, head_width: int, tokens: str) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.tokens = TOKENS[tokens]
-        self.events_ask = CrossAttention(heads, head_width)
-        self.objects_ask = CrossAttention(heads, head_width)
+        self.tokens = TOKENS[parts.tokens]
+        attention = (parts.heads, parts.head_width, parts.bias, parts.attention_dropout)
+        self.events_ask = CrossAttention(*attention)
+        self.objects_ask = CrossAttention(*attention)
+        self.layer = parts.layer(parts.events + parts.objects)
 
     def forward(self, branches: Branches) -> Tensor:
-        assert branches.event_logits is not None
-        assert branches.object_logits is not None
-        events, objects = self.tokens(branches.event_logits), self.tokens(branches.object_logits)
+        event_logits, object_logits, _, _ = branches.pair()
+        events, objects = self.tokens(event_logits), self.tokens(object_logits)
         events_heard = events + self.events_ask(events, objects)  # (B,E)
         objects_seen = objects + self.objects_ask(objects, events)  # (B,O)
-        return torch.cat([events_heard, objects_seen], 1)
+        return self.layer(torch.cat([events_heard, objects_seen], 1))  # type: ignore[no-any-return]
 
 
 class Concatenation(nn.Module):
-    """The tokens of the branches there are, side by side: no fusion beyond the layer that follows."""
+    """The tokens of the branches there are, side by side, through the layer: no fusion beyond it."""
 
-    def __init__(self, tokens: str) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.tokens = TOKENS[tokens]
+        self.tokens = TOKENS[parts.tokens]
+        self.layer = parts.layer(parts.events + parts.objects)
 
     def forward(self, branches: Branches) -> Tensor:
         logits = (branches.event_logits, branches.object_logits)
-        return torch.cat([self.tokens(each) for each in logits if each is not None], 1)
+        return self.layer(torch.cat([self.tokens(each) for each in logits if each is not None], 1))  # type: ignore[no-any-return]
+
+
+class IntermediateFusion(nn.Module):
+    """The embeddings of both branches, side by side (B,2D), through the layer."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.layer = parts.layer(2 * parts.embedding)
+
+    def forward(self, branches: Branches) -> Tensor:
+        _, _, heard, seen = branches.pair()
+        return self.layer(torch.cat([heard, seen], 1))  # type: ignore[no-any-return]
+
+
+class DecisionFusion(nn.Module):
+    """Each branch decides for itself; their scene probabilities are averaged."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.tokens = TOKENS[parts.tokens]
+        self.events_decide = parts.layer(parts.events)
+        self.objects_decide = parts.layer(parts.objects)
+        self.average = Average(2, parts.scenes, parts.decision)
+
+    def forward(self, branches: Branches) -> Tensor:
+        event_logits, object_logits, _, _ = branches.pair()
+        by_events = self.events_decide(self.tokens(event_logits))  # (B,S)
+        by_objects = self.objects_decide(self.tokens(object_logits))  # (B,S)
+        return self.average([by_events, by_objects])  # type: ignore[no-any-return]
+
+
+class HybridFusion(nn.Module):
+    """Early and late at once: a decision from the fused embeddings beside those of each branch, averaged."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.tokens = TOKENS[parts.tokens]
+        self.events_decide = parts.layer(parts.events)
+        self.objects_decide = parts.layer(parts.objects)
+        self.both_decide = parts.layer(2 * parts.embedding)
+        self.average = Average(3, parts.scenes, parts.decision)
+
+    def forward(self, branches: Branches) -> Tensor:
+        event_logits, object_logits, heard, seen = branches.pair()
+        by_events = self.events_decide(self.tokens(event_logits))  # (B,S)
+        by_objects = self.objects_decide(self.tokens(object_logits))  # (B,S)
+        by_both = self.both_decide(torch.cat([heard, seen], 1))  # (B,S)
+        return self.average([by_events, by_objects, by_both])  # type: ignore[no-any-return]
+
+
+class Average(nn.Module):
+    """Scores of n deciders, n x (B,S) logits -> (B,S) logits whose softmax is the average of their probabilities.
+
+    `mean`: all count the same; `weighted`: a learned weight for each; `class-wise`: one for each and every scene, after
+    which the scores are scaled to a sum of one again. Weights are positive and start equal.
+    """
+
+    def __init__(self, deciders: int, scenes: int, kind: str) -> None:
+        super().__init__()
+        shape = {"mean": None, "weighted": (deciders, 1), "class-wise": (deciders, scenes)}[kind]
+        self.weight = nn.Parameter(torch.zeros(shape)) if shape else None
+
+    def forward(self, scores: list[Tensor]) -> Tensor:
+        votes = torch.stack([score.float().log_softmax(-1) for score in scores], 1)  # (B,n,S)
+        if self.weight is not None:
+            votes = votes + self.weight.log_softmax(0)
+        return votes.logsumexp(1)  # softmax takes away what `mean` leaves over, a constant
 
 
 TOKENS: dict[str, Callable[[Tensor], Tensor]] = {"probability": torch.sigmoid, "logit": lambda logits: logits}
 
-# name -> module(Branches) -> (B,E+O), built from (heads, head_width, tokens)
-FUSIONS: dict[str, Callable[[int, int, str], nn.Module]] = {
-    "none": lambda heads, head_width, tokens: Concatenation(tokens),
+# name -> module(Branches) -> scene logits (B,S)
+FUSIONS: dict[str, Callable[[Parts], nn.Module]] = {
     "semantic": SemanticFusion,
+    "none": Concatenation,
+    "intermediate": IntermediateFusion,
+    "decision": DecisionFusion,
+    "hybrid": HybridFusion,
 }

@@ -1,7 +1,7 @@
-"""Visual branch: ConvNeXt (Liu et al. 2022) on every frame, pooled over frames.
+"""Visual encoder: ConvNeXt (Liu et al. 2022) on every frame, pooled over frames.
 
-frames (B,F,3,H,W) -> ConvNeXt (B,F,width) -> pooled over F (B,width) -> Linear + ReLU (B,D) -> Linear (B,O). The rows
-of that last matrix (O,D) are what CEOA aligns. Pooling before the embedding layer keeps that matrix one for the clip.
+frames (B,F,3,H,W) -> ConvNeXt (B,F,width) -> pooled over F (B,width), twice as wide for mean+max. Pooling comes before
+the embedding layer, which keeps the matrix that CEOA aligns one for the clip. Any image backbone of timm may stand in.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,22 +10,43 @@ import torch
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
+from avsc_core.model.branch import feature_width, foreign_backbone, input_size
 
-class VisualBranch(nn.Module):
-    """frames (B,F,3,H,W) -> embedding (B,D), object logits (B,O)."""
 
-    def __init__(self, depths: Sequence[int], dims: Sequence[int], pooling: str, embedding: int, classes: int) -> None:
+class VisualEncoder(nn.Module):
+    """frames (B,F,3,H,W) -> features (B,width)."""
+
+    def __init__(self, backbone: nn.Module, pooling: str, memory_format: torch.memory_format) -> None:
         super().__init__()
-        self.backbone = ConvNeXt(in_chans=3, num_classes=0, depths=tuple(depths), dims=tuple(dims))
+        self.backbone = backbone.to(memory_format=memory_format)  # type: ignore[call-overload]
         self.pool = POOLINGS[pooling]
-        width = dims[-1] * (2 if pooling == "mean+max" else 1)
-        self.embed = nn.Sequential(nn.Linear(width, embedding), nn.ReLU())
-        self.classifier = nn.Linear(embedding, classes)
+        self.memory_format = memory_format
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.backbone(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # (B,F,width)
-        embedding = self.embed(self.pool(features))  # (B,D)
-        return embedding, self.classifier(embedding)  # (B,D), (B,O)
+    def forward(self, frames: Tensor) -> Tensor:
+        pictures = frames.flatten(0, 1).contiguous(memory_format=self.memory_format)  # (BF,3,H,W)
+        return self.pool(self.backbone(pictures).unflatten(0, frames.shape[:2]))  # (B,F,width) -> (B,width)
+
+
+def build_visual_backbone(
+    name: str, size: int, where: str, *, depths: Sequence[int] = (), dims: Sequence[int] = ()
+) -> nn.Module:
+    """ConvNeXt of the given sizes, or a timm model; (N,3,H,W) -> (N,width). Raises UserError when timm has none."""
+    if name == "convnext":
+        convnext: nn.Module = ConvNeXt(in_chans=3, num_classes=0, depths=tuple(depths), dims=tuple(dims))
+        return convnext
+    return foreign_backbone(name, where, **input_size(name, size, size))
+
+
+def visual_width(
+    name: str, size: int, where: str, *, pooling: str, depths: Sequence[int] = (), dims: Sequence[int] = ()
+) -> int:
+    """Width of the features of a visual encoder, whose backbone is not built for it."""
+    if name == "convnext":
+        width = dims[-1]
+    else:
+        with torch.device("meta"):
+            width = feature_width(build_visual_backbone(name, size, where))
+    return width * (2 if pooling == "mean+max" else 1)
 
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {

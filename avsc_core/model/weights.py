@@ -10,12 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import atomic_path, write_json
 from avsc_core.model.network import AudioVisualNet, build_model
+from avsc_core.model.pretrained import set_norm_eps
 
 TENSORS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = 1
@@ -27,7 +29,7 @@ def save_model(folder: Path, model: AudioVisualNet, config: Config, extra: dict[
     with atomic_path(folder / TENSORS) as temporary:
         save_file(tensors, temporary)
     description = {"format": FORMAT, "avsc": __version__, "config": config.model_dump(mode="json"), "extra": extra}
-    write_json(folder / DESCRIPTION, description)
+    write_json(folder / DESCRIPTION, description | {"norm_eps": norm_eps(model)})
 
 
 def load_model(folder: Path, device: str = "cpu") -> tuple[AudioVisualNet, Config, dict[str, Any]]:
@@ -47,12 +49,24 @@ def load_model(folder: Path, device: str = "cpu") -> tuple[AudioVisualNet, Confi
         tensors = load_file(folder / TENSORS, device=device)
     except (ValueError, KeyError, TypeError, ValidationError, SafetensorError) as error:
         raise UserError(Fault(str(folder), f"not a model folder ({error})")) from None
+    # Where it was pretrained does not matter any more, and that file need not be here.
     model = build_model(config).to(device)
+    for name, eps in description.get("norm_eps", {}).items():
+        set_norm_eps(model.branches[name], eps)
     faults = [Fault(str(folder / TENSORS), text) for text in _mismatches(model, tensors)]
     if faults:
         raise UserError(faults)
     model.load_state_dict(tensors)
     return model.eval(), config, extra
+
+
+def norm_eps(model: AudioVisualNet) -> dict[str, float]:
+    """Branch -> the LayerNorm epsilon that its encoder took over from pretrained weights."""
+    layers = {
+        name: {each.eps for each in branch.modules() if isinstance(each, nn.LayerNorm)}
+        for name, branch in model.branches.items()
+    }
+    return {name: found.pop() for name, found in layers.items() if len(found) == 1}
 
 
 def _mismatches(model: AudioVisualNet, tensors: dict[str, Any]) -> list[str]:

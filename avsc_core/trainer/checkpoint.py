@@ -30,6 +30,7 @@ class Checkpoint(NamedTuple):
     model: dict[str, Any]
     optimiser: dict[str, Any]
     schedule: dict[str, Any]
+    scaler: dict[str, Any]  # of fp16's loss; empty otherwise
     best: Best | None
 
 

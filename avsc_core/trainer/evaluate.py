@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from avsc_core.config import Config
-from avsc_core.data.batches import normalise_frames
-from avsc_core.data.cache import Features, Progress, build_features
+from avsc_core.data.batches import Inputs, normalise_frames
+from avsc_core.data.cache import Progress, build_features
 from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import Scale, normalise
 from avsc_core.data.tau import Clip, DataSet, split_parts
@@ -21,7 +21,9 @@ from avsc_core.errors import Fault, UserError
 from avsc_core.labels import SCENES
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.model.weights import load_model, save_model
-from avsc_core.trainer.loop import choose_device, predict
+from avsc_core.trainer.device import choose_device
+from avsc_core.trainer.frozen import picture_colours
+from avsc_core.trainer.loop import predict
 from avsc_core.trainer.metrics import scores
 
 
@@ -61,14 +63,15 @@ def evaluate(trained: Trained, data: DataSet, split: str, progress: Progress) ->
     """The model's scores on split `train`, `validation` or `test`."""
     features = build_features(data, trained.config, progress)
     parts = split_parts(data, trained.config.split.validation, trained.config.split.seed)
-    return evaluate_rows(trained, features, getattr(parts, split))
+    inputs = Inputs(features, trained.scale, picture_colours(trained.config.visual.backbone))
+    return evaluate_rows(trained.model, inputs, getattr(parts, split), trained.config)
 
 
-def evaluate_rows(trained: Trained, features: Features, rows: np.ndarray) -> Evaluation:
+def evaluate_rows(model: AudioVisualNet, inputs: Inputs, rows: np.ndarray, config: Config) -> Evaluation:
     """The model's scores on the given rows."""
-    probability, _ = predict(trained.model, features, rows, trained.config, trained.scale)
-    scenes = features.data.scenes[rows]
-    names = [features.data.clips[row].name for row in rows]
+    probability, _ = predict(model, inputs, rows, config)
+    data = inputs.features.data
+    scenes, names = data.scenes[rows], [data.clips[row].name for row in rows]
     return Evaluation(names, probability, scenes, scores(probability, scenes))
 
 
@@ -79,7 +82,8 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
     device = next(trained.model.parameters()).device
     mel = torch.from_numpy(clip_log_mel(clip, trained.config.log_mel))[None].to(device)  # (1,T,128)
     frames = torch.from_numpy(clip_frames(clip, trained.config.pictures))[None].to(device)  # (1,F,3,H,W)
-    outputs = trained.model.eval()(normalise(mel, trained.scale), normalise_frames(frames))
+    colours = picture_colours(trained.config.visual.backbone)
+    outputs = trained.model.eval()(normalise(mel, trained.scale), normalise_frames(frames, colours))
     probability = outputs.scene_logits[0].double().softmax(0).tolist()
     return {
         "scenes": dict(zip(SCENES, probability, strict=True)),

@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 
 from avsc_core.config import Config, trial_key
-from avsc_core.data.batches import Batch, batches, log_mel_scale, shuffled
-from avsc_core.data.cache import Features
-from avsc_core.data.logmel import Scale
+from avsc_core.data.batches import Batch, Inputs, batches, shuffled
+from avsc_core.data.cache import Features, Progress, silent
 from avsc_core.errors import Diverged
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.network import AudioVisualNet
+from avsc_core.model.pretrained import load_pretrained
 from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save_checkpoint
+from avsc_core.trainer.device import autocast, choose_device, gradient_scaler, seed_all
+from avsc_core.trainer.frozen import frozen_branches, prepare
 from avsc_core.trainer.metrics import better, scores
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 
@@ -33,8 +35,8 @@ class Epoch(NamedTuple):
     number: int  # from 1
     metrics: dict[str, float]  # train_* loss terms; val_acc, val_logloss and the loss terms on validation
     best: Best | None  # by the metric asked for; None without validation clips
-    model: AudioVisualNet
-    scale: Scale  # the log-mel normalisation, which belongs to the model
+    model: AudioVisualNet  # without the encoders that are frozen as a whole
+    inputs: Inputs  # what it was fed
 
 
 def fit(
@@ -46,6 +48,7 @@ def fit(
     metric: str = "val_acc",
     epochs: int | None = None,  # fewer than the schedule's own, for retraining
     checkpoint: Path | None = None,
+    progress: Progress = silent,  # of frozen encoders, when they have not been run yet
 ) -> Iterator[Epoch]:
     """Train for `epochs` epochs and yield after each; continue from `checkpoint` when it is this trial's.
 
@@ -53,35 +56,42 @@ def fit(
     Raises Diverged when a loss is no longer finite.
     """
     device = choose_device(config)
+    inputs = prepare(config, features, train, progress)
     seed_all(config.seed, 0)
-    model = build_model(config).to(device)
+    model = build_model(config, frozen_branches(config))
+    load_pretrained(model, config)
+    model.to(device)
     optimiser = build_optimiser(model, config.training)
     schedule = build_schedule(optimiser, config.training, math.ceil(len(train) / config.training.batch_size))
+    scaler = gradient_scaler(config, device)
     losses = build_losses(config)
-    scale = log_mel_scale(features, config.log_mel.normalise, train)
     key, done, best = trial_key(config), 0, None
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
     if saved:
         model.load_state_dict(saved.model)
         optimiser.load_state_dict(saved.optimiser)
         schedule.load_state_dict(saved.schedule)
+        scaler.load_state_dict(saved.scaler)
         done, best = saved.epoch, saved.best
-        yield Epoch(done, saved.metrics, best, model, scale)
+        yield Epoch(done, saved.metrics, best, model, inputs)
     for number in range(done + 1, (epochs or config.training.epochs) + 1):
         generator = seed_all(config.seed, number)
         sums: dict[str, Tensor] = {}
         model.train()
         order = shuffled(train, config.seed, number)
-        for batch in batches(features, order, config.training.batch_size, scale, device):
-            terms = losses(model, model(batch.log_mel, batch.frames), *targets(batch), generator)
+        for batch in batches(inputs, order, config.training.batch_size, device):
+            with autocast(config, device):
+                outputs = model(batch.log_mel, batch.frames)
+            terms = losses(model, outputs, *targets(batch), generator)
             optimiser.zero_grad(set_to_none=True)
-            terms["total"].backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            scaler.scale(terms["total"]).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimiser)
+            scaler.update()
             schedule.step()
             _add(sums, terms, len(batch.scenes))
         metrics = {f"train_{name}": float(value) / len(train) for name, value in sums.items()}
         if len(validation):
-            probability, values = predict(model, features, validation, config, scale, losses=True)
+            probability, values = predict(model, inputs, validation, config, losses=True)
             values |= scores(probability, features.data.scenes[validation])
             metrics |= {f"val_{name}": value for name, value in values.items()}
         if not all(map(math.isfinite, metrics.values())):
@@ -91,14 +101,14 @@ def fit(
         if len(validation) and (best is None or better(metric, metrics[metric], best.metrics[metric])):
             best = Best(number, metrics, torch.from_numpy(probability))
         if checkpoint:
-            states = model.state_dict(), optimiser.state_dict(), schedule.state_dict()
+            states = model.state_dict(), optimiser.state_dict(), schedule.state_dict(), scaler.state_dict()
             save_checkpoint(checkpoint, Checkpoint(key, number, metrics, *states, best))
-        yield Epoch(number, metrics, best, model, scale)
+        yield Epoch(number, metrics, best, model, inputs)
 
 
 @torch.inference_mode()
 def predict(
-    model: AudioVisualNet, features: Features, rows: np.ndarray, config: Config, scale: Scale, *, losses: bool = False
+    model: AudioVisualNet, inputs: Inputs, rows: np.ndarray, config: Config, *, losses: bool = False
 ) -> tuple[np.ndarray, dict[str, float]]:
     """(N,S) float64 scene probabilities of `rows`, and the mean of every loss term when `losses` is set."""
     model.eval()
@@ -106,8 +116,9 @@ def predict(
     compute = build_losses(config)
     generator = seed_all(config.seed, 0)  # RKM's draws on validation are the same after every epoch
     parts, sums = [], dict[str, Tensor]()
-    for batch in batches(features, rows, config.training.batch_size, scale, device):
-        outputs = model(batch.log_mel, batch.frames)
+    for batch in batches(inputs, rows, config.training.batch_size, device):
+        with autocast(config, device):
+            outputs = model(batch.log_mel, batch.frames)
         parts.append(outputs.scene_logits.double().softmax(1).cpu().numpy())
         if losses:
             _add(sums, compute(model, outputs, *targets(batch), generator), len(batch.scenes))
@@ -117,21 +128,6 @@ def predict(
 def targets(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """events (B,E), objects (B,O), scenes (B,)."""
     return batch.events, batch.objects, batch.scenes
-
-
-def seed_all(seed: int, epoch: int) -> torch.Generator:
-    """Seed dropout and initial weights, and return the generator of RKM's draws, from (seed, epoch)."""
-    number = int(np.random.default_rng((seed, epoch)).integers(2**62))
-    torch.manual_seed(number)
-    return torch.Generator().manual_seed(number)
-
-
-def choose_device(config: Config) -> torch.device:
-    """The device of `device`; `auto` takes a GPU when there is one."""
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _add(sums: dict[str, Tensor], terms: dict[str, Tensor], count: int) -> None:

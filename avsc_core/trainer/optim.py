@@ -10,7 +10,8 @@ from avsc_core.config import Training
 def build_optimiser(model: nn.Module, settings: Training) -> AdamW:
     """AdamW over two groups: pretrained backbones at the learning rate, everything else at a multiple of it.
 
-    Weight decay spares biases, norms and position tokens (vectors), as AST's and ConvNeXt's own recipes do.
+    Weight decay spares biases, norms and position tokens (vectors), as AST's and ConvNeXt's own recipes do. What is
+    frozen is in neither group.
     """
     groups = []
     for backbone in (True, False):
@@ -19,10 +20,12 @@ def build_optimiser(model: nn.Module, settings: Training) -> AdamW:
             parameters = [
                 parameter
                 for name, parameter in model.named_parameters()
-                if (".backbone." in name) == backbone and (parameter.squeeze().ndim > 1) == decays
+                if (".encoder." in name) == backbone
+                and (parameter.squeeze().ndim > 1) == decays
+                and parameter.requires_grad
             ]
             groups.append({"params": parameters, "lr": rate, "weight_decay": settings.weight_decay if decays else 0.0})
-    return AdamW([group for group in groups if group["params"]])
+    return AdamW([group for group in groups if group["params"]], fused=True)
 
 
 def build_schedule(optimiser: AdamW, settings: Training, steps_per_epoch: int) -> LambdaLR:

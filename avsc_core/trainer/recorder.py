@@ -25,7 +25,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from avsc_core import __version__
-from avsc_core.config import Config, flatten, nest, trial_key
+from avsc_core.config import Config, as_text, flatten, nest, trial_key
 from avsc_core.errors import EnvironmentFault, Fault, UserError, near
 from avsc_core.yaml_file import read_value
 
@@ -227,9 +227,7 @@ class Recorder:
             self.client.log_batch(
                 run_id,
                 metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
-                params=[
-                    Param(name, json.dumps(v) if isinstance(v, list) else str(v)) for name, v in (params or {}).items()
-                ],
+                params=[Param(name, as_text(value)) for name, value in (params or {}).items()],
                 tags=[RunTag(name, value) for name, value in (tags or {}).items()],
             )
 

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from avsc_core.config import Config, trial_key
-from avsc_core.data.cache import Features
+from avsc_core.data.cache import Features, Progress, silent
 from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Diverged, Fault, UserError
 from avsc_core.trainer.evaluate import Trained, evaluate_rows, save_trained
+from avsc_core.trainer.frozen import with_encoders
 from avsc_core.trainer.loop import Epoch, fit
 from avsc_core.trainer.metrics import confusion_table, prediction_table
 from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
@@ -45,6 +46,7 @@ def train(
     features: Features,
     report: Callable[[Epoch, int], None],
     winner: Winner | None = None,
+    progress: Progress = silent,
 ) -> Result:
     """Train `config`, plainly or as the retraining of `winner`; `report` gets each epoch and their number."""
     parts = split_parts(features.data, config.split.validation, config.split.seed)
@@ -57,19 +59,19 @@ def train(
     run_id, recorded = _open_run(recorder, experiment, config, features.data, winner)
     checkpoint = CHECKPOINTS / "training" / f"{run_id}.pt"
     try:
-        for epoch in fit(config, features, rows, watched, epochs=epochs, checkpoint=checkpoint):
+        for epoch in fit(config, features, rows, watched, epochs=epochs, checkpoint=checkpoint, progress=progress):
             if epoch.number > recorded:
                 recorder.epoch(run_id, epoch.number, epoch.metrics)
             report(epoch, epochs)
-        names = (features.data.event_names, features.data.object_names)
-        trained = Trained(epoch.model, config, epoch.scale, *names)
-        evaluation = evaluate_rows(trained, features, scored)
+        evaluation = evaluate_rows(epoch.model, epoch.inputs, scored, config)
         metrics = {f"{split}_{name}": value for name, value in evaluation.metrics.items()}
         table = prediction_table(evaluation.names, evaluation.probability)
         recorder.text(run_id, f"predictions_{split}.tsv", table)
         recorder.text(run_id, f"confusion_{split}.tsv", confusion_table(evaluation.probability, evaluation.scenes))
         with TemporaryDirectory() as folder:
-            save_trained(Path(folder), trained)
+            names = (features.data.event_names, features.data.object_names)
+            whole = with_encoders(epoch.model, config)
+            save_trained(Path(folder), Trained(whole, config, epoch.inputs.scale, *names))
             source = recorder.folder(run_id, Path(folder), "model")
         registered = ""
         if winner:

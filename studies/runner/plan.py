@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from avsc_core.config import Config, flatten, nest, trial_key
+from avsc_core.config import Config, flatten, identity, nest, trial_key
 from search_spaces.space import Space
 from studies.runner.schema import SEARCH_ARM, Study
 
@@ -41,7 +41,7 @@ class Plan:
         return {
             "metric": study.metric,
             "seeds": list(study.seeds),
-            "base": study.base.model_dump(mode="json", exclude={"device", "workers"}),
+            "base": identity(study.base),
             "arms": {arm.name: [trial_key(seeded(arm.config, seed)) for seed in study.seeds] for arm in study.arms},
             "search": search
             and {

@@ -1,0 +1,85 @@
+"""What a frozen encoder makes of every clip, computed once and shared by every trial; and the inputs of a training.
+
+With `audio.freeze` or `visual.freeze` at `all` an encoder says the same of a clip in every epoch of every trial, so its
+features (N,width) go into the cache, under a hash of all they depend on, and a trial trains its heads only.
+"""
+
+import hashlib
+import json
+from functools import partial
+
+import numpy as np
+import torch
+
+from avsc_core.config import Config, identity, weights_of
+from avsc_core.data.arrays import Rows, filled
+from avsc_core.data.batches import IMAGENET, Colours, Inputs, log_mel_scale, log_mels, pictures
+from avsc_core.data.cache import FORMAT, Features, Progress, cache_root, silent
+from avsc_core.model.network import AudioVisualNet
+from avsc_core.model.pretrained import pretrained_encoder
+from avsc_core.trainer.device import autocast, choose_device
+
+
+def frozen_branches(config: Config) -> frozenset[str]:
+    """The branches whose encoder is frozen as a whole."""
+    frozen = {name for name in ("audio", "visual") if getattr(config, name).freeze == "all"}
+    return frozenset(frozen & set(config.modality.split("-")))
+
+
+def prepare(config: Config, features: Features, train: np.ndarray, progress: Progress = silent) -> Inputs:
+    """The inputs of a training on the rows `train`: normalisations, and the features of frozen encoders."""
+    scale = log_mel_scale(features, config.log_mel.normalise, train)
+    inputs = Inputs(features, scale, picture_colours(config.visual.backbone))
+    arrays = {}
+    for branch in sorted(frozen_branches(config)):
+        path = cache_root() / "features" / f"{branch}-{_key(config, inputs, branch)}.npy"
+        report = partial(progress, f"running the frozen {branch} encoder")
+        count, step = len(features.data.clips), config.training.batch_size
+        arrays[branch] = filled(path, count, step, partial(_runner, config, inputs, branch), report)
+    return inputs._replace(**arrays)
+
+
+def with_encoders(model: AudioVisualNet, config: Config) -> AudioVisualNet:
+    """The model with the frozen encoders that its training did without, to be saved and used on any clip."""
+    for name, branch in model.branches.items():
+        if branch.encoder is None:
+            branch.encoder = pretrained_encoder(config, name).to(next(model.parameters()).device)
+    return model
+
+
+def picture_colours(backbone: str) -> Colours:
+    """What a visual backbone expects: torchvision's constants for ConvNeXt, else what timm says of the model."""
+    if backbone == "convnext":
+        return IMAGENET
+    import timm
+
+    settings = timm.get_pretrained_cfg(backbone)
+    return IMAGENET if settings is None else Colours(tuple(settings.mean), tuple(settings.std))
+
+
+def _key(config: Config, inputs: Inputs, branch: str) -> str:
+    """Of everything that a frozen encoder's features depend on."""
+    own = identity(config)
+    settings = {name: own[name] for name in (branch, "log_mel" if branch == "audio" else "pictures")}
+    for head in ("embedding", "classes"):
+        del settings[branch][head]
+    origin = None if branch in weights_of(config) else config.seed  # random weights come from the seed
+    data = inputs.features.data
+    scale = inputs.scale if branch == "audio" else inputs.colours
+    about = [FORMAT, settings, origin, scale, own["training"]["precision"], data.media, str(data.root)]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+def _runner(config: Config, inputs: Inputs, branch: str) -> Rows:
+    """rows -> their features (B,width) float32."""
+    device = choose_device(config)
+    encoder = pretrained_encoder(config, branch).to(device).eval()
+    read = log_mels if branch == "audio" else pictures
+
+    @torch.inference_mode()
+    def run(rows: np.ndarray) -> np.ndarray:
+        with autocast(config, device):
+            features: np.ndarray = encoder(read(inputs, rows, device)).float().cpu().numpy()
+        return features
+
+    return run
