@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from avsc_core.config import Config, Override, as_text, flatten, parse_set, resolve
+from avsc_core.config import Config, Override, as_text, flatten, parse_set, preset_names, random_branches, resolve
 from avsc_core.errors import Fault, UserError
 from avsc_core.terminal import err, out, progress, run_app
 
@@ -24,8 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+PRESETS = ", ".join(preset_names())
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data set; without it the embedded scenes.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="demo or paper; demo without --data, paper with it.")]
+Preset = Annotated[str | None, typer.Option("--preset", help=f"{PRESETS}; demo without --data, paper with it.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value over the preset; may be repeated.")]
 Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")]
 ModelName = Annotated[str, typer.Argument(help="MLflow run id, best:STUDY, models:/NAME@ALIAS, or a folder.")]
@@ -74,7 +75,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of the data set.")
 @app.command()
 def features(
     folder: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    preset: Annotated[str, typer.Option(help="demo or paper.")] = "paper",
+    preset: Annotated[str, typer.Option(help=f"{PRESETS}.")] = "paper",
     sets: Set = None,
 ) -> None:
     """Compute the features of every clip into the cache, where all trials share them.
@@ -90,8 +91,39 @@ def features(
     out.print(f"features of {len(made.data.clips)} clips in {cache_root()}: {shapes}", soft_wrap=True)
 
 
+@app.command()
+def pseudo(
+    folder: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    audio: Annotated[str, typer.Option("--audio-teacher", help="AST: a file, a folder or hf-hub:OWNER/NAME@COMMIT.")],
+    visual: Annotated[str, typer.Option("--visual-teacher", help="ConvNeXt, likewise.")],
+    out_file: Annotated[Path | None, typer.Option("--out", help="Label file; default labels.npz in FOLDER.")] = None,
+    preset: Annotated[str, typer.Option(help=f"{PRESETS}: pictures, thresholds and readings.")] = "paper",
+    sets: Set = None,
+    tracking_uri: Uri = None,
+) -> None:
+    """Label events and objects of every clip with two teachers; continues where it was stopped.
+
+    Example: avsc-core pseudo /data/TAU --audio-teacher ast/ --visual-teacher convnext_base-6075fbad.pth
+    """
+    config = resolve(preset, parse_set(sets or ()))
+    from avsc_core.trainer.pseudo import label, record, warnings
+    from avsc_core.trainer.recorder import Recorder
+
+    with progress() as show:
+        made = label(folder, config, audio, visual, out_file, show)
+    run_id = record(Recorder(tracking_uri), config, made)
+    table = Table("labels", "split", "clips", "median", "mean", "without any", title="positives per clip")
+    for row in made.positives:
+        numbers = f"{row.median:.0f}", f"{row.mean:.1f}", f"{row.without:.0%}"
+        table.add_row(row.kind, row.split, str(row.clips), *numbers)
+    out.print(table)
+    for warning in warnings(made.positives):
+        err.print(f"[bold]note[/bold]: {warning}", soft_wrap=True)
+    out.print(f"labels in {made.path}, recorded in run {run_id}", soft_wrap=True)
+
+
 @app.command("config")
-def show_config(preset: Annotated[str, typer.Option(help="demo or paper.")] = "paper", sets: Set = None) -> None:
+def show_config(preset: Annotated[str, typer.Option(help=f"{PRESETS}.")] = "paper", sets: Set = None) -> None:
     """Print the resolved configuration, one dotted key a line.
 
     Example: avsc-core config --preset demo --set alignment.k=10
@@ -136,6 +168,11 @@ def train(
         if winner:
             check_data(winner, dataset)
         made = build_features(dataset, config, show)
+    bare = random_branches(config)
+    if bare and not dataset.embedded:
+        err.print(
+            f"note: random weights for {' and '.join(bare)}; the paper's start from published ones", soft_wrap=True
+        )
     results = []
     for seed in range(config.seed, config.seed + seeds):
         with progress() as show:
@@ -143,7 +180,7 @@ def train(
             def report(epoch: "Epoch", epochs: int) -> None:
                 show("training", epoch.number, epochs)
 
-            results.append(run(recorder, config.model_copy(update={"seed": seed}), made, report, winner))
+            results.append(run(recorder, config.model_copy(update={"seed": seed}), made, report, winner, show))
     split = "test" if winner else "val"
     title = f"{'winner of ' + winner.study if winner else 'training'} on {dataset.title}"
     table = Table("seed", "run", "Acc", "Logloss", title=title)

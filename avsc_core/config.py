@@ -277,8 +277,12 @@ def identity(config: Config) -> dict[str, Any]:
 def weights_of(config: Config) -> dict[str, str]:
     """Branch -> pretrained weights, of the branches that start from any."""
     named = {"audio": config.audio.weights, "visual": config.visual.weights}
-    other = {"audio": "visual", "visual": "audio"}.get(config.modality)
-    return {branch: weights for branch, weights in named.items() if weights and branch != other}
+    return {branch: weights for branch, weights in named.items() if weights and branch in config.modality.split("-")}
+
+
+def random_branches(config: Config) -> list[str]:
+    """The branches whose backbone starts from random weights, where the paper's start from published ones."""
+    return [name for name in config.modality.split("-") if name not in weights_of(config)]
 
 
 def trial_key(config: Config) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from avsc_core.config import flatten
+from avsc_core.config import flatten, preset_names
 from avsc_core.errors import (
     EXIT_INTERRUPTED,
     EXIT_SOME_TRIALS_FAILED,
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 File = Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data set; without it the embedded scenes.")]
-Preset = Annotated[str | None, typer.Option("--preset", help="demo or paper, over the file's own.")]
+Preset = Annotated[str | None, typer.Option("--preset", help=f"{', '.join(preset_names())}; over the file's own.")]
 Trials = Annotated[int | None, typer.Option("--trials", help="Trials of the search, over the file's own.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value over the base; may be repeated.")]
 Name = Annotated[str | None, typer.Option("--name", help="Name in the record; default the file's.")]

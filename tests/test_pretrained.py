@@ -37,6 +37,7 @@ def reference_ast(frames: int = 96) -> Any:
     model = transformers.ASTForAudioClassification(config).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
+    nn.init.normal_(model.classifier.dense.weight, std=2.0)  # or all clips would sound alike
     return model
 
 
@@ -99,6 +100,7 @@ def reference_convnext(classes: int = 5) -> ConvNeXt:
     model = ConvNeXt(settings, num_classes=classes).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
+    nn.init.normal_(model.classifier[2].weight, std=2.0)
     return model
 
 

@@ -77,8 +77,10 @@ def clip_features(
     root: Path, media: str, clips: list[Clip], section: LogMel | Pictures, workers: int, progress: Progress
 ) -> np.ndarray:
     """Log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the cache or computed now. Raises UserError."""
-    log_mel = isinstance(section, LogMel)
-    name, settings = ("log_mel", _audio_settings(section)) if log_mel else ("frames", section.model_dump())
+    if isinstance(section, LogMel):
+        name, settings = "log_mel", _audio_settings(section)
+    else:
+        name, settings = "frames", section.model_dump()
     text = json.dumps([FORMAT, name, settings, media, str(root)], sort_keys=True)
     folder = cache_root() / "features" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     report = partial(progress, f"computing {name.replace('_', '-')}")

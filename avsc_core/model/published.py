@@ -79,7 +79,8 @@ def position_grid(published: Published, stride: int) -> tuple[int, int]:
     return mel, count // mel
 
 
-def attention_heads(published: Published) -> int:
-    """Of a published AST: its publisher's word, else as many as give the 64 dimensions a head that AST has."""
-    width = published.tensors["cls_token"].shape[-1]
-    return int(published.settings.get("num_attention_heads", max(1, width // 64)))
+def attention_heads(published: Published, width: int, heads: int) -> int:
+    """Of a published AST, which no tensor tells: its publisher's word, else `heads` when it is as wide as `width`, the
+    configured ones, else as many as give AST's 64 dimensions a head."""
+    own = published.tensors["cls_token"].shape[-1]
+    return int(published.settings.get("num_attention_heads", heads if own == width else max(1, own // 64)))

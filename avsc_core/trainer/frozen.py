@@ -7,6 +7,7 @@ features (N,width) go into the cache, under a hash of all they depend on, and a 
 import hashlib
 import json
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,15 +23,14 @@ from avsc_core.trainer.device import autocast, choose_device
 
 def frozen_branches(config: Config) -> frozenset[str]:
     """The branches whose encoder is frozen as a whole."""
-    frozen = {name for name in ("audio", "visual") if getattr(config, name).freeze == "all"}
-    return frozenset(frozen & set(config.modality.split("-")))
+    return frozenset(name for name in config.modality.split("-") if getattr(config, name).freeze == "all")
 
 
 def prepare(config: Config, features: Features, train: np.ndarray, progress: Progress = silent) -> Inputs:
     """The inputs of a training on the rows `train`: normalisations, and the features of frozen encoders."""
     scale = log_mel_scale(features, config.log_mel.normalise, train)
     inputs = Inputs(features, scale, picture_colours(config.visual.backbone))
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for branch in sorted(frozen_branches(config)):
         path = cache_root() / "features" / f"{branch}-{_key(config, inputs, branch)}.npy"
         report = partial(progress, f"running the frozen {branch} encoder")

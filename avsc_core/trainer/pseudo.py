@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.labels import EVENT_SCORES, LABEL_FILE, OBJECT_READINGS, object_scores, read_labels, write_labels
 from avsc_core.trainer.device import choose_device
 from avsc_core.trainer.teachers import Teacher, audio_teacher, visual_teacher
+
+if TYPE_CHECKING:
+    from avsc_core.trainer.recorder import Recorder
 
 MANY = 50  # positives of a median clip above which a threshold says too little
 
@@ -57,15 +60,14 @@ def label(root: Path, config: Config, audio: str, visual: str, out: Path | None,
     """
     path = out or root / LABEL_FILE
     clips, faults = read_clips(root)
-    teachers = None
+    listener = watcher = None
     with gathered(faults):
-        listener, log_mel = audio_teacher(audio)
+        listener, log_mel = audio_teacher(audio, config.audio)
     with gathered(faults):
         watcher = visual_teacher(visual)
-        teachers = watcher
     with gathered(faults):
         _check_target(path)
-    if faults or teachers is None:
+    if faults or listener is None or watcher is None:
         raise UserError(faults)
     media = media_fingerprint(clips)
     device, step, workers = choose_device(config), config.training.batch_size, config.workers
@@ -110,6 +112,21 @@ def positives(kind: str, labels: np.ndarray, clips: Sequence[Clip]) -> list[Posi
         about = float(np.median(own)), float(own.mean()), float((own == 0).mean())
         rows.append(Positives(kind, split, len(own), *about))
     return rows
+
+
+def record(recorder: "Recorder", config: Config, made: Pseudo) -> str:
+    """A run of its own in experiment `pseudo`: settings, teachers with their SHA-256, positives. Returns its id."""
+    tags = {"avsc.kind": "pseudo", "avsc.labels": str(made.path)}
+    for branch, teacher in zip(("audio", "visual"), made.teachers, strict=True):
+        tags |= {f"avsc.teacher.{branch}": teacher.file, f"avsc.teacher.{branch}.sha256": teacher.sha256}
+    run_id = recorder.begin("pseudo", config, tags)
+    metrics = {
+        f"{row.kind}_{name}_{row.split}": value
+        for row in made.positives
+        for name, value in (("median", row.median), ("mean", row.mean), ("without", row.without))
+    }
+    recorder.end(run_id, "complete", metrics)
+    return run_id
 
 
 def warnings(tables: Sequence[Positives]) -> list[str]:

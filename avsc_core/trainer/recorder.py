@@ -25,8 +25,9 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from avsc_core import __version__
-from avsc_core.config import Config, as_text, flatten, nest, trial_key
+from avsc_core.config import Config, as_text, flatten, nest, trial_key, weights_of
 from avsc_core.errors import EnvironmentFault, Fault, UserError, near
+from avsc_core.sources import fingerprint
 from avsc_core.yaml_file import read_value
 
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
@@ -134,6 +135,7 @@ class Recorder:
         key = trial_key(config)
         own = {"avsc.trial_key": key, "avsc.seed": str(config.seed), "avsc.outcome": "running"}
         own |= {"mlflow.parentRunId": parent} if parent else {}
+        own |= {f"avsc.weights.{branch}": fingerprint(source) for branch, source in weights_of(config).items()}
         name = f"{tags.get('avsc.arm', 'training')} {key[:6]}"
         run = self.client.create_run(self.experiment(experiment), run_name=name)
         # Tags come with the params: a run that was cut off before them has no `avsc.kind` and counts for nothing.
@@ -165,6 +167,10 @@ class Recorder:
         """An artifact of text."""
         with self._answering():
             self.client.log_text(run_id, content, name)
+
+    def document(self, run_id: str, name: str, content: Any) -> None:
+        """An artifact of JSON."""
+        self.text(run_id, name, json.dumps(content, indent=2))
 
     def folder(self, run_id: str, local: Path, name: str) -> str:
         """A folder of artifacts. Returns its address."""

@@ -17,6 +17,7 @@ from avsc_core.config import Config, trial_key
 from avsc_core.data.cache import Features, Progress, silent
 from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Diverged, Fault, UserError
+from avsc_core.model.pretrained import check_pretrained
 from avsc_core.trainer.evaluate import Trained, evaluate_rows, save_trained
 from avsc_core.trainer.frozen import with_encoders
 from avsc_core.trainer.loop import Epoch, fit
@@ -56,7 +57,10 @@ def train(
     else:
         rows, watched, scored = parts.train, parts.validation, parts.validation
         epochs, experiment, split = config.training.epochs, "training", "val"
+    accounts = [account._asdict() for account in check_pretrained(config)]  # faults show before a run is opened
     run_id, recorded = _open_run(recorder, experiment, config, features.data, winner)
+    if accounts:
+        recorder.document(run_id, "weights.json", accounts)
     checkpoint = CHECKPOINTS / "training" / f"{run_id}.pt"
     try:
         for epoch in fit(config, features, rows, watched, epochs=epochs, checkpoint=checkpoint, progress=progress):

@@ -11,7 +11,7 @@ import torch
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from avsc_core.config import LogMel
+from avsc_core.config import Audio, LogMel
 from avsc_core.errors import Fault, UserError
 from avsc_core.model.audio import build_ast
 from avsc_core.model.layouts import Tensors
@@ -55,24 +55,27 @@ class VisualTeacher(nn.Module):
         return self.backbone(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
 
 
-def audio_teacher(source: str) -> tuple[Teacher, LogMel]:
-    """A published AST, and the log-mel that it was trained on. Raises UserError."""
+def audio_teacher(source: str, settings: Audio) -> tuple[Teacher, LogMel]:
+    """A published AST, and the log-mel that it was trained on; `settings` say the heads of a file that does not.
+
+    Raises UserError.
+    """
     where = "--audio-teacher"
     published = read_published("ast", source, where)
-    tensors, settings = published.tensors, published.settings
+    tensors, told = published.tensors, published.settings
     _need(published, ("cls_token", "pos_embed", "patch_embed.proj.weight", "head.norm.weight", "head.fc.weight"))
     width, patch = tensors["cls_token"].shape[-1], tensors["patch_embed.proj.weight"].shape[-1]
-    stride = int(settings.get("time_stride", STRIDE))
+    stride = int(told.get("time_stride", STRIDE))
     _, patches = position_grid(published, stride)
-    frames = int(settings.get("max_length", (patches - 1) * stride + patch))
-    depth, heads = _count(tensors, r"blocks\.(\d+)\."), attention_heads(published)
+    frames = int(told.get("max_length", (patches - 1) * stride + patch))
+    depth, heads = _count(tensors, r"blocks\.(\d+)\."), attention_heads(published, settings.width, settings.heads)
     backbone = build_ast(frames, width=width, depth=depth, heads=heads, patch=patch, stride=stride)
     set_norm_eps(backbone, published.norm_eps)
     classes = len(tensors["head.fc.weight"])
     module = AudioTeacher(backbone, width, classes, published.head_eps)
     own = {name if name.startswith("head.") else f"backbone.{name}": each for name, each in tensors.items()}
     _load(module, {name: each for name, each in own.items() if not name.startswith("backbone.imagenet_")}, published)
-    names = _names(settings, classes) or [f"event {number}" for number in range(classes)]
+    names = _names(told, classes) or [f"event {number}" for number in range(classes)]
     log_mel = LogMel(sample_rate=16000, window="hanning", frames=frames, normalise="audioset")
     return _teacher(module, names, published), log_mel
 

@@ -4,16 +4,19 @@ Data and features are prepared and the record is compared before the first trial
 continues when it asks the same question and is refused with the differences when it does not.
 """
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import ray
 from filelock import FileLock, Timeout
 
-from avsc_core.data.cache import Progress, build_features, open_data
+from avsc_core.config import identity, random_branches, weights_of
+from avsc_core.data.cache import Features, Progress, build_features, open_data
 from avsc_core.data.tau import DataSet, split_parts
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.terminal import err
 from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
 from studies.runner.plan import Plan, differences, make_plan
@@ -52,7 +55,8 @@ def _run_locked(
     split_parts(data, study.base.split.validation, study.base.split.seed)  # a fault shows before anything runs
     definition = {**plan.definition, "data": data.fingerprint}
     _check_same(recorder, study, definition)
-    build_features(data, study.base, progress)
+    features = build_features(data, study.base, progress)
+    accounts = _prepare_models(plan, features, progress)
     strategy = Strategy(plan, recorder.trials(study.name))
     _announce(study, data, strategy)
     if strategy.done:
@@ -60,6 +64,8 @@ def _run_locked(
         return Ending(failed=0, signal=0)
     workers = started()
     parent = recorder.open_study(study.name, {"avsc.metric": study.metric, "avsc.data": data.title}, definition)
+    if accounts:
+        recorder.document(parent, "weights.json", accounts)
     outcome = "interrupted"
     try:
         ending = run_trials(study, data, recorder, parent, strategy, workers)
@@ -68,6 +74,37 @@ def _run_locked(
         recorder.end(parent, outcome, {})
     print_closing(recorder, study)
     return ending
+
+
+def _prepare_models(plan: Plan, features: Features, progress: Progress) -> list[dict[str, Any]]:
+    """Check backbones and pretrained weights of all arms, run frozen encoders; returns what became of each tensor.
+
+    Only configurations that ask for any of it cost the driver an import of torch.
+    """
+    base = plan.study.base
+    asked = [trial.config for trial in plan.trials] + ([base] if plan.study.search else [])
+    ours = {"audio": "ast", "visual": "convnext"}
+    special = {
+        json.dumps([identity(config)[part] for part in ("modality", "audio", "visual", "log_mel", "pictures")]): config
+        for config in asked
+        if weights_of(config)
+        or any(getattr(config, name).backbone != ours[name] or getattr(config, name).freeze != "none" for name in ours)
+    }
+    if not special:
+        return []
+    from avsc_core.model.pretrained import check_pretrained
+    from avsc_core.trainer.frozen import prepare
+
+    faults, accounts = list[Fault](), list[dict[str, Any]]()
+    for config in special.values():
+        with gathered(faults):
+            accounts += [account._asdict() for account in check_pretrained(config)]
+    if faults:
+        raise UserError(dict.fromkeys(faults))
+    parts = split_parts(features.data, base.split.validation, base.split.seed)
+    for config in special.values():
+        prepare(config, features, parts.train, progress)
+    return accounts
 
 
 def _check_same(recorder: Recorder, study: Study, definition: dict[str, object]) -> None:
@@ -86,3 +123,9 @@ def _check_same(recorder: Recorder, study: Study, definition: dict[str, object])
 def _announce(study: Study, data: DataSet, strategy: Strategy) -> None:
     known = f", {strategy.reused} of them in the record already" if strategy.reused else ""
     err.print(f"{study.name} on {data.title}: {strategy.total} trials{known}", soft_wrap=True)
+    bare = random_branches(study.base)
+    if bare and not data.embedded:
+        what = f"{' and '.join(bare)} backbone{'s' if len(bare) > 1 else ''} from random weights"
+        err.print(
+            f"note: {what}; the paper's start from published ones (audio.weights, visual.weights)", soft_wrap=True
+        )
