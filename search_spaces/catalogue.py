@@ -18,7 +18,8 @@ CATALOGUE: dict[str, Domain] = {
     "alignment.mode": Choice(("lkm", "rkm")),
     # modules (Tables II and IV)
     "alignment.enabled": Choice((True, False)),
-    "fusion.kind": Choice(("none", "semantic")),
+    "fusion.kind": Choice(("none", "semantic", "intermediate", "decision", "hybrid")),
+    "fusion.decision": Choice(("mean", "weighted", "class-wise")),
     "modality": Choice(("audio-visual", "audio", "visual")),
     # training
     "training.learning_rate": Float(1e-7, 1e-1, log=True),
@@ -29,11 +30,20 @@ CATALOGUE: dict[str, Domain] = {
     "fusion.dropout": Float(0.0, 0.9),
     "fusion.hidden": Int(16, 4096, log=True),
     "fusion.heads": Int(1, 32, log=True),
+    "fusion.attention_dropout": Float(0.0, 0.9),
+    "audio.freeze": Choice(("none", "all", 1, 2, 4, 8)),
+    "visual.freeze": Choice(("none", "all", 1, 2, 3)),
+    "training.precision": Choice(("float32", "bf16", "fp16")),
     # readings: what the paper leaves open
     "losses.bce_reduction": Choice(("sum", "mean")),
     "visual.pooling": Choice(("mean", "max", "mean+max")),
     "log_mel.window": Choice(("hamming", "hanning")),
     "log_mel.normalise": Choice(("audioset", "dataset", "peak")),
+    "fusion.bias": Choice((False, True)),
+    "pseudo.event_threshold": Float(0.001, 0.999),
+    "pseudo.object_threshold": Float(0.001, 0.999),
+    "pseudo.object_activation": Choice(("sigmoid", "softmax")),
+    "pseudo.object_pooling": Choice(("max", "mean")),
     "fusion.tokens": Choice(("probability", "logit")),
     "fusion.literal_relu": Choice((False, True)),
 }
@@ -45,6 +55,8 @@ CONDITIONS: dict[str, tuple[str, object]] = {
     "loss_weights.e2o": ("alignment.enabled", True),
     "loss_weights.o2e": ("alignment.enabled", True),
     "fusion.heads": ("fusion.kind", "semantic"),
+    "fusion.bias": ("fusion.kind", "semantic"),
+    "fusion.attention_dropout": ("fusion.kind", "semantic"),
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {

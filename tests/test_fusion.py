@@ -1,6 +1,7 @@
 """SF against a float64 transcription of Eq. 5, token by token; every fusion through one contract."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from avsc_core.config import Fusion, parse_set, resolve
 from avsc_core.model import build_model
 from avsc_core.model.attention import _grid, cross_attention
-from avsc_core.model.fusion import FUSIONS, FusionLayer
+from avsc_core.model.fusion import FUSIONS, Average, Branches, CrossAttention, FusionLayer, Parts
 from tests.conftest import TINY
 
 
@@ -218,16 +219,86 @@ def test_cross_attention_on_a_gpu():
     assert torch.allclose(there, cross_attention(*tensors), atol=1e-4)
 
 
+def biased_literal(query: Tensor, key: Tensor, weight: Tensor, b_q: Tensor, b_k: Tensor, b_v: Tensor, b_o: float):
+    """Eq. 5 with a bias on every projection, as torch's MultiheadAttention has them."""
+    w_q, w_k, w_v, w_o = weight
+    q, k, v = (
+        x[:, None, :, None] * w[:, None] + b[:, None]
+        for x, w, b in ((query, w_q, b_q), (key, w_k, b_k), (key, w_v, b_v))
+    )
+    scores = (q @ k.mT / math.sqrt(w_q.shape[1])).softmax(-1)
+    return torch.einsum("bhqd,hd->bq", scores @ v, w_o) + b_o
+
+
+@pytest.mark.parametrize(("queries", "scale"), [(6, 1.0), (400, 0.3), (400, 8.0)])
+def test_sf_with_biases(queries: int, scale: float):
+    """The reading of a transformer layer; a bias of the keys changes nothing, so the module has none."""
+    generator = torch.Generator().manual_seed(3)
+    module = CrossAttention(3, 8, bias=True, dropout=0.0).double()
+    query, key = (torch.rand(2, n, generator=generator, dtype=torch.float64, requires_grad=True) for n in (queries, 90))
+    with torch.no_grad():
+        module.weight.mul_(scale)
+        module.bias.normal_(generator=generator)
+        module.output_bias.fill_(0.7)
+    b_k = torch.randn(3, 8, generator=generator, dtype=torch.float64)
+    expected = biased_literal(query, key, module.weight, module.bias[0], b_k, module.bias[1], module.output_bias)
+    found = module(query, key)
+    assert torch.allclose(found, expected, atol=1e-9)
+    parameters = [query, key, *module.parameters()]
+    pairs = [torch.autograd.grad(each.sin().sum(), parameters) for each in (found, expected)]
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*pairs, strict=True))
+
+
+def test_attention_dropout_falls_on_what_sf_adds():
+    torch.manual_seed(0)
+    plain, dropping = (CrossAttention(2, 4, bias=False, dropout=share) for share in (0.0, 0.5))
+    dropping.load_state_dict(plain.state_dict())
+    query, key = torch.rand(4, 50), torch.rand(4, 60)
+    whole, some = plain(query, key), dropping.train()(query, key)
+    kept = some != 0
+    assert 0.3 < kept.float().mean() < 0.7
+    assert torch.allclose(some[kept], 2 * whole[kept])
+    assert torch.equal(dropping.eval()(query, key), whole)
+
+
+@pytest.mark.parametrize("kind", ["mean", "weighted", "class-wise"])
+def test_decisions_are_averaged_as_probabilities(kind: str):
+    torch.manual_seed(0)
+    average = Average(3, 10, kind)
+    scores = [3 * torch.randn(5, 10) for _ in range(3)]
+    weight = torch.ones(3, 10)
+    if average.weight is not None:
+        assert torch.allclose(average(scores).softmax(1), torch.stack([each.softmax(1) for each in scores]).mean(0))
+        torch.nn.init.normal_(average.weight)
+        weight = average.weight.exp().expand(3, 10)
+    mixed = sum(weight[index] * each.softmax(1) for index, each in enumerate(scores)) / weight.sum(0)
+    assert torch.allclose(average(scores).softmax(1), mixed / mixed.sum(1, keepdim=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "hears"), [("intermediate", "embedding"), ("decision", "logits"), ("hybrid", "both")])
+def test_what_each_rival_looks_at(kind: str, hears: str):
+    torch.manual_seed(0)
+    layer = partial(FusionLayer, 8, 0.0, 10, False)
+    module = FUSIONS[kind](Parts(6, 7, 5, layer, 10, 2, 4, "probability", False, 0.0, "mean"))
+    record = Branches(*(torch.randn(3, n, requires_grad=True) for n in (6, 7, 5, 5)))
+    gradients = torch.autograd.grad(module(record).sin().sum(), record, allow_unused=True)
+    logits, embeddings = gradients[:2], gradients[2:]
+    assert all((each is not None) == (hears != "embedding") for each in logits)
+    assert all((each is not None) == (hears != "logits") for each in embeddings)
+
+
 def test_config_and_fusions_name_the_same():
     assert set(Fusion.model_fields["kind"].annotation.__args__) == set(FUSIONS)
 
 
+@pytest.mark.parametrize("decision", ["mean", "weighted", "class-wise"])
 @pytest.mark.parametrize("kind", FUSIONS)
 @pytest.mark.parametrize("modality", ["audio-visual", "audio", "visual"])
-def test_every_fusion(kind: str, modality: str):
-    """Right shapes, finite values, a gradient for every parameter, no mixing of clips."""
+def test_every_fusion(kind: str, modality: str, decision: str):
+    """Right shapes, finite values, a gradient for every parameter that the fusion hears, no mixing of clips."""
     torch.manual_seed(0)
-    config = resolve("demo", parse_set([*TINY, f"fusion.kind={kind}", f"modality={modality}", "fusion.dropout=0"]))
+    sets = [f"fusion.kind={kind}", f"modality={modality}", f"fusion.decision={decision}", "fusion.bias=true"]
+    config = resolve("demo", parse_set([*TINY, *sets, "fusion.dropout=0"]))
     model = build_model(config)
     inputs = torch.randn(3, 64, 128), torch.randn(3, 2, 3, 32, 32)
     outputs = model(*inputs)
@@ -236,8 +307,8 @@ def test_every_fusion(kind: str, modality: str):
     assert (outputs.object_logits is None) == (modality == "audio")
     outputs.scene_logits.sin().sum().backward()
     for name, parameter in model.named_parameters():
-        own_classifier = "classifier" in name
-        assert parameter.grad is not None or own_classifier, name
+        unheard = kind == "intermediate" and modality == "audio-visual" and "classifier" in name
+        assert (parameter.grad is None) == unheard, name
         if parameter.grad is not None:
             assert torch.isfinite(parameter.grad).all(), name
     alone = model(*(each[1:2] for each in inputs)).scene_logits

@@ -35,12 +35,24 @@ def test_the_same_seed_gives_the_same_digits(features: Features, parts: Parts, t
     assert other[0]["train_total"] != first[0]["train_total"]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_other_precisions_train_as_well(features: Features, parts: Parts, precision: str):
+    """Near float32's losses; fp16 skips a few steps first, until the scale of its loss fits."""
+    sets = [*TINY, "training.epochs=20"]
+    exact = run(resolve("demo", parse_set(sets)), features, parts)
+    other = run(resolve("demo", parse_set([*sets, f"training.precision={precision}"])), features, parts)
+    assert other != exact
+    assert exact[-1]["train_total"] < 0.9 * exact[0]["train_total"]
+    assert other[-1]["train_total"] == pytest.approx(exact[-1]["train_total"], rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
 @pytest.mark.parametrize("mode", ["lkm", "rkm"])
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_a_continued_trial_ends_with_the_same_digits(
-    features: Features, parts: Parts, tmp_path: Path, mode: str, stop_after: int
+    features: Features, parts: Parts, tmp_path: Path, mode: str, stop_after: int, precision: str
 ):
-    config = resolve("demo", parse_set([*TINY, f"alignment.mode={mode}"]))
+    config = resolve("demo", parse_set([*TINY, f"alignment.mode={mode}", f"training.precision={precision}"]))
     whole = run(config, features, parts)
     path = tmp_path / "trial.pt"
     running = fit(config, features, parts.train, parts.validation, checkpoint=path)

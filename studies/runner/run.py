@@ -19,7 +19,8 @@ from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.terminal import err
 from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
-from studies.runner.plan import Plan, differences, make_plan
+from search_spaces.domains import Choice
+from studies.runner.plan import Plan, differences, make_plan, searched_trial
 from studies.runner.results import print_closing
 from studies.runner.schema import Study
 from studies.runner.strategy import Strategy
@@ -82,7 +83,13 @@ def _prepare_models(plan: Plan, features: Features, progress: Progress) -> list[
     Only configurations that ask for any of it cost the driver an import of torch.
     """
     base = plan.study.base
-    asked = [trial.config for trial in plan.trials] + ([base] if plan.study.search else [])
+    asked = [trial.config for trial in plan.trials]
+    if plan.study.search:
+        asked.append(base)
+        for key in ("audio.freeze", "visual.freeze"):  # the dimensions whose values a backbone may not have
+            domain = plan.study.search.space.dimensions.get(key)
+            values = domain.values if isinstance(domain, Choice) else ()
+            asked += [searched_trial(plan, {key: value}).config for value in values]
     ours = {"audio": "ast", "visual": "convnext"}
     special = {
         json.dumps([identity(config)[part] for part in ("modality", "audio", "visual", "log_mel", "pictures")]): config
