@@ -69,9 +69,9 @@ def peak_memory(name: str, queries: int, keys: int, slope: float) -> float:
         before = torch.cuda.memory_allocated()
         step(FORMS[name], tensors)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = _status("VmRSS")
+    before = status_field("VmRSS")
     step(FORMS[name], tensors)
-    return (_status("VmHWM") - before) / 2**10
+    return (status_field("VmHWM") - before) / 2**10
 
 
 def errors(name: str, queries: int, keys: int, slope: float) -> tuple[float, float]:
@@ -88,7 +88,8 @@ def _wide(tokens: Tensor, weight: Tensor) -> Tensor:
     return tokens[:, None, :, None] * weight[:, None]  # (B,heads,N,d)
 
 
-def _status(field: str) -> int:
+def status_field(field: str) -> int:
+    """A number of KiB out of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 

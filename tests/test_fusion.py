@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avsc_core.config import Fusion, parse_set, resolve
 from avsc_core.model import build_model
-from avsc_core.model.attention import _grid, cross_attention
+from avsc_core.model.attention import _grids, cross_attention
 from avsc_core.model.fusion import FUSIONS, Average, Branches, CrossAttention, FusionLayer, Parts
 from tests.conftest import TINY
 
@@ -71,7 +71,7 @@ def with_slope(tensors: list[Tensor], slope: float) -> list[Tensor]:
 def interpolates(tensors: list[Tensor]) -> bool:
     query, key, w_q, w_k, *_ = (tensor.detach().double() for tensor in tensors)
     slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])
-    return _grid(query, key, slope, torch.finfo(tensors[0].dtype).eps, shifted=False) is not None
+    return _grids(query, key, slope, None, torch.finfo(tensors[0].dtype).eps)[0] is not None
 
 
 def differences(tensors: list[Tensor]) -> list[float]:
@@ -148,9 +148,9 @@ def test_the_nearest_poles(ratio: int, slope: float):
 def test_queries_on_the_points():
     query, key, *weights = problem(10, 1, 200, 30, 1, 4)
     slope = (weights[0] * weights[1]).sum(1) / 2
-    grid = _grid(query, key, slope, torch.finfo(torch.float64).eps, shifted=False)
+    grid, _ = _grids(query, key, slope, None, torch.finfo(torch.float64).eps)
     assert grid is not None
-    points = grid[0]
+    points = grid.at()
     query[:, : points.shape[1]] = points
     query[:, -2:] = torch.stack([query.min(), query.max()])
     assert differences([query, key, *weights])[0] < 1e-13
@@ -313,6 +313,23 @@ def test_every_fusion(kind: str, modality: str, decision: str):
             assert torch.isfinite(parameter.grad).all(), name
     alone = model(*(each[1:2] for each in inputs)).scene_logits
     assert torch.allclose(alone[0], outputs.scene_logits[1], atol=1e-5)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 6), st.integers(1, 5), st.booleans())
+def test_the_fusion_layer_is_the_equation(seed: int, clips: int, inputs: int, hidden: int, literal_relu: bool):
+    """Eq. 6 number by number."""
+    torch.manual_seed(seed)
+    layer = FusionLayer(hidden, 0.3, 3, literal_relu, inputs).double().eval()
+    first, second = layer.layers[0], layer.layers[3]
+    given_inputs = torch.randn(clips, inputs, dtype=torch.float64)
+    for row, found in zip(given_inputs.tolist(), layer(given_inputs).tolist(), strict=True):
+        inner = [
+            max(0.0, b + sum(w * x for w, x in zip(weights, row, strict=True)))
+            for weights, b in zip(first.weight.tolist(), first.bias.tolist(), strict=True)
+        ]
+        for weights, b, logit in zip(second.weight.tolist(), second.bias.tolist(), found, strict=True):
+            expected = b + sum(w * x for w, x in zip(weights, inner, strict=True))
+            assert logit == pytest.approx(max(0.0, expected) if literal_relu else expected, abs=1e-12)
 
 
 def test_the_literal_relu():

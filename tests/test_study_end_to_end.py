@@ -1,5 +1,6 @@
 """The real commands on real files: a study run, interrupted, killed, continued; its winner retrained and used."""
 
+import hashlib
 import json
 import os
 import signal
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from avsc_core.trainer.recorder import Recorder, TrialRecord
 from tests.conftest import TINY
+from tests.test_pretrained import reference_convnext
 
 BIN = Path(sys.executable).parent
 STUDY = """\
@@ -221,3 +224,31 @@ def test_status_and_best(place: Place, finished: tuple[str, str]):
     out, _ = place.run("avsc-search", "best", "tiny")
     settings = dict(line.split("=", 1) for line in out.splitlines())
     assert settings["training.epochs"] == "3"
+
+
+def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
+    """Weights that do not fit cost two seconds and nothing else; those that do are accounted for in the record."""
+    torch.save(reference_convnext().state_dict(), tmp_path / "convnext.pth")
+    (place.folder / "frozen.yaml").write_text(
+        "question: q\narms: [{name: one}, {name: late, set: {fusion.kind: decision}}]\n"
+    )
+    command = [word if word != "tiny.yaml" else "frozen.yaml" for word in place.run_study]
+    command += ["--set", "audio.freeze=all", "--set", "visual.freeze=all"]
+    command += ["--set", f"visual.weights={tmp_path / 'convnext.pth'}"]
+    _, err = place.run(*command, "--set", "visual.dims=[8, 16, 24, 40]", code=2)
+    assert "tensor stages.3.blocks.0.norm.weight has shape (32,); (40,) in the configuration" in err
+    assert place.recorder.find_study("frozen") is None
+    command += ["--set", "visual.depths=[1, 2, 1, 1]", "--set", "visual.dims=[8, 16, 24, 32]"]
+    _, err = place.run(*command)
+    assert "running the frozen visual encoder: 30/30" in err
+    trials = place.trials("frozen")
+    assert [(trial.arm, trial.outcome) for trial in trials] == [("one", "complete"), ("late", "complete")]
+    sha256 = hashlib.sha256((tmp_path / "convnext.pth").read_bytes()).hexdigest()
+    assert {trial.tags["avsc.weights.visual"] for trial in trials} == {sha256}
+    study = place.recorder.study("frozen").info.run_id
+    (account,) = json.loads(Path(place.recorder.download(study, "weights.json")).read_text())
+    assert account["sha256"] == sha256
+    assert account["dropped"] == ["head.fc.weight", "head.fc.bias"]
+    out, _ = place.run("avsc-core", "train", "--best", "--study", "frozen", "--data", str(place.scenes))
+    assert "test" in out
+    place.run("avsc-core", "evaluate", "best:frozen", "--data", str(place.scenes))

@@ -5,8 +5,9 @@ equation as it is written takes Nq x Nk x heads x d.
 """
 
 import math
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,30 +26,39 @@ def cross_attention(
     """Eq. 5 with scalar tokens: (B,Nq), in float32 at least, whatever the autocast. First derivatives only.
 
     A token is one number, so a head's d-wide products collapse into two numbers, c = w_q.w_k / sqrt(d) and
-    g = w_v.w_o, and the output is one smooth function for each clip, f(q) = sum_h g_h sum_j softmax_j(c_h q k_j) k_j.
-    It is computed at a few queries and interpolated to the rest, unless f is too steep for that to save anything.
-    A bias of the queries, which the equation has not, makes it softmax_j((c_h q + e_h) k_j) with e = b_q.w_k / sqrt(d);
-    one of the keys would cancel in the softmax.
+    g = w_v.w_o, and a clip's output is one smooth function of the query, f(q) = sum_h g_h F(c_h q), where
+    F(t) = sum_j softmax_j(t k_j) k_j is one function for all heads. F is computed at a few tilts t and carried to those
+    that a few queries need, and f from these to all queries; whichever is too steep for that is computed everywhere.
+    A bias of the queries, which the equation has not, makes it F(c_h q + e_h) with e = b_q.w_k / sqrt(d); one of the
+    keys would cancel in the softmax.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     # A thousand terms in a sum and |c| up to 200 in an exponent cost float32 its digits; float64 is cheap at a few
     # queries, and no autocast touches it.
     query, key, w_q, w_k, w_v, w_o = (tensor.double() for tensor in (query, key, w_q, w_k, w_v, w_o))
     slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,): c
+    shift = None if b_q is None else (b_q.double() * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,): e
     gain = (w_v * w_o).sum(1)  # (heads,): g
-    grid = _grid(query, key, slope, torch.finfo(wide).eps, shifted=b_q is not None)
-    points, carry = grid or (query, None)  # (B,M), (B,Nq,M)
+    queries, tilts = _grids(query, key, slope, shift, torch.finfo(wide).eps)
+    points = query if queries is None else queries.at()  # (B,M)
     tilt = slope[:, None] * points[:, None]  # (B,heads,M)
-    if b_q is not None:
-        tilt = tilt + (b_q.double() * w_k).sum(1, True) / math.sqrt(w_q.shape[1])
-    mean, variance = (each.view_as(tilt) for each in _attend(tilt.flatten(1), key))
+    tilt = tilt if shift is None else tilt + shift[:, None]
+    mean, variance = (each.view_as(tilt) for each in _moments(tilt.flatten(1), key, tilts))
     value = torch.einsum("h,bhm->bm", gain, mean)  # f at the points
-    if carry is not None:
+    if queries is not None:
         rate = torch.einsum("h,bhm->bm", (gain * slope).detach(), variance)  # and its derivative
-        value, rate = (carry @ torch.stack([value, rate], -1)).unbind(-1)  # (B,Nq)
+        value, rate = (queries.carry(query) @ torch.stack([value, rate], -1)).unbind(-1)  # (B,Nq)
         # Adds 0 with the derivative of f: how the gradient reaches a query, for the grid passes none.
         value = value + rate.detach() * (query - query.detach())
     return value.to(wide)
+
+
+def _moments(tilt: Tensor, key: Tensor, grid: "Grid | None") -> tuple[Tensor, Tensor]:
+    """F(t) and its derivative at every tilt (B,N): mean and variance of the keys under softmax_j(t k_j)."""
+    if grid is None:
+        return _attend(tilt, key)
+    mean, variance = (grid.carry(tilt) @ torch.stack(_attend(grid.at(), key), -1)).unbind(-1)  # (B,N)
+    return mean + variance.detach() * (tilt - tilt.detach()), variance.detach()  # as for the queries above
 
 
 class Attend(torch.autograd.Function):
@@ -81,30 +91,72 @@ class Attend(torch.autograd.Function):
 _attend: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Attend.apply
 
 
-@torch.no_grad()
-def _grid(query: Tensor, key: Tensor, slope: Tensor, error: float, shifted: bool) -> tuple[Tensor, Tensor] | None:
-    """Where to compute f, (B,M), and the matrix (B,Nq,M) that carries values there to the queries; None: not worth it.
+class Grid(NamedTuple):
+    """Where to compute a function of one variable, for each clip, to know it everywhere between `low` and `high`.
 
-    Chebyshev interpolation gains a constant factor with every point, the larger the farther the poles of f are. They
-    are zeros of sum_j exp(t k_j), t = c q complex, and for such a sum to vanish |Im t| must reach both pi / spread of
-    the keys and |Re t| pi / ln(Nk - 1). So f is steep around q = 0 only and the smoother the larger |q|: in
-    x = asinh(|c| spread q / pi) its poles stay `strip` away from the real axis, which says how many points it takes.
-    With a bias each head is steep somewhere else (`shifted`), and x = |c| spread q / pi has to do.
+    Chebyshev interpolation in x = bend v, or in x = asinh(bend v) where v is `curved`.
     """
-    bend = (slope.abs().max() * (key.amax(1, True) - key.amin(1, True)) / math.pi).clamp_min(1e-9)  # (B,1)
-    place = bend * query if shifted else torch.asinh(bend * query)  # (B,Nq): x
-    low, high = place.amin(1, True), place.amax(1, True)
-    middle, radius = (low + high) / 2, ((high - low) / 2).clamp_min(1e-30)
+
+    bend: Tensor  # (B,1)
+    curved: bool
+    low: Tensor  # (B,1): x of the smallest v
+    high: Tensor  # (B,1)
+    nodes: int  # M
+
+    def at(self) -> Tensor:
+        """The points (B,M)."""
+        x = (self.low + self.high) / 2 + self._radius * self._angle.cos()
+        return (torch.sinh(x) if self.curved else x) / self.bend
+
+    @torch.no_grad()
+    def carry(self, values: Tensor) -> Tensor:
+        """(B,N) values -> the matrix (B,N,M) that carries what is known at the points to the values."""
+        x = torch.asinh(self.bend * values) if self.curved else self.bend * values
+        gap = ((x - (self.low + self.high) / 2) / self._radius)[:, :, None] - self._angle.cos()  # (B,N,M)
+        sign = 1 - 2 * (torch.arange(self.nodes, device=values.device) % 2)  # (M,)
+        weight = self._angle.sin() * sign / gap.masked_fill_(gap == 0, 1e-300)  # barycentric; a value on a point takes
+        return weight / weight.sum(-1, keepdim=True)  # that point's
+
+    @property
+    def _radius(self) -> Tensor:
+        return ((self.high - self.low) / 2).clamp_min(1e-30)
+
+    @property
+    def _angle(self) -> Tensor:
+        return math.pi * (torch.arange(self.nodes, dtype=self.low.dtype, device=self.low.device) + 0.5) / self.nodes
+
+
+@torch.no_grad()
+def _grids(
+    query: Tensor, key: Tensor, slope: Tensor, shift: Tensor | None, error: float
+) -> tuple[Grid | None, Grid | None]:
+    """Grids for f over the queries and for F over the tilts that f asks for; None where a grid would save nothing.
+
+    Chebyshev interpolation gains a constant factor with every point, the larger the farther the poles of F are. They
+    are zeros of sum_j exp(t k_j), t complex, and for such a sum to vanish |Im t| must reach both pi / spread of the
+    keys and |Re t| pi / ln(Nk - 1). So F is steep around t = 0 only and the smoother the larger |t|: in
+    x = asinh(spread t / pi) its poles stay `strip` away from the real axis, which says how many points it takes. For f,
+    with t = c q, the steepest head counts; with a bias each head is steep somewhere else, and x = |c| spread q / pi has
+    to do.
+    """
+    spread = ((key.amax(1, True) - key.amin(1, True)) / math.pi).clamp_min(1e-9)  # (B,1)
+    steepest, farthest = slope.abs().max(), query.abs().amax(1, True)
     cone = math.pi / math.log(max(key.shape[1] - 1, 2))
-    strip = 1.0 if shifted else math.asin((math.sqrt(1 + 4 * cone**2) - 1) / (2 * cone))
-    count = float((-math.log(error) / torch.asinh(strip / radius)).max())  # the one time that a GPU is waited for
-    if not count + 4 < query.shape[1] / 2:  # also when it is not a number
-        return None
-    m = 4 * (int(count) // 4 + 1)  # a few sizes only, or torch.compile would start again with every batch
-    angle = math.pi * (torch.arange(m, dtype=query.dtype, device=query.device) + 0.5) / m  # (M,)
-    points = middle + radius * angle.cos()  # (B,M): x
-    points = (points if shifted else torch.sinh(points)) / bend
-    gap = ((place - middle) / radius)[:, :, None] - angle.cos()  # (B,Nq,M)
-    weight = angle.sin() * (-1) ** torch.arange(m, device=query.device)  # (M,)
-    carry = weight / gap.masked_fill_(gap == 0, 1e-300)  # the barycentric formula; a query on a point takes its value
-    return points, carry / carry.sum(-1, keepdim=True)
+    strip = math.asin((math.sqrt(1 + 4 * cone**2) - 1) / (2 * cone))
+    bend, curved = (spread * steepest).clamp_min(1e-9), shift is None
+    low, high = (bend * each for each in (query.amin(1, True), query.amax(1, True)))
+    if curved:
+        low, high = torch.asinh(low), torch.asinh(high)
+    largest = steepest * farthest + (0.0 if shift is None else shift.abs().max())  # (B,1): |t|
+    span = torch.asinh(spread * largest)
+    needed = torch.stack([(strip if curved else 1.0) / ((high - low) / 2), strip / span])  # (2,B,1)
+    digits = -math.log(error) / torch.asinh(needed).amin((1, 2))
+    few = [_count(each) for each in digits.tolist()]  # the one time that a GPU is waited for
+    queries = Grid(bend, curved, low, high, few[0]) if few[0] < query.shape[1] / 2 else None
+    asked = len(slope) * (queries.nodes if queries else query.shape[1])  # tilts
+    return queries, Grid(spread, True, -span, span, few[1]) if few[1] < asked / 2 else None
+
+
+def _count(points: float) -> int:
+    """A few sizes only, or torch.compile would start again with every batch; too many where there is no number."""
+    return 4 * (int(points) // 4 + 1) if math.isfinite(points) else sys.maxsize
