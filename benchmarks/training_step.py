@@ -33,7 +33,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "plain, bf16": {"training.precision": "bf16"},
     "ours": {},
     "ours, channels_last": {"compute.channels_last": True},
-    "ours, bf16": {"training.precision": "bf16"},
     "ours, bf16, channels_last": {"training.precision": "bf16", "compute.channels_last": True},
     "ours, micro-batches of 1": {"compute.micro_batch": 1},
     "ours, checkpointing": {"compute.checkpointing": True},

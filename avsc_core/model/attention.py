@@ -47,7 +47,7 @@ def cross_attention(
     value = torch.einsum("h,bhm->bm", gain, mean)  # f at the points
     if queries is not None:
         rate = torch.einsum("h,bhm->bm", (gain * slope).detach(), variance)  # and its derivative
-        value, rate = (queries.carry(query) @ torch.stack([value, rate], -1)).unbind(-1)  # (B,Nq)
+        value, rate = queries.spread(torch.stack([value, rate], -1), query).unbind(-1)  # (B,Nq)
         # Adds 0 with the derivative of f: how the gradient reaches a query, for the grid passes none.
         value = value + rate.detach() * (query - query.detach())
     return value.to(wide)
@@ -57,7 +57,7 @@ def _moments(tilt: Tensor, key: Tensor, grid: "Grid | None") -> tuple[Tensor, Te
     """F(t) and its derivative at every tilt (B,N): mean and variance of the keys under softmax_j(t k_j)."""
     if grid is None:
         return _attend(tilt, key)
-    mean, variance = (grid.carry(tilt) @ torch.stack(_attend(grid.at(), key), -1)).unbind(-1)  # (B,N)
+    mean, variance = grid.spread(torch.stack(_attend(grid.at(), key), -1), tilt).unbind(-1)  # (B,N)
     return mean + variance.detach() * (tilt - tilt.detach()), variance.detach()  # as for the queries above
 
 
@@ -108,14 +108,18 @@ class Grid(NamedTuple):
         x = (self.low + self.high) / 2 + self._radius * self._angle.cos()
         return (torch.sinh(x) if self.curved else x) / self.bend
 
-    @torch.no_grad()
-    def carry(self, values: Tensor) -> Tensor:
-        """(B,N) values -> the matrix (B,N,M) that carries what is known at the points to the values."""
-        x = torch.asinh(self.bend * values) if self.curved else self.bend * values
-        gap = ((x - (self.low + self.high) / 2) / self._radius)[:, :, None] - self._angle.cos()  # (B,N,M)
-        sign = 1 - 2 * (torch.arange(self.nodes, device=values.device) % 2)  # (M,)
-        weight = self._angle.sin() * sign / gap.masked_fill_(gap == 0, 1e-300)  # barycentric; a value on a point takes
-        return weight / weight.sum(-1, keepdim=True)  # that point's
+    def spread(self, known: Tensor, values: Tensor) -> Tensor:
+        """What is known at the points, (B,M,C), at other values (B,N) of the variable: (B,N,C).
+
+        The barycentric formula; a value on a point takes that point's. No gradient reaches `values`.
+        """
+        with torch.no_grad():
+            x = torch.asinh(self.bend * values) if self.curved else self.bend * values
+            gap = ((x - (self.low + self.high) / 2) / self._radius)[:, :, None] - self._angle.cos()  # (B,N,M)
+            sign = 1 - 2 * (torch.arange(self.nodes, device=values.device) % 2)  # (M,)
+            weight = (self._angle.sin() * sign) / gap.add_(1e-300)  # 0 becomes 1e-300, anything else stays
+        sums = weight @ torch.cat([known, torch.ones_like(known[:, :, :1])], 2)  # (B,N,C+1)
+        return sums[:, :, :-1] / sums[:, :, -1:]
 
     @property
     def _radius(self) -> Tensor:

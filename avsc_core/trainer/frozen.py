@@ -36,8 +36,7 @@ def prepare(config: Config, features: Features, train: np.ndarray, progress: Pro
         report = partial(progress, f"running the frozen {branch} encoder")
         count, step = len(features.data.clips), config.training.batch_size
         arrays[branch] = filled(path, count, step, partial(_runner, config, inputs, branch), report)
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()  # this may be a study's driver, whose trials need the memory
+    torch.cuda.empty_cache()  # this may be a study's driver, whose trials need the memory
     return inputs._replace(**arrays)
 
 
