@@ -63,6 +63,16 @@ def test_a_continued_trial_ends_with_the_same_digits(
     assert continued == whole[stop_after - 1 :]  # the checkpoint's own epoch is told once more
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "way", ["training.precision=bf16", "training.precision=fp16", "compute.channels_last=true", "compute.micro_batch=2"]
+)
+def test_training_on_a_gpu(features: Features, parts: Parts, tiny: Config, way: str):
+    config = resolve("demo", parse_set([*TINY, "device=cuda", way]))
+    there, here = run(config, features, parts), run(tiny, features, parts)
+    assert [epoch["train_total"] for epoch in there] == pytest.approx([e["train_total"] for e in here], rel=0.1)
+
+
 def test_a_foreign_checkpoint_is_not_used(features: Features, parts: Parts, tiny: Config, tmp_path: Path):
     path = tmp_path / "trial.pt"
     run(tiny, features, parts, checkpoint=path)

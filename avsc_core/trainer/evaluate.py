@@ -21,7 +21,7 @@ from avsc_core.errors import Fault, UserError
 from avsc_core.labels import SCENES
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.model.weights import load_model, save_model
-from avsc_core.trainer.device import choose_device
+from avsc_core.trainer.device import autocast, choose_device
 from avsc_core.trainer.frozen import picture_colours
 from avsc_core.trainer.loop import predict
 from avsc_core.trainer.metrics import scores
@@ -83,7 +83,8 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
     mel = torch.from_numpy(clip_log_mel(clip, trained.config.log_mel))[None].to(device)  # (1,T,128)
     frames = torch.from_numpy(clip_frames(clip, trained.config.pictures))[None].to(device)  # (1,F,3,H,W)
     colours = picture_colours(trained.config.visual.backbone)
-    outputs = trained.model.eval()(normalise(mel, trained.scale), normalise_frames(frames, colours))
+    with autocast(trained.config, device):
+        outputs = trained.model.eval()(normalise(mel, trained.scale), normalise_frames(frames, colours))
     probability = outputs.scene_logits[0].double().softmax(0).tolist()
     return {
         "scenes": dict(zip(SCENES, probability, strict=True)),
