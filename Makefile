@@ -16,7 +16,7 @@ check: $(VENV)/.installed-test  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed  ## every benchmark; results beside the table in benchmarks/
+bench: $(VENV)/.installed-test  ## every benchmark; results beside the table in benchmarks/
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove the environment and tool caches, never the record
