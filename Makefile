@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed  ## install and run the first study on the embedded scenes
 	$(BIN)/avsc-search run studies/lambda.yaml
 
-test: $(VENV)/.installed-test  ## install with the test extra and run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-test  ## install with the test extra and run all tests, the slow ones too
+	$(BIN)/python -m pytest -m ""
 
 check: $(VENV)/.installed-test  ## lint, format and types
 	$(BIN)/ruff check .

@@ -83,7 +83,8 @@ def features(
     Example: avsc-core features /data/TAU --preset paper
     """
     config = resolve(preset, parse_set(sets or ()))
-    from avsc_core.data.cache import build_features, cache_root, open_data
+    from avsc_core.data.cache import build_features, open_data
+    from avsc_core.files import cache_root
 
     with progress() as show:
         made = build_features(open_data(folder, show), config, show)

@@ -54,6 +54,13 @@ class LogMel(Section):
     normalise: Literal["audioset", "dataset", "peak"] = "audioset"
 
 
+class Media(Section):
+    """Recordings that are not 10 s long, by more than 50 ms; what is done about them is counted."""
+
+    short: Literal["error", "pad"] = "error"  # pad: with silence, and with the last picture
+    long: Literal["error", "crop"] = "error"
+
+
 class Pictures(Section):
     """Frames of a clip (F,3,H,W)."""
 
@@ -190,6 +197,7 @@ class Config(Section):
     """One trial, resolved: everything that decides its numbers, and where to run it."""
 
     modality: Literal["audio-visual", "audio", "visual"] = "audio-visual"
+    media: Media = Media()
     log_mel: LogMel = LogMel()
     pictures: Pictures = Pictures()
     audio: Audio = Audio()

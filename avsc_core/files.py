@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import Any
 
 
+def cache_root() -> Path:
+    """The user's cache folder for avsc; `AVSC_CACHE` replaces it."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("AVSC_CACHE") or Path(base) / "avsc").expanduser()
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`."""

@@ -6,8 +6,11 @@ the command; only the first one answers it, so that one line appears and not a t
 
 import os
 import signal
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+
+Progress = Callable[[str, int, int], None]  # (what, done, total): how far a piece of long work is
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
@@ -18,3 +21,7 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
 def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, which only the work itself does
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """A Progress that shows nothing."""

@@ -37,7 +37,7 @@ def inputs() -> Inputs:
         (rng.random((CLIPS, classes)) < 5 / classes).astype(np.uint8)
         for classes in (config.audio.classes, config.visual.classes)
     )
-    data = DataSet(Path(), clips, events, objects, [], [], {}, "", "", embedded=True)
+    data = DataSet(Path(), clips, events, objects, [], [], {}, [], [], "", embedded=True)
     features = Features(data, np.empty(0), np.empty(0), events, objects)
     audio, visual = (
         rng.standard_normal((CLIPS, width), dtype=np.float32) for width in (config.audio.width, config.visual.dims[-1])

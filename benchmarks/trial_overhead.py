@@ -17,8 +17,9 @@ import yaml
 from ray import tune
 
 from avsc_core.config import Override, resolve
-from avsc_core.data.cache import build_features, open_data, silent
+from avsc_core.data.cache import build_features, open_data
 from avsc_core.data.tau import split_parts
+from avsc_core.processes import silent
 from avsc_core.trainer.loop import fit
 from avsc_core.trainer.recorder import Recorder
 from benchmarks.report import keep

@@ -89,7 +89,7 @@ def test_a_sound_without_pictures_is_refused(tmp_path: Path):
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    with pytest.raises(UserError, match=r"a\.mp4: cannot be decoded"):
+    with pytest.raises(UserError, match=r"a\.mp4: has no video track"):
         read_frames(tmp_path / "a.mp4", 1, 0.0, 32, 32)
 
 

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torchvision.transforms._presets import ImageClassification
 
 from avsc_core.config import Pseudo, parse_set, resolve
-from avsc_core.data.cache import build_features, silent
+from avsc_core.data.cache import build_features
 from avsc_core.data.tau import read_clips, read_dataset
 from avsc_core.errors import UserError
 from avsc_core.labels import SCORES, object_scores, read_labels
+from avsc_core.processes import silent
 from avsc_core.trainer import pseudo
 from avsc_core.trainer.pseudo import Positives, label, readings, warnings
 from avsc_core.trainer.recorder import Recorder

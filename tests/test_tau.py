@@ -125,7 +125,7 @@ def made_up(places: int) -> DataSet:
         for take in range(2)
     ]
     empty = np.zeros((len(clips), 2), np.uint8)
-    return DataSet(Path("made-up"), clips, empty, empty, ["a", "b"], ["a", "b"], {}, "0", "0", False)
+    return DataSet(Path("made-up"), clips, empty, empty, ["a", "b"], ["a", "b"], {}, [], [], "0", False)
 
 
 @given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 9))

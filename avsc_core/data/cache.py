@@ -1,34 +1,31 @@
-"""Features of a data set, computed once and shared by every trial.
+"""Features and targets of a data set, shared by every trial.
 
-Two arrays a data set and feature configuration: log-mel (N,T,128) float32 and frames (N,F,3,H,W) uint8, each in a
-folder named by a hash of what it depends on, so that a changed picture size leaves the log-mels alone. They are
-memory-mapped: trials on one machine share the pages. A folder appears by a rename once it is complete, under a lock, so
-a killed or a second process never sees half of one. `AVSC_CACHE` moves the cache.
+Log-mels (N,T,128) and frames (N,F,3,H,W) uint8 come from the store, where they are computed once for each clip and
+setting and memory-mapped: trials on one machine share the pages. `AVSC_CACHE` moves the cache.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
 
-from avsc_core.config import Config, LogMel, Pictures, Pseudo
+from avsc_core.config import Config, LogMel, Media, Pictures, Pseudo
 from avsc_core.data.demo import write_demo
+from avsc_core.data.store import notes, stored
 from avsc_core.data.tau import Clip, DataSet, read_dataset
 from avsc_core.errors import Fault, UserError
-from avsc_core.files import write_json
+from avsc_core.files import cache_root
 from avsc_core.labels import EVENT_SCORES, object_scores
-from avsc_core.processes import process_pool
+from avsc_core.processes import Progress
 
-Progress = Callable[[str, int, int], None]  # (what, done, total)
 FORMAT = 1  # raised whenever the same settings give other bytes
-CLIPS_PER_WORKER = 16  # fewer are not worth starting a process for
 
 
 class Features(NamedTuple):
@@ -41,57 +38,64 @@ class Features(NamedTuple):
     objects: np.ndarray  # (N,O) uint8
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """A Progress that shows nothing."""
-
-
-def cache_root() -> Path:
-    """The user's cache folder for avsc; `AVSC_CACHE` replaces it."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("AVSC_CACHE") or Path(base) / "avsc").expanduser()
-
-
 def embedded_scenes(progress: Progress) -> DataSet:
     """The data set that comes with avsc, written into the cache the first time it is asked for."""
     root = cache_root() / f"embedded-scenes-{FORMAT}"
     report = partial(progress, "writing the embedded scenes")
     once(root, lambda folder: write_demo(folder, progress=report))
-    return read_dataset(root, embedded=True)
+    return read_dataset(root, embedded=True, progress=progress)
 
 
 def open_data(root: Path | None, progress: Progress) -> DataSet:
     """The data set at `root`, or the embedded scenes."""
-    return embedded_scenes(progress) if root is None else read_dataset(root)
+    return embedded_scenes(progress) if root is None else read_dataset(root, progress=progress)
 
 
 def build_features(data: DataSet, config: Config, progress: Progress) -> Features:
     """The features of every clip, from the cache or computed now. Raises UserError naming every unreadable file, and
     when the labels of the data do not fit the configuration."""
     _check_labels(data, config)
-    log_mel = clip_features(data.root, data.media, data.clips, config.log_mel, config.workers, progress)
-    frames = clip_features(data.root, data.media, data.clips, config.pictures, config.workers, progress)
+    workers = config.workers
+    log_mel = clip_features(data.clips, data.sounds, config.log_mel, config.media, workers, progress)
+    frames = clip_features(data.clips, data.films, config.pictures, config.media, workers, progress)
     return Features(data, log_mel, frames, *targets(data, config.pseudo))
 
 
 def clip_features(
-    root: Path, media: str, clips: list[Clip], section: LogMel | Pictures, workers: int, progress: Progress
+    clips: Sequence[Clip],
+    content: Sequence[str],  # SHA-256 of each clip's wav or mp4
+    section: LogMel | Pictures,
+    media: Media,
+    workers: int,
+    progress: Progress,
 ) -> np.ndarray:
-    """Log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the cache or computed now. Raises UserError."""
-    if isinstance(section, LogMel):
-        name, settings = "log_mel", _audio_settings(section)
-    else:
-        name, settings = "frames", section.model_dump()
-    text = json.dumps([FORMAT, name, settings, media, str(root)], sort_keys=True)
-    folder = cache_root() / "features" / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    report = partial(progress, f"computing {name.replace('_', '-')}")
-    once(folder, partial(_compute, clips, section, settings, workers, report))
-    array: np.ndarray = np.load(folder / "array.npy", mmap_mode="r")
-    return array
+    """Log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the store or computed now. Raises UserError."""
+    folder = features_folder(content, section, media)
+    report = partial(progress, f"computing {'log-mel' if isinstance(section, LogMel) else 'frames'}")
+    return stored(folder, clips, content, partial(_compute, section, media), workers, report)
 
 
-def _audio_settings(settings: LogMel) -> dict[str, Any]:
-    """What the cached log-mel depends on: of the normalisations only `peak` comes before the logarithm."""
-    return {**settings.model_dump(exclude={"normalise"}), "peak": settings.normalise == "peak"}
+def odd_lengths(data: DataSet, config: Config) -> dict[str, int]:
+    """How many recordings were padded and cropped because `media.short` and `media.long` say so."""
+    counts = [
+        notes(features_folder(content, section, config.media))
+        for content, section in ((data.sounds, config.log_mel), (data.films, config.pictures))
+    ]
+    return {note: sum(count[note] for count in counts) for note in counts[0]}
+
+
+def features_folder(content: Sequence[str], section: LogMel | Pictures, media: Media) -> Path:
+    """Where the features of files with this content are kept: settings, then the list of clips, as hashes."""
+    log_mel = isinstance(section, LogMel)
+    settings = section.model_dump(exclude={"normalise"} if log_mel else set())
+    if isinstance(section, LogMel):  # of the normalisations only `peak` comes before the logarithm
+        settings["peak"] = section.normalise == "peak"
+    name = "log_mel" if log_mel else "frames"
+    hashes = [
+        hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        for about in ([FORMAT, settings, media.model_dump()], list(content))
+    ]
+    return cache_root() / "features" / "-".join((name, *hashes))
 
 
 def targets(data: DataSet, settings: Pseudo) -> tuple[np.ndarray, np.ndarray]:
@@ -134,47 +138,9 @@ def once(folder: Path, build: Callable[[Path], None]) -> None:
         os.replace(temporary, folder)
 
 
-def _compute(
-    clips: list[Clip],
-    section: LogMel | Pictures,
-    settings: dict[str, Any],
-    workers: int,
-    report: Callable[[int, int], None],
-    folder: Path,
-) -> None:
-    """Fill `folder` with array.npy, row n from `clips[n]`, and the settings beside it."""
-    array = None
-    faults: list[Fault] = []
-    for row, result in enumerate(_rows(clips, section, workers)):
-        if isinstance(result, list):
-            faults += result
-        else:
-            if array is None:
-                shape = (len(clips), *result.shape)
-                array = np.lib.format.open_memmap(folder / "array.npy", mode="w+", dtype=result.dtype, shape=shape)
-            array[row] = result
-        report(row + 1, len(clips))
-    if faults or array is None:
-        raise UserError(faults)
-    array.flush()
-    write_json(folder / "settings.json", settings)
-
-
-def _rows(clips: list[Clip], section: LogMel | Pictures, workers: int) -> Iterator[np.ndarray | list[Fault]]:
-    """The results in the order of the clips, computed in this process or in several."""
-    workers = min(workers or os.cpu_count() or 1, len(clips) // CLIPS_PER_WORKER)
-    if workers < 2:
-        yield from map(partial(_row, section), clips)
-        return
-    with process_pool(workers) as pool:
-        yield from pool.map(partial(_row, section), clips, chunksize=CLIPS_PER_WORKER // 2)
-
-
-def _row(section: LogMel | Pictures, clip: Clip) -> np.ndarray | list[Fault]:
-    """One clip's features; an unreadable file comes back as its faults, so that all of them are reported together."""
+def _compute(section: LogMel | Pictures, media: Media, clip: Clip) -> tuple[np.ndarray, str]:
     from avsc_core.data.features import clip_frames, clip_log_mel  # torch: only who computes pays for its import
 
-    try:
-        return clip_log_mel(clip, section) if isinstance(section, LogMel) else clip_frames(clip, section)
-    except UserError as error:
-        return error.faults
+    if isinstance(section, LogMel):
+        return clip_log_mel(clip, section, media)
+    return clip_frames(clip, section, media)

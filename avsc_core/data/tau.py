@@ -7,14 +7,18 @@ between downloads, so the fold file is searched for to depth 3, and `audio/` and
 
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from avsc_core.data.contents import contents
 from avsc_core.errors import Fault, UserError, gathered, near
+from avsc_core.files import cache_root
 from avsc_core.labels import LABEL_FILE, SCENES, Labels, read_labels
+from avsc_core.processes import Progress, silent
 
 FOLDS = {"train": "fold1_train.csv", "test": "fold1_evaluate.csv"}
 
@@ -40,8 +44,9 @@ class DataSet(NamedTuple):
     event_names: list[str]
     object_names: list[str]
     scores: dict[str, np.ndarray]  # teachers' probabilities by reading (labels.py); empty for true labels
-    media: str  # changes with any row or file size
-    fingerprint: str  # changes with any row, file size or label
+    sounds: list[str]  # SHA-256 of each wav
+    films: list[str]  # and of each mp4
+    fingerprint: str  # changes with any row, file or label
     embedded: bool  # the scenes that come with avsc: their figures are always labelled so
 
     @property
@@ -63,8 +68,11 @@ class Parts(NamedTuple):
     test: np.ndarray
 
 
-def read_dataset(root: Path, *, embedded: bool = False) -> DataSet:
-    """Read and check a data set. Raises UserError with every fault: tables, labels, missing files, leaks."""
+def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = silent) -> DataSet:
+    """Read and check a data set. Raises UserError with every fault: tables, labels, missing files, leaks.
+
+    What its files hold is read once and remembered (contents.py), which `progress` tells of.
+    """
     clips, faults = read_clips(root)
     if not clips and faults:
         raise UserError(faults)
@@ -83,8 +91,9 @@ def read_dataset(root: Path, *, embedded: bool = False) -> DataSet:
     names = (labels.event_names, labels.object_names)
     events, objects = labels.events[order], labels.objects[order]
     scores = {name: array[order] for name, array in labels.scores.items()}
-    media = media_fingerprint(clips)
-    return DataSet(root, clips, events, objects, *names, scores, media, _fingerprint(media, labels), embedded)
+    sounds, films = media_contents(root, clips, progress)
+    fingerprint = _fingerprint(clips, sounds, films, labels)
+    return DataSet(root, clips, events, objects, *names, scores, sounds, films, fingerprint, embedded)
 
 
 def read_clips(root: Path) -> tuple[list[Clip], list[Fault]]:
@@ -217,18 +226,19 @@ def _find(root: Path, name: str) -> Path | None:
     return None
 
 
-def media_fingerprint(clips: Iterable[Clip]) -> str:
-    """Sixteen hex digits over every clip's row and file sizes: what its features depend on."""
+def media_contents(root: Path, clips: Sequence[Clip], progress: Progress) -> tuple[list[str], list[str]]:
+    """SHA-256 of every clip's wav and of every clip's mp4."""
+    index = cache_root() / "contents" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    paths = [clip.audio for clip in clips] + [clip.video for clip in clips]
+    found = contents(index, paths, partial(progress, "reading files"))
+    return found[: len(clips)], found[len(clips) :]
+
+
+def _fingerprint(clips: Sequence[Clip], sounds: Sequence[str], films: Sequence[str], labels: Labels) -> str:
+    """Sixteen hex digits over every row, file and label."""
     digest = hashlib.sha256()
-    for clip in clips:
-        sizes = clip.audio.stat().st_size, clip.video.stat().st_size
-        digest.update(f"{clip.name} {clip.scene} {clip.location} {clip.split} {sizes}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _fingerprint(media: str, labels: Labels) -> str:
-    """Sixteen hex digits over every row, file size and label."""
-    digest = hashlib.sha256(media.encode())
+    for clip, sound, film in zip(clips, sounds, films, strict=True):
+        digest.update(f"{clip.name} {clip.scene} {clip.location} {clip.split} {sound} {film}\n".encode())
     for array in (labels.events, labels.objects, *labels.scores.values()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

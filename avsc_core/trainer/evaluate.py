@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from avsc_core.config import Config
+from avsc_core.config import Config, Media
 from avsc_core.data.batches import Inputs, normalise_frames
-from avsc_core.data.cache import Progress, build_features
+from avsc_core.data.cache import build_features
 from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import Scale, normalise
 from avsc_core.data.tau import Clip, DataSet, split_parts
@@ -21,10 +21,13 @@ from avsc_core.errors import Fault, UserError
 from avsc_core.labels import SCENES
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.model.weights import load_model, save_model
+from avsc_core.processes import Progress
 from avsc_core.trainer.device import autocast, choose_device
 from avsc_core.trainer.frozen import picture_colours
 from avsc_core.trainer.loop import predict
 from avsc_core.trainer.metrics import scores
+
+FIT = Media(short="pad", long="crop")  # one's own clips may be of any length
 
 
 class Trained(NamedTuple):
@@ -80,8 +83,8 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
     """One clip outside any data set -> scene probabilities (S,), and the likeliest events and objects by name."""
     clip = Clip(video.stem, audio, video, 0, "", "")
     device = next(trained.model.parameters()).device
-    mel = torch.from_numpy(clip_log_mel(clip, trained.config.log_mel))[None].to(device)  # (1,T,128)
-    frames = torch.from_numpy(clip_frames(clip, trained.config.pictures))[None].to(device)  # (1,F,3,H,W)
+    mel = torch.from_numpy(clip_log_mel(clip, trained.config.log_mel, FIT)[0])[None].to(device)  # (1,T,128)
+    frames = torch.from_numpy(clip_frames(clip, trained.config.pictures, FIT)[0])[None].to(device)  # (1,F,3,H,W)
     colours = picture_colours(trained.config.visual.backbone)
     with autocast(trained.config, device):
         outputs = trained.model.eval()(normalise(mel, trained.scale), normalise_frames(frames, colours))

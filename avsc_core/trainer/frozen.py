@@ -15,9 +15,11 @@ import torch
 from avsc_core.config import Config, identity, weights_of
 from avsc_core.data.arrays import Rows, filled
 from avsc_core.data.batches import IMAGENET, Colours, Inputs, log_mel_scale, log_mels, pictures
-from avsc_core.data.cache import FORMAT, Features, Progress, cache_root, silent
+from avsc_core.data.cache import FORMAT, Features
+from avsc_core.files import cache_root
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.model.pretrained import pretrained_encoder
+from avsc_core.processes import Progress, silent
 from avsc_core.trainer.device import autocast, choose_device
 
 
@@ -61,13 +63,14 @@ def picture_colours(backbone: str) -> Colours:
 def _key(config: Config, inputs: Inputs, branch: str) -> str:
     """Of everything that a frozen encoder's features depend on."""
     own = identity(config)
-    settings = {name: own[name] for name in (branch, "log_mel" if branch == "audio" else "pictures")}
+    settings = {name: own[name] for name in (branch, "log_mel" if branch == "audio" else "pictures", "media")}
     for head in ("embedding", "classes"):
         del settings[branch][head]
     origin = None if branch in weights_of(config) else config.seed  # random weights come from the seed
     data = inputs.features.data
+    files = data.sounds if branch == "audio" else data.films
     scale = inputs.scale if branch == "audio" else inputs.colours
-    about = [FORMAT, settings, origin, scale, own["training"]["precision"], data.media, str(data.root)]
+    about = [FORMAT, settings, origin, scale, own["training"]["precision"], files]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 

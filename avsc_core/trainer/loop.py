@@ -16,12 +16,13 @@ from torch import Tensor
 
 from avsc_core.config import Config, trial_key
 from avsc_core.data.batches import Batch, Inputs, batches, shuffled
-from avsc_core.data.cache import Features, Progress, silent
+from avsc_core.data.cache import Features
 from avsc_core.errors import Diverged
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.model.pretrained import load_pretrained
+from avsc_core.processes import Progress, silent
 from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save_checkpoint
 from avsc_core.trainer.device import autocast, choose_device, gradient_scaler, seed_all
 from avsc_core.trainer.frozen import frozen_branches, prepare

@@ -19,11 +19,13 @@ from torch import nn
 from avsc_core.config import Config
 from avsc_core.data.arrays import Rows, filled
 from avsc_core.data.batches import moved, normalise_frames
-from avsc_core.data.cache import Progress, cache_root, clip_features
+from avsc_core.data.cache import clip_features
 from avsc_core.data.logmel import AUDIOSET, normalise
-from avsc_core.data.tau import Clip, media_fingerprint, read_clips
+from avsc_core.data.tau import Clip, media_contents, read_clips
 from avsc_core.errors import Fault, UserError, gathered
+from avsc_core.files import cache_root
 from avsc_core.labels import EVENT_SCORES, LABEL_FILE, OBJECT_READINGS, object_scores, read_labels, write_labels
+from avsc_core.processes import Progress
 from avsc_core.trainer.device import choose_device
 from avsc_core.trainer.teachers import Teacher, audio_teacher, visual_teacher
 
@@ -69,20 +71,28 @@ def label(root: Path, config: Config, audio: str, visual: str, out: Path | None,
         _check_target(path)
     if faults or listener is None or watcher is None:
         raise UserError(faults)
-    media = media_fingerprint(clips)
+    sound_contents, film_contents = media_contents(root, clips, progress)
     device, step, workers = choose_device(config), config.training.batch_size, config.workers
-    sounds = clip_features(root, media, clips, log_mel, workers, progress)
+    sounds = clip_features(clips, sound_contents, log_mel, config.media, workers, progress)
 
     def hear(rows: np.ndarray) -> torch.Tensor:
         return normalise(moved(sounds[rows], device), AUDIOSET)
 
-    event_logits = _ask(listener, hear, (media, str(root), log_mel.model_dump()), len(clips), step, device, progress)
-    frames = clip_features(root, media, clips, config.pictures, workers, progress)
+    event_logits = _ask(
+        listener,
+        hear,
+        (sound_contents, log_mel.model_dump(), config.media.model_dump()),
+        len(clips),
+        step,
+        device,
+        progress,
+    )
+    frames = clip_features(clips, film_contents, config.pictures, config.media, workers, progress)
 
     def look(rows: np.ndarray) -> torch.Tensor:
         return normalise_frames(moved(frames[rows], device))
 
-    about = (media, str(root), config.pictures.model_dump())
+    about = (film_contents, config.pictures.model_dump(), config.media.model_dump())
     object_logits = _ask(watcher, look, about, len(clips), step, device, progress)
     scores = readings(event_logits, object_logits)
     settings = config.pseudo

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from avsc_core.config import Config, trial_key
-from avsc_core.data.cache import Features, Progress, silent
+from avsc_core.data.cache import Features
 from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Diverged, Fault, UserError
 from avsc_core.model.pretrained import check_pretrained
+from avsc_core.processes import Progress, silent
 from avsc_core.trainer.evaluate import Trained, evaluate_rows, save_trained
 from avsc_core.trainer.frozen import with_encoders
 from avsc_core.trainer.loop import Epoch, fit

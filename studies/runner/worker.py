@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from avsc_core.config import Config
-from avsc_core.data.cache import build_features, silent
+from avsc_core.data.cache import build_features
 from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Diverged
+from avsc_core.processes import silent
 
 if TYPE_CHECKING:
     from avsc_core.trainer.loop import Epoch
