@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from avsc_core.config import Config, Override, as_text, flatten, parse_set, preset_names, random_branches, resolve
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.terminal import err, out, progress, run_app
 
 if TYPE_CHECKING:
@@ -58,18 +58,50 @@ def demo_data(
 
 
 @app.command()
-def check(folder: Annotated[Path, typer.Argument(help="Folder of the data set.")]) -> None:
-    """Check a data set's tables, files and labels: every fault with file and row.
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of the data set.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every clip, not only its header.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad clips out from now on (skip.tsv).")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    sets: Set = None,
+) -> None:
+    """Check a data set's tables, files and labels: every fault with file and row, and what it is made of.
 
-    Example: avsc-core check /data/TAU-urban-audio-visual-scenes-2021-development
+    Example: avsc-core check /data/TAU-urban-audio-visual-scenes-2021-development --deep
     """
-    from avsc_core.data.tau import read_dataset
+    media = resolve("paper", parse_set(sets or ())).media
+    from avsc_core.data.inspect import all_faults, inspect, summary
+    from avsc_core.data.inspect import skip_bad as leave_out
+    from avsc_core.data.tau import read_skipped
+    from avsc_core.labels import LABEL_FILE, read_labels
 
-    data = read_dataset(folder)
-    counts = {split: sum(clip.split == split for clip in data.clips) for split in ("train", "test")}
-    places = len({clip.location for clip in data.clips})
-    out.print(f"{len(data.clips)} clips ({counts['train']} train, {counts['test']} test) at {places} locations")
-    out.print(f"{len(data.event_names)} events, {len(data.object_names)} objects labelled")
+    with progress() as show:
+        seen = inspect(folder, media, deep, workers, show)
+    if seen.clips:
+        table = Table("what", "found", title=f"{folder}")
+        for row in summary(seen):
+            table.add_row(*row)
+        out.print(table)
+    faults = all_faults(seen)
+    if seen.clips and not (folder / LABEL_FILE).is_file():
+        err.print(f"note: no {LABEL_FILE} yet; `avsc-core pseudo {folder}` makes one", soft_wrap=True)
+    elif seen.clips:
+        with gathered(faults):
+            labels = read_labels(folder / LABEL_FILE)
+            out.print(f"{len(labels.event_names)} events, {len(labels.object_names)} objects labelled")
+    if faults:
+        table = Table("where", "what", "allowed", "what to do", title=f"{len(faults)} faults")
+        for fault in faults:
+            table.add_row(fault.where, fault.what, fault.allowed, fault.todo)
+        out.print(table)
+    if skip_bad and seen.bad:
+        out.print(f"{len(seen.bad)} clips are left out from now on: {leave_out(folder, seen)}", soft_wrap=True)
+        faults = [fault for fault in faults if not any(fault in own for own in seen.bad.values())]
+    if read_skipped(folder) and not seen.bad:
+        out.print(f"{len(read_skipped(folder))} clips are left out by skip.tsv", soft_wrap=True)
+    if faults:
+        raise UserError(faults)
+    out.print("nothing wrong" if not seen.bad else "nothing else wrong")
 
 
 @app.command()

@@ -6,9 +6,14 @@ the command; only the first one answers it, so that one line appears and not a t
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import TypeVar
+
+FEW = 16  # items that are not worth starting a process for
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 Progress = Callable[[str, int, int], None]  # (what, done, total): how far a piece of long work is
 
@@ -16,6 +21,16 @@ Progress = Callable[[str, int, int], None]  # (what, done, total): how far a pie
 def process_pool(workers: int) -> ProcessPoolExecutor:
     """A pool of `workers` processes (0: one per core)."""
     return ProcessPoolExecutor(workers or os.cpu_count() or 1, get_context("spawn"), _start)
+
+
+def mapped(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """The results in the order of the items, computed by several processes, or in this one when they are few."""
+    workers = min(workers or os.cpu_count() or 1, len(items) // FEW)
+    if workers < 2:
+        yield from map(function, items)
+        return
+    with process_pool(workers) as pool:
+        yield from pool.map(function, items, chunksize=FEW // 4)
 
 
 def _start() -> None:

@@ -75,7 +75,7 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> torch.Te
     """
     with _sound(path) as sound:
         seconds = len(sound) / sound.samplerate
-        _check_length(path, seconds, lengths)
+        check_length(path, seconds, lengths)
         samples, rate = sound.read(dtype="float32", always_2d=True), sound.samplerate  # (n, channels)
         if len(samples) < len(sound):
             raise UserError(Fault(str(path), f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s", todo=AGAIN))
@@ -107,7 +107,7 @@ def read_frames(
     times = [offset_s + index * CLIP_SECONDS / count for index in range(count)]
     chosen: list[torch.Tensor] = []
     with _film(path) as (container, stream):
-        _check_length(path, _duration(stream), lengths)
+        check_length(path, _duration(stream), lengths)
         last, ends = None, 0.0
         for frame in container.decode(stream):
             if frame.is_corrupt:
@@ -149,7 +149,8 @@ def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
                 raise UserError(Fault(str(path), "has no samples", todo=AGAIN))
             yield sound
     except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(Fault(str(path), f"cannot be read as wav ({error})", "PCM or float wav")) from None
+        why = getattr(error, "error_string", error)  # without the path, which stands in front already
+        raise UserError(Fault(str(path), f"cannot be read as wav ({why})", "PCM or float wav")) from None
 
 
 @contextmanager
@@ -181,13 +182,15 @@ def _check_size(path: Path) -> None:
         raise UserError(Fault(str(path), what, f"a clip of {CLIP_SECONDS:g} s", AGAIN))
 
 
-def _check_length(path: Path, seconds: float, lengths: Lengths) -> None:
+def check_length(path: Path, seconds: float, lengths: Lengths) -> None:
+    """Raise UserError when a clip is not 10 s long and `lengths` does not say what to do about it."""
     off = seconds - CLIP_SECONDS
     policy, key = (lengths.short, "pad") if off < 0 else (lengths.long, "crop")
     if seconds > MAX_SECONDS or (abs(off) > TOLERANCE and policy == "error"):
         setting = f"media.{'short' if off < 0 else 'long'}={key}"
         what = f"is {seconds:.2f} s long"
-        raise UserError(Fault(str(path), what, f"{CLIP_SECONDS:g} s, give or take {TOLERANCE:g} s", f"or {setting}"))
+        allowed = f"{CLIP_SECONDS:g} s, give or take {TOLERANCE:g} s"
+        raise UserError(Fault(str(path), what, allowed, f"{AGAIN}, or --set {setting}"))
 
 
 def _duration(stream: VideoStream) -> float:

@@ -12,8 +12,9 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,10 +24,9 @@ from filelock import FileLock
 from avsc_core.data.tau import Clip
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import write_text
-from avsc_core.processes import process_pool
+from avsc_core.processes import mapped
 
 BLOCK = 32  # rows between two visits of the disk
-CLIPS_PER_WORKER = 16  # fewer are not worth starting a process for
 
 Compute = Callable[[Clip], tuple[np.ndarray, str]]  # clip -> its row, and "padded", "cropped" or ""
 
@@ -117,9 +117,9 @@ def _build(
     left = [number for number in range(len(clips)) if number not in done]
     copied = [number for number in left if content[number] in known]
     missing = [number for number in left if content[number] not in known]
-    results = _chain(
+    results = chain(
         ((number, _copy(known[content[number]])) for number in copied),
-        zip(missing, _computed([clips[number] for number in missing], compute, workers), strict=True),
+        zip(missing, mapped(partial(_row, compute), [clips[number] for number in missing], workers), strict=True),
     )
     waiting: list[Row] = []
     for ready, (number, result) in enumerate(results, start=len(done) + 1):
@@ -166,16 +166,6 @@ def _copy(place: tuple[Path, Row]) -> tuple[np.ndarray, str, str]:
     return np.load(folder / "array.npy", mmap_mode="r")[row.number], row.sha256, row.note
 
 
-def _computed(clips: list[Clip], compute: Compute, workers: int) -> Iterator[tuple[np.ndarray, str, str] | list[Fault]]:
-    """The results in the order of the clips, computed in this process or in several."""
-    workers = min(workers or os.cpu_count() or 1, len(clips) // CLIPS_PER_WORKER)
-    if workers < 2:
-        yield from map(partial(_row, compute), clips)
-        return
-    with process_pool(workers) as pool:
-        yield from pool.map(partial(_row, compute), clips, chunksize=CLIPS_PER_WORKER // 4)
-
-
 def _row(compute: Compute, clip: Clip) -> tuple[np.ndarray, str, str] | list[Fault]:
     """One clip's row; an unreadable file comes back as its faults, so that all of them are reported together."""
     try:
@@ -183,13 +173,6 @@ def _row(compute: Compute, clip: Clip) -> tuple[np.ndarray, str, str] | list[Fau
     except UserError as error:
         return error.faults
     return values, _sha256(values), note
-
-
-def _chain(*parts: Iterator[tuple[int, tuple[np.ndarray, str, str] | list[Fault]]]) -> Iterator[
-    tuple[int, tuple[np.ndarray, str, str] | list[Fault]]
-]:  # fmt: skip
-    for part in parts:
-        yield from part
 
 
 def _sha256(row: np.ndarray) -> str:

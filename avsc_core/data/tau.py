@@ -7,19 +7,23 @@ between downloads, so the fold file is searched for to depth 3, and `audio/` and
 
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from avsc_core.data.contents import contents
 from avsc_core.errors import Fault, UserError, gathered, near
-from avsc_core.files import cache_root
+from avsc_core.files import cache_root, write_text
 from avsc_core.labels import LABEL_FILE, SCENES, Labels, read_labels
 from avsc_core.processes import Progress, silent
 
+PUBLISHED = {"train": 8646, "test": 3645}  # clips of the development set
+PUBLISHED_LOCATIONS = {"train": 305, "test": 126}
+SKIP_FILE = "skip.tsv"
 FOLDS = {"train": "fold1_train.csv", "test": "fold1_evaluate.csv"}
 
 
@@ -32,6 +36,7 @@ class Clip(NamedTuple):
     scene: int  # index into SCENES
     location: str  # city-location: no location may stand on two sides of a split
     split: str  # train or test
+    row: str = ""  # table:line
 
 
 class DataSet(NamedTuple):
@@ -48,6 +53,7 @@ class DataSet(NamedTuple):
     films: list[str]  # and of each mp4
     fingerprint: str  # changes with any row, file or label
     embedded: bool  # the scenes that come with avsc: their figures are always labelled so
+    skipped: Mapping[str, str] = MappingProxyType({})  # clips that skip.tsv leaves out, and why
 
     @property
     def scenes(self) -> np.ndarray:
@@ -93,7 +99,9 @@ def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = sil
     scores = {name: array[order] for name, array in labels.scores.items()}
     sounds, films = media_contents(root, clips, progress)
     fingerprint = _fingerprint(clips, sounds, films, labels)
-    return DataSet(root, clips, events, objects, *names, scores, sounds, films, fingerprint, embedded)
+    return DataSet(
+        root, clips, events, objects, *names, scores, sounds, films, fingerprint, embedded, read_skipped(root)
+    )
 
 
 def read_clips(root: Path) -> tuple[list[Clip], list[Fault]]:
@@ -107,6 +115,7 @@ def read_clips(root: Path) -> tuple[list[Clip], list[Fault]]:
     media = {kind: _find(root, kind) for kind in ("audio", "video")}
     faults = [Fault(str(root), f"no folder {kind}/", "at most three folders down") for kind in media if not media[kind]]
     locations = _identifiers(root)
+    skipped = read_skipped(root)
     clips: dict[str, Clip] = {}
     for split, table in FOLDS.items():
         path = setup.parent / table
@@ -114,13 +123,37 @@ def read_clips(root: Path) -> tuple[list[Clip], list[Fault]]:
             faults.append(Fault(str(path), "no such file", todo="both folds are needed: train and evaluate"))
             continue
         for line, row in read_table(path, faults, ("filename_audio", "filename_video", "scene_label")):
+            if Path(row["filename_audio"]).stem in skipped:
+                continue
             clip = _clip(row, split, media, locations, f"{path}:{line}", faults)
             if clip is not None and clip.name in clips:
                 faults.append(Fault(f"{path}:{line}", f"{clip.name} stands twice", todo="keep one of its rows"))
             elif clip is not None:
                 clips[clip.name] = clip
     faults += _leaks(clips.values())
+    if len(clips) >= sum(PUBLISHED.values()) and not faults:
+        faults += _not_as_published(root, list(clips.values()))
     return list(clips.values()), faults
+
+
+def read_skipped(root: Path) -> dict[str, str]:
+    """Clips to leave out and why: skip.tsv, which `avsc-core check --skip-bad` writes."""
+    path = root / SKIP_FILE
+    if not path.is_file():
+        return {}
+    faults: list[Fault] = []
+    rows = {row["clip"]: row["fault"] for _, row in read_table(path, faults, ("clip", "fault"))}
+    if faults:
+        raise UserError(faults)
+    return rows
+
+
+def write_skipped(root: Path, faults: Mapping[str, str]) -> Path:
+    """Add clips to those that are left out; returns the file."""
+    rows = read_skipped(root) | {name: " ".join(fault.split()) for name, fault in faults.items()}
+    lines = ["clip\tfault", *(f"{name}\t{fault}" for name, fault in sorted(rows.items()))]
+    write_text(root / SKIP_FILE, "\n".join(lines) + "\n")
+    return root / SKIP_FILE
 
 
 def split_parts(data: DataSet, share: float, seed: int) -> Parts:
@@ -182,23 +215,30 @@ def _clip(
     if scene not in SCENES:
         faults.append(Fault(where, f"unknown scene '{scene}'", near(scene, SCENES)))
     paths = []
-    for kind in ("audio", "video"):
+    for kind, ending in (("audio", ".wav"), ("video", ".mp4")):
         folder, name = media[kind], row[f"filename_{kind}"]
         path = (folder or Path()) / Path(name).name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            faults.append(Fault(where, f"'{name}' leaves the data folder", f"{kind}/NAME"))
+        if "://" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+            faults.append(Fault(where, f"'{name}' leaves the data folder", f"{kind}/NAME{ending}"))
+        elif path.suffix != ending:
+            faults.append(Fault(where, f"'{name}' is no {kind} file", f"{kind}/NAME{ending}"))
         elif folder is not None and not path.is_file():
             faults.append(Fault(where, f"{path} does not exist", todo="unpack it again or remove the row"))
+        elif folder is not None and path.resolve().parent != folder.resolve():
+            faults.append(Fault(where, f"{path} is a link out of the data folder", todo="put the file there"))
         paths.append(path)
     name = paths[0].stem
-    if len(name.split("-")) != 4:
+    parts = name.split("-")
+    if len(parts) != 4 or not all(parts):
         faults.append(Fault(where, f"'{name}' is no clip name", "scene-city-location-segment"))
     elif paths[1].stem != name:
         faults.append(Fault(where, f"audio {name} beside video {paths[1].stem}", "the same name for both"))
+    elif scene in SCENES and parts[0] != scene:
+        faults.append(Fault(where, f"{name} is labelled {scene}", "the scene that its name begins with"))
     if len(faults) > before:
         return None
-    _, city, location, _ = name.split("-")
-    return Clip(name, paths[0], paths[1], SCENES.index(scene), locations.get(name, f"{city}-{location}"), split)
+    place = locations.get(name, f"{parts[1]}-{parts[2]}")
+    return Clip(name, paths[0], paths[1], SCENES.index(scene), place, split, where)
 
 
 def _identifiers(root: Path) -> dict[str, str]:
@@ -215,6 +255,19 @@ def _leaks(clips: Iterable[Clip]) -> list[Fault]:
         sides.setdefault(clip.location, set()).add(clip.split)
     both = sorted(location for location, splits in sides.items() if len(splits) > 1)
     return [Fault(location, "location in both train and test", todo="keep it on one side") for location in both]
+
+
+def _not_as_published(root: Path, clips: list[Clip]) -> list[Fault]:
+    """Where a complete data set's split differs from the published one."""
+    faults = []
+    for split, count in PUBLISHED.items():
+        own = [clip for clip in clips if clip.split == split]
+        places = len({clip.location for clip in own})
+        if (len(own), places) != (count, PUBLISHED_LOCATIONS[split]):
+            what = f"{split} has {len(own)} clips at {places} locations"
+            allowed = f"{count} at {PUBLISHED_LOCATIONS[split]}, as published"
+            faults.append(Fault(str(root), what, allowed, "unpack evaluation_setup again"))
+    return faults
 
 
 def _find(root: Path, name: str) -> Path | None:

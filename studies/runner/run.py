@@ -68,6 +68,8 @@ def _run_locked(
     parent = recorder.open_study(study.name, {"avsc.metric": study.metric, "avsc.data": data.title}, definition)
     if accounts:
         recorder.document(parent, "weights.json", accounts)
+    if data.skipped:
+        recorder.document(parent, "skipped.json", dict(data.skipped))
     outcome = "interrupted"
     try:
         ending = run_trials(study, data, recorder, parent, strategy, workers)
@@ -130,7 +132,8 @@ def _check_same(recorder: Recorder, study: Study, definition: dict[str, object])
 
 def _announce(study: Study, data: DataSet, strategy: Strategy) -> None:
     known = f", {strategy.reused} of them in the record already" if strategy.reused else ""
-    err.print(f"{study.name} on {data.title}: {strategy.total} trials{known}", soft_wrap=True)
+    left = f", {len(data.skipped)} clips left out" if data.skipped else ""
+    err.print(f"{study.name} on {data.title}{left}: {strategy.total} trials{known}", soft_wrap=True)
     bare = random_branches(study.base)
     if bare and not data.embedded:
         what = f"{' and '.join(bare)} backbone{'s' if len(bare) > 1 else ''} from random weights"
