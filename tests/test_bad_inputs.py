@@ -244,7 +244,7 @@ TABLES: dict[str, tuple[Break, str]] = {
     "no wav": (wav(Path.unlink), f"{TRAIN}:2: DATA/audio/CLIP.wav does not exist; unpack it again or remove the row"),
     "no mp4": (mp4(Path.unlink), f"{TRAIN}:2: DATA/video/CLIP.mp4 does not exist; unpack it again or remove the row"),
     "a folder for a file": (
-        wav(lambda path: (path.unlink(), path.mkdir()) and None),
+        wav(lambda path: [path.unlink(), path.mkdir()].clear()),
         f"{TRAIN}:2: DATA/audio/CLIP.wav does not exist; unpack it again or remove the row",
     ),
     "a link out": (
