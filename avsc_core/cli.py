@@ -4,6 +4,7 @@ Each command checks all it was given before it starts, then calls one function o
 (torch, mlflow) stand inside the commands, so that `--help` and a refused flag answer at once.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -109,19 +110,35 @@ def features(
     folder: Annotated[Path, typer.Argument(help="Folder of the data set.")],
     preset: Annotated[str, typer.Option(help=f"{PRESETS}.")] = "paper",
     sets: Set = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check every row, compute damaged ones again.")] = False,
+    prune: Annotated[float | None, typer.Option(min=0, help="Delete what nobody used for so many days.")] = None,
 ) -> None:
     """Compute the features of every clip into the cache, where all trials share them.
 
-    Example: avsc-core features /data/TAU --preset paper
+    Example: avsc-core features /data/TAU --preset paper --verify
     """
     config = resolve(preset, parse_set(sets or ()))
-    from avsc_core.data.cache import build_features, open_data
+    from avsc_core.data.cache import build_features, feature_folders, odd_lengths, open_data
+    from avsc_core.data.store import prune as delete_unused
+    from avsc_core.data.store import verify as damaged
     from avsc_core.files import cache_root
 
     with progress() as show:
-        made = build_features(open_data(folder, show), config, show)
+        data = open_data(folder, show)
+        made = build_features(data, config, show)
+        if verify:
+            for path in feature_folders(data, config):
+                bad = damaged(path, partial(show, f"checking {path.name.split('-')[0]}"))
+                out.print(f"{path.name}: {len(bad)} damaged rows" + (", computed again" if bad else ""), soft_wrap=True)
+            made = build_features(data, config, show)
     shapes = f"log-mel {made.log_mel.shape}, frames {made.frames.shape}"
     out.print(f"features of {len(made.data.clips)} clips in {cache_root()}: {shapes}", soft_wrap=True)
+    counts = odd_lengths(data, config)
+    if any(counts.values()):
+        out.print(", ".join(f"{count} recordings {note}" for note, count in counts.items()) + " to 10 s")
+    if prune is not None:
+        gone = delete_unused(cache_root() / "features", prune)
+        out.print(f"{len(gone)} unused arrays deleted")
 
 
 @app.command()
@@ -233,31 +250,59 @@ def evaluate(
     model: ModelName,
     data: Data = None,
     split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which part to score.")] = "test",
+    protocol: Annotated[
+        Literal["clip", "segment"],
+        typer.Option(help="One decision per 10-s clip (paper) or per second (challenge)."),
+    ] = "clip",
     out_file: Annotated[Path | None, typer.Option("--out", help="Write predictions as a TAB-separated file.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the confusion matrix (PNG).")] = None,
     tracking_uri: Uri = None,
 ) -> None:
-    """Score a trained model on a split: one decision per 10-s clip.
+    """Score a trained model on a split; with an unlabelled evaluation set, write its answer file.
 
-    Example: avsc-core evaluate best:lambda --split test --out answers.tsv
+    Example: avsc-core evaluate best:lambda --split test --protocol segment --out answers.tsv
     """
     from avsc_core.data.cache import open_data
+    from avsc_core.data.tau import is_unlabelled
     from avsc_core.files import write_text
+    from avsc_core.trainer.breakdown import by_city, by_scene, draw_confusion, intervals
+    from avsc_core.trainer.evaluate import answer, load_trained
     from avsc_core.trainer.evaluate import evaluate as score
-    from avsc_core.trainer.evaluate import load_trained
     from avsc_core.trainer.metrics import prediction_table
     from avsc_core.trainer.recorder import Recorder
 
     trained = load_trained(Recorder(tracking_uri).model_folder(model))
+    if data and is_unlabelled(data):
+        if out_file is None:
+            raise UserError(
+                Fault(str(data), "is unlabelled, so there is nothing to score", todo="give --out for answers")
+            )
+        with progress() as show:
+            write_text(out_file, prediction_table(*answer(trained, data, show)))
+        out.print(f"answers in {out_file}", soft_wrap=True)
+        return
     with progress() as show:
         dataset = open_data(data, show)
-        result = score(trained, dataset, split, show)
-    table = Table("measure", "value", title=f"{split} split of {dataset.title}, {len(result.names)} clips")
-    for name, value in result.metrics.items():
-        table.add_row(name, f"{value:.4f}")
+        result = score(trained, dataset, split, show, protocol)
+    title = f"{split} split of {dataset.title}, {len(result.names)} {protocol}s"
+    table = Table("measure", "value", "95 % by location", title=title)
+    for name, (low, high) in intervals(result.probability, result.scenes, result.locations).items():
+        table.add_row(name, f"{result.metrics[name]:.4f}", f"{low:.4f} to {high:.4f}")
     out.print(table)
+    for what, rows in (
+        ("scene", by_scene(result.probability, result.scenes)),
+        ("city", by_city(result.probability, result.scenes, result.locations)),
+    ):
+        table = Table(what, f"{protocol}s", "Acc", "Logloss")
+        for key, (count, acc, logloss) in rows.items():
+            table.add_row(key, str(count), f"{acc:.4f}", f"{logloss:.4f}")
+        out.print(table)
     if out_file:
         write_text(out_file, prediction_table(result.names, result.probability))
         out.print(f"predictions in {out_file}", soft_wrap=True)
+    if figure:
+        draw_confusion(figure, result.probability, result.scenes, title)
+        out.print(f"confusions in {figure}", soft_wrap=True)
 
 
 @app.command()

@@ -190,7 +190,15 @@ class Split(Section):
     """Validation: a part of the training split, cut by location; the test split is read once, at the end."""
 
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of each scene's training locations
-    seed: int = 0
+    fold: Annotated[int, Field(ge=0)] | None = None  # or this one of `folds` equal parts of them, from 0
+    folds: Annotated[int, Field(ge=2)] = 2
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> "Split":
+        if self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"fold|{self.fold} is no fold of {self.folds}; allowed: 0 to {self.folds - 1}")
+        return self
 
 
 class Config(Section):

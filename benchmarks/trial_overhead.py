@@ -77,7 +77,7 @@ def train_one(settings: dict[str, Any]) -> None:
     began = time.perf_counter()
     config = resolve("demo", [EPOCH, Override("loss_weights.scene", settings["scene"], "benchmark")])
     features = build_features(open_data(None, silent), config, silent)
-    parts = split_parts(features.data, config.split.validation, config.split.seed)
+    parts = split_parts(features.data, config.split)
     (epoch,) = fit(config, features, parts.train, parts.validation)
     tune.report({**epoch.metrics, "seconds": time.perf_counter() - began})
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import TINY
+
 BIN = Path(sys.executable).parent
 BAD_STUDY = """\
 question: What is wrong with me?
@@ -111,3 +113,12 @@ def test_plan_shows_every_trial(tmp_path: Path):
     assert code == 0
     assert all(f"row {number} " in out for number in range(1, 13))
     assert "then 7 by tpe with scheduler asha" in out
+
+
+def test_features_are_checked_and_pruned(scenes: Path, tmp_path: Path):
+    sets = [word for setting in TINY for word in ("--set", setting)]
+    options = ("--preset", "demo", *sets, "--verify", "--prune", "30")
+    code, out, err = run(tmp_path, "avsc-core", "features", str(scenes), *options)
+    assert code == 0, err
+    assert out.count(": 0 damaged rows") == 2
+    assert "0 unused arrays deleted" in out

@@ -27,7 +27,7 @@ def configured(*sets: str) -> Config:
 
 @pytest.fixture(scope="module")
 def parts(features: Features, tiny: Config) -> Parts:
-    return split_parts(features.data, tiny.split.validation, tiny.split.seed)
+    return split_parts(features.data, tiny.split)
 
 
 def run(config: Config, features: Features, parts: Parts) -> list[dict[str, float]]:

@@ -20,7 +20,7 @@ from tests.conftest import TINY
 
 @pytest.fixture(scope="module")
 def parts(features: Features, tiny: Config) -> Parts:
-    return split_parts(features.data, tiny.split.validation, tiny.split.seed)
+    return split_parts(features.data, tiny.split)
 
 
 def run(config: Config, features: Features, parts: Parts, **options: object) -> list[dict[str, float]]:

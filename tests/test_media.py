@@ -1,6 +1,8 @@
 """Media files: rates and channels, times of frames, refusals, and the log-mel against kaldi's own numbers."""
 
+import struct
 import wave
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,7 +13,7 @@ import torch
 from torchaudio.compliance.kaldi import fbank
 
 from avsc_core.data.logmel import AUDIOSET, log_mel, normalise
-from avsc_core.data.media import read_audio, read_frames
+from avsc_core.data.media import Lengths, read_audio, read_frames
 from avsc_core.errors import UserError
 
 
@@ -126,3 +128,84 @@ def test_peak_ignores_loudness():
     samples = torch.randn(16000, generator=torch.Generator().manual_seed(2))
     loud, quiet = (log_mel(samples * gain, 16000, peak=True) for gain in (0.5, 0.01))
     assert torch.allclose(loud, quiet, atol=1e-3)
+
+
+def write_rotated(path: Path, degrees: int) -> None:
+    """A video whose left half is bright, with a display matrix that turns it, as telephones write them."""
+    plain = write_video(path.with_name("plain.mp4"), seconds=1, size=(96, 64))
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:, :48] = 200
+    with av.open(str(plain), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv444p"
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    content = bytearray(plain.read_bytes())
+    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    start = content.index(b"tkhd") + 4 + 40  # version and flags, times, ids, duration, layer, volume
+    content[start : start + 36] = matrix
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("degrees", "bright"), [(0, "left"), (90, "top"), (180, "right"), (270, "bottom")])
+def test_rotation_is_honoured(tmp_path: Path, degrees: int, bright: str):
+    """The matrix turns clockwise: what was left is on top after 90 degrees."""
+    write_rotated(tmp_path / "a.mp4", degrees)
+    picture = read_frames(tmp_path / "a.mp4", 1, 0.4, 32, 32)[0].float().mean(0)  # (32,32)
+    halves = {"left": picture[:, :14], "right": picture[:, 18:], "top": picture[:14], "bottom": picture[18:]}
+    assert max(halves, key=lambda side: float(halves[side].mean())) == bright
+
+
+def test_a_variable_frame_rate_goes_by_time_stamps(tmp_path: Path):
+    """Ten frames in the first second, then one a second: frame i of ten is the one shown at i + 0.4 s."""
+    times = [number / 10 for number in range(10)] + [float(number) for number in range(1, 10)]
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"qp": "0", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p"
+        stream.time_base = Fraction(1, 1000)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 10 * number, np.uint8))
+            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    frames = read_frames(tmp_path / "a.mp4", 10, 0.4, 32, 32)
+    shown = [max(index for index, time in enumerate(times) if time <= second + 0.4) for second in range(10)]
+    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx([10 * number for number in shown], abs=1.5)
+
+
+@pytest.mark.parametrize("size", [(97, 65), (33, 200), (1, 1)])
+def test_odd_sizes(tmp_path: Path, size: tuple[int, int]):
+    write_video(tmp_path / "a.mp4", seconds=1, size=size)
+    assert read_frames(tmp_path / "a.mp4", 2, 0.0, 40, 32).shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lengths", "kept"),
+    [
+        (479_999 / 48000, Lengths(), 159_999),
+        (480_001 / 48000, Lengths(), 160_000),
+        (9.96, Lengths(), 159_360),
+        (10.04, Lengths(), 160_640),
+        (6.0, Lengths("pad", "error"), 96_000),
+        (12.5, Lengths("error", "crop"), 160_000),
+        (1.0, Lengths(seconds=1.0), 16_000),
+    ],
+)
+def test_lengths(tmp_path: Path, seconds: float, lengths: Lengths, kept: int):
+    soundfile.write(tmp_path / "a.wav", np.zeros(round(seconds * 48000)), 48000, subtype="PCM_24")
+    assert len(read_audio(tmp_path / "a.wav", 16000, lengths)) == pytest.approx(kept, abs=1)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 9.9, 10.1, 700.0])
+def test_other_lengths_are_faults(tmp_path: Path, seconds: float):
+    soundfile.write(tmp_path / "a.wav", np.zeros(round(seconds * 8000)), 8000)
+    with pytest.raises(UserError, match=r"s long; 10 s, give or take 0.05 s"):
+        read_audio(tmp_path / "a.wav", 16000, Lengths())
+
+
+def test_no_policy_opens_what_is_far_too_long(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(8000 * 601), 8000)
+    with pytest.raises(UserError, match=r"is 601\.00 s long"):
+        read_audio(tmp_path / "a.wav", 16000, Lengths("pad", "crop"))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avsc_core.config import Split
 from avsc_core.data.tau import Clip, DataSet, read_dataset, split_parts
 from avsc_core.errors import UserError
 from avsc_core.labels import SCENES
@@ -131,7 +132,7 @@ def made_up(places: int) -> DataSet:
 @given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 9))
 def test_validation_is_cut_by_location(places: int, share: float, seed: int):
     data = made_up(places)
-    train, validation, test = split_parts(data, share, seed)
+    train, validation, test = split_parts(data, Split(validation=share, seed=seed))
     assert sorted([*train, *validation]) == list(range(len(data.clips)))
     assert len(test) == 0
     sides = [{data.clips[row].location for row in part} for part in (train, validation)]
@@ -141,9 +142,27 @@ def test_validation_is_cut_by_location(places: int, share: float, seed: int):
         assert len(held) == min(max(1, round(share * places)), places - 1)
 
 
+@given(st.integers(2, 6), st.integers(0, 3), st.integers(0, 9))
+def test_folds_hold_every_location_once(folds: int, more: int, seed: int):
+    data = made_up(folds + more)
+    held: list[str] = []
+    for fold in range(folds):
+        train, validation, _ = split_parts(data, Split(fold=fold, folds=folds, seed=seed))
+        sides = [{data.clips[row].location for row in part} for part in (train, validation)]
+        assert not sides[0] & sides[1]
+        assert len({data.clips[row].scene for row in validation}) == 10
+        held += sides[1]
+    assert sorted(held) == sorted({clip.location for clip in data.clips})
+
+
+def test_too_few_locations_for_the_folds():
+    with pytest.raises(UserError, match="airport has 3 training locations; 5 or more, one for each fold"):
+        split_parts(made_up(3), Split(fold=0, folds=5))
+
+
 def test_one_location_cannot_be_split():
     with pytest.raises(UserError) as caught:
-        split_parts(made_up(1), 0.1, 0)
+        split_parts(made_up(1), Split())
     assert len(caught.value.faults) == 10
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from avsc_core.config import Config, LogMel, Media, Pictures, Pseudo
 from avsc_core.data.demo import write_demo
 from avsc_core.data.store import notes, stored
-from avsc_core.data.tau import Clip, DataSet, read_dataset
+from avsc_core.data.tau import CLIP_SECONDS, Clip, DataSet, read_dataset
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import cache_root
 from avsc_core.labels import EVENT_SCORES, object_scores
@@ -68,23 +68,29 @@ def clip_features(
     media: Media,
     workers: int,
     progress: Progress,
+    seconds: float = CLIP_SECONDS,
 ) -> np.ndarray:
     """Log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the store or computed now. Raises UserError."""
-    folder = features_folder(content, section, media)
+    folder = features_folder(content, section, media, seconds)
     report = partial(progress, f"computing {'log-mel' if isinstance(section, LogMel) else 'frames'}")
-    return stored(folder, clips, content, partial(_compute, section, media), workers, report)
+    return stored(folder, clips, content, partial(_compute, section, media, seconds), workers, report)
 
 
 def odd_lengths(data: DataSet, config: Config) -> dict[str, int]:
     """How many recordings were padded and cropped because `media.short` and `media.long` say so."""
-    counts = [
-        notes(features_folder(content, section, config.media))
-        for content, section in ((data.sounds, config.log_mel), (data.films, config.pictures))
-    ]
+    counts = [notes(folder) for folder in feature_folders(data, config)]
     return {note: sum(count[note] for count in counts) for note in counts[0]}
 
 
-def features_folder(content: Sequence[str], section: LogMel | Pictures, media: Media) -> Path:
+def feature_folders(data: DataSet, config: Config) -> tuple[Path, Path]:
+    """Where the log-mels and the frames of a data set are kept."""
+    log_mel = features_folder(data.sounds, config.log_mel, config.media)
+    return log_mel, features_folder(data.films, config.pictures, config.media)
+
+
+def features_folder(
+    content: Sequence[str], section: LogMel | Pictures, media: Media, seconds: float = CLIP_SECONDS
+) -> Path:
     """Where the features of files with this content are kept: settings, then the list of clips, as hashes."""
     log_mel = isinstance(section, LogMel)
     settings = section.model_dump(exclude={"normalise"} if log_mel else set())
@@ -93,7 +99,7 @@ def features_folder(content: Sequence[str], section: LogMel | Pictures, media: M
     name = "log_mel" if log_mel else "frames"
     hashes = [
         hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-        for about in ([FORMAT, settings, media.model_dump()], list(content))
+        for about in ([FORMAT, settings, media.model_dump(), seconds], list(content))
     ]
     return cache_root() / "features" / "-".join((name, *hashes))
 
@@ -138,9 +144,9 @@ def once(folder: Path, build: Callable[[Path], None]) -> None:
         os.replace(temporary, folder)
 
 
-def _compute(section: LogMel | Pictures, media: Media, clip: Clip) -> tuple[np.ndarray, str]:
+def _compute(section: LogMel | Pictures, media: Media, seconds: float, clip: Clip) -> tuple[np.ndarray, str]:
     from avsc_core.data.features import clip_frames, clip_log_mel  # torch: only who computes pays for its import
 
     if isinstance(section, LogMel):
-        return clip_log_mel(clip, section, media)
-    return clip_frames(clip, section, media)
+        return clip_log_mel(clip, section, media, seconds)
+    return clip_frames(clip, section, media, seconds)

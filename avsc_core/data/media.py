@@ -22,9 +22,9 @@ from av.video.stream import VideoStream
 from torchaudio.functional import resample
 from torchvision.transforms import functional as pictures
 
+from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.errors import Fault, UserError
 
-CLIP_SECONDS = 10.0
 TOLERANCE = 0.05  # seconds; recordings are a sample or a frame off
 MAX_BYTES, MAX_SECONDS, MAX_PIXELS = 2**30, 600.0, 2**25  # of files that are clips; more is a mistake or an attack
 CONTAINERS = ("WAV", "WAVEX", "RF64")
@@ -34,10 +34,11 @@ logging.getLogger("libav").setLevel(logging.CRITICAL)  # what FFmpeg has to say 
 
 
 class Lengths(NamedTuple):
-    """What to do with clips that are not 10 s long, beyond 50 ms: `error`, or `pad` short and `crop` long ones."""
+    """How long clips are, and what to do with others, beyond 50 ms: `error`, or `pad` short and `crop` long ones."""
 
     short: str = "error"
     long: str = "error"
+    seconds: float = CLIP_SECONDS
 
 
 FIT = Lengths("pad", "crop")
@@ -81,8 +82,8 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> torch.Te
             raise UserError(Fault(str(path), f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s", todo=AGAIN))
     if not np.isfinite(samples).all():
         raise UserError(Fault(str(path), "has samples that are not numbers", todo=AGAIN))
-    if seconds > CLIP_SECONDS + TOLERANCE:
-        samples = samples[: round(CLIP_SECONDS * rate)]
+    if seconds > lengths.seconds + TOLERANCE:
+        samples = samples[: round(lengths.seconds * rate)]
     mono = torch.from_numpy(samples).mean(1)  # (n,)
     return mono if rate == sample_rate else resample(mono, rate, sample_rate)
 
@@ -98,13 +99,14 @@ def probe_video(path: Path) -> VideoInfo:
 def read_frames(
     path: Path, count: int, offset_s: float, resize: int, size: int, lengths: Lengths = FIT
 ) -> torch.Tensor:
-    """(F,3,size,size) uint8: the frame shown at offset_s + i * 10 s / count for i = 0 .. count - 1, upright.
+    """(F,3,size,size) uint8: the frame shown at offset_s + i * 10 s / count for i = 0 .. count - 1, upright (10 s, or
+    what `lengths` says).
 
     Resized (bilinear, antialiased) so that the shorter side is `resize`, then the centre is cut out, as torchvision's
     weights expect. A video that ends early repeats its last frame. Raises UserError when it cannot be decoded, is
     damaged, or of a length that `lengths` calls an error.
     """
-    times = [offset_s + index * CLIP_SECONDS / count for index in range(count)]
+    times = [offset_s + index * lengths.seconds / count for index in range(count)]
     chosen: list[torch.Tensor] = []
     with _film(path) as (container, stream):
         check_length(path, _duration(stream), lengths)
@@ -129,11 +131,11 @@ def read_frames(
     return torch.stack(chosen)  # (F,3,H,W)
 
 
-def odd_length(seconds: float) -> str:
+def odd_length(seconds: float, wanted: float = CLIP_SECONDS) -> str:
     """What a clip of this length is made: padded, cropped, or nothing."""
-    if abs(seconds - CLIP_SECONDS) <= TOLERANCE:
+    if abs(seconds - wanted) <= TOLERANCE:
         return ""
-    return "padded" if seconds < CLIP_SECONDS else "cropped"
+    return "padded" if seconds < wanted else "cropped"
 
 
 @contextmanager
@@ -183,13 +185,13 @@ def _check_size(path: Path) -> None:
 
 
 def check_length(path: Path, seconds: float, lengths: Lengths) -> None:
-    """Raise UserError when a clip is not 10 s long and `lengths` does not say what to do about it."""
-    off = seconds - CLIP_SECONDS
+    """Raise UserError when a clip has another length and `lengths` does not say what to do about it."""
+    off = seconds - lengths.seconds
     policy, key = (lengths.short, "pad") if off < 0 else (lengths.long, "crop")
     if seconds > MAX_SECONDS or (abs(off) > TOLERANCE and policy == "error"):
         setting = f"media.{'short' if off < 0 else 'long'}={key}"
         what = f"is {seconds:.2f} s long"
-        allowed = f"{CLIP_SECONDS:g} s, give or take {TOLERANCE:g} s"
+        allowed = f"{lengths.seconds:g} s, give or take {TOLERANCE:g} s"
         raise UserError(Fault(str(path), what, allowed, f"{AGAIN}, or --set {setting}"))
 
 

@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from avsc_core.config import Split
 from avsc_core.data.contents import contents
 from avsc_core.errors import Fault, UserError, gathered, near
 from avsc_core.files import cache_root, write_text
 from avsc_core.labels import LABEL_FILE, SCENES, Labels, read_labels
 from avsc_core.processes import Progress, silent
 
+CLIP_SECONDS = 10.0
 PUBLISHED = {"train": 8646, "test": 3645}  # clips of the development set
 PUBLISHED_LOCATIONS = {"train": 305, "test": 126}
 SKIP_FILE = "skip.tsv"
@@ -156,23 +158,54 @@ def write_skipped(root: Path, faults: Mapping[str, str]) -> Path:
     return root / SKIP_FILE
 
 
-def split_parts(data: DataSet, share: float, seed: int) -> Parts:
-    """Cut a validation part from the training split: `share` of every scene's locations, whole locations only.
+def read_unlabelled(root: Path) -> list[Clip]:
+    """The clips of an evaluation set: wav and mp4 of the same name in audio/ and video/, without tables or labels.
 
-    Raises UserError when a scene has fewer than two training locations.
+    In the order of their numbers. Raises UserError when a folder or a partner is missing.
     """
-    rng = np.random.default_rng(seed)
+    media = {kind: _find(root, kind) for kind in ("audio", "video")}
+    missing = [kind for kind, folder in media.items() if folder is None]
+    if missing:
+        raise UserError([Fault(str(root), f"no folder {kind}/", "at most three folders down") for kind in missing])
+    sounds, films = (
+        {path.stem: path for path in folder.glob(f"*{ending}")}
+        for folder, ending in ((media["audio"], ".wav"), (media["video"], ".mp4"))
+        if folder is not None
+    )
+    alone = sorted(set(sounds) ^ set(films))
+    if alone or not sounds:
+        what = f"{len(alone)} files without a partner, first {alone[0]}" if alone else "no clips"
+        raise UserError(Fault(str(root), what, "a wav and an mp4 of every name"))
+    names = sorted(sounds, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+    return [Clip(name, sounds[name], films[name], -1, "", "evaluation") for name in names]
+
+
+def is_unlabelled(root: Path) -> bool:
+    """Whether a folder is an evaluation set: clips, but no tables."""
+    return root.is_dir() and _find(root, "evaluation_setup/fold1_train.csv") is None and bool(_find(root, "audio"))
+
+
+def split_parts(data: DataSet, split: Split) -> Parts:
+    """Cut a validation part from the training split, whole locations only: a share of every scene's, or a fold of them.
+
+    Raises UserError when a scene has too few training locations for that.
+    """
+    rng = np.random.default_rng(split.seed)
     held: set[str] = set()
     faults = []
+    needed = 2 if split.fold is None else split.folds
     for index, scene in enumerate(SCENES):
         of_scene = (clip.location for clip in data.clips if clip.scene == index and clip.split == "train")
         locations = sorted(set(of_scene))
-        if len(locations) == 1:
-            what = f"{scene} has one training location"
-            faults.append(Fault(str(data.root), what, "two or more, so that one can be held out for validation"))
+        if locations and len(locations) < needed:
+            what = f"{scene} has {len(locations)} training location{'s' if len(locations) > 1 else ''}"
+            allowed = "two or more, to hold one out" if split.fold is None else f"{needed} or more, one for each fold"
+            faults.append(Fault(str(data.root), what, allowed))
         elif locations:
-            count = min(max(1, round(share * len(locations))), len(locations) - 1)
-            held.update(rng.permutation(locations)[:count].tolist())
+            mixed = rng.permutation(locations)
+            count = min(max(1, round(split.validation * len(locations))), len(locations) - 1)
+            part = mixed[:count] if split.fold is None else np.array_split(mixed, split.folds)[split.fold]
+            held.update(part.tolist())
     if faults:
         raise UserError(faults)
     side = np.array([clip.split if clip.location not in held else "validation" for clip in data.clips])

@@ -1,7 +1,8 @@
 """A trained model on a split of a data set, or on single files: probabilities, scores, tables.
 
-Protocol `clip` (the paper's): one decision per 10-s clip. The prediction table has the form of the challenge's answer
-file: TAB-separated, `filename`, `scene_label`, then ten probabilities in the order of the classes.
+Protocol `clip` (the paper's) decides once for a 10-s clip, `segment` (the challenge's) once a second. The prediction
+table has the form of the challenge's answer file: TAB-separated, `filename`, `scene_label`, then ten probabilities in
+the order of the classes.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,11 @@ import numpy as np
 import torch
 
 from avsc_core.config import Config, Media
-from avsc_core.data.batches import Inputs, normalise_frames
-from avsc_core.data.cache import build_features
+from avsc_core.data.batches import Inputs, moved, normalise_frames
+from avsc_core.data.cache import build_features, clip_features
 from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import Scale, normalise
-from avsc_core.data.tau import Clip, DataSet, split_parts
+from avsc_core.data.tau import Clip, DataSet, media_contents, read_unlabelled, split_parts
 from avsc_core.errors import Fault, UserError
 from avsc_core.labels import SCENES
 from avsc_core.model.network import AudioVisualNet
@@ -26,6 +27,7 @@ from avsc_core.trainer.device import autocast, choose_device
 from avsc_core.trainer.frozen import picture_colours
 from avsc_core.trainer.loop import predict
 from avsc_core.trainer.metrics import scores
+from avsc_core.trainer.segments import SEGMENTS, predict_segments
 
 FIT = Media(short="pad", long="crop")  # one's own clips may be of any length
 
@@ -41,11 +43,12 @@ class Trained(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Scores of a model on clips."""
+    """Scores of a model on clips, or on their seconds."""
 
     names: list[str]  # N
     probability: np.ndarray  # (N,S)
     scenes: np.ndarray  # (N,)
+    locations: list[str]  # N
     metrics: dict[str, float]
 
 
@@ -62,20 +65,49 @@ def load_trained(folder: Path) -> Trained:
     return Trained(model, config, Scale(**extra["scale"]), extra["event_names"], extra["object_names"])
 
 
-def evaluate(trained: Trained, data: DataSet, split: str, progress: Progress) -> Evaluation:
-    """The model's scores on split `train`, `validation` or `test`."""
+def evaluate(trained: Trained, data: DataSet, split: str, progress: Progress, protocol: str = "clip") -> Evaluation:
+    """The model's scores on split `train`, `validation` or `test`, by protocol `clip` or `segment`."""
     features = build_features(data, trained.config, progress)
-    parts = split_parts(data, trained.config.split.validation, trained.config.split.seed)
+    parts = split_parts(data, trained.config.split)
     inputs = Inputs(features, trained.scale, picture_colours(trained.config.visual.backbone))
-    return evaluate_rows(trained.model, inputs, getattr(parts, split), trained.config)
+    return evaluate_rows(trained.model, inputs, getattr(parts, split), trained.config, protocol)
 
 
-def evaluate_rows(model: AudioVisualNet, inputs: Inputs, rows: np.ndarray, config: Config) -> Evaluation:
+def evaluate_rows(
+    model: AudioVisualNet, inputs: Inputs, rows: np.ndarray, config: Config, protocol: str = "clip"
+) -> Evaluation:
     """The model's scores on the given rows."""
-    probability, _ = predict(model, inputs, rows, config)
     data = inputs.features.data
-    scenes, names = data.scenes[rows], [data.clips[row].name for row in rows]
-    return Evaluation(names, probability, scenes, scores(probability, scenes))
+    scenes, clips = data.scenes[rows], [data.clips[row] for row in rows]
+    names, locations = [clip.name for clip in clips], [clip.location for clip in clips]
+    if protocol == "segment":
+        probability = predict_segments(model, inputs, rows, config)
+        scenes, locations = np.repeat(scenes, SEGMENTS), [place for place in locations for _ in range(SEGMENTS)]
+        names = [f"{name}-{second}" for name in names for second in range(SEGMENTS)]
+    else:
+        probability, _ = predict(model, inputs, rows, config)
+    return Evaluation(names, probability, scenes, locations, scores(probability, scenes))
+
+
+@torch.inference_mode()
+def answer(trained: Trained, root: Path, progress: Progress) -> tuple[list[str], np.ndarray]:
+    """File names and (N,S) probabilities for an evaluation set of unlabelled one-second clips."""
+    clips, config = read_unlabelled(root), trained.config
+    sounds, films = media_contents(root, clips, progress)
+    one = config.pictures.model_copy(update={"frames": 1})
+    log_mel = clip_features(clips, sounds, config.log_mel, config.media, config.workers, progress, seconds=1.0)
+    frames = clip_features(clips, films, one, config.media, config.workers, progress, seconds=1.0)
+    device, colours = next(trained.model.parameters()).device, picture_colours(config.visual.backbone)
+    parts = []
+    for start in range(0, len(clips), config.training.batch_size):
+        part = slice(start, start + config.training.batch_size)
+        heard = normalise(moved(np.array(log_mel[part]), device), trained.scale)
+        seen = normalise_frames(moved(np.array(frames[part]), device), colours)
+        with autocast(config, device):
+            outputs = trained.model.eval()(heard, seen)
+        parts.append(outputs.scene_logits.double().softmax(1).cpu().numpy())
+        progress("answering", min(part.stop, len(clips)), len(clips))
+    return [f"{clip.name}.wav" for clip in clips], np.concatenate(parts)
 
 
 @torch.inference_mode()

@@ -49,8 +49,15 @@ def prediction_table(names: Sequence[str], probability: np.ndarray) -> str:
     """(N,S) probabilities as the challenge's answer file."""
     lines = ["\t".join(("filename", "scene_label", *SCENES))]
     for name, row in zip(names, probability, strict=True):
-        lines.append("\t".join((name, SCENES[int(row.argmax())], *(f"{value:.6f}" for value in row))))
+        # Digits enough to score the file as its numbers were scored: six would turn a small probability into none.
+        lines.append("\t".join((name, SCENES[int(row.argmax())], *(repr(float(value)) for value in row))))
     return "\n".join(lines) + "\n"
+
+
+def read_prediction_table(text: str) -> tuple[list[str], np.ndarray]:
+    """Names and (N,S) probabilities of what `prediction_table` wrote."""
+    rows = [line.split("\t") for line in text.splitlines()[1:]]
+    return [row[0] for row in rows], np.array([[float(value) for value in row[2:]] for row in rows])
 
 
 def confusion_table(probability: np.ndarray, scenes: np.ndarray) -> str:

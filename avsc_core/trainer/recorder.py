@@ -172,6 +172,11 @@ class Recorder:
         """An artifact of JSON."""
         self.text(run_id, name, json.dumps(content, indent=2))
 
+    def file(self, run_id: str, local: Path) -> None:
+        """A file as an artifact."""
+        with self._answering():
+            self.client.log_artifact(run_id, str(local))
+
     def folder(self, run_id: str, local: Path, name: str) -> str:
         """A folder of artifacts. Returns its address."""
         with self._answering():

@@ -19,6 +19,7 @@ from avsc_core.data.tau import DataSet, split_parts
 from avsc_core.errors import Diverged, Fault, UserError
 from avsc_core.model.pretrained import check_pretrained
 from avsc_core.processes import Progress, silent
+from avsc_core.trainer.breakdown import draw_confusion
 from avsc_core.trainer.evaluate import Trained, evaluate_rows, save_trained
 from avsc_core.trainer.frozen import with_encoders
 from avsc_core.trainer.loop import Epoch, fit
@@ -51,7 +52,7 @@ def train(
     progress: Progress = silent,
 ) -> Result:
     """Train `config`, plainly or as the retraining of `winner`; `report` gets each epoch and their number."""
-    parts = split_parts(features.data, config.split.validation, config.split.seed)
+    parts = split_parts(features.data, config.split)
     if winner:
         rows, watched, scored = np.sort(np.concatenate(parts[:2])), parts.validation[:0], parts.test
         epochs, experiment, split = round(winner.trial.metrics["best_epoch"]), winner.study, "test"
@@ -76,8 +77,12 @@ def train(
         with TemporaryDirectory() as folder:
             names = (features.data.event_names, features.data.object_names)
             whole = with_encoders(epoch.model, config)
-            save_trained(Path(folder), Trained(whole, config, epoch.inputs.scale, *names))
-            source = recorder.folder(run_id, Path(folder), "model")
+            save_trained(Path(folder) / "model", Trained(whole, config, epoch.inputs.scale, *names))
+            source = recorder.folder(run_id, Path(folder) / "model", "model")
+            picture = Path(folder) / f"confusion_{split}.png"
+            title = f"{split} clips of {features.data.title}"
+            draw_confusion(picture, evaluation.probability, evaluation.scenes, title)
+            recorder.file(run_id, picture)
         registered = ""
         if winner:
             version = recorder.register(run_id, source, f"avsc-{winner.study}", "best")

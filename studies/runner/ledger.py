@@ -98,7 +98,7 @@ class Ledger(tune.Callback):  # type: ignore[misc]
         self.display.finish(planned, outcome, value, running.seconds, self.strategy.total)
 
     def _tables(self, run_id: str, planned: PlannedTrial, probability: list[list[float]]) -> None:
-        rows = split_parts(self.data, planned.config.split.validation, planned.config.split.seed).validation
+        rows = split_parts(self.data, planned.config.split).validation
         names, scenes, table = (
             [self.data.clips[row].name for row in rows],
             self.data.scenes[rows],

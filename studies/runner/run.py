@@ -54,7 +54,7 @@ def _run_locked(
 ) -> Ending:
     study = plan.study
     data = open_data(root, progress)
-    split_parts(data, study.base.split.validation, study.base.split.seed)  # a fault shows before anything runs
+    split_parts(data, study.base.split)  # a fault shows before anything runs
     definition = {**plan.definition, "data": data.fingerprint}
     _check_same(recorder, study, definition)
     features = build_features(data, study.base, progress)
@@ -111,7 +111,7 @@ def _prepare_models(plan: Plan, features: Features, progress: Progress) -> list[
             accounts += [account._asdict() for account in check_pretrained(config)]
     if faults:
         raise UserError(dict.fromkeys(faults))
-    parts = split_parts(features.data, base.split.validation, base.split.seed)
+    parts = split_parts(features.data, base.split)
     for config in special.values():
         prepare(config, features, parts.train, progress)
     return accounts

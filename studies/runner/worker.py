@@ -75,7 +75,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         from avsc_core.trainer.loop import fit
 
         features = build_features(self.data, self.settings, silent)
-        parts = split_parts(self.data, self.settings.split.validation, self.settings.split.seed)
+        parts = split_parts(self.data, self.settings.split)
         yield from fit(
             self.settings, features, parts.train, parts.validation, metric=self.metric, checkpoint=checkpoint
         )
