@@ -168,6 +168,19 @@ class Training(Section):
     warmup: Share = 0.0  # share of all steps with a linearly rising rate; the paper states none
 
 
+class Augmentation(Section):
+    """Training clips changed at random (data/augment.py); the paper uses none, so all of it is off."""
+
+    gain_db: Weight = 0.0  # each clip louder or quieter by up to so many dB
+    time_mask: Share = 0.0  # SpecAugment: widest hidden share of the log-mel's frames
+    mel_mask: Share = 0.0  # and of its bins
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0  # probability that a clip is mirrored
+    crop: Share = 0.0  # largest share of a picture's side that is cut off
+    rand_augment: Annotated[int, Field(ge=0)] = 0  # operations on each clip's pictures
+    mixup: Weight = 0.0  # alpha of the Beta distribution of shares
+    mixup_partners: Literal["joint", "single"] = "joint"  # the same partner for sound and pictures, or one for each
+
+
 class Pseudo(Section):
     """From teachers' logits to labels (Section IV); for data sets whose label file `avsc-core pseudo` wrote."""
 
@@ -215,6 +228,7 @@ class Config(Section):
     loss_weights: LossWeights = LossWeights()
     losses: Losses = Losses()
     training: Training = Training()
+    augmentation: Augmentation = Augmentation()
     pseudo: Pseudo = Pseudo()
     compute: Compute = Compute()
     split: Split = Split()
@@ -233,6 +247,8 @@ class Config(Section):
             raise ValueError(f"alignment.k|{self.alignment.k} is above half the classes; allowed: 1 to {self.k_max}")
         if self.audio.embedding != self.visual.embedding:
             raise ValueError("visual.embedding|must equal audio.embedding: Eq. 3 multiplies the two classifiers")
+        if self.augmentation != Augmentation() and "all" in (self.audio.freeze, self.visual.freeze):
+            raise ValueError("augmentation|the features of a frozen encoder are computed once, of clips as they are")
         if not any(self.loss_weights.model_dump().values()):
             raise ValueError("loss_weights|all five are 0: nothing to learn")
         return self

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-ALL = ("trial_overhead", "cross_attention", "training_step", "frozen_epoch")
+ALL = ("trial_overhead", "cross_attention", "training_step", "frozen_epoch", "inputs")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or ALL:

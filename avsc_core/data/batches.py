@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avsc_core.config import Augmentation
+from avsc_core.data.augment import augment_log_mel, augment_pictures, mixup
 from avsc_core.data.cache import Features
 from avsc_core.data.logmel import AUDIOSET, Scale, normalise
 
@@ -42,7 +44,7 @@ class Batch(NamedTuple):
     frames: Tensor  # (B,F,3,H,W) float32, normalised, or features (B,width)
     events: Tensor  # (B,E) float32 of 0 and 1
     objects: Tensor  # (B,O) float32 of 0 and 1
-    scenes: Tensor  # (B,) int64
+    scenes: Tensor  # (B,) int64, or targets (B,S) of mixed clips
 
 
 def log_mel_scale(features: Features, kind: str, rows: np.ndarray) -> Scale:
@@ -66,28 +68,36 @@ def shuffled(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
-def batches(inputs: Inputs, rows: np.ndarray, batch_size: int, device: torch.device) -> Iterator[Batch]:
-    """Batches of the given rows in the given order; the last may be smaller."""
+def batches(
+    inputs: Inputs, rows: np.ndarray, batch_size: int, device: torch.device, augmentation: Augmentation | None = None
+) -> Iterator[Batch]:
+    """Batches of the given rows in the given order, augmented when asked; the last may be smaller."""
     features, scenes = inputs.features, inputs.features.data.scenes
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
-        yield Batch(
-            log_mels(inputs, part, device) if inputs.audio is None else moved(inputs.audio[part], device),
-            pictures(inputs, part, device) if inputs.visual is None else moved(inputs.visual[part], device),
-            moved(features.events[part], device).float(),
-            moved(features.objects[part], device).float(),
-            moved(scenes[part], device),
-        )
+        if inputs.audio is None:
+            sounds = log_mels(inputs, part, device, augmentation)
+        else:
+            sounds = moved(inputs.audio[part], device)
+        if inputs.visual is None:
+            seen = pictures(inputs, part, device, augmentation)
+        else:
+            seen = moved(inputs.visual[part], device)
+        events, objects = (moved(labels[part], device).float() for labels in (features.events, features.objects))
+        batch = Batch(sounds, seen, events, objects, moved(scenes[part], device))
+        yield Batch(*mixup(*batch, augmentation)) if augmentation and augmentation.mixup else batch
 
 
-def log_mels(inputs: Inputs, rows: np.ndarray, device: torch.device) -> Tensor:
+def log_mels(inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None) -> Tensor:
     """(B,T,128) float32, normalised."""
-    return normalise(moved(inputs.features.log_mel[rows], device), inputs.scale)
+    log_mel = moved(inputs.features.log_mel[rows], device)
+    return normalise(augment_log_mel(log_mel, changed) if changed else log_mel, inputs.scale)
 
 
-def pictures(inputs: Inputs, rows: np.ndarray, device: torch.device) -> Tensor:
+def pictures(inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None) -> Tensor:
     """(B,F,3,H,W) float32, normalised."""
-    return normalise_frames(moved(inputs.features.frames[rows], device), inputs.colours)
+    frames = moved(inputs.features.frames[rows], device)
+    return normalise_frames(augment_pictures(frames, changed) if changed else frames, inputs.colours)
 
 
 def normalise_frames(frames: Tensor, colours: Colours = IMAGENET) -> Tensor:

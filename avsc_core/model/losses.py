@@ -30,7 +30,7 @@ def build_losses(config: Config) -> Losses:
         outputs: Outputs,
         events: Tensor,  # (B,E)
         objects: Tensor,  # (B,O)
-        scenes: Tensor,  # (B,)
+        scenes: Tensor,  # (B,), or targets (B,S)
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         terms = {}

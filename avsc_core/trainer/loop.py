@@ -80,7 +80,7 @@ def fit(
         sums: dict[str, Tensor] = {}
         model.train()
         order = shuffled(train, config.seed, number)
-        for batch in batches(inputs, order, config.training.batch_size, device):
+        for batch in batches(inputs, order, config.training.batch_size, device, config.augmentation):
             with autocast(config, device):
                 outputs = model(batch.log_mel, batch.frames)
             terms = losses(model, outputs, *targets(batch), generator)
