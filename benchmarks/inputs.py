@@ -136,6 +136,11 @@ def memory(folder: Path, readers: int) -> float:
     return float(total)
 
 
+def row(what: str, value: float, unit: float) -> dict[str, Any]:
+    """A line of the table; the ratio is to our decoding, or to one reader."""
+    return {"what": what, "value": value, "ratio": value / unit}
+
+
 def main() -> None:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -145,21 +150,17 @@ def main() -> None:
         clips = [write_clip(folder, number) for number in range(CLIPS)]
         rates = {way.__name__: clips_a_second(way, clips) for way in (bare, ours, straightforward)}
         for way, rate in rates.items():
-            rows.append(
-                {"what": f"{way}: clips a second and core", "value": rate, "ratio to ours": rate / rates["ours"]}
-            )
+            rows.append(row(f"{way}: clips a second and core", rate, rates["ours"]))
         inputs = store(folder)
         read_epoch(inputs)
         second = STORED / read_epoch(inputs)
-        rows.append(
-            {"what": "second epoch: clips a second and core", "value": second, "ratio to ours": second / rates["ours"]}
-        )
+        rows.append(row("second epoch: clips a second and core", second, rates["ours"]))
         size = sum((folder / f"{array}.npy").stat().st_size for array in ("log_mel", "frames")) / 2**20
         one = memory(folder, 1)
         for readers in (1, 2, 4, 8):
             total = one if readers == 1 else memory(folder, readers)
             what = f"{readers} readers of a store of {size:.0f} MiB: MiB together"
-            rows.append({"what": what, "value": total, "ratio to ours": total / one})
+            rows.append(row(what, total, one))
     keep("inputs", "from files to batches", rows)
 
 
