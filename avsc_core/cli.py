@@ -90,7 +90,7 @@ def check(
         with gathered(faults):
             labels = read_labels(folder / LABEL_FILE)
             out.print(f"{len(labels.event_names)} events, {len(labels.object_names)} objects labelled")
-    if faults:
+    if faults and seen.clips:
         table = Table("where", "what", "allowed", "what to do", title=f"{len(faults)} faults")
         for fault in faults:
             table.add_row(fault.where, fault.what, fault.allowed, fault.todo)

@@ -215,7 +215,7 @@ def test_a_winner_keeps_its_data(place: Place, finished: tuple[str, str], tmp_pa
     other = tmp_path / "other"
     place.run("avsc-core", "demo-data", str(other), "--clips-per-scene", "3", "--seed", "9")
     _, err = place.run("avsc-core", "train", "--best", "--study", "tiny", "--data", str(other), code=2)
-    assert err.startswith(f"--data: the study ran on {place.scenes}, this is {other}")
+    assert err.splitlines()[-1].startswith(f"--data: the study ran on {place.scenes}, this is {other}")
 
 
 def test_status_and_best(place: Place, finished: tuple[str, str]):
