@@ -3,8 +3,8 @@
 Eight clips as TAU has them: 10 s, 48 kHz stereo 24-bit wav, H.264 at 30 frames a second, 1280 x 720; features of preset
 `paper`; one core. Rivals: the bare decode loops of soundfile and PyAV, which nothing can beat, and the straightforward
 pipeline of torchaudio and torchvision, which transforms every frame that it decodes and keeps ten. Then the time to
-gather an epoch's batches from the store, and the memory of 1, 2, 4 and 8 processes that read the same store (PSS, which
-counts a shared page once; Linux).
+gather an epoch's batches from the store, and the memory that the store takes in 1, 2, 4 and 8 processes that have read all
+of it (PSS of its pages, which counts a shared page once; Linux).
 """
 
 import multiprocessing
@@ -118,13 +118,18 @@ def reader(folder: Path, ready: Any, measured: Any, pss: Any) -> None:
     torch.set_num_threads(1)
     read_epoch(store(folder))
     ready.wait()
-    rollup = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    pss.put(next(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) / 1024)
+    mapped, total = "", 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0] and ":" not in line.split()[0]:
+            mapped = line
+        elif line.startswith("Pss:") and str(folder) in mapped:
+            total += int(line.split()[1])
+    pss.put(total / 1024)
     measured.wait()
 
 
 def memory(folder: Path, readers: int) -> float:
-    """MiB of so many readers together."""
+    """MiB of the store's pages in so many readers together."""
     context = multiprocessing.get_context("spawn")
     ready, measured, pss = context.Barrier(readers), context.Barrier(readers), context.Queue()
     running = [context.Process(target=reader, args=(folder, ready, measured, pss)) for _ in range(readers)]
@@ -159,7 +164,7 @@ def main() -> None:
         one = memory(folder, 1)
         for readers in (1, 2, 4, 8):
             total = one if readers == 1 else memory(folder, readers)
-            what = f"{readers} readers of a store of {size:.0f} MiB: MiB together"
+            what = f"{readers} readers of a store of {size:.0f} MiB: its MiB in all together"
             rows.append(row(what, total, one))
     keep("inputs", "from files to batches", rows)
 
