@@ -3,8 +3,8 @@
 Eight clips as TAU has them: 10 s, 48 kHz stereo 24-bit wav, H.264 at 30 frames a second, 1280 x 720; features of preset
 `paper`; one core. Rivals: the bare decode loops of soundfile and PyAV, which nothing can beat, and the straightforward
 pipeline of torchaudio and torchvision, which transforms every frame that it decodes and keeps ten. Then the time to
-gather an epoch's batches from the store, and the memory that the store takes in 1, 2, 4 and 8 processes that have read all
-of it (PSS of its pages, which counts a shared page once; Linux).
+gather an epoch's batches from the store, and the memory that the store takes in 1, 2, 4 and 8 processes that have read
+all of it (PSS of its pages, which counts a shared page once; Linux).
 """
 
 import multiprocessing
@@ -116,13 +116,14 @@ def read_epoch(inputs: Inputs) -> float:
 def reader(folder: Path, ready: Any, measured: Any, pss: Any) -> None:
     """A process that has read the whole store once."""
     torch.set_num_threads(1)
-    read_epoch(store(folder))
+    inputs = store(folder)
+    read_epoch(inputs)
     ready.wait()
-    mapped, total = "", 0
+    inside, total = False, 0
     for line in Path("/proc/self/smaps").read_text().splitlines():
-        if "-" in line.split()[0] and ":" not in line.split()[0]:
-            mapped = line
-        elif line.startswith("Pss:") and str(folder) in mapped:
+        if not line.split()[0].endswith(":"):  # the head of a mapping, with its file's name
+            inside = str(folder) in line
+        elif inside and line.startswith("Pss:"):
             total += int(line.split()[1])
     pss.put(total / 1024)
     measured.wait()
