@@ -52,6 +52,7 @@ class LogMel(Section):
     hop_ms: Annotated[float, Field(gt=0)] = 10.0
     frames: Positive = 1024  # T; shorter clips are padded, longer ones cut
     normalise: Literal["audioset", "dataset", "peak"] = "audioset"
+    stored: Literal["float32", "float16"] = "float32"  # in the cache; float16 halves it and rounds to 3 digits
 
 
 class Media(Section):

@@ -161,6 +161,7 @@ def main() -> None:
         read_epoch(inputs)
         second = STORED / read_epoch(inputs)
         rows.append(row("second epoch: clips a second and core", second, rates["ours"]))
+        del inputs  # or this process would share the pages too
         size = sum((folder / f"{array}.npy").stat().st_size for array in ("log_mel", "frames")) / 2**20
         one = memory(folder, 1)
         for readers in (1, 2, 4, 8):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from avsc_core.config import Config, parse_set, resolve
 from avsc_core.data.batches import IMAGENET, Inputs, batches, log_mel_scale, shuffled
@@ -90,8 +91,6 @@ def test_scale_is_the_training_rows_own(features: Features):
 
 
 def test_batches_hold_every_row_once(features: Features):
-    import torch
-
     rows = shuffled(np.arange(30), seed=3, epoch=2)
     assert sorted(rows) == list(range(30))
     assert list(rows) == list(shuffled(np.arange(30), seed=3, epoch=2))
@@ -105,3 +104,11 @@ def test_batches_hold_every_row_once(features: Features):
         np.reshape([0.229, 0.224, 0.225], (3, 1, 1))
     )
     assert np.allclose(parts[0].frames[0, 0].numpy(), picture, atol=1e-5)
+
+
+def test_log_mels_may_be_stored_in_half(features: Features):
+    half = build_features(features.data, resolve("demo", parse_set([*TINY, "log_mel.stored=float16"])), silent)
+    assert half.log_mel.dtype == np.float16
+    assert np.allclose(half.log_mel.astype(np.float32), features.log_mel, rtol=1e-3, atol=1e-3)
+    (batch,) = batches(Inputs(half, AUDIOSET, IMAGENET), np.arange(3), 3, torch.device("cpu"))
+    assert batch.log_mel.dtype == torch.float32

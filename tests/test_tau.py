@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avsc_core.config import Split
-from avsc_core.data.tau import Clip, DataSet, read_dataset, split_parts
+from avsc_core.data.tau import Clip, DataSet, read_clips, read_dataset, split_parts
 from avsc_core.errors import UserError
 from avsc_core.labels import SCENES
 
@@ -115,6 +115,42 @@ def test_a_missing_or_foreign_folder(tmp_path: Path):
     assert "DATA: no such folder; give the folder that holds audio/ and video/" in faults(tmp_path / "absent")
     with pytest.raises(UserError, match="not a TAU data set"):
         read_dataset(tmp_path)
+
+
+def write_complete(root: Path, moved: int = 0) -> None:
+    """TAU's tables at their published size: 8,646 and 3,645 clips at 305 and 126 locations, media that hold nothing."""
+    rows: dict[str, list[str]] = {"train": [], "test": []}
+    place = 0
+    for split, clips, places in (("train", 8646 - moved, 305), ("test", 3645 + moved, 126)):
+        for number in range(clips):
+            location = place + number % places
+            scene, city = SCENES[location % 10], ("barcelona", "helsinki", "lisbon", "lyon")[location % 4]
+            name = f"{scene}-{city}-{location}-{number}"
+            rows[split].append(f"audio/{name}.wav\tvideo/{name}.mp4\t{scene}")
+        place += places
+    for folder in ("audio", "video", "evaluation_setup"):
+        (root / folder).mkdir(parents=True)
+    header = "filename_audio\tfilename_video\tscene_label"
+    for table, split in (("fold1_train", "train"), ("fold1_evaluate", "test")):
+        (root / "evaluation_setup" / f"{table}.csv").write_text("\n".join([header, *rows[split]]) + "\n")
+    for row in (*rows["train"], *rows["test"]):
+        for name in row.split("\t")[:2]:
+            (root / name).touch()
+
+
+def test_the_complete_set_is_as_published(tmp_path: Path):
+    write_complete(tmp_path / "whole")
+    clips, found = read_clips(tmp_path / "whole")
+    assert found == []
+    assert len({clip.name for clip in clips}) == 12291
+    assert [sum(clip.split == split for clip in clips) for split in ("train", "test")] == [8646, 3645]
+    assert len({clip.location for clip in clips}) == 431
+    write_complete(tmp_path / "moved", moved=1)
+    _, found = read_clips(tmp_path / "moved")
+    assert [fault.what for fault in found] == [
+        "train has 8645 clips at 305 locations",
+        "test has 3646 clips at 126 locations",
+    ]
 
 
 def made_up(places: int) -> DataSet:

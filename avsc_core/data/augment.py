@@ -19,7 +19,7 @@ from avsc_core.labels import SCENES
 
 def augment_log_mel(log_mel: Tensor, settings: Augmentation) -> Tensor:
     """(B,T,128), not normalised yet -> the same, louder or quieter and masked; padding stays padding."""
-    clips = len(log_mel)
+    clips, log_mel = len(log_mel), log_mel.float()
     if settings.gain_db:
         gain = settings.gain_db * (2 * torch.rand(clips) - 1) * math.log(10) / 10  # of a natural logarithm of power
         log_mel = torch.where(log_mel == 0, log_mel, log_mel + gain.to(log_mel.device)[:, None, None])

@@ -13,11 +13,11 @@ from avsc_core.data.tau import CLIP_SECONDS, Clip
 
 
 def clip_log_mel(clip: Clip, settings: LogMel, media: Media, seconds: float = CLIP_SECONDS) -> tuple[np.ndarray, str]:
-    """(T,128) float32, and "padded", "cropped" or "". Raises UserError."""
+    """(T,128) float32 or float16, and "padded", "cropped" or "". Raises UserError."""
     samples = read_audio(clip.audio, settings.sample_rate, Lengths(media.short, media.long, seconds))
     shape = (settings.window, settings.window_ms, settings.hop_ms, settings.frames)
     values = log_mel(samples, settings.sample_rate, *shape, peak=settings.normalise == "peak")
-    return values.numpy(), odd_length(probe_audio(clip.audio).seconds, seconds)
+    return values.numpy().astype(settings.stored), odd_length(probe_audio(clip.audio).seconds, seconds)
 
 
 def clip_frames(clip: Clip, settings: Pictures, media: Media, seconds: float = CLIP_SECONDS) -> tuple[np.ndarray, str]:

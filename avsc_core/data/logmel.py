@@ -51,4 +51,4 @@ def log_mel(
 
 def normalise(mel: torch.Tensor, scale: Scale) -> torch.Tensor:
     """AST's normalisation of a log-mel of any shape."""
-    return (mel - scale.mean) / (2 * scale.std)
+    return (mel.float() - scale.mean) / (2 * scale.std)
