@@ -73,7 +73,7 @@ def check(
     media = resolve("paper", parse_set(sets or ())).media
     from avsc_core.data.inspect import all_faults, inspect, summary
     from avsc_core.data.inspect import skip_bad as leave_out
-    from avsc_core.data.tau import read_skipped
+    from avsc_core.data.layout import read_skipped
     from avsc_core.labels import LABEL_FILE, read_labels
 
     with progress() as show:

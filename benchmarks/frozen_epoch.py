@@ -15,8 +15,9 @@ import torch
 from avsc_core.config import resolve
 from avsc_core.data.batches import IMAGENET, Inputs, batches, shuffled
 from avsc_core.data.cache import Features
+from avsc_core.data.dataset import DataSet
 from avsc_core.data.logmel import AUDIOSET
-from avsc_core.data.tau import Clip, DataSet
+from avsc_core.data.tau import Clip
 from avsc_core.model import build_model, fusion
 from avsc_core.model.losses import build_losses
 from avsc_core.trainer.loop import targets

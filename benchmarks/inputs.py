@@ -25,9 +25,10 @@ from torchvision.transforms import functional as pictures
 from avsc_core.config import Media, resolve
 from avsc_core.data.batches import IMAGENET, Inputs, batches
 from avsc_core.data.cache import Features
+from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import AUDIOSET
-from avsc_core.data.tau import Clip, DataSet
+from avsc_core.data.tau import Clip
 from benchmarks.report import keep
 
 CLIPS, STORED = 8, 64  # written as files; rows of the store that is read

@@ -18,7 +18,7 @@ from ray import tune
 
 from avsc_core.config import Override, resolve
 from avsc_core.data.cache import build_features, open_data
-from avsc_core.data.tau import split_parts
+from avsc_core.data.dataset import split_parts
 from avsc_core.processes import silent
 from avsc_core.trainer.loop import fit
 from avsc_core.trainer.recorder import Recorder

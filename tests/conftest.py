@@ -8,8 +8,8 @@ import torch
 
 from avsc_core.config import Config, parse_set, resolve
 from avsc_core.data.cache import Features, build_features
+from avsc_core.data.dataset import DataSet, read_dataset
 from avsc_core.data.demo import write_demo
-from avsc_core.data.tau import DataSet, read_dataset
 from avsc_core.processes import silent
 
 torch.set_num_threads(1)

@@ -10,8 +10,8 @@ from avsc_core.config import Augmentation, Config, Override, parse_set, resolve
 from avsc_core.data.augment import augment_log_mel, augment_pictures, mixup
 from avsc_core.data.batches import IMAGENET, Inputs, batches
 from avsc_core.data.cache import Features
+from avsc_core.data.dataset import split_parts
 from avsc_core.data.logmel import AUDIOSET
-from avsc_core.data.tau import split_parts
 from avsc_core.errors import UserError
 from avsc_core.trainer.loop import fit
 from tests.conftest import TINY

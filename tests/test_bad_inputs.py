@@ -14,8 +14,8 @@ import pytest
 import soundfile
 
 from avsc_core.config import Media
+from avsc_core.data.dataset import read_dataset
 from avsc_core.data.inspect import all_faults, inspect
-from avsc_core.data.tau import read_dataset
 from avsc_core.errors import UserError
 from avsc_core.processes import silent
 from tests.test_media import write_video

@@ -9,9 +9,9 @@ import torch
 from avsc_core.config import Config, parse_set, resolve
 from avsc_core.data.batches import IMAGENET, Inputs, batches, log_mel_scale, shuffled
 from avsc_core.data.cache import Features, build_features, once
+from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import AUDIOSET, Scale
-from avsc_core.data.tau import DataSet
 from avsc_core.errors import UserError
 from avsc_core.files import cache_root
 from avsc_core.processes import silent

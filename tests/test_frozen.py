@@ -9,7 +9,7 @@ import torch
 from avsc_core.config import Config, parse_set, resolve
 from avsc_core.data.arrays import filled
 from avsc_core.data.cache import Features
-from avsc_core.data.tau import Parts, split_parts
+from avsc_core.data.dataset import Parts, split_parts
 from avsc_core.processes import silent
 from avsc_core.trainer import frozen, loop
 from avsc_core.trainer.evaluate import Trained, evaluate, evaluate_rows, load_trained, save_trained

@@ -8,7 +8,7 @@ import torch
 
 from avsc_core.config import Config, parse_set, resolve, trial_key
 from avsc_core.data.cache import Features
-from avsc_core.data.tau import Parts, split_parts
+from avsc_core.data.dataset import Parts, split_parts
 from avsc_core.errors import Diverged
 from avsc_core.model import build_model
 from avsc_core.trainer.checkpoint import load_checkpoint

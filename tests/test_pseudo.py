@@ -15,7 +15,8 @@ from torchvision.transforms._presets import ImageClassification
 
 from avsc_core.config import Pseudo, parse_set, resolve
 from avsc_core.data.cache import build_features
-from avsc_core.data.tau import read_clips, read_dataset
+from avsc_core.data.dataset import read_dataset
+from avsc_core.data.tau import read_clips
 from avsc_core.errors import UserError
 from avsc_core.labels import SCORES, object_scores, read_labels
 from avsc_core.processes import silent

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avsc_core.config import Split
-from avsc_core.data.tau import Clip, DataSet, read_clips, read_dataset, split_parts
+from avsc_core.data.dataset import DataSet, read_dataset, split_parts
+from avsc_core.data.tau import Clip, read_clips
 from avsc_core.errors import UserError
 from avsc_core.labels import SCENES
 
@@ -115,6 +116,39 @@ def test_a_missing_or_foreign_folder(tmp_path: Path):
     assert "DATA: no such folder; give the folder that holds audio/ and video/" in faults(tmp_path / "absent")
     with pytest.raises(UserError, match="not a TAU data set"):
         read_dataset(tmp_path)
+
+
+def test_a_layout_file_says_where_the_parts_are(copy: Path, tmp_path: Path):
+    expected = read_dataset(copy)
+    for old, new in {
+        "audio": "elsewhere/sounds",
+        "video": "films",
+        "evaluation_setup": "tables",
+        "meta.csv": "m.csv",
+    }.items():
+        (tmp_path / new).parent.mkdir(parents=True, exist_ok=True)
+        (copy / old).rename(tmp_path / new)
+    (copy / "layout.yaml").write_text(
+        f"audio: ../elsewhere/sounds\nvideo: {tmp_path / 'films'}\nsetup: ../tables\nmeta: ../m.csv\n"
+    )
+    found = read_dataset(copy)
+    assert [clip.name for clip in found.clips] == [clip.name for clip in expected.clips]
+    assert found.fingerprint == expected.fingerprint
+    assert found.clips[0].audio.is_relative_to(copy / ".." / "elsewhere")
+
+
+def test_a_layout_file_that_is_wrong(copy: Path):
+    (copy / "layout.yaml").write_text("audoi: audio\nvideo: nowhere\nsetup: audio\n")
+    assert faults(copy) == [
+        "DATA/layout.yaml:1: unknown key 'audoi'; did you mean 'audio'?",
+        "DATA/layout.yaml:2: video: DATA/nowhere does not exist; a path from the data set's folder",
+        "DATA/layout.yaml:3: setup: no fold1_train.csv in DATA/audio; a path from the data set's folder",
+    ]
+
+
+def test_a_bad_meta_table_is_no_secret(copy: Path):
+    edit(copy / "meta.csv", "identifier", "place")
+    assert any("meta.csv:1: no column identifier" in text for text in faults(copy))
 
 
 def write_complete(root: Path, moved: int = 0) -> None:

@@ -17,9 +17,10 @@ import numpy as np
 from filelock import FileLock
 
 from avsc_core.config import Config, LogMel, Media, Pictures, Pseudo
+from avsc_core.data.dataset import DataSet, read_dataset
 from avsc_core.data.demo import write_demo
 from avsc_core.data.store import notes, stored
-from avsc_core.data.tau import CLIP_SECONDS, Clip, DataSet, read_dataset
+from avsc_core.data.tau import CLIP_SECONDS, Clip
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import cache_root
 from avsc_core.labels import EVENT_SCORES, object_scores

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avsc_core.config import Media, Pictures
-from avsc_core.data.tau import PUBLISHED, Clip, read_clips, write_skipped
+from avsc_core.data.layout import write_skipped
+from avsc_core.data.tau import PUBLISHED, Clip, read_clips
 from avsc_core.errors import Fault, gathered
 from avsc_core.labels import SCENES
 from avsc_core.processes import Progress, mapped

@@ -15,9 +15,10 @@ import torch
 from avsc_core.config import Config, Media
 from avsc_core.data.batches import Inputs, moved, normalise_frames
 from avsc_core.data.cache import build_features, clip_features
+from avsc_core.data.dataset import DataSet, media_contents, split_parts
 from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import Scale, normalise
-from avsc_core.data.tau import Clip, DataSet, media_contents, read_unlabelled, split_parts
+from avsc_core.data.tau import Clip, read_unlabelled
 from avsc_core.errors import Fault, UserError
 from avsc_core.labels import SCENES
 from avsc_core.model.network import AudioVisualNet

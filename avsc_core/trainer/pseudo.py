@@ -20,8 +20,9 @@ from avsc_core.config import Config
 from avsc_core.data.arrays import Rows, filled
 from avsc_core.data.batches import moved, normalise_frames
 from avsc_core.data.cache import clip_features
+from avsc_core.data.dataset import media_contents
 from avsc_core.data.logmel import AUDIOSET, normalise
-from avsc_core.data.tau import Clip, media_contents, read_clips
+from avsc_core.data.tau import Clip, read_clips
 from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.files import cache_root
 from avsc_core.labels import EVENT_SCORES, LABEL_FILE, OBJECT_READINGS, object_scores, read_labels, write_labels

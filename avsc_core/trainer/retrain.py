@@ -15,7 +15,7 @@ import numpy as np
 
 from avsc_core.config import Config, trial_key
 from avsc_core.data.cache import Features
-from avsc_core.data.tau import DataSet, split_parts
+from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.errors import Diverged, Fault, UserError
 from avsc_core.model.pretrained import check_pretrained
 from avsc_core.processes import Progress, silent

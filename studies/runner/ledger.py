@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from avsc_core.data.tau import DataSet, split_parts
+from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.trainer.metrics import confusion_table, prediction_table
 from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
 from studies.runner.display import Display

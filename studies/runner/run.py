@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from avsc_core.config import identity, random_branches, weights_of
 from avsc_core.data.cache import Features, build_features, open_data
-from avsc_core.data.tau import DataSet, split_parts
+from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.processes import Progress
 from avsc_core.terminal import err

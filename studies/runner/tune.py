@@ -34,7 +34,7 @@ from ray.tune.error import TuneError
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from avsc_core.data.tau import DataSet
+from avsc_core.data.dataset import DataSet
 from avsc_core.errors import EnvironmentFault, Fault, UserError
 from avsc_core.trainer.recorder import Recorder
 from studies.runner.display import Display

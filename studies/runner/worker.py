@@ -15,7 +15,7 @@ from ray import tune
 
 from avsc_core.config import Config
 from avsc_core.data.cache import build_features
-from avsc_core.data.tau import DataSet, split_parts
+from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.errors import Diverged
 from avsc_core.processes import silent
 

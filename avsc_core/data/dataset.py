@@ -1,0 +1,132 @@
+"""A data set: its clips with their labels, what its files hold, and the parts it is cut into.
+
+Tables (tau.py) and the label file (labels.py) -> `DataSet`. Validation is cut from the training split by location.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from avsc_core.config import Split
+from avsc_core.data.contents import contents
+from avsc_core.data.layout import read_skipped
+from avsc_core.data.tau import Clip, read_clips
+from avsc_core.errors import Fault, UserError, gathered
+from avsc_core.files import cache_root
+from avsc_core.labels import LABEL_FILE, SCENES, Labels, read_labels
+from avsc_core.processes import Progress, silent
+
+
+class DataSet(NamedTuple):
+    """The clips of a data set with their labels; row n of `events` and `objects` belongs to `clips[n]`."""
+
+    root: Path
+    clips: list[Clip]  # N
+    events: np.ndarray  # (N,E) uint8
+    objects: np.ndarray  # (N,O) uint8
+    event_names: list[str]
+    object_names: list[str]
+    scores: dict[str, np.ndarray]  # teachers' probabilities by reading (labels.py); empty for true labels
+    sounds: list[str]  # SHA-256 of each wav
+    films: list[str]  # and of each mp4
+    fingerprint: str  # changes with any row, file or label
+    embedded: bool  # the scenes that come with avsc: their figures are always labelled so
+    skipped: Mapping[str, str] = MappingProxyType({})  # clips that skip.tsv leaves out, and why
+
+    @property
+    def scenes(self) -> np.ndarray:
+        """(N,) scene indices."""
+        return np.array([clip.scene for clip in self.clips])
+
+    @property
+    def title(self) -> str:
+        """What summaries call it."""
+        return "embedded scenes (synthetic)" if self.embedded else str(self.root)
+
+
+class Parts(NamedTuple):
+    """Row numbers of the three parts of a data set."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = silent) -> DataSet:
+    """Read and check a data set. Raises UserError with every fault: tables, labels, missing files, leaks.
+
+    What its files hold is read once and remembered (contents.py), which `progress` tells of.
+    """
+    clips, faults = read_clips(root)
+    if not clips and faults:
+        raise UserError(faults)
+    labels = None
+    with gathered(faults):
+        labels = read_labels(root / LABEL_FILE)
+    if labels is not None and clips:
+        rows = {name: row for row, name in enumerate(labels.clips)}
+        missing = [clip.name for clip in clips if clip.name not in rows]
+        if missing:
+            what = f"{len(missing)} of {len(clips)} clips have no labels, first {missing[0]}"
+            faults.append(Fault(str(root / LABEL_FILE), what, todo="label every clip"))
+    if faults or labels is None:
+        raise UserError(faults)
+    order = [rows[clip.name] for clip in clips]
+    names = (labels.event_names, labels.object_names)
+    events, objects = labels.events[order], labels.objects[order]
+    scores = {name: array[order] for name, array in labels.scores.items()}
+    sounds, films = media_contents(root, clips, progress)
+    fingerprint = _fingerprint(clips, sounds, films, labels)
+    return DataSet(
+        root, clips, events, objects, *names, scores, sounds, films, fingerprint, embedded, read_skipped(root)
+    )
+
+
+def split_parts(data: DataSet, split: Split) -> Parts:
+    """Cut a validation part from the training split, whole locations only: a share of every scene's, or a fold of them.
+
+    Raises UserError when a scene has too few training locations for that.
+    """
+    rng = np.random.default_rng(split.seed)
+    held: set[str] = set()
+    faults = []
+    needed = 2 if split.fold is None else split.folds
+    for index, scene in enumerate(SCENES):
+        of_scene = (clip.location for clip in data.clips if clip.scene == index and clip.split == "train")
+        locations = sorted(set(of_scene))
+        if locations and len(locations) < needed:
+            what = f"{scene} has {len(locations)} training location{'s' if len(locations) > 1 else ''}"
+            allowed = "two or more, to hold one out" if split.fold is None else f"{needed} or more, one for each fold"
+            faults.append(Fault(str(data.root), what, allowed))
+        elif locations:
+            mixed = rng.permutation(locations)
+            count = min(max(1, round(split.validation * len(locations))), len(locations) - 1)
+            part = mixed[:count] if split.fold is None else np.array_split(mixed, split.folds)[split.fold]
+            held.update(part.tolist())
+    if faults:
+        raise UserError(faults)
+    side = np.array([clip.split if clip.location not in held else "validation" for clip in data.clips])
+    return Parts(*(np.flatnonzero(side == part) for part in ("train", "validation", "test")))
+
+
+def media_contents(root: Path, clips: Sequence[Clip], progress: Progress) -> tuple[list[str], list[str]]:
+    """SHA-256 of every clip's wav and of every clip's mp4."""
+    index = cache_root() / "contents" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    paths = [clip.audio for clip in clips] + [clip.video for clip in clips]
+    found = contents(index, paths, partial(progress, "reading files"))
+    return found[: len(clips)], found[len(clips) :]
+
+
+def _fingerprint(clips: Sequence[Clip], sounds: Sequence[str], films: Sequence[str], labels: Labels) -> str:
+    """Sixteen hex digits over every row, file and label."""
+    digest = hashlib.sha256()
+    for clip, sound, film in zip(clips, sounds, films, strict=True):
+        digest.update(f"{clip.name} {clip.scene} {clip.location} {clip.split} {sound} {film}\n".encode())
+    for array in (labels.events, labels.objects, *labels.scores.values()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
