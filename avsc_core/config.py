@@ -203,14 +203,15 @@ class Compute(Section):
 class Split(Section):
     """Validation: a part of the training split, cut by location; the test split is read once, at the end."""
 
+    rule: Literal["share", "fold", "baseline"] = "share"  # baseline: that of the challenge's own system
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of each scene's training locations
-    fold: Annotated[int, Field(ge=0)] | None = None  # or this one of `folds` equal parts of them, from 0
-    folds: Annotated[int, Field(ge=2)] = 2
-    seed: Annotated[int, Field(ge=0)] = 0
+    fold: Annotated[int, Field(ge=0)] = 0  # with rule fold: which of `folds` equal parts of the locations
+    folds: Annotated[int, Field(ge=2)] = 5
+    seed: Annotated[int, Field(ge=0)] = 0  # of share and fold; the baseline has its own
 
     @model_validator(mode="after")
     def _fold_exists(self) -> "Split":
-        if self.fold is not None and self.fold >= self.folds:
+        if self.fold >= self.folds:
             raise ValueError(f"fold|{self.fold} is no fold of {self.folds}; allowed: 0 to {self.folds - 1}")
         return self
 

@@ -1,5 +1,6 @@
 """Reading a data set: layouts, tolerances, faults, splits."""
 
+import random
 import shutil
 from pathlib import Path
 
@@ -217,7 +218,7 @@ def test_folds_hold_every_location_once(folds: int, more: int, seed: int):
     data = made_up(folds + more)
     held: list[str] = []
     for fold in range(folds):
-        train, validation, _ = split_parts(data, Split(fold=fold, folds=folds, seed=seed))
+        train, validation, _ = split_parts(data, Split(rule="fold", fold=fold, folds=folds, seed=seed))
         sides = [{data.clips[row].location for row in part} for part in (train, validation)]
         assert not sides[0] & sides[1]
         assert len({data.clips[row].scene for row in validation}) == 10
@@ -227,7 +228,24 @@ def test_folds_hold_every_location_once(folds: int, more: int, seed: int):
 
 def test_too_few_locations_for_the_folds():
     with pytest.raises(UserError, match="airport has 3 training locations; 5 or more, one for each fold"):
-        split_parts(made_up(3), Split(fold=0, folds=5))
+        split_parts(made_up(3), Split(rule="fold", folds=5))
+
+
+def test_the_baselines_rule(tmp_path: Path):
+    """Drawn for training until nine tenths of a scene's clips are reached, scene after scene from one generator."""
+    data = made_up(23)
+    train, validation, _ = split_parts(data, Split(rule="baseline"))
+    rng = random.Random(30)
+    for index, scene in enumerate(SCENES):
+        left = sorted((f"x-{scene}{place}" for place in range(23)), key=lambda location: location.split("-")[-1])
+        count = 0
+        while count < int(0.9 * 46):
+            chosen = rng.choice(range(len(left)))
+            left.pop(chosen)
+            count += 2
+        held = {data.clips[row].location for row in validation if data.clips[row].scene == index}
+        assert held == set(left)
+    assert not {data.clips[row].location for row in train} & {data.clips[row].location for row in validation}
 
 
 def test_one_location_cannot_be_split():

@@ -4,6 +4,8 @@ Tables (tau.py) and the label file (labels.py) -> `DataSet`. Validation is cut f
 """
 
 import hashlib
+import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,8 @@ from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.files import cache_root
 from avsc_core.labels import LABEL_FILE, SCENES, Labels, read_labels
 from avsc_core.processes import Progress, silent
+
+BASELINE_SEED = 30
 
 
 class DataSet(NamedTuple):
@@ -88,30 +92,47 @@ def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = sil
 
 
 def split_parts(data: DataSet, split: Split) -> Parts:
-    """Cut a validation part from the training split, whole locations only: a share of every scene's, or a fold of them.
+    """Cut a validation part from the training split, whole locations only, by `split.rule`.
 
     Raises UserError when a scene has too few training locations for that.
     """
     rng = np.random.default_rng(split.seed)
+    baseline = random.Random(BASELINE_SEED)
     held: set[str] = set()
     faults = []
-    needed = 2 if split.fold is None else split.folds
+    needed = split.folds if split.rule == "fold" else 2
     for index, scene in enumerate(SCENES):
-        of_scene = (clip.location for clip in data.clips if clip.scene == index and clip.split == "train")
-        locations = sorted(set(of_scene))
-        if locations and len(locations) < needed:
-            what = f"{scene} has {len(locations)} training location{'s' if len(locations) > 1 else ''}"
-            allowed = "two or more, to hold one out" if split.fold is None else f"{needed} or more, one for each fold"
+        clips = Counter(clip.location for clip in data.clips if clip.scene == index and clip.split == "train")
+        if clips and len(clips) < needed:
+            what = f"{scene} has {len(clips)} training location{'s' if len(clips) > 1 else ''}"
+            allowed = f"{needed} or more, one for each fold" if split.rule == "fold" else "two or more, to hold one out"
             faults.append(Fault(str(data.root), what, allowed))
-        elif locations:
-            mixed = rng.permutation(locations)
-            count = min(max(1, round(split.validation * len(locations))), len(locations) - 1)
-            part = mixed[:count] if split.fold is None else np.array_split(mixed, split.folds)[split.fold]
+        elif clips and split.rule == "baseline":
+            held |= _baseline_rule(clips, split.validation, baseline)
+        elif clips:
+            mixed = rng.permutation(sorted(clips))
+            count = min(max(1, round(split.validation * len(clips))), len(clips) - 1)
+            part = np.array_split(mixed, split.folds)[split.fold] if split.rule == "fold" else mixed[:count]
             held.update(part.tolist())
     if faults:
         raise UserError(faults)
     side = np.array([clip.split if clip.location not in held else "validation" for clip in data.clips])
     return Parts(*(np.flatnonzero(side == part) for part in ("train", "validation", "test")))
+
+
+def _baseline_rule(clips: Counter[str], share: float, rng: random.Random) -> set[str]:
+    """What the challenge's baseline holds out of one scene: locations are drawn for training, one after another, until
+    they have 1 - `share` of the scene's clips; the rest is validation.
+
+    Locations stand in the order of their numbers read as text, scenes share one generator of a fixed seed; so with the
+    official tables the parts are the baseline's own.
+    """
+    left, taken = sorted(clips, key=lambda location: location.split("-")[-1]), 0
+    while taken < int((1 - share) * clips.total()) and left:
+        place = rng.choice(left)
+        left.remove(place)
+        taken += clips[place]
+    return set(left)
 
 
 def media_contents(root: Path, clips: Sequence[Clip], progress: Progress) -> tuple[list[str], list[str]]:
