@@ -278,7 +278,7 @@ def evaluate(
                 Fault(str(data), "is unlabelled, so there is nothing to score", todo="give --out for answers")
             )
         with progress() as show:
-            write_text(out_file, prediction_table(*answer(trained, data, show)))
+            write_text(out_file, prediction_table(*answer(trained, data, show), trained.scene_names))
         out.print(f"answers in {out_file}", soft_wrap=True)
         return
     with progress() as show:
@@ -290,7 +290,7 @@ def evaluate(
         table.add_row(name, f"{result.metrics[name]:.4f}", f"{low:.4f} to {high:.4f}")
     out.print(table)
     for what, rows in (
-        ("scene", by_scene(result.probability, result.scenes)),
+        ("scene", by_scene(result.probability, result.scenes, dataset.scene_names)),
         ("city", by_city(result.probability, result.scenes, result.locations)),
     ):
         table = Table(what, f"{protocol}s", "Acc", "Logloss")
@@ -298,10 +298,10 @@ def evaluate(
             table.add_row(key, str(count), f"{acc:.4f}", f"{logloss:.4f}")
         out.print(table)
     if out_file:
-        write_text(out_file, prediction_table(result.names, result.probability))
+        write_text(out_file, prediction_table(result.names, result.probability, dataset.scene_names))
         out.print(f"predictions in {out_file}", soft_wrap=True)
     if figure:
-        draw_confusion(figure, result.probability, result.scenes, title)
+        draw_confusion(figure, result.probability, result.scenes, dataset.scene_names, title)
         out.print(f"confusions in {figure}", soft_wrap=True)
 
 

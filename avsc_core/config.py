@@ -234,6 +234,7 @@ class Config(Section):
     pseudo: Pseudo = Pseudo()
     compute: Compute = Compute()
     split: Split = Split()
+    scenes: Annotated[int, Field(ge=2)] = 10  # S; their names are the data set's
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: Annotated[int, Field(ge=0)] = 0  # processes that build the feature cache; 0: one per core

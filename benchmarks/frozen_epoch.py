@@ -17,7 +17,8 @@ from avsc_core.data.batches import IMAGENET, Inputs, batches, shuffled
 from avsc_core.data.cache import Features
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.logmel import AUDIOSET
-from avsc_core.data.tau import Clip
+from avsc_core.data.tables import Clip
+from avsc_core.labels import SCENES
 from avsc_core.model import build_model, fusion
 from avsc_core.model.losses import build_losses
 from avsc_core.trainer.loop import targets
@@ -38,7 +39,7 @@ def inputs() -> Inputs:
         (rng.random((CLIPS, classes)) < 5 / classes).astype(np.uint8)
         for classes in (config.audio.classes, config.visual.classes)
     )
-    data = DataSet(Path(), clips, events, objects, [], [], {}, [], [], "", embedded=True)
+    data = DataSet(Path(), clips, events, objects, [], [], SCENES, {}, [], [], "", embedded=True)
     features = Features(data, np.empty(0), np.empty(0), events, objects)
     audio, visual = (
         rng.standard_normal((CLIPS, width), dtype=np.float32) for width in (config.audio.width, config.visual.dims[-1])

@@ -28,7 +28,8 @@ from avsc_core.data.cache import Features
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import AUDIOSET
-from avsc_core.data.tau import Clip
+from avsc_core.data.tables import Clip
+from avsc_core.labels import SCENES
 from benchmarks.report import keep
 
 CLIPS, STORED = 8, 64  # written as files; rows of the store that is read
@@ -102,7 +103,7 @@ def store(folder: Path) -> Inputs:
         arrays[name] = np.load(path, mmap_mode="r")
     clips = [Clip(str(row), Path(), Path(), row % 10, str(row), "train") for row in range(STORED)]
     events, objects = np.zeros((STORED, 527), np.uint8), np.zeros((STORED, 1000), np.uint8)
-    data = DataSet(Path(), clips, events, objects, [], [], {}, [], [], "", embedded=True)
+    data = DataSet(Path(), clips, events, objects, [], [], SCENES, {}, [], [], "", embedded=True)
     return Inputs(Features(data, arrays["log_mel"], arrays["frames"], events, objects), AUDIOSET, IMAGENET)
 
 

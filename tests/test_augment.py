@@ -113,7 +113,7 @@ def test_mixup_keeps_sums_and_pairs(partners: str):
     eye = torch.eye(clips)
     scenes = torch.arange(clips) % 10
     sounds, pictures, events, objects, targets = mixup(
-        eye, eye, eye, eye, scenes, Augmentation(mixup=1.0, mixup_partners=partners)
+        eye, eye, eye, eye, scenes, 10, Augmentation(mixup=1.0, mixup_partners=partners)
     )
     for mixed in (sounds, pictures):
         assert torch.allclose(mixed.sum(1), torch.ones(clips))

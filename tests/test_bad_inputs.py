@@ -144,7 +144,7 @@ TABLES: dict[str, tuple[Break, str]] = {
     "no folder": (shutil.rmtree, "DATA: no such folder; give the folder that holds audio/ and video/"),
     "no tables": (
         lambda root: shutil.rmtree(root / "evaluation_setup"),
-        "DATA: not a TAU data set; evaluation_setup/fold1_train.csv at most three folders down; "
+        "DATA: not a TAU data set; evaluation_setup/fold1_train.csv at most three folders down, or clips.csv; "
         "`avsc-core demo-data DIR` writes one to look at",
     ),
     "no test table": (

@@ -21,7 +21,7 @@ def example(seed: int = 0, count: int = 200) -> tuple[np.ndarray, np.ndarray, li
 
 def test_by_scene_and_city():
     probability, scenes, locations = example()
-    found = by_scene(probability, scenes)
+    found = by_scene(probability, scenes, SCENES)
     assert list(found) == sorted(SCENES)
     assert np.mean([acc for _, acc, _ in found.values()]) == pytest.approx(scores(probability, scenes)["acc"])
     cities = by_city(probability, scenes, locations)
@@ -56,6 +56,6 @@ def test_one_location_a_scene_leaves_no_interval():
 
 def test_the_confusion_picture(tmp_path: Path):
     probability, scenes, _ = example()
-    draw_confusion(tmp_path / "c.png", probability, scenes, "test")
+    draw_confusion(tmp_path / "c.png", probability, scenes, SCENES, "test")
     with Image.open(tmp_path / "c.png") as picture:
         assert picture.size == (1125, 1050)

@@ -27,7 +27,7 @@ from tests.test_media import write_video
 @pytest.fixture(scope="module")
 def trained(tiny: Config) -> Trained:
     torch.manual_seed(0)
-    return Trained(build_model(tiny).eval(), tiny, AUDIOSET, [], [])
+    return Trained(build_model(tiny).eval(), tiny, AUDIOSET, [], [], list(SCENES))
 
 
 def test_ten_decisions_a_clip(features: Features, trained: Trained):
@@ -65,7 +65,7 @@ def test_fewer_pictures_than_seconds():
 def test_the_answer_file_scores_as_its_numbers(seed: int, sharpness: float):
     rng = np.random.default_rng(seed)
     probability, scenes = rng.dirichlet(np.full(10, sharpness), 30), rng.integers(0, 10, 30)
-    text = prediction_table([f"{row}.wav" for row in range(30)], probability)
+    text = prediction_table([f"{row}.wav" for row in range(30)], probability, SCENES)
     names, read = read_prediction_table(text)
     assert names[3] == "3.wav"
     assert np.array_equal(read, probability)

@@ -90,7 +90,7 @@ def test_the_saved_model_is_whole(features: Features, parts: Parts, tmp_path: Pa
     *_, epoch = fit(config, features, parts.train, parts.validation)
     trained = evaluate_rows(epoch.model, epoch.inputs, parts.validation, config)
     whole = with_encoders(epoch.model, config)
-    save_trained(tmp_path, Trained(whole, config, epoch.inputs.scale, [], []))
+    save_trained(tmp_path, Trained(whole, config, epoch.inputs.scale, [], [], []))
     loaded = evaluate(load_trained(tmp_path), features.data, "validation", silent)
     assert np.allclose(loaded.probability, trained.probability, atol=1e-5)
     assert loaded.names == trained.names

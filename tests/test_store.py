@@ -13,7 +13,7 @@ import pytest
 
 from avsc_core.data.contents import contents
 from avsc_core.data.store import BLOCK, notes, prune, read_rows, stored, verify
-from avsc_core.data.tau import Clip
+from avsc_core.data.tables import Clip
 from avsc_core.errors import Fault, UserError
 
 COUNT = 100

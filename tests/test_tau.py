@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from avsc_core.config import Split
 from avsc_core.data.dataset import DataSet, read_dataset, split_parts
-from avsc_core.data.tau import Clip, read_clips
+from avsc_core.data.tables import Clip
+from avsc_core.data.tau import read_clips
 from avsc_core.errors import UserError
 from avsc_core.labels import SCENES
 
@@ -175,13 +176,13 @@ def write_complete(root: Path, moved: int = 0) -> None:
 
 def test_the_complete_set_is_as_published(tmp_path: Path):
     write_complete(tmp_path / "whole")
-    clips, found = read_clips(tmp_path / "whole")
+    clips, found, _ = read_clips(tmp_path / "whole")
     assert found == []
     assert len({clip.name for clip in clips}) == 12291
     assert [sum(clip.split == split for clip in clips) for split in ("train", "test")] == [8646, 3645]
     assert len({clip.location for clip in clips}) == 431
     write_complete(tmp_path / "moved", moved=1)
-    _, found = read_clips(tmp_path / "moved")
+    _, found, _ = read_clips(tmp_path / "moved")
     assert [fault.what for fault in found] == [
         "train has 8645 clips at 305 locations",
         "test has 3646 clips at 126 locations",
@@ -197,7 +198,7 @@ def made_up(places: int) -> DataSet:
         for take in range(2)
     ]
     empty = np.zeros((len(clips), 2), np.uint8)
-    return DataSet(Path("made-up"), clips, empty, empty, ["a", "b"], ["a", "b"], {}, [], [], "0", False)
+    return DataSet(Path("made-up"), clips, empty, empty, ["a", "b"], ["a", "b"], SCENES, {}, [], [], "0", False)
 
 
 @given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 9))

@@ -14,7 +14,6 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as change
 
 from avsc_core.config import Augmentation
-from avsc_core.labels import SCENES
 
 
 def augment_log_mel(log_mel: Tensor, settings: Augmentation) -> Tensor:
@@ -45,14 +44,20 @@ def augment_pictures(frames: Tensor, settings: Augmentation) -> Tensor:
 
 
 def mixup(
-    sounds: Tensor, pictures: Tensor, events: Tensor, objects: Tensor, scenes: Tensor, settings: Augmentation
+    sounds: Tensor,
+    pictures: Tensor,
+    events: Tensor,
+    objects: Tensor,
+    scenes: Tensor,
+    count: int,  # S
+    settings: Augmentation,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Every clip with a share of another; scenes (B,) become targets (B,S).
 
     `joint`: sound and pictures with the same partner and share. `single`: each with its own, and the scene's target is
     the average of both (not in the paper; each modality says half of what the clip is).
     """
-    targets = one_hot(scenes, len(SCENES)).float()  # (B,S)
+    targets = one_hot(scenes, count).float()  # (B,S)
     heard = _partners(len(scenes), settings.mixup, scenes.device)
     seen = heard if settings.mixup_partners == "joint" else _partners(len(scenes), settings.mixup, scenes.device)
     mixed = (_mixed(targets, *heard) + _mixed(targets, *seen)) / 2

@@ -20,7 +20,8 @@ from avsc_core.config import Config, LogMel, Media, Pictures, Pseudo
 from avsc_core.data.dataset import DataSet, read_dataset
 from avsc_core.data.demo import write_demo
 from avsc_core.data.store import notes, stored
-from avsc_core.data.tau import CLIP_SECONDS, Clip
+from avsc_core.data.tables import Clip
+from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import cache_root
 from avsc_core.labels import EVENT_SCORES, object_scores
@@ -125,6 +126,9 @@ def _check_labels(data: DataSet, config: Config) -> None:
         for branch, (own, found) in sizes.items()
         if own != found
     ]
+    if config.scenes != len(data.scene_names):
+        what = f"{config.scenes} in the configuration, {len(data.scene_names)} in {data.title}"
+        faults.append(Fault("scenes", what, todo=f"set it to {len(data.scene_names)}"))
     if not data.scores and config.pseudo != Pseudo():
         what = f"{data.title} has true labels, no teachers' probabilities to cut otherwise"
         faults.append(Fault("pseudo", what, todo="leave it out, or run `avsc-core pseudo`"))

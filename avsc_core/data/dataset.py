@@ -17,10 +17,11 @@ import numpy as np
 from avsc_core.config import Split
 from avsc_core.data.contents import contents
 from avsc_core.data.layout import read_skipped
-from avsc_core.data.tau import Clip, read_clips
+from avsc_core.data.tables import Clip
+from avsc_core.data.tau import read_clips
 from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.files import cache_root
-from avsc_core.labels import LABEL_FILE, SCENES, Labels, read_labels
+from avsc_core.labels import LABEL_FILE, Labels, read_labels
 from avsc_core.processes import Progress, silent
 
 BASELINE_SEED = 30
@@ -35,6 +36,7 @@ class DataSet(NamedTuple):
     objects: np.ndarray  # (N,O) uint8
     event_names: list[str]
     object_names: list[str]
+    scene_names: tuple[str, ...]  # S
     scores: dict[str, np.ndarray]  # teachers' probabilities by reading (labels.py); empty for true labels
     sounds: list[str]  # SHA-256 of each wav
     films: list[str]  # and of each mp4
@@ -66,7 +68,7 @@ def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = sil
 
     What its files hold is read once and remembered (contents.py), which `progress` tells of.
     """
-    clips, faults = read_clips(root)
+    clips, faults, scenes = read_clips(root)
     if not clips and faults:
         raise UserError(faults)
     labels = None
@@ -87,7 +89,7 @@ def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = sil
     sounds, films = media_contents(root, clips, progress)
     fingerprint = _fingerprint(clips, sounds, films, labels)
     return DataSet(
-        root, clips, events, objects, *names, scores, sounds, films, fingerprint, embedded, read_skipped(root)
+        root, clips, events, objects, *names, scenes, scores, sounds, films, fingerprint, embedded, read_skipped(root)
     )
 
 
@@ -101,7 +103,7 @@ def split_parts(data: DataSet, split: Split) -> Parts:
     held: set[str] = set()
     faults = []
     needed = split.folds if split.rule == "fold" else 2
-    for index, scene in enumerate(SCENES):
+    for index, scene in enumerate(data.scene_names):
         clips = Counter(clip.location for clip in data.clips if clip.scene == index and clip.split == "train")
         if clips and len(clips) < needed:
             what = f"{scene} has {len(clips)} training location{'s' if len(clips) > 1 else ''}"

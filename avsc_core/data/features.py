@@ -9,7 +9,8 @@ import numpy as np
 from avsc_core.config import LogMel, Media, Pictures
 from avsc_core.data.logmel import log_mel
 from avsc_core.data.media import Lengths, odd_length, probe_audio, probe_video, read_audio, read_frames
-from avsc_core.data.tau import CLIP_SECONDS, Clip
+from avsc_core.data.tables import Clip
+from avsc_core.data.tau import CLIP_SECONDS
 
 
 def clip_log_mel(clip: Clip, settings: LogMel, media: Media, seconds: float = CLIP_SECONDS) -> tuple[np.ndarray, str]:

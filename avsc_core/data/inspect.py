@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from avsc_core.config import Media, Pictures
 from avsc_core.data.layout import write_skipped
-from avsc_core.data.tau import PUBLISHED, Clip, read_clips
+from avsc_core.data.tables import Clip
+from avsc_core.data.tau import PUBLISHED, read_clips
 from avsc_core.errors import Fault, gathered
 from avsc_core.labels import SCENES
 from avsc_core.processes import Progress, mapped
@@ -30,6 +31,7 @@ class Inspection(NamedTuple):
     """A data set looked at."""
 
     clips: list[Clip]
+    scenes: tuple[str, ...]
     faults: list[Fault]  # of the tables
     bad: dict[str, list[Fault]]  # clip name -> faults of its files
     probes: list[Probe]
@@ -37,13 +39,13 @@ class Inspection(NamedTuple):
 
 def inspect(root: Path, media: Media, deep: bool, workers: int, progress: Progress) -> Inspection:
     """Look at every clip of the data set at `root`."""
-    clips, faults = read_clips(root)
+    clips, faults, scenes = read_clips(root)
     probes = []
     for probe in mapped(partial(probe_clip, media, deep), clips, workers):
         probes.append(probe)
         progress("decoding clips" if deep else "reading headers", len(probes), len(clips))
     bad = {clip.name: probe.faults for clip, probe in zip(clips, probes, strict=True) if probe.faults}
-    return Inspection(clips, faults, bad, probes)
+    return Inspection(clips, scenes, faults, bad, probes)
 
 
 def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
@@ -78,12 +80,16 @@ def summary(inspection: Inspection) -> list[tuple[str, str]]:
     clips, total = inspection.clips, sum(PUBLISHED.values())
     splits = Counter(clip.split for clip in clips)
     places = {clip.location for clip in clips}
-    share = "complete" if len(clips) == total else f"{len(clips)} of the {total} of TAU 2021"
+    share = " (complete)" if len(clips) == total else f" ({len(clips)} of the {total} of TAU 2021)"
     lines = [
-        ("clips", ", ".join(f"{count} {split}" for split, count in splits.items()) + f" ({share})"),
+        (
+            "clips",
+            ", ".join(f"{count} {split}" for split, count in splits.items())
+            + (share if inspection.scenes == SCENES else ""),
+        ),
         ("locations", f"{len(places)} in {len({place.split('-')[0] for place in places})} cities"),
     ]
-    for index, scene in enumerate(SCENES):
+    for index, scene in enumerate(inspection.scenes):
         own = Counter(clip.split for clip in clips if clip.scene == index)
         lines.append((scene, ", ".join(f"{own[split]} {split}" for split in splits)))
     audio = [probe.audio for probe in inspection.probes if probe.audio]

@@ -69,14 +69,16 @@ def write_skipped(root: Path, faults: Mapping[str, str]) -> Path:
     return root / SKIP_FILE
 
 
-def read_table(path: Path, faults: list[Fault], columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a TAB-separated table with their line numbers; tolerates CRLF, a BOM, `filename` for `filename_audio`."""
+def read_table(
+    path: Path, faults: list[Fault], columns: tuple[str, ...], delimiter: str = "\t"
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a table with their line numbers; tolerates CRLF, a BOM, `filename` for `filename_audio`."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         faults.append(Fault(str(path), f"not UTF-8 text ({error.reason})", todo="save the table as UTF-8"))
         return
-    rows = csv.reader(lines, delimiter="\t")
+    rows = csv.reader(lines, delimiter=delimiter)
     header = [{"filename": "filename_audio"}.get(name.strip(), name.strip()) for name in next(rows, [])]
     missing = [name for name in columns if name not in header]
     if missing:

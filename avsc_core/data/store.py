@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from avsc_core.data.tau import Clip
+from avsc_core.data.tables import Clip
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import write_text
 from avsc_core.processes import mapped

@@ -5,11 +5,11 @@ The tables are TAB-separated with a header: `meta.csv` (filename_audio, filename
 lie, layout.py finds out.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from avsc_core.data.layout import Layout, find_layout, read_skipped, read_table
+from avsc_core.data.own import TABLE, read_own
+from avsc_core.data.tables import Clip, Tables, leaks
 from avsc_core.errors import Fault, UserError, near
 from avsc_core.labels import SCENES
 
@@ -19,26 +19,18 @@ PUBLISHED_LOCATIONS = {"train": 305, "test": 126}
 FOLDS = {"train": "fold1_train.csv", "test": "fold1_evaluate.csv"}
 
 
-class Clip(NamedTuple):
-    """One 10-s clip."""
-
-    name: str  # file name without ending
-    audio: Path
-    video: Path
-    scene: int  # index into SCENES
-    location: str  # city-location: no location may stand on two sides of a split
-    split: str  # train or test
-    row: str = ""  # table:line
-
-
-def read_clips(root: Path) -> tuple[list[Clip], list[Fault]]:
-    """The clips of both folds in the order of their tables, and every fault found on the way."""
+def read_clips(root: Path) -> Tables:
+    """The clips of a data set, TAU's or one's own, and every fault found on the way."""
     if not root.is_dir():
-        return [], [Fault(str(root), "no such folder", todo="give the folder that holds audio/ and video/")]
+        return _nothing(Fault(str(root), "no such folder", todo="give the folder that holds audio/ and video/"))
+    if (root / TABLE).is_file():
+        return read_own(root)
     layout = find_layout(root)
     if layout.setup is None:
-        allowed = "evaluation_setup/fold1_train.csv at most three folders down"
-        return [], [Fault(str(root), "not a TAU data set", allowed, "`avsc-core demo-data DIR` writes one to look at")]
+        allowed = f"evaluation_setup/fold1_train.csv at most three folders down, or {TABLE}"
+        return _nothing(
+            Fault(str(root), "not a TAU data set", allowed, "`avsc-core demo-data DIR` writes one to look at")
+        )
     faults = _no_media(root, layout)
     locations = _identifiers(layout, faults)
     skipped = read_skipped(root)
@@ -56,10 +48,14 @@ def read_clips(root: Path) -> tuple[list[Clip], list[Fault]]:
                 faults.append(Fault(f"{path}:{line}", f"{clip.name} stands twice", todo="keep one of its rows"))
             elif clip is not None:
                 clips[clip.name] = clip
-    faults += _leaks(clips.values())
+    faults += leaks(clips.values())
     if len(clips) >= sum(PUBLISHED.values()) and not faults:
         faults += _not_as_published(root, list(clips.values()))
-    return list(clips.values()), faults
+    return Tables(list(clips.values()), faults, SCENES)
+
+
+def _nothing(fault: Fault) -> Tables:
+    return Tables([], [fault], ())
 
 
 def read_unlabelled(root: Path) -> list[Clip]:
@@ -86,7 +82,7 @@ def read_unlabelled(root: Path) -> list[Clip]:
 
 def is_unlabelled(root: Path) -> bool:
     """Whether a folder is an evaluation set: clips, but no tables."""
-    if not root.is_dir():
+    if not root.is_dir() or (root / TABLE).is_file():
         return False
     layout = find_layout(root)
     return layout.setup is None and layout.audio is not None
@@ -140,15 +136,6 @@ def _identifiers(layout: Layout, faults: list[Fault]) -> dict[str, str]:
     """Clip name -> identifier from meta.csv where there is one; the name itself says it otherwise."""
     rows = read_table(layout.meta, faults, ("filename_audio", "identifier")) if layout.meta else ()
     return {Path(row["filename_audio"]).stem: row["identifier"] for _, row in rows}
-
-
-def _leaks(clips: Iterable[Clip]) -> list[Fault]:
-    """Locations that stand in both splits: a model could then recognise the place instead of the scene."""
-    sides: dict[str, set[str]] = {}
-    for clip in clips:
-        sides.setdefault(clip.location, set()).add(clip.split)
-    both = sorted(location for location, splits in sides.items() if len(splits) > 1)
-    return [Fault(location, "location in both train and test", todo="keep it on one side") for location in both]
 
 
 def _not_as_published(root: Path, clips: list[Clip]) -> list[Fault]:

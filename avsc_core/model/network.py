@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from avsc_core.config import Config
-from avsc_core.labels import SCENES
 from avsc_core.model.audio import AudioEncoder, audio_width, build_audio_backbone
 from avsc_core.model.branch import Branch, at_least_float32, freeze
 from avsc_core.model.fusion import FUSIONS, Branches, FusionLayer, Parts
@@ -76,8 +75,8 @@ def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioV
         config.audio.classes if audio else 0,
         config.visual.classes if visual else 0,
         config.audio.embedding,
-        partial(FusionLayer, heads.hidden, heads.dropout, len(SCENES), heads.literal_relu),
-        len(SCENES),
+        partial(FusionLayer, heads.hidden, heads.dropout, config.scenes, heads.literal_relu),
+        config.scenes,
         **heads.model_dump(include={"heads", "head_width", "tokens", "bias", "attention_dropout", "decision"}),
     )
     fusion = FUSIONS[heads.kind if audio and visual else "none"](parts)  # one modality has nothing to fuse

@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from avsc_core.files import atomic_path
-from avsc_core.labels import SCENES
 from avsc_core.trainer.metrics import confusion, scores
 
 DRAWS = 1000
 LEVEL = 0.95
 
 
-def by_scene(probability: np.ndarray, scenes: np.ndarray) -> dict[str, tuple[int, float, float]]:
+def by_scene(
+    probability: np.ndarray, scenes: np.ndarray, scene_names: Sequence[str]
+) -> dict[str, tuple[int, float, float]]:
     """(N,S) probabilities and (N,) scenes -> scene: clips, Acc, Logloss; of scenes that have clips."""
-    return _by([SCENES[scene] for scene in scenes], probability, scenes)
+    return _by([scene_names[scene] for scene in scenes], probability, scenes)
 
 
 def by_city(
@@ -49,7 +50,9 @@ def intervals(
     return {name: tuple(np.percentile(values, ends).tolist()) for name, values in drawn.items()}
 
 
-def draw_confusion(path: Path, probability: np.ndarray, scenes: np.ndarray, title: str) -> None:
+def draw_confusion(
+    path: Path, probability: np.ndarray, scenes: np.ndarray, scene_names: Sequence[str], title: str
+) -> None:
     """The confusion matrix as a picture (PNG): rows are true scenes and add up to 100 %."""
     from matplotlib.figure import Figure  # not pyplot, which would look for a screen
 
@@ -61,7 +64,7 @@ def draw_confusion(path: Path, probability: np.ndarray, scenes: np.ndarray, titl
     for row, column in np.argwhere(counts):
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", color=colour)
-    ticks, names = range(len(SCENES)), [scene.replace("_", " ") for scene in SCENES]
+    ticks, names = range(len(scene_names)), [scene.replace("_", " ") for scene in scene_names]
     axes.set_xticks(ticks, names, rotation=45, ha="right")
     axes.set_yticks(ticks, names)
     axes.set(xlabel="decided", ylabel="true", title=title)

@@ -18,9 +18,9 @@ from avsc_core.data.cache import build_features, clip_features
 from avsc_core.data.dataset import DataSet, media_contents, split_parts
 from avsc_core.data.features import clip_frames, clip_log_mel
 from avsc_core.data.logmel import Scale, normalise
-from avsc_core.data.tau import Clip, read_unlabelled
+from avsc_core.data.tables import Clip
+from avsc_core.data.tau import read_unlabelled
 from avsc_core.errors import Fault, UserError
-from avsc_core.labels import SCENES
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.model.weights import load_model, save_model
 from avsc_core.processes import Progress
@@ -41,6 +41,7 @@ class Trained(NamedTuple):
     scale: Scale  # log-mel normalisation
     event_names: list[str]
     object_names: list[str]
+    scene_names: list[str]
 
 
 class Evaluation(NamedTuple):
@@ -55,15 +56,17 @@ class Evaluation(NamedTuple):
 
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model folder: safetensors and JSON, nothing pickled."""
-    extra = {"scale": trained.scale._asdict(), "event_names": trained.event_names, "object_names": trained.object_names}
-    save_model(folder, trained.model, trained.config, extra)
+    names = {name: list(getattr(trained, name)) for name in ("event_names", "object_names", "scene_names")}
+    save_model(folder, trained.model, trained.config, {"scale": trained.scale._asdict(), **names})
 
 
 def load_trained(folder: Path) -> Trained:
     """Read a model folder. Raises UserError when it is not one."""
     model, config, extra = load_model(folder)
     model.to(choose_device(config))
-    return Trained(model, config, Scale(**extra["scale"]), extra["event_names"], extra["object_names"])
+    return Trained(
+        model, config, Scale(**extra["scale"]), extra["event_names"], extra["object_names"], extra["scene_names"]
+    )
 
 
 def evaluate(trained: Trained, data: DataSet, split: str, progress: Progress, protocol: str = "clip") -> Evaluation:
@@ -123,7 +126,7 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
         outputs = trained.model.eval()(normalise(mel, trained.scale), normalise_frames(frames, colours))
     probability = outputs.scene_logits[0].double().softmax(0).tolist()
     return {
-        "scenes": dict(zip(SCENES, probability, strict=True)),
+        "scenes": dict(zip(trained.scene_names, probability, strict=True)),
         "events": _likeliest(outputs.event_logits, trained.event_names),
         "objects": _likeliest(outputs.object_logits, trained.object_names),
     }

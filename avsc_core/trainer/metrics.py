@@ -1,6 +1,6 @@
 """Acc and Logloss from scene probabilities, as the paper and the DCASE challenge define them.
 
-Acc is the mean of the ten class accuracies; Logloss is the multi-class cross-entropy over clips. DCASE ranks by
+Acc is the mean of the class accuracies; Logloss is the multi-class cross-entropy over clips. DCASE ranks by
 class-wise means, and a plain share of right clips is what many papers print, so the other reading of each stands beside
 it. Probabilities are clipped at 1e-15 in float64. The tables are text,
 for files: predictions in the form of the challenge's answer file, and confusions.
@@ -9,8 +9,6 @@ for files: predictions in the form of the challenge's answer file, and confusion
 from collections.abc import Sequence
 
 import numpy as np
-
-from avsc_core.labels import SCENES
 
 SMALLEST = 1e-15
 
@@ -35,7 +33,7 @@ def scores(probability: np.ndarray, scenes: np.ndarray) -> dict[str, float]:
 
 def confusion(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
     """(S,S) counts: row = true scene, column = decided scene."""
-    counts = np.zeros((len(SCENES), len(SCENES)), int)
+    counts = np.zeros((probability.shape[1],) * 2, int)
     np.add.at(counts, (scenes, probability.argmax(1)), 1)
     return counts
 
@@ -45,12 +43,12 @@ def better(metric: str, value: float, than: float) -> bool:
     return value > than if "acc" in metric else value < than
 
 
-def prediction_table(names: Sequence[str], probability: np.ndarray) -> str:
+def prediction_table(names: Sequence[str], probability: np.ndarray, scene_names: Sequence[str]) -> str:
     """(N,S) probabilities as the challenge's answer file."""
-    lines = ["\t".join(("filename", "scene_label", *SCENES))]
+    lines = ["\t".join(("filename", "scene_label", *scene_names))]
     for name, row in zip(names, probability, strict=True):
         # Digits enough to score the file as its numbers were scored: six would turn a small probability into none.
-        lines.append("\t".join((name, SCENES[int(row.argmax())], *(repr(float(value)) for value in row))))
+        lines.append("\t".join((name, scene_names[int(row.argmax())], *(repr(float(value)) for value in row))))
     return "\n".join(lines) + "\n"
 
 
@@ -60,8 +58,8 @@ def read_prediction_table(text: str) -> tuple[list[str], np.ndarray]:
     return [row[0] for row in rows], np.array([[float(value) for value in row[2:]] for row in rows])
 
 
-def confusion_table(probability: np.ndarray, scenes: np.ndarray) -> str:
+def confusion_table(probability: np.ndarray, scenes: np.ndarray, scene_names: Sequence[str]) -> str:
     """(S,S) counts as a TAB-separated table: row = true scene, column = decided scene."""
-    rows = zip(SCENES, confusion(probability, scenes), strict=True)
+    rows = zip(scene_names, confusion(probability, scenes), strict=True)
     lines = ["\t".join((name, *(str(count) for count in row))) for name, row in rows]
-    return "\n".join(["\t".join(("true", *SCENES)), *lines]) + "\n"
+    return "\n".join(["\t".join(("true", *scene_names)), *lines]) + "\n"

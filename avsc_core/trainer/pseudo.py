@@ -22,7 +22,8 @@ from avsc_core.data.batches import moved, normalise_frames
 from avsc_core.data.cache import clip_features
 from avsc_core.data.dataset import media_contents
 from avsc_core.data.logmel import AUDIOSET, normalise
-from avsc_core.data.tau import Clip, read_clips
+from avsc_core.data.tables import Clip
+from avsc_core.data.tau import read_clips
 from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.files import cache_root
 from avsc_core.labels import EVENT_SCORES, LABEL_FILE, OBJECT_READINGS, object_scores, read_labels, write_labels
@@ -62,7 +63,7 @@ def label(root: Path, config: Config, audio: str, visual: str, out: Path | None,
     labels that would be lost.
     """
     path = out or root / LABEL_FILE
-    clips, faults = read_clips(root)
+    clips, faults, _ = read_clips(root)
     listener = watcher = None
     with gathered(faults):
         listener, log_mel = audio_teacher(audio, config.audio)

@@ -71,17 +71,18 @@ def train(
             report(epoch, epochs)
         evaluation = evaluate_rows(epoch.model, epoch.inputs, scored, config)
         metrics = {f"{split}_{name}": value for name, value in evaluation.metrics.items()}
-        table = prediction_table(evaluation.names, evaluation.probability)
+        data, decided = features.data, (evaluation.probability, evaluation.scenes, features.data.scene_names)
+        table = prediction_table(evaluation.names, evaluation.probability, data.scene_names)
         recorder.text(run_id, f"predictions_{split}.tsv", table)
-        recorder.text(run_id, f"confusion_{split}.tsv", confusion_table(evaluation.probability, evaluation.scenes))
+        recorder.text(run_id, f"confusion_{split}.tsv", confusion_table(*decided))
         with TemporaryDirectory() as folder:
-            names = (features.data.event_names, features.data.object_names)
+            names = (data.event_names, data.object_names, list(data.scene_names))
             whole = with_encoders(epoch.model, config)
             save_trained(Path(folder) / "model", Trained(whole, config, epoch.inputs.scale, *names))
             source = recorder.folder(run_id, Path(folder) / "model", "model")
             picture = Path(folder) / f"confusion_{split}.png"
-            title = f"{split} clips of {features.data.title}"
-            draw_confusion(picture, evaluation.probability, evaluation.scenes, title)
+            title = f"{split} clips of {data.title}"
+            draw_confusion(picture, *decided, title)
             recorder.file(run_id, picture)
         registered = ""
         if winner:

@@ -104,8 +104,8 @@ class Ledger(tune.Callback):  # type: ignore[misc]
             self.data.scenes[rows],
             np.array(probability),
         )
-        self.recorder.text(run_id, "predictions_val.tsv", prediction_table(names, table))
-        self.recorder.text(run_id, "confusion_val.tsv", confusion_table(table, scenes))
+        self.recorder.text(run_id, "predictions_val.tsv", prediction_table(names, table, self.data.scene_names))
+        self.recorder.text(run_id, "confusion_val.tsv", confusion_table(table, scenes, self.data.scene_names))
 
 
 def checkpoint_of(study: str, key: str) -> Path:
