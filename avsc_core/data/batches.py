@@ -85,11 +85,9 @@ def batches(
             seen = moved(inputs.visual[part], device)
         events, objects = (moved(labels[part], device).float() for labels in (features.events, features.objects))
         batch = Batch(sounds, seen, events, objects, moved(scenes[part], device))
-        yield (
-            Batch(*mixup(*batch, len(features.data.scene_names), augmentation))
-            if augmentation and augmentation.mixup
-            else batch
-        )
+        if augmentation and augmentation.mixup:
+            batch = Batch(*mixup(*batch, len(features.data.scene_names), augmentation))
+        yield batch
 
 
 def log_mels(inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None) -> Tensor:
