@@ -12,6 +12,7 @@ import soundfile
 import torch
 from torchaudio.compliance.kaldi import fbank
 
+from avsc_core.data import media
 from avsc_core.data.logmel import AUDIOSET, log_mel, normalise
 from avsc_core.data.media import Lengths, read_audio, read_frames
 from avsc_core.errors import UserError
@@ -209,3 +210,12 @@ def test_no_policy_opens_what_is_far_too_long(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", np.zeros(8000 * 601), 8000)
     with pytest.raises(UserError, match=r"is 601\.00 s long"):
         read_audio(tmp_path / "a.wav", 16000, Lengths("pad", "crop"))
+
+
+@pytest.mark.parametrize(("cap", "name"), [("MAX_BYTES", "a.wav"), ("MAX_BYTES", "a.mp4"), ("MAX_PIXELS", "a.mp4")])
+def test_what_no_clip_can_be_is_not_decoded(tmp_path: Path, cap: str, name: str, monkeypatch: pytest.MonkeyPatch):
+    soundfile.write(tmp_path / "a.wav", np.zeros(80000), 8000)
+    write_video(tmp_path / "a.mp4", seconds=1)
+    monkeypatch.setattr(media, cap, 1000)
+    with pytest.raises(UserError, match="has pictures of 96 x 64" if cap == "MAX_PIXELS" else "MiB; a clip of 10 s"):
+        read_audio(tmp_path / name, 8000) if name.endswith("wav") else read_frames(tmp_path / name, 1, 0.0, 32, 32)

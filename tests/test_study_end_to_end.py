@@ -15,6 +15,7 @@ import torch
 
 from avsc_core.trainer.recorder import Recorder, TrialRecord
 from tests.conftest import TINY
+from tests.test_evaluate import write_evaluation_set
 from tests.test_pretrained import reference_convnext
 
 BIN = Path(sys.executable).parent
@@ -194,6 +195,17 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     assert f"{trained.metrics['test_logloss']:.4f}" in out
     rows = [line.split("\t") for line in answers.read_text().splitlines()]
     assert len(rows) == 11
+    figure = tmp_path / "confusion.png"
+    out, _ = place.run("avsc-core", "evaluate", "best:tiny", *data, "--protocol", "segment", "--figure", str(figure))
+    assert "100 segments" in out
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert Path(place.recorder.download(trained.run_id, "confusion_test.png")).is_file()
+    write_evaluation_set(tmp_path / "challenge", 3)
+    unlabelled = ("evaluate", "best:tiny", "--data", str(tmp_path / "challenge"))
+    _, err = place.run("avsc-core", *unlabelled, code=2)
+    assert "is unlabelled, so there is nothing to score; give --out for the answers" in err
+    place.run("avsc-core", *unlabelled, "--out", str(answers))
+    assert [line.split("\t")[0] for line in answers.read_text().splitlines()[1:]] == ["0.wav", "1.wav", "2.wav"]
     model = Path(place.recorder.download(trained.run_id, "model"))
     assert sorted(path.name for path in model.iterdir()) == ["model.json", "model.safetensors"]
     assert json.loads((model / "model.json").read_text())["config"]["alignment"]["mode"] == "lkm"
