@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from avsc_core.config import Config, parse_set, resolve
 from avsc_core.data.cache import Features, build_features
@@ -13,6 +14,9 @@ from avsc_core.data.demo import write_demo
 from avsc_core.processes import silent
 
 torch.set_num_threads(1)
+# The same examples in every run, and no time limit: what fails here fails everywhere, on a busy machine too.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 TINY = (
     "log_mel.frames=64",
