@@ -203,7 +203,7 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     write_evaluation_set(tmp_path / "challenge", 3)
     unlabelled = ("evaluate", "best:tiny", "--data", str(tmp_path / "challenge"))
     _, err = place.run("avsc-core", *unlabelled, code=2)
-    assert "is unlabelled, so there is nothing to score; give --out for the answers" in err
+    assert "is unlabelled, so there is nothing to score; give --out for answers" in err
     place.run("avsc-core", *unlabelled, "--out", str(answers))
     assert [line.split("\t")[0] for line in answers.read_text().splitlines()[1:]] == ["0.wav", "1.wav", "2.wav"]
     model = Path(place.recorder.download(trained.run_id, "model"))
