@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from avsc_core.config import Config, Override, as_text, flatten, parse_set, preset_names, random_branches, resolve
+from avsc_core.config import (
+    Config,
+    Override,
+    as_text,
+    flatten,
+    parse_set,
+    preset_names,
+    random_branches,
+    read_overrides,
+    resolve,
+)
 from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.terminal import err, out, progress, run_app
 
@@ -189,6 +199,9 @@ def train(
     sets: Set = None,
     best: Annotated[bool, typer.Option("--best", help="Retrain the winner of a study.")] = False,
     study: Annotated[str | None, typer.Option(help="With --best: the study; default the latest.")] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="A configuration, as `avsc-search export` writes one.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train this many times, with seed, seed + 1, ...")] = 1,
     tracking_uri: Uri = None,
 ) -> None:
@@ -200,8 +213,13 @@ def train(
         raise UserError(Fault("--preset", "the winner has its own configuration", todo="leave out --preset or --best"))
     if study and not best:
         raise UserError(Fault("--study", "names whose winner to retrain", todo="add --best"))
+    if config_file and (best or preset):
+        what = "is a whole configuration"
+        raise UserError(Fault("--config", what, todo="leave out --best and --preset; --set goes over it"))
     overrides = parse_set(sets or ())
-    if not best:
+    if config_file:
+        config = resolve("paper", [*read_overrides(config_file), *overrides])
+    elif not best:
         config = resolve(preset or ("paper" if data else "demo"), overrides)
     from avsc_core.data.cache import build_features, open_data
     from avsc_core.trainer.recorder import Recorder

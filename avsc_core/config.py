@@ -298,6 +298,14 @@ def parse_set(items: Iterable[str]) -> list[Override]:
     return [Override(key.strip(), read_value(text), "--set") for key, text in pairs]
 
 
+def read_overrides(path: Path) -> list[Override]:
+    """A YAML file of settings, nested or dotted, as overrides with their lines. Raises UserError."""
+    located = read_yaml(path)
+    if not isinstance(located.data, Mapping):
+        raise UserError(Fault(located.where(), "a configuration is a mapping", "section: {key: value}"))
+    return [Override(key, value, located.where(*key.split("."))) for key, value in flatten(located.data)]
+
+
 def identity(config: Config) -> dict[str, Any]:
     """What a trial is, as JSON: the whole resolved configuration without where and how it is computed.
 

@@ -1,8 +1,10 @@
 """Every dimension that can be searched: a configuration key and its bounds.
 
 To add one, add a line to CATALOGUE; the key must be a field of avsc_core/config.py. A dimension that only means
-something when another setting has a certain value says so in CONDITIONS. GROUPS are names for several at once.
+something when other settings have certain values says so in CONDITIONS. GROUPS are names for several at once.
 """
+
+from typing import Any
 
 from search_spaces.domains import Choice, Domain, Float, Int
 
@@ -56,16 +58,34 @@ CATALOGUE: dict[str, Domain] = {
     "fusion.literal_relu": Choice((False, True)),
 }
 
-# dimension -> (key, value): the dimension exists only where the other key has that value
-CONDITIONS: dict[str, tuple[str, object]] = {
-    "alignment.k": ("alignment.enabled", True),
-    "alignment.mode": ("alignment.enabled", True),
-    "loss_weights.e2o": ("alignment.enabled", True),
-    "loss_weights.o2e": ("alignment.enabled", True),
-    "fusion.heads": ("fusion.kind", "semantic"),
-    "fusion.bias": ("fusion.kind", "semantic"),
-    "fusion.attention_dropout": ("fusion.kind", "semantic"),
+# What a setting needs to mean anything: the other keys and the values they must have.
+BOTH = {"modality": ("audio-visual",)}
+HEARD = {"modality": ("audio-visual", "audio")}
+SEEN = {"modality": ("audio-visual", "visual")}
+ALIGNED = {"alignment.enabled": (True,), **BOTH}
+ATTENDED = {"fusion.kind": ("semantic",), **BOTH}
+CONDITIONS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "alignment.enabled": BOTH,
+    "alignment.k": ALIGNED,
+    "alignment.mode": ALIGNED,
+    "loss_weights.e2o": ALIGNED,
+    "loss_weights.o2e": ALIGNED,
+    "loss_weights.event": HEARD,
+    "loss_weights.object": SEEN,
+    "fusion.kind": BOTH,
+    "fusion.heads": ATTENDED,
+    "fusion.bias": ATTENDED,
+    "fusion.attention_dropout": ATTENDED,
+    "fusion.decision": {"fusion.kind": ("decision", "hybrid"), **BOTH},
+    "audio.freeze": HEARD,
+    "log_mel.window": HEARD,
+    "log_mel.normalise": HEARD,
+    "visual.freeze": SEEN,
+    "visual.pooling": SEEN,
 }
+
+# What a setting that means nothing is put at, where that is not its default: without CEOA lambda_3 and lambda_4 are 0.
+IDLE: dict[str, Any] = {"alignment.k": 1, "loss_weights.e2o": 0.0, "loss_weights.o2e": 0.0}
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "contrast": ("alignment.k", "alignment.mode"),

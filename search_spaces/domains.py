@@ -30,6 +30,14 @@ class Float:
         steps = (value - self.low) / self.step if self.step else 0.0
         return bool(abs(steps - round(steps)) < ON_GRID)
 
+    def every(self) -> list[float] | None:
+        """All values in order, or None when they cannot be counted."""
+        if self.step is None:
+            return [self.low] if self.low == self.high else None
+        return [
+            self.low + number * self.step for number in range(int((self.high - self.low) / self.step + ON_GRID) + 1)
+        ]
+
     def describe(self) -> str:
         return (
             f"{self.low:g} to {self.high:g}{', log' if self.log else ''}{f', step {self.step:g}' if self.step else ''}"
@@ -49,6 +57,10 @@ class Int:
         whole = isinstance(value, int) and not isinstance(value, bool)
         return whole and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
+    def every(self) -> list[int]:
+        """All values in order."""
+        return list(range(self.low, self.high + 1, self.step))
+
     def describe(self) -> str:
         return f"{self.low} to {self.high}{', log' if self.log else ''}{f', step {self.step}' if self.step > 1 else ''}"
 
@@ -62,6 +74,10 @@ class Choice:
     def contains(self, value: Any) -> bool:
         return any(value == own and type(value) is type(own) for own in self.values)
 
+    def every(self) -> list[Any]:
+        """All values in order."""
+        return list(self.values)
+
     def describe(self) -> str:
         return ", ".join(map(str, self.values))
 
@@ -73,6 +89,14 @@ def as_json(domain: Domain) -> dict[str, Any]:
     """A domain as JSON gives it back (lists, no tuples), its kind included; the record compares it."""
     fields = {"values": list(domain.values)} if isinstance(domain, Choice) else asdict(domain)
     return {"kind": type(domain).__name__.lower(), **fields}
+
+
+def from_json(content: Mapping[str, Any]) -> Domain:
+    """The inverse of `as_json`."""
+    fields = {name: value for name, value in content.items() if name != "kind"}
+    if content["kind"] == "choice":
+        return Choice(tuple(fields["values"]))
+    return Float(**fields) if content["kind"] == "float" else Int(**fields)
 
 
 def narrow(domain: Domain, spec: Any) -> Domain:

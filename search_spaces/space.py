@@ -1,20 +1,22 @@
 """A study's search space: some of the catalogue's dimensions, narrowed, with an exact name.
 
-`build_space`: what a study file says under `space:` -> Space, or every fault in it with its line.
+`build_space`: what a study file says under `space:` -> Space, or every fault in it with its line. `canonical`: a
+configuration in which whatever means nothing stands at rest, so that equal trainings are equal configurations.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
-from avsc_core.config import Config, flatten
+from avsc_core.config import Config, flatten, nest
 from avsc_core.errors import Fault, UserError, near
-from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS
-from search_spaces.domains import Choice, Domain, DomainFault, Int, as_json, narrow
+from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS, IDLE
+from search_spaces.domains import Choice, Domain, DomainFault, Int, as_json, from_json, narrow
 
-SAMPLER_NAMES = ("tpe", "tpe_multivariate", "gp", "cmaes", "nsga2", "qmc", "random")
+SAMPLER_NAMES = ("tpe", "tpe_multivariate", "gp", "cmaes", "nsga2", "qmc", "random", "brute_force")
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,18 @@ class Space:
 
     def active(self, key: str, values: Mapping[str, Any]) -> bool:
         """Whether `key` exists, given the `values` chosen so far."""
-        if key not in CONDITIONS:
-            return True
-        other, wanted = CONDITIONS[key]
-        return bool(values.get(other, self.fixed.get(other)) == wanted)
+        return _means_something(key, {**self.fixed, **values})
 
     def as_json(self) -> dict[str, Any]:
         """The dimensions as plain JSON."""
         return {key: as_json(domain) for key, domain in self.dimensions.items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], base: Mapping[str, Any]) -> "Space":
+        """The space that `as_json` wrote; `base` are the settings it lies in, flat or nested."""
+        settings = dict(flatten(base))
+        fixed = {other: settings[other] for needs in CONDITIONS.values() for other in needs}
+        return cls({key: from_json(domain) for key, domain in content.items()}, fixed)
 
     def hash(self) -> str:
         """Sixteen hex digits; equal for equal spaces, whatever order their file had."""
@@ -43,6 +49,54 @@ class Space:
         """Whether every dimension that exists has a legal value in `values`."""
         present = [key for key in self.dimensions if self.active(key, values)]
         return all(key in values and self.dimensions[key].contains(values[key]) for key in present)
+
+    def present(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of `values` whose dimension exists."""
+        return {key: values[key] for key in self.dimensions if self.active(key, values)}
+
+    def within(self, config: Config, settled: Iterable[str]) -> "Space":
+        """The space around another configuration, without what is `settled` there or means nothing there."""
+        fixed = dict(flatten(config.model_dump()))
+        kept = {key: domain for key, domain in self.dimensions.items() if key not in settled}
+        kept = {key: domain for key, domain in kept.items() if _possible(key, kept, fixed)}
+        return Space(kept, {other: fixed[other] for other in self.fixed})
+
+    def every(self) -> Iterator[dict[str, Any]]:
+        """All combinations, the first dimension changing slowest. Only of domains that can be counted."""
+        points: list[dict[str, Any]] = [{}]
+        for key, domain in self.dimensions.items():
+            values = domain.every() or []
+            points = list(
+                chain.from_iterable(
+                    [{**point, key: value} for value in values] if self.active(key, point) else [point]
+                    for point in points
+                )
+            )
+        yield from points
+
+
+def idle_in(config: Config) -> list[str]:
+    """The settings that mean nothing in a configuration."""
+    settings = dict(flatten(config.model_dump()))
+    return [key for key in CONDITIONS if not _means_something(key, settings)]
+
+
+def meaningful(config: Config) -> dict[str, Any]:
+    """The settings of a configuration, dotted, as JSON has them, without those that mean nothing in it."""
+    idle = idle_in(config)
+    return {key: value for key, value in flatten(config.model_dump(mode="json")) if key not in idle}
+
+
+def canonical(config: Config) -> Config:
+    """The configuration with every setting that means nothing in it put at rest (without CEOA: K, mode, lambda_3, 4).
+
+    Raises pydantic's ValidationError when nothing is left to learn.
+    """
+    settings, default = dict(flatten(config.model_dump())), dict(flatten(Config().model_dump()))
+    idle = idle_in(config)
+    if not idle:
+        return config
+    return Config.model_validate(nest(settings | {key: IDLE.get(key, default[key]) for key in idle}))
 
 
 def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
@@ -76,9 +130,8 @@ def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
     faults += _conditions(chosen, fixed, where)
     if faults:
         raise UserError(faults)
-    conditions = {other for other, _ in CONDITIONS.values()}
-    ordered = dict(sorted(chosen.items(), key=lambda item: item[0] not in conditions))
-    return Space(ordered, {other: fixed[other] for other in conditions})
+    ordered = dict(sorted(chosen.items(), key=lambda item: _depth(item[0], chosen)))
+    return Space(ordered, {other: fixed[other] for needs in CONDITIONS.values() for other in needs})
 
 
 def _narrowed(key: str, narrowing: Any, base: Config) -> Domain:
@@ -99,12 +152,24 @@ def _conditions(chosen: Mapping[str, Domain], fixed: Mapping[str, Any], where: C
     """Dimensions that could never exist."""
     faults = []
     for key in chosen:
-        other, wanted = CONDITIONS.get(key, (None, None))
-        if other is None:
-            continue
-        possible = chosen[other].contains(wanted) if other in chosen else fixed[other] == wanted
-        if not possible:
-            faults.append(
-                Fault(where(key), f"{key} only means something when {other} is {wanted}", todo="leave it out")
-            )
+        if not _possible(key, chosen, fixed):
+            needs = " and ".join(f"{other} is {' or '.join(map(str, w))}" for other, w in CONDITIONS[key].items())
+            faults.append(Fault(where(key), f"{key} only means something when {needs}", todo="leave it out"))
     return faults
+
+
+def _possible(key: str, chosen: Mapping[str, Domain], fixed: Mapping[str, Any]) -> bool:
+    """Whether some point of the dimensions `chosen` has `key`."""
+    for other, wanted in CONDITIONS.get(key, {}).items():
+        if not (any(map(chosen[other].contains, wanted)) if other in chosen else fixed[other] in wanted):
+            return False
+    return True
+
+
+def _means_something(key: str, settings: Mapping[str, Any]) -> bool:
+    return all(settings[other] in wanted for other, wanted in CONDITIONS.get(key, {}).items())
+
+
+def _depth(key: str, chosen: Mapping[str, Domain]) -> int:
+    """How many of the dimensions `chosen` must have a value before this one, one after another."""
+    return 1 + max((_depth(other, chosen) for other in CONDITIONS.get(key, {}) if other in chosen), default=-1)

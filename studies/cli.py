@@ -1,7 +1,7 @@
 """`avsc-search`: studies on the command line.
 
 `check` and `plan` read the study file and answer at once; `run` checks everything first, then carries the plan out;
-`status` and `best` read the record; `ui` opens MLflow on it.
+`status`, `best`, `report`, `plot` and `export` read the record; `ui` opens MLflow on it.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from avsc_core.config import flatten, preset_names
+from avsc_core.config import Config, flatten, preset_names
 from avsc_core.errors import (
     EXIT_INTERRUPTED,
     EXIT_SOME_TRIALS_FAILED,
@@ -39,7 +39,11 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="key=value over the
 Name = Annotated[str | None, typer.Option("--name", help="Name in the record; default the file's.")]
 Cpus = Annotated[float | None, typer.Option("--cpus", help="CPUs per trial.")]
 Gpus = Annotated[float | None, typer.Option("--gpus", help="GPUs per trial: a share such as 0.25, or whole ones.")]
+MaxHours = Annotated[
+    float | None, typer.Option("--max-hours", min=0, help="Search fewer trials to stay below, or refuse.")
+]
 Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder; default reports/NAME or exports/NAME.")]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 
 
@@ -58,12 +62,13 @@ def check(
     name: Name = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    tracking_uri: Uri = None,
 ) -> None:
     """Check a study file: every fault with its line, without starting anything.
 
     Example: avsc-search check studies/lambda.yaml
     """
-    study = _study(file, data, preset, trials, sets, name, cpus, gpus)
+    study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
     out.print(f"{file}: fine, {len(make_plan(study).trials)} trials of arms" + _search_words(study), soft_wrap=True)
 
 
@@ -77,19 +82,32 @@ def plan(
     name: Name = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    max_hours: MaxHours = None,
+    tracking_uri: Uri = None,
 ) -> None:
-    """Show what a study would run.
+    """Show what a study would run and what it would cost, measured by a few training steps.
 
     Example: avsc-search plan studies/lambda.yaml --trials 50
     """
+    study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
+    from avsc_core.data.cache import open_data
+    from studies.runner.card import cost_card, here, trimmed
     from studies.runner.display import table_of
+    from studies.runner.prepare import plan_for
+    from studies.runner.strategy import Strategy
 
-    study = _study(file, data, preset, trials, sets, name, cpus, gpus)
     header, *rows = describe(make_plan(study))
     out.print(table_of(f"{study.name}: {study.question}", header, rows))
     out.print(
         f"preset {study.preset}, {study.base.training.epochs} epochs a trial" + _search_words(study), soft_wrap=True
     )
+    with progress() as show:
+        dataset = open_data(data, show)
+        card = cost_card(Strategy(plan_for(study, dataset), []), dataset, here(study.resources), show)
+    out.print(table_of(f"what it costs on {dataset.title}", ["", "about"], card.rows()))
+    if max_hours is not None:
+        left = trimmed(study, card, max_hours).search
+        out.print(f"within {max_hours:g} h" + (f": {left.trials} trials of the search" if left else ""))
 
 
 @app.command()
@@ -102,6 +120,7 @@ def run(
     name: Name = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    max_hours: MaxHours = None,
     address: Annotated[str | None, typer.Option("--address", help="A Ray cluster; default this machine.")] = None,
     tracking_uri: Uri = None,
 ) -> None:
@@ -110,11 +129,11 @@ def run(
     Examples: avsc-search run studies/lambda.yaml
               avsc-search run studies/lambda.yaml --data /data/TAU --preset paper --gpus 0.5
     """
-    study = _study(file, data, preset, trials, sets, name, cpus, gpus)
+    study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
     from studies.runner.run import run_study  # torch, ray and mlflow load here
 
     with progress() as show:
-        ending = run_study(study, data, tracking_uri, address, show)
+        ending = run_study(study, data, tracking_uri, address, show, max_hours)
     if ending.signal:
         print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED if ending.signal == 2 else EXIT_TERMINATED)
@@ -149,6 +168,52 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
     )
     for key, setting in flatten(winner.trial.config.model_dump(mode="json")):
         typer.echo(f"{key}={setting}")
+
+
+@app.command()
+def report(name: StudyName, out_folder: Out = None, tracking_uri: Uri = None) -> None:
+    """Report on a study: tables with intervals and tests, figures, costs; in the terminal and as files.
+
+    Writes report.html (one page, nothing else needed), report.md, report.tex, tables/*.csv and figures/*.png.
+
+    Example: avsc-search report lambda
+    """
+    from avsc_core.trainer.recorder import Recorder
+    from studies.report.build import build_report
+    from studies.report.render import to_terminal, write_report
+
+    made = build_report(Recorder(tracking_uri), name)
+    to_terminal(made, out)
+    paths = write_report(made, out_folder or Path("reports") / name)
+    out.print("written: " + ", ".join(map(str, paths)), soft_wrap=True)
+
+
+@app.command()
+def plot(name: StudyName, out_folder: Out = None, tracking_uri: Uri = None) -> None:
+    """Draw the figures of a study's report as PNG files.
+
+    Example: avsc-search plot lambda --out figures
+    """
+    from avsc_core.trainer.recorder import Recorder
+    from studies.report.build import build_report
+    from studies.report.render import write_pictures
+
+    made = build_report(Recorder(tracking_uri), name)
+    for path in write_pictures(made, out_folder or Path("reports") / name / "figures"):
+        out.print(str(path), soft_wrap=True)
+
+
+@app.command()
+def export(name: StudyName, out_folder: Out = None, tracking_uri: Uri = None) -> None:
+    """Write a study's trials as CSV and Parquet, and its best configuration for `avsc-core train --config`.
+
+    Example: avsc-search export lambda --out lambda
+    """
+    from avsc_core.trainer.recorder import Recorder
+    from studies.report.export import export as write
+
+    for path in write(Recorder(tracking_uri), name, out_folder or Path("exports") / name):
+        out.print(str(path), soft_wrap=True)
 
 
 @app.command()
@@ -192,8 +257,16 @@ def _study(
     name: str | None,
     cpus: float | None,
     gpus: float | None,
+    tracking_uri: str | None,
 ) -> Study:
     """The checked study; a missing data folder is reported together with the file's own faults."""
+
+    def winner_of(own: str, source: str) -> tuple[str, Config]:
+        from avsc_core.trainer.recorder import Recorder  # only a study with `best-of` reads the record
+        from avsc_core.trainer.winner import pinned_winner
+
+        return pinned_winner(Recorder(tracking_uri), own, source)
+
     faults = []
     if data is not None and not data.is_dir():
         faults.append(Fault("--data", f"{data} is no folder", todo="give the folder that holds audio/ and video/"))
@@ -207,6 +280,7 @@ def _study(
             name=name,
             cpus=cpus,
             gpus=gpus,
+            winner_of=winner_of,
         )
     except UserError as error:
         raise UserError([*error.faults, *faults]) from None
@@ -216,5 +290,9 @@ def _study(
 
 
 def _search_words(study: Study) -> str:
-    search = study.search
-    return f", then {search.trials} by {search.sampler} with scheduler {search.scheduler}" if search else ""
+    search, words = study.search, ""
+    if search and search.trials:
+        words += f", then {search.trials} by {search.sampler} with scheduler {search.scheduler}"
+    if study.retune:
+        words += f", then {study.retune} for each arm"
+    return words

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from avsc_core.config import trial_key
-from studies.runner.plan import describe, differences, make_plan, searched_trial, values_in
+from studies.runner.plan import describe, differences, make_plan, seeded
 from tests.test_schema import GOOD, read
 
 
@@ -53,14 +53,16 @@ def test_keys_do_not_change_with_device_or_the_way_of_writing(tmp_path: Path):
 def test_a_searched_trial_and_its_values(tmp_path: Path):
     plan = make_plan(read(tmp_path, GOOD))
     values = {"loss_weights.scene": 3.5, "alignment.mode": "rkm"}
-    trial = searched_trial(plan, values)
+    (search,) = plan.searches
+    trial = search.trial(values)
     assert (trial.arm, trial.seed, trial.config.loss_weights.scene) == ("search", 0, 3.5)
-    space = plan.study.search.space
-    assert values_in(space, trial.config) == values
+    assert search.point(trial.config) == values
+    assert search.point(seeded(trial.config, 1)) is None  # another seed is another training
+    assert search.point(trial.config.model_copy(update={"modality": "audio"})) is None
     outside = trial.config.model_copy(
         update={"loss_weights": trial.config.loss_weights.model_copy(update={"scene": 0.5})}
     )
-    assert values_in(space, outside) is None
+    assert search.point(outside) is None
 
 
 def test_the_plan_says_what_differs(tmp_path: Path):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from studies.runner.read import SCHEDULER_NAMES
 from studies.runner.schedulers import SCHEDULERS
+from studies.runner.searching import SCHEDULER_NAMES
 from tests.test_study_end_to_end import Place
 
 

@@ -142,7 +142,7 @@ def test_an_empty_space_and_nothing_to_run(tmp_path: Path):
     assert faults(tmp_path, "question: q\nsearch:\n  space: {}\n") == [
         "study.yaml:3: the search space is empty; dimensions such as contrast, loss_weights, modules; name at least one"
     ]
-    assert faults(tmp_path, "question: q\n") == ["study.yaml:1: nothing to run; arms, a search, or both"]
+    assert faults(tmp_path, "question: q\n") == ["study.yaml:1: nothing to run; arms, an ablation, or a search"]
 
 
 def test_all_faults_at_once(tmp_path: Path):
@@ -150,6 +150,6 @@ def test_all_faults_at_once(tmp_path: Path):
     assert faults(tmp_path, text.replace("trials: 3", "sampler: x")) == [
         "study.yaml:8: fusion.kind: 'nome' is not allowed; input should be 'semantic', 'none', "
         "'intermediate', 'decision' or 'hybrid'",
-        "study.yaml:14: unknown sampler 'x'; one of cmaes, gp, nsga2, qmc, random, tpe, tpe_multivariate",
+        "study.yaml:14: unknown sampler 'x'; one of brute_force, cmaes, gp, nsga2, qmc, random, tpe, tpe_multivariate",
         "study.yaml:13: unknown dimension 'alignment.mood'; did you mean 'alignment.mode'?",
     ]

@@ -29,7 +29,7 @@ def drain(strategy: Strategy) -> list[PlannedTrial]:
     trials = []
     while trial := strategy.next():
         trials.append(trial)
-        strategy.finish(trial, "complete", 0.5)
+        strategy.finish(trial, "complete", (0.5,))
     return trials
 
 
@@ -78,10 +78,10 @@ def test_unfinished_and_failed_trials_go_on_in_their_own_runs(tmp_path: Path):
 
 def test_the_sampler_hears_of_everything(tmp_path: Path):
     strategy = Strategy(plan(tmp_path), [])
-    outcomes = iter([("complete", 0.3), ("complete", 0.4), ("stopped", 0.2), ("diverged", None)])
+    outcomes = iter([("complete", (0.3,)), ("complete", (0.4,)), ("stopped", (0.2,)), ("diverged", None)])
     while trial := strategy.next():
         strategy.finish(trial, *next(outcomes))
-    states = [(trial.state.name, trial.value) for trial in strategy.sampler.study.trials]
+    states = [(trial.state.name, trial.value) for trial in strategy.searches["search"].sampler.study.trials]
     # "one" has K = 5, which is not in the space; a value from a trial stopped early is not told as a full one
     assert {state for state in states if state[0] != "COMPLETE"} == {("PRUNED", None), ("FAIL", None)}
     assert ("COMPLETE", 0.4) in states

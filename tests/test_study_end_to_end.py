@@ -106,7 +106,7 @@ def test_the_closing_table_says_what_next(place: Place, finished: tuple[str, str
     out, err = finished
     assert "8/8" in err
     assert "best by val_acc: " in out
-    for command in ("avsc-search ui", "avsc-core train --best --study tiny", "avsc-search status tiny"):
+    for command in ("avsc-search ui", "avsc-core train --best --study tiny", "avsc-search report tiny"):
         assert command in out
     assert str(place.scenes) in out.replace("\n", "")
 

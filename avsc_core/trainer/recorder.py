@@ -33,6 +33,7 @@ from avsc_core.yaml_file import read_value
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
 ARTIFACTS = Path("mlruns/artifacts")
 CHECKPOINTS = Path("mlruns/checkpoints")  # of unfinished trials; empty when nothing is left to continue
+LOWER, UPPER = "lower", "upper"  # `avsc.rung` of the trials of a ladder
 STATUS = {
     "complete": "FINISHED",
     "stopped": "FINISHED",
@@ -121,8 +122,7 @@ class Recorder:
 
     def definition(self, run_id: str) -> dict[str, Any]:
         """What `open_study` was given last."""
-        content: dict[str, Any] = json.loads(Path(self.download(run_id, "study.json")).read_text(encoding="utf-8"))
-        return content
+        return self.read(run_id, "study.json")
 
     def trials(self, study: str, kind: str = "trial") -> list[TrialRecord]:
         """Every trial of a study in the order they were started."""
@@ -210,6 +210,17 @@ class Recorder:
         except (MlflowException, OSError) as error:
             allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
             raise UserError(Fault(reference, f"no model there ({error})", allowed)) from None
+
+    def read(self, run_id: str, name: str) -> dict[str, Any]:
+        """An artifact of JSON; empty when the run has none of that name."""
+        if not any(item.path == name for item in self.client.list_artifacts(run_id)):
+            return {}
+        content: dict[str, Any] = json.loads("\n".join(self.lines(run_id, name)))
+        return content
+
+    def lines(self, run_id: str, name: str) -> list[str]:
+        """An artifact of text."""
+        return Path(self.download(run_id, name)).read_text(encoding="utf-8").splitlines()
 
     def download(self, run_id: str, name: str) -> str:
         """The local path of an artifact."""

@@ -1,10 +1,11 @@
-"""The best trial of a study, found in the record: what `best`, `status` and `train --best` agree on."""
+"""The best trial of a study, found in the record: what `best`, `report`, `export` and `train --best` agree on."""
 
 from typing import NamedTuple
 
+from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError
 from avsc_core.trainer.metrics import better
-from avsc_core.trainer.recorder import Recorder, TrialRecord
+from avsc_core.trainer.recorder import LOWER, Recorder, TrialRecord
 
 
 class Winner(NamedTuple):
@@ -19,10 +20,30 @@ def find_winner(recorder: Recorder, study: str | None) -> Winner:
     """The winner of a study, or of the latest one. Raises UserError when no trial is complete."""
     run = recorder.study(study)
     name, metric = run.data.tags["avsc.study"], run.data.tags["avsc.metric"]
-    complete = [trial for trial in recorder.trials(name) if trial.outcome == "complete"]
+    complete = full(recorder.trials(name))
     if not complete:
         raise UserError(Fault("--study", f"study {name} has no complete trial", todo="run it to its end first"))
     return Winner(name, metric, best_of(complete, metric))
+
+
+def pinned_winner(recorder: Recorder, own: str, source: str) -> tuple[str, Config]:
+    """Key and configuration of the trial of `source` that study `own` starts from: its best when `own` first ran.
+
+    Raises UserError when there is none.
+    """
+    run = recorder.find_study(own)
+    pinned = (recorder.definition(run.info.run_id).get("best_of") or {}) if run else {}
+    if pinned.get("study") == source:
+        for trial in recorder.trials(source):
+            if trial.key == pinned["key"]:
+                return trial.key, trial.config
+    trial = find_winner(recorder, source).trial
+    return trial.key, trial.config
+
+
+def full(trials: list[TrialRecord]) -> list[TrialRecord]:
+    """The trials that ran to their end, of a ladder those of the upper rung: values of less never stand beside them."""
+    return [trial for trial in trials if trial.outcome == "complete" and trial.tags.get("avsc.rung") != LOWER]
 
 
 def best_of(trials: list[TrialRecord], metric: str) -> TrialRecord:

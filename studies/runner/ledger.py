@@ -13,7 +13,7 @@ from ray import tune
 
 from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.trainer.metrics import confusion_table, prediction_table
-from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
+from avsc_core.trainer.recorder import CHECKPOINTS, LOWER, UPPER, Recorder
 from studies.runner.display import Display
 from studies.runner.plan import PlannedTrial
 from studies.runner.schema import Study
@@ -53,6 +53,9 @@ class Ledger(tune.Callback):  # type: ignore[misc]
                 "avsc.data": self.data.title,
                 "avsc.data_fingerprint": self.data.fingerprint,
             }
+            if self.study.final:
+                tags["avsc.rung"] = UPPER if planned.origin else LOWER
+                tags["avsc.origin"] = planned.origin
             run_id = self.recorder.begin(self.study.name, planned.config, tags, self.parent)
         self.running[trial_id] = Running(planned, run_id, recorded)
         self.display.update(planned, 0, None)
@@ -93,9 +96,9 @@ class Ledger(tune.Callback):  # type: ignore[misc]
         self.recorder.end(run_id, outcome, metrics, tags)
         checkpoint_of(self.study.name, planned.key).unlink(missing_ok=True)
         self.failed += outcome in ("failed", "diverged")
-        value = best.get(self.study.metric)
-        self.strategy.finish(planned, outcome, value)
-        self.display.finish(planned, outcome, value, running.seconds, self.strategy.total)
+        values = self.strategy.values(metrics)
+        self.strategy.finish(planned, outcome, values)
+        self.display.finish(planned, outcome, values[0] if values else None, running.seconds, self.strategy.total)
 
     def _tables(self, run_id: str, planned: PlannedTrial, probability: list[list[float]]) -> None:
         rows = split_parts(self.data, planned.config.split).validation

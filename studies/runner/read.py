@@ -4,7 +4,7 @@ What the command line says goes over what the file says. Reading a study loads n
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,33 @@ from pydantic import ValidationError
 
 from avsc_core.config import Config, Override, flatten, preset_names, resolve
 from avsc_core.errors import Fault, UserError, gathered, near
-from avsc_core.yaml_file import Located, Trail, read_value, read_yaml
-from search_spaces.space import SAMPLER_NAMES, build_space
-from studies.runner.schema import (
-    SEARCH_ARM,
-    Arm,
-    ArmPart,
-    FilePart,
-    Published,
-    Resources,
-    Search,
-    SearchPart,
-    Study,
-    StudyFile,
-)
+from avsc_core.yaml_file import Located, read_value, read_yaml
+from search_spaces.space import canonical
+from studies.runner.ablation import cells
+from studies.runner.plan import is_search
+from studies.runner.schema import Arm, Metric, Published, Study, StudyFile
+from studies.runner.searching import metrics_of, read_search
+from studies.runner.typed import overrides_of, typed
 
-SCHEDULER_NAMES = ("none", "asha", "hyperband", "median")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+OF_THE_STUDY = (
+    "search",
+    "resources",
+    "seeds",
+    "metric",
+    "retune",
+    "ladder",
+)  # what `--set` may change besides the base
+SAME_CLIPS = ("seed", "split.")  # settings no arm may have: all are trained and validated on the same clips
+
+Settings = tuple[str, list[Override]]  # a preset and what is put over it
+# (this study, the study its base comes from) -> (key of the trial, its configuration)
+WinnerOf = Callable[[str, str], tuple[str, Config]]
+
+
+def no_record(own: str, source: str) -> tuple[str, Config]:
+    """Stands for the record where there is none."""
+    raise UserError(Fault("best-of", f"study {source} is not in the record"))
 
 
 def read_study(
@@ -41,10 +51,12 @@ def read_study(
     name: str | None = None,
     cpus: float | None = None,
     gpus: float | None = None,
+    winner_of: WinnerOf = no_record,
 ) -> Study:
     """Read and check a study file with what the command line puts over it. Raises UserError with every fault.
 
     The preset is the command line's, else the file's, else `paper` with a data set and `demo` with the embedded scenes.
+    With `best-of` the base is what `winner_of` says instead.
     """
     located = read_yaml(path)
     faults: list[Fault] = []
@@ -52,36 +64,54 @@ def read_study(
         raise UserError(Fault(located.where(), "a study file is a mapping", "question, arms, search, ..."))
     flags = {"search.trials": trials, "resources.cpus": cpus, "resources.gpus": gpus, "name": name}
     data, origin, config_sets = _over(located.data, flags, sets, faults)
-    file = _typed(data, located, origin, faults)
+    file = typed(data, located, origin, faults)
     if file is None:
         raise UserError(faults)
+    own_name, best_of, start = file.name or path.stem, None, []
     chosen = preset or file.preset or ("paper" if data_given else "demo")
-    base_overrides = [*_overrides(file.base, located, ("base",)), *config_sets]
-    base = None
-    with gathered(faults):
-        base = resolve(chosen, base_overrides, "--preset" if preset else located.where("preset"))
-    _rules(file, located, origin, faults)
-    arms, search = [], None
-    if base is not None:
-        for position, part in enumerate(file.arms):
-            with gathered(faults):
-                overrides = [*base_overrides, *_overrides(part.set, located, ("arms", position, "set"))]
-                arms.append(Arm(part.name, resolve(chosen, overrides), part.published))
+    if file.best_of is not None:
+        where = located.where("best-of")
+        if preset or file.preset:
+            faults.append(Fault(where, "best-of and a preset", "the best trial has its own", "keep one of them"))
         with gathered(faults):
-            search = _search(file.search, base, located)
+            key, config = winner_of(own_name, file.best_of)
+            best_of, start = (file.best_of, key), [Override(*each, where) for each in flatten(config.model_dump())]
+            chosen = "paper"  # every setting of which is put over
+    base_overrides = [*start, *overrides_of(file.base, located, ("base",)), *config_sets]
+    base, search, final, arms = None, None, None, list[Arm]()
+    metrics: tuple[Metric, ...] = ()
+    rungs: list[Settings] = [(chosen, base_overrides)]
+    if file.ladder:
+        with gathered(faults):
+            rungs = _rungs(file.ladder, chosen, base_overrides, located)
+    with gathered(faults):
+        base = resolve(*rungs[0], "--preset" if preset else located.where("preset"))
+        final = resolve(*rungs[1]) if file.ladder else None
+    with gathered(faults):
+        metrics = metrics_of(file.metric, origin.get("metric") or located.where("metric"))
+    _rules(file, own_name, located, origin, faults)
+    if base is not None:
+        arms = _arms(file, rungs[0], located, faults)
+        if file.search:
+            with gathered(faults):
+                search = read_search(file.search, base, len(metrics), bool(file.retune), located)
     if faults or base is None:
         raise UserError(sorted(set(faults), key=faults.index))
     return Study(
-        name=file.name or path.stem,
+        name=own_name,
         path=path,
         question=file.question,
         source=file.source,
-        preset=chosen,
-        base=base,
-        metric=file.metric,
+        preset=f"best of {best_of[0]}" if best_of else chosen,
+        best_of=best_of,
+        base=canonical(base),
+        metrics=metrics,
         seeds=tuple(file.seeds),
+        design=file.ablation.design if file.ablation else None,
         arms=tuple(arms),
+        retune=file.retune or 0,
         search=search,
+        final=final and canonical(final),
         resources=file.resources,
     )
 
@@ -97,7 +127,7 @@ def _over(
         key, separator, text = item.partition("=")
         if not separator:
             faults.append(Fault("--set", f"'{item}' has no '='", "key=value"))
-        elif key.split(".")[0] in ("search", "resources", "seeds", "metric"):
+        elif key.split(".")[0] in OF_THE_STUDY:
             values.append((key, read_value(text), "--set"))
         else:
             config_sets.append(Override(key.strip(), read_value(text), "--set"))
@@ -113,100 +143,86 @@ def _over(
     return data, origin, config_sets
 
 
-def _typed(data: dict[str, Any], located: Located, origin: Mapping[str, str], faults: list[Fault]) -> StudyFile | None:
-    """The file as typed parts, or None and its faults."""
-    try:
-        return StudyFile.model_validate(data)
-    except ValidationError as error:
-        for item in error.errors():
-            trail: Trail = tuple(item["loc"])
-            key = ".".join(map(str, trail))
-            where = origin.get(key) or located.where(*trail)
-            if item["type"] == "extra_forbidden":
-                allowed = _fields_at(trail[:-1])
-                faults.append(Fault(where, f"unknown key '{trail[-1]}'", near(trail[-1], allowed)))
-            elif item["type"] == "missing":
-                faults.append(Fault(where, f"'{trail[-1]}' is missing"))
-            else:
-                message = item["msg"][0].lower() + item["msg"][1:]
-                faults.append(Fault(where, f"{key}: {item['input']!r} is not allowed", message))
-    return None
+def _arms(file: StudyFile, base: Settings, located: Located, faults: list[Fault]) -> list[Arm]:
+    """The rows of the file and those of its ablation, resolved over the base."""
+    Row = tuple[str, list[Override], Published | None, Mapping[str, str], str]
+    rows: list[Row] = [
+        (part.name, overrides_of(part.set, located, ("arms", position, "set")), part.published, {}, part.note)
+        for position, part in enumerate(file.arms)
+    ]
+    if file.ablation:
+        with gathered(faults):
+            for cell in cells(file.ablation, located):
+                rows.append((cell.name, cell.overrides, file.ablation.published.get(cell.name), cell.levels, ""))
+    arms = []
+    for name, overrides, published, levels, note in rows:
+        own = [override for override in overrides if override.key.startswith(SAME_CLIPS)]
+        faults += [_of_all_arms(override) for override in own]
+        with gathered(faults):
+            config = resolve(base[0], [*base[1], *(override for override in overrides if override not in own)])
+            settled = tuple(override.key for override in overrides)
+            try:
+                arms.append(Arm(name, canonical(config), published, levels, settled, note))
+            except ValidationError:
+                where = overrides[0].where if overrides else located.where()
+                faults.append(Fault(where, f"arm '{name}' has nothing to learn", "a loss weight above 0"))
+    return arms
 
 
-def _fields_at(trail: Trail) -> list[str]:
-    """The keys that a part of the file may have."""
-    parts: dict[Trail, type[FilePart]] = {(): StudyFile, ("search",): SearchPart, ("resources",): Resources}
-    parts[("arms",)] = ArmPart
-    parts[("arms", "published")] = Published
-    names = tuple(part for part in trail if isinstance(part, str))
-    return list(parts[names].model_fields)
+def _of_all_arms(override: Override) -> Fault:
+    if override.key == "seed":
+        return Fault(override.where, "a seed among the settings", "every arm runs with the study's", "use seeds: [...]")
+    return Fault(override.where, f"{override.key} in an arm", "all arms are validated on the same clips", "in the base")
 
 
-def _rules(file: StudyFile, located: Located, origin: Mapping[str, str], faults: list[Fault]) -> None:
+def _rungs(ladder: list[Any], preset: str, overrides: list[Override], located: Located) -> list[Settings]:
+    """Both rungs of a ladder, each a preset or settings over the base. Raises UserError."""
+    faults: list[Fault] = []
+    rungs: list[Settings] = []
+    for position, rung in enumerate(ladder):
+        where = located.where("ladder", position)
+        if isinstance(rung, str) and rung in preset_names():
+            rungs.append((rung, overrides))
+        elif isinstance(rung, dict):
+            rungs.append((preset, [*overrides, *overrides_of(rung, located, ("ladder", position))]))
+        else:
+            faults.append(Fault(where, f"{rung!r} is no rung", f"{', '.join(preset_names())}, or settings"))
+    with gathered(faults):
+        if not faults and len({resolve(*rung).split for rung in rungs}) > 1:
+            faults.append(Fault(located.where("ladder"), "the rungs are validated on different clips", "one split"))
+    if faults:
+        raise UserError(faults)
+    return rungs
+
+
+def _rules(file: StudyFile, name: str, located: Located, origin: Mapping[str, str], faults: list[Fault]) -> None:
     """What no single field can know."""
-    name = file.name or Path(located.name).stem
     if not NAME.fullmatch(name):
         where = origin.get("name") or located.where("name")
         faults.append(Fault(where, f"'{name}' is no study name", "letters, digits, - and _"))
     if file.preset and file.preset not in preset_names():
         where = located.where("preset")
         faults.append(Fault(where, f"unknown preset '{file.preset}'", near(file.preset, preset_names())))
-    if not file.arms and file.search is None:
-        faults.append(Fault(located.where(), "nothing to run", "arms, a search, or both"))
+    if not file.arms and file.ablation is None and file.search is None:
+        faults.append(Fault(located.where(), "nothing to run", "arms, an ablation, or a search"))
     seen: set[str] = set()
     for position, arm in enumerate(file.arms):
         where = located.where("arms", position, "name")
         if arm.name in seen:
             faults.append(Fault(where, f"two arms are called '{arm.name}'", todo="rename one"))
-        if arm.name == SEARCH_ARM:
-            faults.append(Fault(where, f"'{SEARCH_ARM}' names the search's trials", todo="rename the arm"))
+        if is_search(arm.name):
+            faults.append(Fault(where, f"'{arm.name}' names the search's trials", todo="rename the arm"))
         seen.add(arm.name)
-    places = [("base",), *(("arms", position, "set") for position in range(len(file.arms)))]
-    for trail, settings in zip(places, [file.base, *(arm.set for arm in file.arms)], strict=True):
-        if "seed" in settings:
-            faults.append(
-                Fault(
-                    located.where(*trail, "seed"),
-                    "a seed among the settings",
-                    "every arm runs with the study's",
-                    "use seeds: [...]",
-                )
-            )
+    if "seed" in file.base:
+        faults.append(_of_all_arms(Override("seed", None, located.where("base", "seed"))))
     if len(set(file.seeds)) < len(file.seeds):
         faults.append(Fault(located.where("seeds"), "a seed stands twice"))
+    if file.retune and (file.search is None or not (file.arms or file.ablation)):
+        what, need = "retune gives every arm a search of its own", "arms or an ablation, and search: {space: ...}"
+        faults.append(Fault(located.where("retune"), what, need))
+    if file.ladder and file.search is None:
+        faults.append(Fault(located.where("ladder"), "a ladder without a search", "search: {space: ...}"))
     gpus = file.resources.gpus
     if gpus > 1 and gpus != int(gpus):
         where = origin.get("resources.gpus") or located.where("resources", "gpus")
         faults.append(Fault(where, f"{gpus:g} GPUs per trial", "a share of one GPU, or whole ones"))
-
-
-def _search(part: SearchPart | None, base: Config, located: Located) -> Search | None:
-    """The checked search. Raises UserError with every fault."""
-    if part is None:
-        return None
-    faults: list[Fault] = []
-    for key, names in (("sampler", SAMPLER_NAMES), ("scheduler", SCHEDULER_NAMES)):
-        value = getattr(part, key)
-        if value not in names:
-            faults.append(Fault(located.where("search", key), f"unknown {key} '{value}'", near(value, names)))
-    space = None
-    with gathered(faults):
-        space = build_space(part.space, base, lambda key: located.where("search", "space", key))
-    if faults or space is None:
-        raise UserError(faults)
-    settings = part.model_dump(exclude={"space"})
-    return Search(space=space, **settings)
-
-
-def _overrides(values: Mapping[str, Any], located: Located, trail: Trail) -> list[Override]:
-    """Nested or dotted settings of the file as overrides with their lines."""
-    result = []
-    for name, value in values.items():
-        parts = flatten({name: value})
-        result += [Override(key, each, _line(located, trail, name, key)) for key, each in parts]
-    return result
-
-
-def _line(located: Located, trail: Trail, name: str, key: str) -> str:
-    rest = key.removeprefix(name).strip(".")
-    return located.where(*trail, name, *(rest.split(".") if rest else ()))

@@ -2,11 +2,12 @@
 
 from rich.table import Table
 
-from avsc_core.config import flatten
 from avsc_core.terminal import out
 from avsc_core.trainer.recorder import Recorder, TrialRecord
-from avsc_core.trainer.winner import best_of
+from avsc_core.trainer.winner import best_of, full
+from search_spaces.space import meaningful
 from studies.runner.display import table_of
+from studies.runner.plan import is_search
 from studies.runner.schema import Study
 
 SHOWN = 5  # searched trials in the closing table
@@ -23,15 +24,15 @@ def print_status(name: str, uri: str | None) -> None:
 def print_closing(recorder: Recorder, study: Study) -> None:
     """All arms, the best of the search, the best trial, and what to do next."""
     trials = recorder.trials(study.name)
-    complete = [trial for trial in trials if trial.outcome == "complete"]
+    complete = full(trials)
     if not complete:
         out.print(f"no trial of {study.name} is complete yet")
         return
     data = recorder.study(study.name).data.tags["avsc.data"]
-    searched = [trial for trial in complete if trial.arm == "search"]
+    searched = [trial for trial in complete if is_search(trial.arm)]
     worst_first = -1 if study.direction == "max" else 1
     searched.sort(key=lambda trial: worst_first * trial.metrics[f"best_{study.metric}"])
-    shown = [trial for trial in complete if trial.arm != "search"] + searched[:SHOWN]
+    shown = [trial for trial in complete if not is_search(trial.arm)] + searched[:SHOWN]
     out.print(_table(f"{study.name} on {data}", shown, complete))
     stopped = sum(trial.outcome == "stopped" for trial in trials)
     out.print(f"{len(complete)} trials ran to their end, {stopped} were stopped early", soft_wrap=True)
@@ -39,17 +40,20 @@ def print_closing(recorder: Recorder, study: Study) -> None:
     figures = f"val Acc {best.metrics['best_val_acc']:.4f}, val Logloss {best.metrics['best_val_logloss']:.4f}"
     out.print(f"[bold]best by {study.metric}: {best.arm} {best.key[:6]}, {figures}[/bold] on {data}", soft_wrap=True)
     out.print(
-        f"next: avsc-search ui                                # compare trials in the browser\n"
-        f"      avsc-core train --best --study {study.name:<16} # retrain the winner, read the test split once\n"
-        f"      avsc-search status {study.name:<20}     # every trial of this study",
+        f"next: avsc-search report {study.name:<20}     # tables, tests, figures: terminal, HTML, LaTeX, CSV\n"
+        f"      avsc-search ui                                # compare trials in the browser\n"
+        f"      avsc-core train --best --study {study.name:<16} # retrain the winner, read the test split once",
         soft_wrap=True,
     )
 
 
 def _varying(trials: list[TrialRecord]) -> list[str]:
     """The settings in which the trials differ: the columns worth a reader's time."""
-    settings = [dict(flatten(trial.config.model_dump(mode="json"))) for trial in trials]
-    return [key for key in (settings[0] if settings else {}) if len({str(each[key]) for each in settings}) > 1]
+    seen: dict[str, set[str]] = {}
+    for trial in trials:
+        for key, value in meaningful(trial.config).items():
+            seen.setdefault(key, set()).add(str(value))
+    return [key for key, values in seen.items() if len(values) > 1]
 
 
 def _table(title: str, shown: list[TrialRecord], among: list[TrialRecord]) -> Table:
@@ -61,8 +65,8 @@ def _table(title: str, shown: list[TrialRecord], among: list[TrialRecord]) -> Ta
 
 
 def _row(trial: TrialRecord, varying: list[str]) -> list[str]:
-    settings = dict(flatten(trial.config.model_dump(mode="json")))
-    values = [settings[key] for key in varying]
+    settings = meaningful(trial.config)
+    values = [settings.get(key, "") for key in varying]
     epoch, *scores = (trial.metrics.get(name) for name in ("best_epoch", "best_val_acc", "best_val_logloss"))
     return [
         trial.arm,

@@ -1,60 +1,85 @@
 """Which trials of a search are stopped early, by Ray's schedulers under the names a study file uses.
 
-Schedulers compare trials at the same epoch by the study's metric and see the trials of the search alone: arms fill a
-table and run to their end.
+Schedulers compare trials at the same epoch by the study's metric and see the trials of one search alone: arms fill a
+table and run to their end, and arms that are retuned do not compete with each other. A scheduler's state is not saved;
+after a restart it is told again what the trials in the record had reported.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, HyperBandScheduler, MedianStoppingRule
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
-from studies.runner.schema import SEARCH_ARM, Search, Study
+from studies.runner.plan import Plan
+from studies.runner.schema import Search, Study
 
 
-class SearchOnly(FIFOScheduler):  # type: ignore[misc]
-    """A scheduler for the trials of the search; arms fill a table and run to their end untouched."""
+class Reported(NamedTuple):
+    """What a trial of the record had reported to its scheduler."""
 
-    def __init__(self, inner: TrialScheduler) -> None:
+    search: str
+    trial_id: str  # Ray's word
+    history: tuple[tuple[int, float], ...]  # (epoch, value of the deciding metric)
+
+
+class EachSearchItsOwn(FIFOScheduler):  # type: ignore[misc]
+    """A scheduler for each search; arms fill a table and run to their end untouched."""
+
+    def __init__(self, inner: dict[str, TrialScheduler]) -> None:
         super().__init__()
         self.inner = inner
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        if _searched(trial):
-            self.inner.on_trial_add(tune_controller, trial)
+        if own := self._own(trial):
+            own.on_trial_add(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        if _searched(trial):
-            self.inner.on_trial_error(tune_controller, trial)
+        if own := self._own(trial):
+            own.on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return str(self.inner.on_trial_result(tune_controller, trial, result) if _searched(trial) else self.CONTINUE)
+        own = self._own(trial)
+        return str(own.on_trial_result(tune_controller, trial, result) if own else self.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if _searched(trial):
-            self.inner.on_trial_complete(tune_controller, trial, result)
+        if own := self._own(trial):
+            own.on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        if _searched(trial):
-            self.inner.on_trial_remove(tune_controller, trial)
+        if own := self._own(trial):
+            own.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         for trial in tune_controller.get_trials():
-            if not _searched(trial) and trial.status == trial.PENDING:
+            if not self._own(trial) and trial.status == trial.PENDING:
                 return trial
-        return self.inner.choose_trial_to_run(tune_controller)
+        chosen = (own.choose_trial_to_run(tune_controller) for own in self.inner.values())
+        return next((trial for trial in chosen if trial), None)
+
+    def _own(self, trial: Any) -> TrialScheduler | None:
+        return self.inner.get(trial.config["search"])
 
 
-def build_scheduler(study: Study) -> TrialScheduler:
-    """The scheduler of the study's search, kept away from its arms."""
-    if study.search is None:
+def build_scheduler(plan: Plan, reported: Iterable[Reported] = ()) -> TrialScheduler:
+    """A scheduler for every search of the plan, told what trials of the record had reported."""
+    study, search = plan.study, plan.study.search
+    if search is None:
         return FIFOScheduler()
-    return SearchOnly(SCHEDULERS[study.search.scheduler](study, study.search))
+    inner = {each.name: SCHEDULERS[search.scheduler](study, search) for each in plan.searches}
+    for trial in reported:
+        if search.scheduler in REMEMBERING and trial.search in inner:
+            _tell(inner[trial.search], study.metric, trial)
+    return EachSearchItsOwn(inner)
 
 
-def _searched(trial: Any) -> bool:
-    return bool(trial.config["arm"] == SEARCH_ARM)
+def _tell(scheduler: TrialScheduler, metric: str, trial: Reported) -> None:
+    scheduler.on_trial_add(None, trial)
+    result: dict[str, Any] = {}
+    for epoch, value in trial.history:
+        result = {"epoch": epoch, metric: value}
+        scheduler.on_trial_result(None, trial, result)
+    scheduler.on_trial_complete(None, trial, result)
 
 
 def _settings(study: Study, search: Search) -> dict[str, Any]:
@@ -75,3 +100,6 @@ SCHEDULERS: dict[str, Callable[[Study, Search], TrialScheduler]] = {
     ),
     "median": lambda study, search: MedianStoppingRule(**_settings(study, search), grace_period=search.grace_epochs),
 }
+
+# Rungs and medians are of all trials so far; a bracket of hyperband compares its own members, so it may begin anew.
+REMEMBERING = ("asha", "median")

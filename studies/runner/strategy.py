@@ -1,107 +1,167 @@
-"""What a study runs next: first what was interrupted, then the arms, then what the sampler asks for.
+"""What a study runs next: what was interrupted, the arms, what samplers ask for, what searches hand on.
 
-The record is read once at the start: finished trials are told to the sampler and never run again, unfinished ones
+The record is read once at the start: finished trials are told to the samplers and never run again, unfinished ones
 continue in their own MLflow run. A combination that the study has already is not trained twice: the sampler is told the
-known value and asked again. This file knows neither Ray nor MLflow; `tune.py` carries out what it says.
+known values and asked again. This file knows neither Ray nor MLflow; `tune.py` carries out what it says.
 """
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from avsc_core.config import Config, flatten
+from avsc_core.config import Config
 from avsc_core.trainer.recorder import TrialRecord
 from search_spaces.sampling import Sampler
-from studies.runner.plan import Plan, PlannedTrial, searched_trial, values_in
+from studies.runner.plan import Plan, PlannedSearch, PlannedTrial, handed_on
 
 FINISHED = ("complete", "stopped", "diverged")  # a failed trial, in contrast, is tried again
 STATES = {"complete": "complete", "stopped": "pruned", "diverged": "failed", "failed": "failed"}  # Optuna's words
 ATTEMPTS = 100  # questions to the sampler that bring nothing new before the space counts as exhausted
+
+Values = tuple[float, ...]  # of every metric, at the best epoch by the first
 
 
 class Known(NamedTuple):
     """How a trial ended."""
 
     outcome: str
-    value: float | None  # of its best epoch
+    values: Values | None
+
+
+@dataclass
+class Searching:
+    """How far a search is."""
+
+    plan: PlannedSearch
+    sampler: Sampler
+    count: int = 0  # its trials that are over, running or waiting
+    asked: dict[str, int] = field(default_factory=dict)  # key of a running trial -> the sampler's number
+    waiting: set[str] = field(default_factory=set)  # keys of its trials that are not over
+    complete: list[tuple[Config, float]] = field(default_factory=list)  # those of its points that ran to their end
+    exhausted: bool = False
+    over: bool = False  # and what it hands on is in the queue
+
+    @property
+    def asking(self) -> bool:
+        return self.count < self.plan.trials and not self.exhausted
 
 
 class Strategy:
     """The order of a study's trials; `next` and `finish` are all the runner calls."""
 
-    def __init__(self, plan: Plan, records: Iterable[TrialRecord]) -> None:
+    def __init__(self, plan: Plan, records: Iterable[TrialRecord], earlier: Iterable[TrialRecord] = ()) -> None:
+        """`records` are the study's own; `earlier` are those of the study that a search starts warm from."""
         self.plan = plan
         self.run_ids: dict[str, str] = {}  # trial key -> the MLflow run to continue
         self.known: dict[str, Known] = {}
-        self.asked: dict[str, int] = {}  # trial key -> the sampler's number
-        self.searched = 0  # trials of the search that are over, running or waiting
-        self.reused = 0  # trials of the plan that the record had already
-        search = plan.study.search
-        interrupted, again = [], {}
+        self.trials = len(plan.trials)  # of the arms and of what searches hand on
+        self.searches: dict[str, Searching] = {}
+        records = list(records)
+        for search in plan.searches:
+            own = sum(record.arm == search.name for record in records)
+            self.searches[search.name] = Searching(search, self._sampler(search, own), own)
+        interrupted = []
         for record in records:
-            self.searched += record.arm == "search"
             self.run_ids[record.key] = record.run_id
             if record.outcome in FINISHED:
-                self.known[record.key] = Known(record.outcome, record.metrics.get(f"best_{plan.study.metric}"))
-            elif record.arm == "search":
-                interrupted.append(searched_trial(plan, dict(flatten(record.config.model_dump()))))
-            again[record.key] = record.config
+                self._note(record.key, record.config, Known(record.outcome, self.values(record.metrics)))
+            elif record.arm in self.searches:
+                searching = self.searches[record.arm]
+                interrupted.append(PlannedTrial(record.key, record.arm, record.seed, record.config, record.arm))
+                searching.waiting.add(record.key)
+        self.reused = len(self.known)
+        self.warm = sum(self._replay_earlier(record) for record in earlier)
         arms = [trial for trial in plan.trials if trial.key not in self.known]
         arms.sort(key=lambda trial: trial.key not in self.run_ids)  # interrupted ones first, otherwise as written
         self.waiting = deque([*interrupted, *arms])
-        self.reused = len(self.known)
-        self.sampler = None
-        if search:
-            # A sampler's random state is not saved; a seed that counts what is known keeps it from asking twice.
-            self.sampler = Sampler(
-                search.space, search.sampler, search.seed + 1000 * len(self.known), plan.study.direction
-            )
-            for key, known in self.known.items():
-                self._replay(again[key], known)
+        self._hand_on()
 
     @property
     def total(self) -> int:
-        """Trials of the whole study, those of the record included."""
-        search = self.plan.study.search
-        return len(self.plan.trials) + (max(search.trials, self.searched) if search else 0)
+        """Trials of the whole study as far as it is known, those of the record included."""
+        return self.trials + sum(
+            each.count if each.exhausted else max(each.plan.trials, each.count) for each in self.searches.values()
+        )
 
     @property
     def done(self) -> bool:
         """Whether the record has every trial already."""
-        search = self.plan.study.search
-        return not self.waiting and (search is None or self.searched >= search.trials)
+        return not self.waiting and all(searching.over for searching in self.searches.values())
 
     def next(self) -> PlannedTrial | None:
-        """The next trial to start, or None when there is nothing left to start."""
-        if self.waiting:
-            return self.waiting.popleft()
+        """The next trial to start, or None when there is nothing to start until one that runs is over."""
+        if not self.waiting:
+            for searching in self.searches.values():
+                trial = self._ask(searching) if searching.asking else None
+                if trial:
+                    return trial
+            self._hand_on()
+        return self.waiting.popleft() if self.waiting else None
+
+    def finish(self, trial: PlannedTrial, outcome: str, values: Values | None) -> None:
+        """Note how a trial ended and tell the samplers."""
+        self._note(trial.key, trial.config, Known(outcome, values), trial.search)
+
+    def values(self, metrics: dict[str, float]) -> Values | None:
+        """A trial's value of every metric out of what the record has of it."""
+        names = [f"best_{metric}" for metric in self.plan.study.metrics]
+        return tuple(metrics[name] for name in names) if all(name in metrics for name in names) else None
+
+    def _sampler(self, plan: PlannedSearch, known: int) -> Sampler:
         search = self.plan.study.search
-        if search is None or self.sampler is None or self.searched >= search.trials:
-            return None
+        assert search is not None
+        # A sampler's random state is not saved; a seed that counts what is known keeps it from asking twice.
+        seed = search.seed + 1000 * known
+        return Sampler(plan.space, search.sampler, seed, self.plan.study.directions, plan.first)
+
+    def _ask(self, searching: Searching) -> PlannedTrial | None:
         for _ in range(ATTEMPTS):
-            number, values = self.sampler.ask()
-            trial = searched_trial(self.plan, values)
-            if trial.key not in self.known and trial.key not in self.asked:
-                self.asked[trial.key] = number
-                self.searched += 1
+            asked = searching.sampler.ask()
+            if asked is None:
+                break
+            number, values = asked
+            trial = searching.plan.trial(values)
+            if trial.key not in self.known and trial.key not in searching.waiting:
+                searching.asked[trial.key] = number
+                searching.waiting.add(trial.key)
+                searching.count += 1
                 return trial
             known = self.known.get(trial.key, Known("failed", None))
-            self.sampler.tell(number, STATES[known.outcome], known.value)
+            searching.sampler.tell(number, STATES[known.outcome], known.values)
+        searching.exhausted = True
         return None
 
-    def finish(self, trial: PlannedTrial, outcome: str, value: float | None) -> None:
-        """Note how a trial ended and tell the sampler."""
-        self.known[trial.key] = Known(outcome, value)
-        if self.sampler is None:
-            return
-        if trial.key in self.asked:
-            self.sampler.tell(self.asked[trial.key], STATES[outcome], value)
-        else:
-            self._replay(trial.config, self.known[trial.key])
+    def _note(self, key: str, config: Config, known: Known, search: str = "") -> None:
+        """Remember how a trial ended; tell the sampler that asked for it, and every search it is a point of."""
+        self.known[key] = known
+        for searching in self.searches.values():
+            searching.waiting.discard(key)
+            number = searching.asked.pop(key, None) if searching.plan.name == search else None
+            point = searching.plan.point(config)
+            if number is not None:
+                searching.sampler.tell(number, STATES[known.outcome], known.values)
+            elif point is not None:
+                searching.sampler.replay(point, STATES[known.outcome], known.values)
+            if point is not None and known.outcome == "complete" and known.values:
+                searching.complete.append((config, known.values[0]))
 
-    def _replay(self, config: Config, known: Known) -> None:
-        """Tell the sampler of a trial it did not ask for: an arm, or one from the record."""
-        search = self.plan.study.search
-        values = values_in(search.space, config) if search else None
-        if self.sampler and values is not None:
-            self.sampler.replay(values, STATES[known.outcome], known.value)
+    def _replay_earlier(self, record: TrialRecord) -> bool:
+        """Tell the study's own search of a trial of an earlier study, when it is a point of it."""
+        own = next(iter(self.searches.values()), None)
+        values = self.values(record.metrics)
+        point = own.plan.point(record.config) if own and record.outcome == "complete" and values else None
+        if own is None or point is None:
+            return False
+        own.sampler.replay(point, "complete", values)
+        return True
+
+    def _hand_on(self) -> None:
+        """Queue what the searches that are over hand on."""
+        for searching in self.searches.values():
+            if searching.over or searching.asking or searching.waiting:
+                continue
+            trials = handed_on(self.plan, searching.plan, searching.complete)
+            self.trials += len(trials)
+            self.waiting += [trial for trial in trials if trial.key not in self.known]
+            searching.over = True

@@ -37,11 +37,13 @@ from ray.tune.stopper import Stopper
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import EnvironmentFault, Fault, UserError
 from avsc_core.trainer.recorder import Recorder
+from studies.runner.card import room
 from studies.runner.display import Display
 from studies.runner.ledger import Ledger, checkpoint_of
-from studies.runner.schedulers import build_scheduler
+from studies.runner.plan import Plan
+from studies.runner.schedulers import Reported, build_scheduler
 from studies.runner.schema import Study
-from studies.runner.strategy import Strategy
+from studies.runner.strategy import FINISHED, Strategy
 from studies.runner.worker import StudyTrial
 
 
@@ -70,7 +72,7 @@ class Suggestions(Searcher):  # type: ignore[misc]
         # A trial without a GPU share still sees the GPU, so it is told to leave it alone.
         config = planned.config if self.gpus else planned.config.model_copy(update={"device": "cpu"})
         checkpoint = checkpoint_of(self.ledger.study.name, planned.key)
-        return {"arm": planned.arm, "config": config.model_dump_json(), "checkpoint": str(checkpoint)}
+        return {"search": planned.search, "config": config.model_dump_json(), "checkpoint": str(checkpoint)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The ledger has told the strategy already."""
@@ -112,10 +114,9 @@ class Interruption(Stopper):  # type: ignore[misc]
                 signal.signal(number, handler)
 
 
-def run_trials(
-    study: Study, data: DataSet, recorder: Recorder, parent: str, strategy: Strategy, workers: int
-) -> Ending:
+def run_trials(plan: Plan, data: DataSet, recorder: Recorder, parent: str, strategy: Strategy, workers: int) -> Ending:
     """Run every trial the strategy has, `workers` at a time, recording under the study's run `parent`."""
+    study = plan.study
     interruption = Interruption()
     display = Display(study.metric, strategy.total, strategy.reused, workers)
     ledger = Ledger(study, data, recorder, parent, strategy, display)
@@ -126,7 +127,7 @@ def run_trials(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=Suggestions(strategy, ledger, workers, gpus),
-                scheduler=build_scheduler(study),
+                scheduler=build_scheduler(plan, _reported(plan, recorder)),
                 num_samples=1_000_000,  # the strategy says when it is over
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -149,6 +150,14 @@ def run_trials(
         finally:
             ledger.interrupt()
     return Ending(ledger.failed, interruption.signal)
+
+
+def _reported(plan: Plan, recorder: Recorder) -> Iterator[Reported]:
+    """What the searches' trials in the record have told their schedulers."""
+    names = {search.name for search in plan.searches}
+    for trial in recorder.trials(plan.study.name):
+        if trial.arm in names and trial.outcome in FINISHED:
+            yield Reported(trial.arm, trial.key, tuple(recorder.history(trial.run_id, plan.study.metric)))
 
 
 def start_ray(study: Study, address: str | None) -> int:
@@ -174,14 +183,9 @@ def start_ray(study: Study, address: str | None) -> int:
 def _workers(study: Study) -> int:
     """How many trials run at a time."""
     have, want = ray.cluster_resources(), study.resources
-    room = int(have.get("CPU", 0) // want.cpus)
-    if want.gpus:
-        per_gpu = (
-            int(have.get("GPU", 0) / want.gpus) if want.gpus >= 1 else int(have.get("GPU", 0)) * int(1 / want.gpus)
-        )
-        room = min(room, per_gpu)
-    if room < 1:
+    places = room(want, have.get("CPU", 0), have.get("GPU", 0))
+    if places < 1:
         what = f"a trial needs {want.cpus} CPUs and {want.gpus} GPUs"
         found = f"there are {have.get('CPU', 0):.0f} CPUs and {have.get('GPU', 0):.0f} GPUs"
         raise EnvironmentFault(Fault("resources", what, found, "lower --cpus or --gpus"))
-    return room
+    return places

@@ -1,0 +1,98 @@
+"""What a study asked, what it cost, what is missing, what the retrained winner does, and how to repeat it all."""
+
+from collections import Counter
+
+from studies.report.blocks import Table, Words, number
+from studies.report.gather import Gathered
+from studies.runner.card import duration
+from studies.runner.plan import is_search
+
+
+def question(study: Gathered) -> Words:
+    """What was asked of which data, and how far it is."""
+    about = study.about
+    outcomes = Counter(trial.outcome for trial in study.trials)
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+    lines = [about["question"]]
+    if about["source"]:
+        lines.append(f"Asks what {about['source']} of the paper asks.")
+    base = f"the best of study {about['best_of'][0]}" if about["best_of"] else f"preset {about['preset']}"
+    lines.append(f"Data: {study.title}. Base: {base}. Seeds: {', '.join(map(str, study.seeds))}.")
+    lines.append(f"Trials: {counted}. Figures are of trials that ran to their end (complete), on validation.")
+    return Words("Question", lines)
+
+
+def missing(study: Gathered) -> Table | None:
+    """Planned and not there: rows without all their seeds, trials that failed."""
+    rows = [
+        [row.name, f"{len(row.trials)} of {row.wanted} seeds", row.note]
+        for row in study.rows
+        if len(row.trials) < row.wanted
+    ]
+    for trial in study.trials:
+        if trial.outcome in ("failed", "diverged"):
+            words = trial.tags.get("avsc.error", "").strip().splitlines()
+            rows.append([f"{trial.arm} {trial.key[:6]} seed {trial.seed}", trial.outcome, words[-1] if words else ""])
+    return Table("missing", "Missing", ["what", "how much is there", "why"], rows) if rows else None
+
+
+def cost(study: Gathered) -> Table:
+    """Time and epochs, what stopping early saved, and what the card had said before."""
+    ended = [trial for trial in study.trials if trial.outcome in ("complete", "stopped")]
+    seconds = sum(trial.metrics.get("seconds", 0.0) for trial in ended)
+    stopped = [trial for trial in ended if trial.outcome == "stopped"]
+    ran = sum(epochs_of(study, trial.run_id) for trial in stopped)
+    full = sum(trial.config.training.epochs for trial in stopped)
+    rows = [
+        ["trials to their end", str(len(ended) - len(stopped))],
+        ["trials stopped early", f"{len(stopped)}, after {ran} of {full} epochs"],
+        ["of them searched", str(sum(is_search(trial.arm) for trial in ended))],
+        ["training time", f"{duration(seconds)} in all, {duration(seconds / max(1, len(ended)))} a trial"],
+    ]
+    card = study.about.get("cost")
+    if card:
+        told = (
+            f"{duration(3600 * card['hours'])} at most for {card['trials']} trials, {card['side_by_side']} side by side"
+        )
+        rows.append(["said before the last sitting", told])
+        rows.append(["memory", f"{card['memory'] / 2**30:.1f} GiB a trial on {card['device']}"])
+    return Table("cost", "Cost", ["", "measured"], rows)
+
+
+def epochs_of(study: Gathered, run_id: str) -> int:
+    """How many epochs a trial ran."""
+    return max((epoch for epoch, _ in study.recorder.history(run_id, "train_total")), default=0)
+
+
+def retrained(study: Gathered) -> Table | None:
+    """The winner, trained on training and validation clips: the only figures of the test split."""
+    if not study.retrained:
+        return None
+    rows = [
+        [trial.run_id[:8], str(trial.seed), *(number(trial.metrics[f"test_{name}"]) for name in ("acc", "logloss"))]
+        for trial in study.retrained
+    ]
+    note = "The test split, read once for each retraining (`avsc-core train --best`)."
+    return Table(
+        "test", "The retrained winner on the test split", ["run", "seed", "test Acc", "test Logloss"], rows, note
+    )
+
+
+def reproduce(study: Gathered) -> Table:
+    """Everything that the same figures need."""
+    about = study.about
+    libraries = ", ".join(f"{name} {number}" for name, number in about["libraries"].items())
+    search = study.definition["search"]
+    rows = [
+        ["command", about["command"]],
+        ["avsc", about["version"] + (f", commit {about['commit']}" if about["commit"] else "")],
+        ["libraries", libraries],
+        ["data", f"{study.title}, fingerprint {study.definition['data'][:16]}"],
+        ["seeds", ", ".join(map(str, study.seeds))],
+    ]
+    if search:
+        how = f"{search['sampler']}, seed {search['seed']}, scheduler {search['scheduler']}"
+        rows.append(["search", f"{how}, space {search['space_hash']}"])
+    if about["best_of"]:
+        rows.append(["base", f"trial {about['best_of'][1]} of study {about['best_of'][0]}"])
+    return Table("reproduce", "How to repeat it", ["", ""], rows)

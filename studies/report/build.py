@@ -1,0 +1,48 @@
+"""A study's record -> its report: the question, the rows and their differences, what a search found, the costs."""
+
+from avsc_core.errors import Fault, UserError
+from avsc_core.trainer.recorder import Recorder
+from studies.report.accounts import cost, missing, question, reproduce, retrained
+from studies.report.blocks import Block, Report, Words
+from studies.report.compared import comparisons, order, results
+from studies.report.effects import effects, retuning
+from studies.report.figures import pictures
+from studies.report.gather import Gathered
+from studies.report.searched import best_trials, importance, ladder, pareto
+
+EMBEDDED = "embedded scenes: synthetic, says nothing about real streets"
+
+
+def build_report(recorder: Recorder, name: str) -> Report:
+    """The report of study `name`. Raises UserError when no trial of it is complete."""
+    study = Gathered(recorder, name)
+    if not study.complete:
+        todo = f"run it: avsc-search run {study.about['file']}"
+        raise UserError(Fault(name, f"study {name} has no complete trial", todo=todo))
+    label = EMBEDDED if study.embedded else ""
+    ordered = order(study)
+    drawn = {picture.key: picture for picture in pictures(study, label)}
+    blocks: list[Block | None] = [
+        question(study),
+        results(study) if study.rows else None,
+        drawn.get("rows"),
+        Words("In order", ordered) if ordered else None,
+        comparisons(study),
+        effects(study),
+        drawn.get("factors"),
+        retuning(study),
+        ladder(study),
+        retrained(study),
+        best_trials(study),
+        importance(study),
+        drawn.get("importance"),
+        drawn.get("slices"),
+        pareto(study),
+        drawn.get("pareto"),
+        drawn.get("curves"),
+        drawn.get("confusion"),
+        missing(study),
+        cost(study),
+        reproduce(study),
+    ]
+    return Report(name, f"Study {name}", label, [block for block in blocks if block])

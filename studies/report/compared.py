@@ -1,0 +1,135 @@
+"""Arms side by side: the study's own table with what is published, and how their differences compare.
+
+A row's figures are means over its seeds of the best epoch on validation, with 95 % intervals over locations and seeds.
+Differences pair the same clips, locations and seeds of two arms; their p values are corrected for being several (Holm).
+"""
+
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+
+from studies.report.blocks import INTERVAL, MISSING, Table, number, p_value, signed, span
+from studies.report.gather import Gathered, Row
+from studies.report.statistics import Estimate, bounded, correct, costs, estimate, holm
+
+VALUES = {"acc": correct, "logloss": costs}
+ALL_PAIRS = 5  # arms; of more, each is compared with the first
+
+
+def results(study: Gathered) -> Table:
+    """Every row: seeds, Acc and Logloss with intervals, what is published and how far ours is from it."""
+    rows = study.rows
+    published = any(row.published for row in rows)
+    notes = any(row.note for row in rows)
+    header = ["arm", "seeds", "val Acc", INTERVAL, "val Logloss", INTERVAL]
+    header += ["published", "Acc", "ours - it", "Logloss", "ours - it"] if published else []
+    header += ["note"] if notes else []
+    table = []
+    for row in rows:
+        cells = [row.name, f"{len(row.trials)}/{row.wanted}"]
+        for metric in ("acc", "logloss"):
+            figure = level(study, row, metric)
+            cells += [number(figure.value), span(figure.low, figure.high)] if figure else [MISSING, MISSING]
+        cells += _published(row) if published else []
+        cells += [row.note] if notes else []
+        table.append(cells)
+    note = "Means of the best epoch on validation; intervals over locations and seeds."
+    if any(row.wanted == 1 for row in rows):
+        note += " One seed says nothing about the luck of a training: its interval is over locations alone."
+    if any(row.selected for row in rows):
+        note += " Rows that were picked as the best of several by these same clips flatter themselves."
+    if published:
+        note += " Published figures are of the test split, ours of validation; they stand here for comparison only."
+    else:
+        note += " The study's file has no published figures."
+    return Table("results", "Results", header, table, note)
+
+
+def level(study: Gathered, row: Row, metric: str) -> Estimate | None:
+    """A row's own figure, or None without trials."""
+    if not row.trials:
+        return None
+    values = VALUES[metric](study.probability(row), study.clips.scenes)
+    return bounded(estimate(values, study.clips, metric), metric)
+
+
+def contrast(study: Gathered, weights: Sequence[tuple[Row, float]], metric: str) -> Estimate | None:
+    """A sum of rows' figures with these weights, over the seeds that all of them have; None when there are none."""
+    seeds = sorted(set.intersection(*(set(row.trials) for row, _ in weights)))
+    if not seeds:
+        return None
+    values = sum(weight * VALUES[metric](study.probability(row, seeds), study.clips.scenes) for row, weight in weights)
+    return estimate(np.asarray(values), study.clips, metric)
+
+
+def comparisons(study: Gathered) -> Table | None:
+    """Differences between arms: all pairs of a few, else each against the first."""
+    rows = [row for row in study.rows if row.trials and not row.selected]
+    distinct = list({frozenset(t.run_id for t in row.trials.values()): row for row in rows[::-1]}.values())[::-1]
+    if len(distinct) < 2:
+        return None
+    few = len(distinct) <= ALL_PAIRS
+    pairs = list(combinations(distinct[::-1], 2)) if few else [(row, distinct[0]) for row in distinct[1:]]
+    found: dict[str, list[Estimate | None]] = {
+        metric: [contrast(study, [(one, 1.0), (other, -1.0)], metric) for one, other in pairs] for metric in VALUES
+    }
+    cells = differences_table([[one.name, other.name] for one, other in pairs], found)
+    header = ["arm", "against", "seeds", *DIFFERENCE_HEADER]
+    note = f"Paired by clip, location and seed; p corrected for {len(pairs)} comparisons of each metric (Holm)."
+    return Table("comparisons", "Differences between arms", header, cells, note)
+
+
+DIFFERENCE_HEADER = ["Acc", INTERVAL, "p", "Logloss", INTERVAL, "p"]
+
+
+def differences_table(names: list[list[str]], found: dict[str, list[Estimate | None]]) -> list[list[str]]:
+    """Rows of names, seeds, and each metric's difference, interval and corrected p."""
+    corrected = {
+        metric: holm([figure.p if figure else float("nan") for figure in figures]) for metric, figures in found.items()
+    }
+    rows = []
+    for place, name in enumerate(names):
+        first = next(iter(found.values()))[place]
+        cells = [*name, str(first.seeds) if first else "0"]
+        for metric, figures in found.items():
+            figure = figures[place]
+            if figure is None:
+                cells += [MISSING] * 3
+            else:
+                p = p_value(corrected[metric][place])
+                cells += [signed(figure.value), span(figure.low, figure.high), p]
+        rows.append(cells)
+    return rows
+
+
+def order(study: Gathered) -> list[str]:
+    """In words: the arms from best to worst by Acc, and which neighbours the intervals tell apart."""
+    rows = [row for row in study.rows if row.trials and not row.selected]
+    if len(rows) < 2 or len(rows) > 2 * ALL_PAIRS:
+        return []
+    rows.sort(key=lambda row: -row.mean("val_acc"))
+    words = []
+    for better, worse in pairwise(rows):
+        figure = contrast(study, [(better, 1.0), (worse, -1.0)], "acc")
+        if figure is None:
+            verdict = "no seed in common"
+        elif figure.sure:
+            verdict = f"better, the interval says so ({signed(figure.value, 3)}, 95 % {span(figure.low, figure.high)})"
+        else:
+            verdict = f"the interval cannot tell ({signed(figure.value, 3)}, 95 % {span(figure.low, figure.high)})"
+        words.append(f"{better.name} over {worse.name}: {verdict}")
+    return words
+
+
+def _published(row: Row) -> list[str]:
+    """Table and row, and each figure with our distance from it."""
+    told: Any = row.published
+    if not told:
+        return [""] * 5
+    cells = [f"Table {told['table']}, row {told['row']}"]
+    for metric in ("acc", "logloss"):
+        theirs = told[metric]
+        cells += [MISSING, MISSING] if theirs is None else [number(theirs), signed(row.mean(f"val_{metric}") - theirs)]
+    return cells

@@ -1,0 +1,95 @@
+"""What the record keeps of a study beside its trials: what a report needs to say what was asked, and how to repeat it.
+
+`about.json`, written at every sitting: question and source, arms with their factors and published figures, the command,
+the versions. `clips_val.tsv`: the validation clips with their true scene and location, in the order of every trial's
+predictions.
+"""
+
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from avsc_core import __version__
+from avsc_core.config import Config, trial_key
+from avsc_core.data.dataset import DataSet, split_parts
+from studies.runner.plan import Plan, seeded
+
+LIBRARIES = ("torch", "timm", "ray", "optuna", "mlflow")
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """What a study is and how it was started, as JSON."""
+    study = plan.study
+    return {
+        "question": study.question,
+        "source": study.source,
+        "preset": study.preset,
+        "best_of": study.best_of,
+        "metrics": list(study.metrics),
+        "seeds": list(study.seeds),
+        "design": study.design,
+        "retune": study.retune,
+        "arms": [
+            {
+                "name": arm.name,
+                "row": row_key(arm.config),
+                "levels": dict(arm.levels),
+                "note": arm.note,
+                "missing": plan.missing.get(arm.name, ""),
+                "published": arm.published and arm.published.model_dump(),
+            }
+            for arm in study.arms
+        ],
+        "searches": [
+            {
+                "name": search.name,
+                "trials": search.trials,
+                "around": row_key(search.base),
+                "dimensions": {key: domain.describe() for key, domain in search.space.dimensions.items()},
+            }
+            for search in plan.searches
+        ],
+        "sampler": study.search.sampler if study.search else None,
+        "scheduler": study.search.scheduler if study.search else None,
+        "ladder": study.final is not None,
+        "epochs": study.base.training.epochs,
+        "file": study.path.name,
+        "text": study.path.read_text(encoding="utf-8-sig"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "version": __version__,
+        "commit": commit(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def row_key(config: Config) -> str:
+    """Names a configuration whatever its seed: trials with the same are one row of a table."""
+    return trial_key(seeded(config, 0))
+
+
+def clip_table(data: DataSet, config: Config) -> str:
+    """filename, scene and location of the validation clips, TAB-separated."""
+    rows = split_parts(data, config.split).validation
+    lines = [
+        "\t".join((data.clips[row].name, data.scene_names[data.scenes[row]], data.clips[row].location)) for row in rows
+    ]
+    return "\n".join(["filename\tscene\tlocation", *lines]) + "\n"
+
+
+def commit() -> str:
+    """The commit that the code was at, with a mark when files differed from it; empty without git."""
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,171 @@
+"""The cost card of a study: trials, epochs, hours, memory and disk, before anything runs.
+
+Every kind of training in the plan is probed for a few seconds (`avsc_core/trainer/probe.py`); the rest is counting.
+Hours are an upper end: schedulers stop trials early, and searched settings can make a step cheaper.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from typing import Any, NamedTuple
+
+from avsc_core.config import Config, identity
+from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.errors import Fault, UserError
+from avsc_core.processes import Progress
+from studies.runner.schema import SEARCH_ARM, Resources, Study
+from studies.runner.strategy import Strategy
+
+GIB = 2**30
+ROW_BYTES = 250  # of one clip's line in a trial's predictions
+
+
+class Work(NamedTuple):
+    """Trainings of one kind that a plan asks for."""
+
+    config: Config
+    trials: int
+    search: str  # the search that asks, or "" for arms and what searches hand on
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a study costs, or what is left of it."""
+
+    trials: int
+    epochs: int  # at most
+    hours: float  # at most, with so many side by side
+    hours_a_searched_trial: float
+    side_by_side: int
+    longest: float  # seconds of the longest trial
+    memory: int  # bytes, peak of the largest trial
+    fit: int  # trials that the device's memory holds
+    disk: int  # bytes of features, checkpoints and predictions
+    device: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For the record."""
+        return asdict(self)
+
+    def rows(self) -> list[list[str]]:
+        """What people see."""
+        return [
+            ["trials", f"{self.trials}, {self.side_by_side} side by side"],
+            ["epochs", f"{self.epochs:,} at most"],
+            ["time", f"{duration(3600 * self.hours)} at most, the longest trial {duration(self.longest)}"],
+            ["memory", f"{self.memory / GIB:.1f} GiB a trial; {self.device} holds {self.fit}"],
+            ["disk", f"{self.disk / GIB:.2f} GiB of features, checkpoints and predictions"],
+        ]
+
+
+def cost_card(strategy: Strategy, data: DataSet, side_by_side: int, progress: Progress) -> Card:
+    """Probe what the strategy's plan trains and count what is left of it."""
+    from avsc_core.trainer.probe import COSTLY, Measured, probe  # torch
+
+    plan = strategy.plan
+    threads = max(1, int(plan.study.resources.cpus))
+    work = list(_work(strategy))
+    measured: dict[str, Measured] = {}
+    seconds: dict[str, float] = {}
+    for number, item in enumerate(work):
+        progress("measuring the cost", number, len(work))
+        kind = _kind(item.config, COSTLY)
+        if kind not in measured:
+            measured[kind] = probe(item.config, threads)
+            seconds[kind] = _seconds(item.config, measured[kind].step, measured[kind].predict, data)
+    progress("measuring the cost", len(work), len(work))
+    each = [seconds[_kind(item.config, COSTLY)] for item in work]
+    memory = max((cost.memory for cost in measured.values()), default=0)
+    parameters = max((cost.parameters for cost in measured.values()), default=0)
+    trials = sum(item.trials for item in work)
+    searched = [time for item, time in zip(work, each, strict=True) if item.search == SEARCH_ARM]
+    one = next(iter(measured.values()), None)
+    validation = len(split_parts(data, plan.study.base.split).validation)
+    checkpoints = 12 * parameters * min(side_by_side, trials)  # weights and two moments
+    return Card(
+        trials=trials,
+        epochs=sum(item.trials * item.config.training.epochs for item in work),
+        hours=sum(item.trials * time for item, time in zip(work, each, strict=True)) / 3600 / side_by_side,
+        hours_a_searched_trial=max(searched, default=0.0) / 3600 / side_by_side,
+        side_by_side=side_by_side,
+        longest=max(each, default=0.0),
+        memory=memory,
+        fit=one.available // memory if one and memory else 0,
+        disk=_feature_bytes(work, len(data.clips)) + checkpoints + trials * validation * ROW_BYTES,
+        device=one.device if one else "",
+    )
+
+
+def trimmed(study: Study, card: Card, max_hours: float) -> Study:
+    """The study with as many trials of its own search as fit into `max_hours`. Raises UserError when none do."""
+    over = card.hours - max_hours
+    if over <= 0:
+        return study
+    cut = ceil(over / card.hours_a_searched_trial) if card.hours_a_searched_trial else 0
+    if study.search is None or not 0 < cut < study.search.trials:
+        what = f"{card.trials} trials take up to {card.hours:.1f} h, {max_hours:g} h are allowed"
+        todo = "fewer seeds or arms, a cheaper preset, or more hours"
+        raise UserError(Fault("--max-hours", what, todo=todo))
+    return replace(study, search=replace(study.search, trials=study.search.trials - cut))
+
+
+def room(resources: Resources, cpus: float, gpus: float) -> int:
+    """How many trials run at a time on so many CPUs and GPUs."""
+    places = int(cpus // resources.cpus)
+    if resources.gpus >= 1:
+        return min(places, int(gpus // resources.gpus))
+    return min(places, int(gpus) * int(1 / resources.gpus)) if resources.gpus else places
+
+
+def here(resources: Resources) -> int:
+    """How many trials run at a time on this machine, at least one."""
+    import torch
+
+    return max(1, room(resources, os.cpu_count() or 1, torch.cuda.device_count()))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _work(strategy: Strategy) -> Iterator[Work]:
+    """What is left to train, by configuration."""
+    plan, study, search = strategy.plan, strategy.plan.study, strategy.plan.study.search
+    for trial in plan.trials:
+        if trial.key not in strategy.known:
+            yield Work(trial.config, 1, "")
+    for each in plan.searches:
+        yield Work(each.base, max(0, each.trials - strategy.searches[each.name].count), each.name)
+        if each.name != SEARCH_ARM and len(study.seeds) > 1:
+            yield Work(each.base, len(study.seeds) - 1, "")
+    if study.final and search:
+        yield Work(study.final, (search.finalists + 1) * len(study.seeds), "")
+
+
+def _seconds(config: Config, step: float, predict: float, data: DataSet) -> float:
+    """Of a whole training."""
+    train, validation, _ = split_parts(data, config.split)
+    size = config.training.batch_size
+    return config.training.epochs * (ceil(len(train) / size) * step + ceil(len(validation) / size) * predict)
+
+
+def _feature_bytes(work: list[Work], clips: int) -> int:
+    """Of the arrays that trials share."""
+    sizes: dict[str, int] = {}
+    for item in work:
+        sound, look = item.config.log_mel, item.config.pictures
+        settings = sound.model_dump(exclude={"normalise"}) | {"peak": sound.normalise == "peak"}
+        sizes[f"{settings}"] = clips * sound.frames * 128 * (2 if sound.stored == "float16" else 4)
+        sizes[f"{look}"] = clips * look.frames * 3 * look.size**2
+    return sum(sizes.values())
+
+
+def _kind(config: Config, costly: tuple[str, ...]) -> str:
+    own = identity(config)
+    return json.dumps([own[name] for name in costly])

@@ -1,0 +1,95 @@
+"""What must be there before the first trial: features of every clip, backbones and weights that fit, frozen encoders.
+
+All configurations a study can ask for are looked at, so that no trial meets anything for the first time: what takes
+long is done once here, with progress, and what does not fit is told before anything runs.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
+from typing import Any
+
+from avsc_core.config import Config, Pseudo, identity, weights_of
+from avsc_core.data.cache import Features, build_features
+from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.errors import Fault, UserError, gathered
+from avsc_core.processes import Progress
+from search_spaces.domains import Choice
+from studies.runner.plan import Plan, make_plan
+from studies.runner.schema import Study
+
+# dimensions whose values ask for other features, or may not suit a backbone
+OF_INPUTS = ("log_mel.window", "log_mel.normalise", "audio.freeze", "visual.freeze")
+OF_FEATURES = ("media", "log_mel", "pictures", "pseudo")
+OURS = {"audio": "ast", "visual": "convnext"}
+
+
+def plan_for(study: Study, data: DataSet) -> Plan:
+    """The plan of a study on this data set: arms that vary a reading of teachers need labels from teachers."""
+    why = f"{data.title} has true labels, no teachers' probabilities to read otherwise"
+    needing = [arm for arm in study.arms if arm.config.pseudo != Pseudo() and not data.scores]
+    return make_plan(study, {arm.name: why for arm in needing} if len(needing) < len(study.arms) else {})
+
+
+def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[str, Any]]:
+    """Build features, check backbones and weights, run frozen encoders. Returns what became of each tensor.
+
+    Raises UserError with every misfit. Only configurations that ask for it cost the driver an import of torch.
+    """
+    asked = list(_configurations(plan))
+    for config in asked:
+        split_parts(data, config.split)  # a fault shows before anything runs
+    made: dict[str, Features] = {}
+    for key, config in _distinct(asked, lambda config: _parts(config, *OF_FEATURES)).items():
+        made[key] = build_features(data, config, progress)
+    special = [config for config in asked if _needs_torch(config)]
+    needs = ("modality", "audio", "visual", "log_mel", "pictures", "training.precision")
+    distinct = _distinct(special, lambda config: _parts(config, *needs)).values()
+    if not distinct:
+        return []
+    from avsc_core.model.pretrained import check_pretrained
+    from avsc_core.trainer.frozen import prepare
+
+    faults, accounts = list[Fault](), list[dict[str, Any]]()
+    for config in distinct:
+        with gathered(faults):
+            accounts += [account._asdict() for account in check_pretrained(config)]
+    if faults:
+        raise UserError(dict.fromkeys(faults))
+    for config in distinct:
+        features = made[_parts(config, *OF_FEATURES)]
+        prepare(config, features, split_parts(data, config.split).train, progress)
+    return [json.loads(account) for account in dict.fromkeys(map(json.dumps, accounts))]
+
+
+def _configurations(plan: Plan) -> Iterator[Config]:
+    """Every configuration of the arms and the ladder, and those of the searches that have inputs of their own."""
+    yield from (trial.config for trial in plan.trials)
+    yield plan.study.base
+    if plan.study.final:
+        yield plan.study.final
+    for search in plan.searches:
+        choices = {key: domain for key, domain in search.space.dimensions.items() if key in OF_INPUTS}
+        values = [domain.values for domain in choices.values() if isinstance(domain, Choice)]
+        for combination in product(*values):
+            yield search.trial(dict(zip(choices, combination, strict=True))).config
+
+
+def _needs_torch(config: Config) -> bool:
+    own = any(getattr(config, name).backbone != OURS[name] or getattr(config, name).freeze != "none" for name in OURS)
+    return own or bool(weights_of(config))
+
+
+def _distinct(configs: Iterable[Config], key: Callable[[Config], str]) -> dict[str, Config]:
+    """One configuration of each kind."""
+    return {key(config): config for config in configs}
+
+
+def _parts(config: Config, *names: str) -> str:
+    """Some of a configuration's identity, as text."""
+    own = identity(config)
+    picked = []
+    for name in names:
+        section, _, field = name.partition(".")
+        picked.append(own[section][field] if field else own[section])
+    return json.dumps(picked)

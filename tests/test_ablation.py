@@ -1,0 +1,224 @@
+"""Designs of ablations, their validity, retuning, ladders and starting points: what a study file turns into."""
+
+from pathlib import Path
+
+import pytest
+
+from avsc_core.config import Override, resolve
+from avsc_core.errors import UserError
+from avsc_core.trainer.recorder import TrialRecord
+from studies.runner.plan import Plan, PlannedTrial, make_plan
+from studies.runner.read import read_study
+from studies.runner.strategy import Strategy
+from tests.test_schema import faults, read
+
+MODULES = """\
+question: Which modules matter?
+seeds: [0, 1]
+ablation:
+  design: factorial
+  factors:
+    SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}
+    CEOA: {without: {alignment.enabled: false}, with: {alignment.enabled: true}}
+"""
+SEARCH = "search: {space: {alignment.k: , loss_weights.scene: }, sampler: random, scheduler: none}\n"
+LADDER = """\
+question: q
+seeds: [0, 1]
+ladder: [{training.epochs: 2}, demo]
+search: {space: {loss_weights.scene: }, trials: 4, finalists: 2, sampler: random, scheduler: none}
+"""
+
+
+def plan(folder: Path, text: str, **options: object) -> Plan:
+    return make_plan(read(folder, text, **options))
+
+
+def drain(strategy: Strategy, values: object = 0.5) -> list[PlannedTrial]:
+    """Run everything; `values` is a number or a function of the trial."""
+    trials = []
+    while trial := strategy.next():
+        trials.append(trial)
+        strategy.finish(trial, "complete", (values(trial) if callable(values) else values,))
+    return trials
+
+
+@pytest.mark.parametrize(
+    ("design", "names"),
+    [
+        ("factorial", ["SF without, CEOA without", "SF without, CEOA with", "SF with, CEOA without",
+                       "SF with, CEOA with"]),
+        ("leave_one_out", ["all", "without SF", "without CEOA"]),
+        ("add_one_in", ["none", "only SF", "only CEOA"]),
+        ("one_at_a_time", ["base", "SF with", "CEOA with"]),
+    ],
+)  # fmt: skip
+def test_every_design(tmp_path: Path, design: str, names: list[str]):
+    study = read(tmp_path, MODULES.replace("factorial", design))
+    assert [arm.name for arm in study.arms] == names
+    settings = {(arm.config.fusion.kind, arm.config.alignment.enabled) for arm in study.arms}
+    assert len(settings) == len(names)
+    for arm in study.arms:
+        assert arm.levels["SF"] == ("with" if arm.config.fusion.kind == "semantic" else "without")
+        assert arm.levels["CEOA"] == ("with" if arm.config.alignment.enabled else "without")
+        if not arm.config.alignment.enabled:  # no CEOA: no K, no mode, no lambda_3, no lambda_4
+            assert (arm.config.alignment.k, arm.config.alignment.mode) == (1, "lkm")
+            assert (arm.config.loss_weights.e2o, arm.config.loss_weights.o2e) == (0.0, 0.0)
+
+
+def test_combinations_that_train_the_same_run_once(tmp_path: Path):
+    """Without CEOA there is no K, so three of the six cells are one training."""
+    text = MODULES.replace("    SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}\n", "")
+    text = text.replace("  factors:\n", "  factors:\n    alignment.k: [3, 4, 6]\n")
+    made = plan(tmp_path, text)
+    assert len(made.study.arms) == 6
+    assert len(made.trials) == 2 * 4
+    assert sum(trial.arm.count(" = ") for trial in made.trials) == 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("design: factorial", "design: latin", "study.yaml:4: ablation.design: 'latin' is not allowed; input should be "
+         "'factorial', 'leave_one_out', 'add_one_in' or 'one_at_a_time'"),
+        ("without: {fusion.kind: none}, ", "", "study.yaml:6: factor SF has 1 level; at least two levels"),
+        ("fusion.kind: none", "fusion.kind: nome", "study.yaml:6: fusion.kind: 'nome' is not allowed; input should be "
+         "'semantic', 'none', 'intermediate', 'decision' or 'hybrid'"),
+        ("fusion.kind: none", "split.seed: 3", "study.yaml:6: split.seed in an arm; all arms are validated on the same "
+         "clips; in the base"),
+        ("design: factorial\n", "design: factorial\n  published: {SF: {table: II, row: 1}}\n", "study.yaml:5: no arm "
+         "'SF'; SF without, CEOA without, SF without, CEOA with, SF with, CEOA without, SF with, CEOA with"),
+        ("design: factorial\n", "design: factorial\n  factor: {}\n", "study.yaml:5: unknown key 'factor'; "
+         "did you mean 'factors'?"),
+        ("seeds: [0, 1]", "retune: 5", "study.yaml:2: retune gives every arm a search of its own; arms or an ablation, "
+         "and search: {space: ...}"),
+        ("seeds: [0, 1]", "ladder: [frozen, paper]", "study.yaml:2: a ladder without a search; search: {space: ...}"),
+        ("seeds: [0, 1]", "best-of: lambda", "best-of: study lambda is not in the record"),
+    ],
+)  # fmt: skip
+def test_golden_faults(tmp_path: Path, old: str, new: str, fault: str):
+    assert old in MODULES
+    assert faults(tmp_path, MODULES.replace(old, new, 1)) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("sampler: brute_force", "study.yaml:5: brute_force cannot count the values of loss_weights.scene; give them a "
+         "step or a list of values"),
+        ("scheduler: pbt", "study.yaml:5: unknown scheduler 'pbt'; its trials have no configuration to compare or "
+         "retrain; asha"),
+        ("first: [{alignment.k: 5}]", "study.yaml:5: 'alignment.k' is no dimension of this search; "
+         "one of loss_weights.scene"),
+        ("first: [{loss_weights.scene: 500}]", "study.yaml:5: loss_weights.scene 500.0 lies outside the space; "
+         "0.01 to 100, log"),
+    ],
+)  # fmt: skip
+def test_golden_faults_of_a_search(tmp_path: Path, line: str, fault: str):
+    text = f"question: q\nsearch:\n  space: {{loss_weights.scene: }}\n  trials: 3\n  {line}\n"
+    assert faults(tmp_path, text) == [fault]
+
+
+def test_two_metrics_suit_not_every_sampler_or_scheduler(tmp_path: Path):
+    text = "question: q\nmetric: [val_acc, val_logloss]\nsearch: {space: {loss_weights: }, sampler: cmaes}\n"
+    assert faults(tmp_path, text) == [
+        "study.yaml:3: cmaes takes one metric; tpe, gp or nsga2 take two",
+        "study.yaml:3: asha compares trials by one metric; scheduler: none",
+    ]
+    assert faults(tmp_path, text.replace("val_logloss", "val_acc"))[0] == "study.yaml:2: a metric stands twice"
+
+
+def test_every_arm_is_retuned_over_what_it_leaves_open(tmp_path: Path):
+    made = plan(tmp_path, MODULES + SEARCH + "retune: 3\n")
+    assert [search.name for search in made.searches] == [f"search: {arm.name}" for arm in made.study.arms]
+    dimensions = [set(search.space.dimensions) for search in made.searches]
+    assert dimensions == [{"loss_weights.scene"}, {"alignment.k", "loss_weights.scene"}] * 2
+    strategy = Strategy(made, [])
+    assert strategy.total == 8 + 12
+    trials = drain(strategy, lambda trial: trial.config.loss_weights.scene)
+    # 4 arms x 2 seeds, 3 trials for each, and the best of each with the other seed
+    assert len(trials) == 8 + 12 + 4 == strategy.total
+    again = [trial for trial in trials if trial.arm.endswith(" retuned")]
+    for trial in again:
+        name = trial.arm.removesuffix(" retuned")
+        (arm,) = [arm for arm in made.study.arms if arm.name == name]
+        own = [each for each in trials if each.arm in (name, f"search: {name}") and each.seed == 0]
+        best = max(own, key=lambda each: each.config.loss_weights.scene)
+        assert trial.seed == 1
+        assert trial.config.model_copy(update={"seed": 0}) == best.config
+        assert trial.config.alignment.enabled == arm.config.alignment.enabled
+
+
+def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> TrialRecord:
+    metrics = {} if value is None else {"best_val_acc": value}
+    return TrialRecord(f"run-{trial.key}", trial.key, trial.arm, trial.seed, outcome, trial.config, metrics, {}, 0.0)
+
+
+def test_a_retuned_study_goes_on_where_it_was(tmp_path: Path):
+    made = plan(tmp_path, MODULES + SEARCH + "retune: 3\n")
+    first = drain(Strategy(made, []), lambda trial: trial.config.loss_weights.scene)
+    for cut in (5, 9, 15, 21, len(first)):
+        records = [record(trial, "complete", trial.config.loss_weights.scene) for trial in first[:cut]]
+        rest = drain(Strategy(made, records), lambda trial: trial.config.loss_weights.scene)
+        assert len(rest) == len(first) - cut
+        assert not {trial.key for trial in rest} & {trial.key for trial in first[:cut]}
+    assert Strategy(made, records).done
+
+
+def test_a_ladder_hands_on_the_best_and_what_is_published(tmp_path: Path):
+    made = plan(tmp_path, LADDER)
+    strategy = Strategy(made, [])
+    trials = drain(strategy, lambda trial: trial.config.loss_weights.scene)
+    lower = [trial for trial in trials if trial.config.training.epochs == 2]
+    upper = [trial for trial in trials if trial.config.training.epochs == 20]
+    assert len(lower) == 1 + 4  # the base, which is what is published, and the search
+    assert len(upper) == 2 * (1 + 2)
+    ranked = sorted((t for t in lower), key=lambda t: -t.config.loss_weights.scene)
+    by_key = {trial.key: trial for trial in lower}
+    finalists = [trial for trial in upper if trial.arm.startswith("finalist")]
+    assert [trial.config.loss_weights.scene for trial in finalists[::2]] == [
+        trial.config.loss_weights.scene for trial in ranked[:2]
+    ]
+    for trial in upper:
+        assert by_key[trial.origin].config.loss_weights == trial.config.loss_weights
+    records = [record(trial, "complete", trial.config.loss_weights.scene) for trial in trials[:7]]
+    assert len(drain(Strategy(made, records), lambda trial: trial.config.loss_weights.scene)) == 4
+
+
+def test_known_points_start_a_search(tmp_path: Path):
+    text = SEARCH.replace("sampler: random", "trials: 3, first: [{alignment.k: 9}, {loss_weights.scene: 7}]")
+    made = plan(tmp_path, "question: q\n" + text)
+    trials = drain(Strategy(made, []))
+    assert [(trial.config.alignment.k, trial.config.loss_weights.scene) for trial in trials[:2]] == [(9, 1.0), (5, 7.0)]
+
+
+def test_a_warm_start_hears_of_an_earlier_study_where_it_fits(tmp_path: Path):
+    earlier = plan(tmp_path, "question: q\nsearch: {space: {alignment.k: }, trials: 6, sampler: random}\n")
+    records = [record(trial, "complete", 0.7) for trial in drain(Strategy(earlier, []))]
+    other = resolve("demo", [Override("fusion.hidden", 99, "t")])
+    records.append(records[0]._replace(config=other, key="other"))
+    text = "question: q\nsearch: {space: {alignment.k: , loss_weights.scene: }, trials: 2, warm_start: earlier}\n"
+    strategy = Strategy(plan(tmp_path, text), [], records)
+    assert strategy.warm == 6
+    told = strategy.searches["search"].sampler.study.trials
+    assert len(told) == 6
+    assert all(trial.values == [0.7] for trial in told)
+    assert len(drain(strategy)) == 2
+
+
+def test_the_base_may_be_the_best_of_another_study(tmp_path: Path):
+    best = resolve("demo", [Override("alignment.k", 9, "t"), Override("training.epochs", 7, "t")])
+    asked = []
+
+    def winner_of(own: str, source: str) -> tuple[str, object]:
+        asked.append((own, source))
+        return "abc", best
+
+    text = "question: q\nbest-of: lambda\nbase: {alignment.k: 8}\narms: [{name: one}]\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    study = read_study(tmp_path / "mine.yaml", winner_of=winner_of)
+    assert asked == [("mine", "lambda")]
+    assert (study.base.alignment.k, study.base.training.epochs) == (8, 7)
+    assert make_plan(study).definition["best_of"] == {"study": "lambda", "key": "abc"}
+    with pytest.raises(UserError, match="best-of and a preset"):
+        read_study(tmp_path / "mine.yaml", preset="demo", winner_of=winner_of)
