@@ -9,6 +9,7 @@ from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from avsc_core.trainer.metrics import confusion
 from search_spaces.domains import Choice, Float, Int
@@ -55,7 +56,7 @@ def pictures(study: Gathered, label: str) -> list[Picture]:
 def _labelled(draw: Callable[[], Figure], label: str) -> Figure:
     figure = draw()
     if label:
-        figure.text(0.995, 0.005, label, ha="right", va="bottom", fontsize=7, color="#aa0000")
+        figure.supxlabel(label, x=0.99, ha="right", fontsize=7, color="#aa0000")
     return figure
 
 
@@ -116,6 +117,7 @@ def _curves(study: Gathered, rows: list[Row]) -> Figure:
             mean = np.mean([[value for _, value in curve[:shortest]] for curve in curves], axis=0)
             axes.plot(range(1, shortest + 1), mean, color=colour, label=row.name)
         axes.set(xlabel="epoch", ylabel=NAMES[metric])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     return figure

@@ -21,14 +21,8 @@ from studies.runner.searching import metrics_of, read_search
 from studies.runner.typed import overrides_of, typed
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-OF_THE_STUDY = (
-    "search",
-    "resources",
-    "seeds",
-    "metric",
-    "retune",
-    "ladder",
-)  # what `--set` may change besides the base
+# what `--set` may change besides the base
+OF_THE_STUDY = ("search", "resources", "seeds", "metric", "retune", "ladder")
 SAME_CLIPS = ("seed", "split.")  # settings no arm may have: all are trained and validated on the same clips
 
 Settings = tuple[str, list[Override]]  # a preset and what is put over it
