@@ -353,6 +353,36 @@ def predict(
             err.print(f"  {kind}: " + ", ".join(f"{name} {value:.2f}" for name, value in result[kind].items()))
 
 
+@app.command("map")
+def draw_map(
+    model: ModelName,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder; default maps/ and its name.")] = None,
+    names: Annotated[int, typer.Option(min=1, help="How many nearest pairs to list and to label.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same map.")] = 0,
+    tracking_uri: Uri = None,
+) -> None:
+    """Draw what the event and object classifiers learned in two dimensions, and list the nearest pairs.
+
+    Example: avsc-core map best:lambda --names 30
+    """
+    from rich.markup import escape
+
+    from avsc_core.trainer.evaluate import load_trained
+    from avsc_core.trainer.map import default_folder, map_of, write_map
+    from avsc_core.trainer.recorder import Recorder
+
+    folder = out_folder or default_folder(model)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(Fault(str(folder), "is no folder", todo="give --out a folder"))
+    made = map_of(load_trained(Recorder(tracking_uri).model_folder(model)), model, names, seed)
+    files = write_map(folder, made)
+    table = Table("event", "object", "cosine", title=escape(made.title))
+    for pair in made.pairs:
+        table.add_row(escape(pair.event), escape(pair.object), f"{pair.cosine:.3f}")
+    out.print(table)
+    out.print(f"to explore in a browser: {files[0]}\npicture: {files[1]}\npairs: {files[2]}", soft_wrap=True)
+
+
 def over(config: Config, sets: list[str] | tuple[str, ...]) -> Config:
     """`config` with `--set` items put over it."""
     base = [Override(key, value, "the winner") for key, value in flatten(config.model_dump())]

@@ -31,7 +31,10 @@ def run(folder: Path, *command: str) -> tuple[int, str, str]:
     "command",
     [
         ["avsc-core"],
-        *(["avsc-core", name] for name in ["demo-data", "check", "features", "config", "train", "evaluate", "predict"]),
+        *(
+            ["avsc-core", name]
+            for name in ["demo-data", "check", "features", "config", "train", "evaluate", "predict", "map"]
+        ),
         ["avsc-search"],
         *(["avsc-search", name] for name in ["check", "plan", "run", "status", "best", "ui"]),
     ],

@@ -208,7 +208,9 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     assert [line.split("\t")[0] for line in answers.read_text().splitlines()[1:]] == ["0.wav", "1.wav", "2.wav"]
     model = Path(place.recorder.download(trained.run_id, "model"))
     assert sorted(path.name for path in model.iterdir()) == ["model.json", "model.safetensors"]
-    assert json.loads((model / "model.json").read_text())["config"]["alignment"]["mode"] == "lkm"
+    described = json.loads((model / "model.json").read_text())
+    assert described["config"]["alignment"]["mode"] == "lkm"
+    assert described["extra"]["trained_on"] == str(place.scenes)
     clip = place.scenes / "video" / f"{rows[1][0]}.mp4"
     out, err = place.run("avsc-core", "predict", str(clip), "--model", str(model))
     assert out.startswith(f"{clip}: {rows[1][1]} (")

@@ -42,6 +42,7 @@ class Trained(NamedTuple):
     event_names: list[str]
     object_names: list[str]
     scene_names: list[str]
+    trained_on: str = ""  # the data set's title; empty in folders that do not hold it yet
 
 
 class Evaluation(NamedTuple):
@@ -57,16 +58,16 @@ class Evaluation(NamedTuple):
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model folder: safetensors and JSON, nothing pickled."""
     names = {name: list(getattr(trained, name)) for name in ("event_names", "object_names", "scene_names")}
-    save_model(folder, trained.model, trained.config, {"scale": trained.scale._asdict(), **names})
+    extra = {"scale": trained.scale._asdict(), **names, "trained_on": trained.trained_on}
+    save_model(folder, trained.model, trained.config, extra)
 
 
 def load_trained(folder: Path) -> Trained:
     """Read a model folder. Raises UserError when it is not one."""
     model, config, extra = load_model(folder)
     model.to(choose_device(config))
-    return Trained(
-        model, config, Scale(**extra["scale"]), extra["event_names"], extra["object_names"], extra["scene_names"]
-    )
+    names = (extra["event_names"], extra["object_names"], extra["scene_names"])
+    return Trained(model, config, Scale(**extra["scale"]), *names, extra.get("trained_on", ""))
 
 
 def evaluate(trained: Trained, data: DataSet, split: str, progress: Progress, protocol: str = "clip") -> Evaluation:

@@ -78,7 +78,7 @@ def train(
         with TemporaryDirectory() as folder:
             names = (data.event_names, data.object_names, list(data.scene_names))
             whole = with_encoders(epoch.model, config)
-            save_trained(Path(folder) / "model", Trained(whole, config, epoch.inputs.scale, *names))
+            save_trained(Path(folder) / "model", Trained(whole, config, epoch.inputs.scale, *names, data.title))
             source = recorder.folder(run_id, Path(folder) / "model", "model")
             picture = Path(folder) / f"confusion_{split}.png"
             title = f"{split} clips of {data.title}"
