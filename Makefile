@@ -3,10 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+# Every study that ships, on the embedded scenes; a ladder climbs from short trainings there, not from frozen backbones.
+STUDIES := lambda k_mode modules modality systems fusion joint readings retuned ladder
+
+.PHONY: demo tables test check bench clean
 
 demo: $(VENV)/.installed  ## install and run the first study on the embedded scenes
 	$(BIN)/avsc-search run studies/lambda.yaml
+
+tables: $(addprefix table-,$(STUDIES))  ## run every study on the embedded scenes and write its report into reports/
+
+table-%: $(VENV)/.installed
+	$(BIN)/avsc-search run studies/$*.yaml $(if $(filter ladder,$*),--set 'ladder=[{training.epochs: 6}, demo]')
+	$(BIN)/avsc-search report $*
 
 test: $(VENV)/.installed-test  ## install with the test extra and run all tests, the slow ones too
 	$(BIN)/python -m pytest -m ""

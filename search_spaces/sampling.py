@@ -6,12 +6,14 @@ full one. Dimensions are suggested one after another, so conditional ones cost n
 good points come first. `brute_force` is all points and nothing else: Optuna's own repeats them without end.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
@@ -34,7 +36,9 @@ class Sampler:
         self.points = chain(first, space.every() if self.all else ())
         self.distributions = {key: distribution(domain) for key, domain in space.dimensions.items()}
         goals = [StudyDirection.MAXIMIZE if each == "max" else StudyDirection.MINIMIZE for each in directions]
-        self.study = optuna.create_study(sampler=SAMPLERS[name](seed), directions=goals)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of options that have stood for years
+            self.study = optuna.create_study(sampler=SAMPLERS[name](seed), directions=goals)
 
     def ask(self) -> tuple[int, dict[str, Any]] | None:
         """(number to tell, values of the dimensions that exist), or None when every point has been asked for."""
