@@ -51,9 +51,7 @@ def cost(study: Gathered) -> Table:
     ]
     card = study.about.get("cost")
     if card:
-        told = (
-            f"{duration(3600 * card['hours'])} at most for {card['trials']} trials, {card['side_by_side']} side by side"
-        )
+        told = f"{duration(3600 * card['hours'])} for {card['trials']} trials, {card['side_by_side']} side by side"
         rows.append(["said before the last sitting", told])
         rows.append(["memory", f"{card['memory'] / 2**30:.1f} GiB a trial on {card['device']}"])
     return Table("cost", "Cost", ["", "measured"], rows)

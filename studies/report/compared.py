@@ -128,7 +128,8 @@ def _published(row: Row) -> list[str]:
     told: Any = row.published
     if not told:
         return [""] * 5
-    cells = [f"Table {told['table']}, row {told['row']}"]
+    where = f"Table {told['table']}" if set(told["table"]) <= set("IVX") else told["table"]
+    cells = [f"{where}, row {told['row']}"]
     for metric in ("acc", "logloss"):
         theirs = told[metric]
         cells += [MISSING, MISSING] if theirs is None else [number(theirs), signed(row.mean(f"val_{metric}") - theirs)]

@@ -1,7 +1,7 @@
 """The cost card of a study: trials, epochs, hours, memory and disk, before anything runs.
 
 Every kind of training in the plan is probed for a few seconds (`avsc_core/trainer/probe.py`); the rest is counting.
-Hours are an upper end: schedulers stop trials early, and searched settings can make a step cheaper.
+Hours are what trials take that have the machine to themselves and are not stopped early.
 """
 
 import json
@@ -54,7 +54,10 @@ class Card:
         return [
             ["trials", f"{self.trials}, {self.side_by_side} side by side"],
             ["epochs", f"{self.epochs:,} at most"],
-            ["time", f"{duration(3600 * self.hours)} at most, the longest trial {duration(self.longest)}"],
+            [
+                "time",
+                f"{duration(3600 * self.hours)} if no trial is stopped early, the longest {duration(self.longest)}",
+            ],
             ["memory", f"{self.memory / GIB:.1f} GiB a trial; {self.device} holds {self.fit}"],
             ["disk", f"{self.disk / GIB:.2f} GiB of features, checkpoints and predictions"],
         ]
