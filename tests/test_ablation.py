@@ -181,8 +181,17 @@ def test_a_ladder_hands_on_the_best_and_what_is_published(tmp_path: Path):
     ]
     for trial in upper:
         assert by_key[trial.origin].config.loss_weights == trial.config.loss_weights
+    assert len({trial.key for trial in trials}) == len(trials) == strategy.total
     records = [record(trial, "complete", trial.config.loss_weights.scene) for trial in trials[:7]]
     assert len(drain(Strategy(made, records), lambda trial: trial.config.loss_weights.scene)) == 4
+
+
+def test_the_published_configuration_is_no_finalist(tmp_path: Path):
+    """The base is a point of the space as well; as the best of all it still is trained once at each rung."""
+    trials = drain(Strategy(plan(tmp_path, LADDER), []), lambda trial: -abs(trial.config.loss_weights.scene - 1))
+    assert len({trial.key for trial in trials}) == len(trials) == 1 + 4 + 2 * 3
+    finalists = [trial for trial in trials if trial.arm.startswith("finalist")]
+    assert all(trial.config.loss_weights.scene != 1 for trial in finalists)
 
 
 def test_known_points_start_a_search(tmp_path: Path):

@@ -54,10 +54,7 @@ class Card:
         return [
             ["trials", f"{self.trials}, {self.side_by_side} side by side"],
             ["epochs", f"{self.epochs:,} at most"],
-            [
-                "time",
-                f"{duration(3600 * self.hours)} if no trial is stopped early, the longest {duration(self.longest)}",
-            ],
+            ["time", f"{duration(3600 * self.hours)} if none is stopped early, the longest {duration(self.longest)}"],
             ["memory", f"{self.memory / GIB:.1f} GiB a trial; {self.device} holds {self.fit}"],
             ["disk", f"{self.disk / GIB:.2f} GiB of features, checkpoints and predictions"],
         ]

@@ -141,7 +141,8 @@ def handed_on(plan: Plan, search: PlannedSearch, complete: Sequence[tuple[Config
     upper = dict(flatten(study.final.model_dump()))
     below = trial_key(seeded(study.base, search.seed))
     made = [_trial(PUBLISHED_ARM, study.final, seed, below) for seed in study.seeds]
-    for place, config in enumerate(ranked[: study.search.finalists], start=1):
+    others = [config for config in ranked if trial_key(config) != below]
+    for place, config in enumerate(others[: study.search.finalists], start=1):
         lower = dict(flatten(config.model_dump()))
         values = {key: lower[key] for key in search.space.dimensions}
         whole = canonical(Config.model_validate(nest(upper | values)))

@@ -6,6 +6,7 @@ after a restart it is told again what the trials in the record had reported.
 """
 
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, HyperBandScheduler, MedianStoppingRule
@@ -21,6 +22,9 @@ class Reported(NamedTuple):
     search: str
     trial_id: str  # Ray's word
     history: tuple[tuple[int, float], ...]  # (epoch, value of the deciding metric)
+
+
+ALONE = SimpleNamespace(get_live_trials=list)  # stands for Ray's controller while the past is told: nothing else runs
 
 
 class EachSearchItsOwn(FIFOScheduler):  # type: ignore[misc]
@@ -74,12 +78,12 @@ def build_scheduler(plan: Plan, reported: Iterable[Reported] = ()) -> TrialSched
 
 
 def _tell(scheduler: TrialScheduler, metric: str, trial: Reported) -> None:
-    scheduler.on_trial_add(None, trial)
+    scheduler.on_trial_add(ALONE, trial)
     result: dict[str, Any] = {}
     for epoch, value in trial.history:
         result = {"epoch": epoch, metric: value}
-        scheduler.on_trial_result(None, trial, result)
-    scheduler.on_trial_complete(None, trial, result)
+        scheduler.on_trial_result(ALONE, trial, result)
+    scheduler.on_trial_complete(ALONE, trial, result)
 
 
 def _settings(study: Study, search: Search) -> dict[str, Any]:

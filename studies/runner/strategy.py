@@ -55,7 +55,7 @@ class Strategy:
         self.plan = plan
         self.run_ids: dict[str, str] = {}  # trial key -> the MLflow run to continue
         self.known: dict[str, Known] = {}
-        self.trials = len(plan.trials)  # of the arms and of what searches hand on
+        self.planned = {trial.key for trial in plan.trials}  # of the arms and of what searches hand on
         self.searches: dict[str, Searching] = {}
         records = list(records)
         for search in plan.searches:
@@ -80,7 +80,7 @@ class Strategy:
     @property
     def total(self) -> int:
         """Trials of the whole study as far as it is known, those of the record included."""
-        return self.trials + sum(
+        return len(self.planned) + sum(
             each.count if each.exhausted else max(each.plan.trials, each.count) for each in self.searches.values()
         )
 
@@ -162,6 +162,7 @@ class Strategy:
             if searching.over or searching.asking or searching.waiting:
                 continue
             trials = handed_on(self.plan, searching.plan, searching.complete)
-            self.trials += len(trials)
-            self.waiting += [trial for trial in trials if trial.key not in self.known]
+            new = {trial.key: trial for trial in trials if trial.key not in self.planned}
+            self.planned |= set(new)
+            self.waiting += [trial for key, trial in new.items() if key not in self.known]
             searching.over = True
