@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-ALL = ("trial_overhead", "cross_attention", "training_step", "frozen_epoch", "inputs")
+ALL = ("trial_overhead", "cross_attention", "training_step", "frozen_epoch", "inputs", "coverage")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or ALL:

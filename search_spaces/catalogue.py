@@ -4,9 +4,16 @@ To add one, add a line to CATALOGUE; the key must be a field of avsc_core/config
 something when other settings have certain values says so in CONDITIONS. GROUPS are names for several at once.
 """
 
-from typing import Any
+from typing import Any, get_args
 
+from avsc_core.config import field_types
 from search_spaces.domains import Choice, Domain, Float, Int
+
+
+def any_of(key: str) -> Choice:
+    """Everything that a setting of named values can be."""
+    return Choice(get_args(field_types()[key].annotation))
+
 
 CATALOGUE: dict[str, Domain] = {
     # lambda_1 .. lambda_5 of Eq. 7: mean(lambda) equals sum(lambda / classes), so they span orders of magnitude
@@ -17,12 +24,12 @@ CATALOGUE: dict[str, Domain] = {
     "loss_weights.scene": Float(0.01, 100.0, log=True),
     # contrastive alignment (Table I)
     "alignment.k": Int(1, 500),
-    "alignment.mode": Choice(("lkm", "rkm")),
+    "alignment.mode": any_of("alignment.mode"),
     # modules (Tables II and IV)
     "alignment.enabled": Choice((True, False)),
-    "fusion.kind": Choice(("none", "semantic", "intermediate", "decision", "hybrid")),
-    "fusion.decision": Choice(("mean", "weighted", "class-wise")),
-    "modality": Choice(("audio-visual", "audio", "visual")),
+    "fusion.kind": any_of("fusion.kind"),
+    "fusion.decision": any_of("fusion.decision"),
+    "modality": any_of("modality"),
     # training
     "training.learning_rate": Float(1e-7, 1e-1, log=True),
     "training.head_multiplier": Float(1.0, 1000.0, log=True),
@@ -37,24 +44,24 @@ CATALOGUE: dict[str, Domain] = {
     "augmentation.crop": Float(0.0, 0.9),
     "augmentation.rand_augment": Int(0, 4),
     "augmentation.mixup": Float(0.0, 2.0),
-    "augmentation.mixup_partners": Choice(("joint", "single")),
+    "augmentation.mixup_partners": any_of("augmentation.mixup_partners"),
     "fusion.hidden": Int(16, 4096, log=True),
     "fusion.heads": Int(1, 32, log=True),
     "fusion.attention_dropout": Float(0.0, 0.9),
     "audio.freeze": Choice(("none", "all", 1, 2, 4, 8)),
     "visual.freeze": Choice(("none", "all", 1, 2, 3)),
-    "training.precision": Choice(("float32", "bf16", "fp16")),
+    "training.precision": any_of("training.precision"),
     # readings: what the paper leaves open
-    "losses.bce_reduction": Choice(("sum", "mean")),
-    "visual.pooling": Choice(("mean", "max", "mean+max")),
-    "log_mel.window": Choice(("hamming", "hanning")),
-    "log_mel.normalise": Choice(("audioset", "dataset", "peak")),
+    "losses.bce_reduction": any_of("losses.bce_reduction"),
+    "visual.pooling": any_of("visual.pooling"),
+    "log_mel.window": any_of("log_mel.window"),
+    "log_mel.normalise": any_of("log_mel.normalise"),
     "fusion.bias": Choice((False, True)),
     "pseudo.event_threshold": Float(0.001, 0.999),
     "pseudo.object_threshold": Float(0.001, 0.999),
-    "pseudo.object_activation": Choice(("sigmoid", "softmax")),
-    "pseudo.object_pooling": Choice(("max", "mean")),
-    "fusion.tokens": Choice(("probability", "logit")),
+    "pseudo.object_activation": any_of("pseudo.object_activation"),
+    "pseudo.object_pooling": any_of("pseudo.object_pooling"),
+    "fusion.tokens": any_of("fusion.tokens"),
     "fusion.literal_relu": Choice((False, True)),
 }
 
