@@ -44,7 +44,8 @@ def test_packages_import_in_one_direction():
 def test_each_framework_has_its_place():
     assert {Path(path).parent for path in owners("ray")} == {Path("studies/runner")}
     assert owners("mlflow") == {"avsc_core/trainer/recorder.py"}
-    assert owners("optuna") == {"search_spaces/sampling.py"}
+    assert owners("optuna") == {"search_spaces/sampling.py", "search_spaces/importance.py"}
+    assert owners("umap") == {"avsc_core/trainer/map.py"}
     assert owners("typer") <= {"avsc_core/cli.py", "avsc_core/terminal.py", "studies/cli.py"}
 
 
@@ -54,6 +55,7 @@ def test_each_framework_has_its_place():
         ("import avsc_core", HEAVY),
         ("import avsc_core.config, avsc_core.cli", HEAVY),
         ("import studies.cli, studies.runner.plan", HEAVY),
+        ("import studies.report.build, studies.report.render", ("ray", "torch", "timm")),
         ("import avsc_core.trainer.evaluate, avsc_core.trainer.loop", ("ray", "mlflow", "optuna")),
     ],
 )

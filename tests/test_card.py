@@ -1,0 +1,118 @@
+"""The cost card: what is counted, what is left after a restart, what fits into the hours allowed; the real probe."""
+
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+
+import pytest
+
+from avsc_core.config import Config, Override, parse_set, resolve
+from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.errors import UserError
+from avsc_core.processes import silent
+from avsc_core.trainer.probe import probe
+from studies.runner.card import Card, cost_card, duration, room, trimmed
+from studies.runner.plan import make_plan
+from studies.runner.schema import Resources
+from studies.runner.strategy import Strategy
+from tests.conftest import TINY
+from tests.test_ablation import LADDER, MODULES, SEARCH, record
+from tests.test_schema import read
+
+CARD = Card(14, 140, 1.4, 0.1, 2, 720.0, 2**30, 30, 2**20, "a device")
+
+
+@pytest.mark.parametrize(
+    ("sets", "frames_used"),
+    [
+        ([], True),
+        (["modality=audio"], False),
+        (["audio.freeze=all", "visual.freeze=all"], True),
+        (["modality=visual"], True),
+    ],
+)
+def test_the_probe_measures_a_real_step(scenes: Path, tiny: Config, sets: list[str], frames_used: bool):
+    config = resolve("demo", parse_set([*TINY, *sets]))
+    measured = probe(config, 1)
+    assert 0 < measured.predict < measured.step < 60
+    assert 50e6 < measured.memory < measured.available
+    assert measured.parameters > 1000
+    assert probe(config, 1) == measured  # read, not measured again
+    if sets == []:
+        assert measured.parameters > probe(resolve("demo", parse_set([*TINY, "modality=audio"])), 1).parameters
+
+
+def test_the_card_counts_what_is_left(tmp_path: Path, data: DataSet, scenes: Path):
+    sets = list(TINY)
+    plan = make_plan(read(tmp_path, MODULES + SEARCH + "retune: 3\n", sets=sets))
+    card = cost_card(Strategy(plan, []), data, 2, silent)
+    assert card.trials == 8 + 4 * 3 + 4 * 1  # arms with two seeds, their searches, the best of each with the other seed
+    assert card.epochs == card.trials * 3
+    done = [record(trial, "complete", 0.5) for trial in plan.trials]
+    left = cost_card(Strategy(plan, done), data, 2, silent)
+    assert left.trials == card.trials - 8
+    assert 0 < left.hours < card.hours
+    train, validation, _ = split_parts(data, plan.study.base.split)
+    size = plan.study.base.training.batch_size
+    kinds = [probe(trial.config, 1) for trial in plan.trials]
+    seconds = [
+        3 * (ceil(len(train) / size) * each.step + ceil(len(validation) / size) * each.predict) for each in kinds
+    ]
+    assert card.hours - left.hours == pytest.approx(sum(seconds) / 3600 / 2)
+    assert card.longest == pytest.approx(max(seconds))
+
+
+def test_a_ladder_costs_its_upper_rung(tmp_path: Path, data: DataSet, scenes: Path):
+    text = LADDER.replace("demo]", "{training.epochs: 5}]")
+    card = cost_card(Strategy(make_plan(read(tmp_path, text, sets=TINY)), []), data, 1, silent)
+    assert card.trials == 1 + 4 + 2 * 3
+    assert card.epochs == 2 * 5 + 5 * 6
+
+
+def test_hours_cut_the_search_or_refuse(tmp_path: Path):
+    study = read(tmp_path, "question: q\narms: [{name: one}]\nsearch: {space: {loss_weights: }, trials: 13}\n")
+    assert trimmed(study, CARD, 2.0) is study
+    less = trimmed(study, CARD, 0.95)
+    assert less.search is not None
+    assert less.search.trials == 13 - 5
+    with pytest.raises(UserError) as caught:
+        trimmed(study, CARD, 0.1)
+    told = "--max-hours: 14 trials take up to 1.4 h, 0.1 h are allowed; "
+    assert str(caught.value) == told + "fewer seeds or arms, a cheaper preset, or more hours"
+    with pytest.raises(UserError):
+        trimmed(replace(study, search=None), CARD, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("want", "have", "places"),
+    [((1, 0), (8, 0), 8), ((2, 0), (9, 1), 4), ((1, 0.25), (16, 2), 8), ((1, 0.3), (16, 1), 3), ((1, 2), (16, 5), 2),
+     ((4, 0.5), (8, 8), 2), ((1, 1), (4, 0), 0)],
+)  # fmt: skip
+def test_room(want: tuple[float, float], have: tuple[float, float], places: int):
+    assert room(Resources(cpus=want[0], gpus=want[1]), *have) == places
+
+
+def test_durations_as_people_say_them():
+    told = [duration(seconds) for seconds in (5, 89, 200, 9000, 200_000)]
+    assert told == ["5 s", "89 s", "3.3 min", "2.5 h", "2.3 days"]
+
+
+def test_a_batch_too_slow_to_run_whole_is_reckoned_from_two_clips(tiny: Config, monkeypatch: pytest.MonkeyPatch):
+    from avsc_core.trainer import probe as module
+
+    asked: list[int] = []
+
+    def two_seconds(model: object, config: Config, count: int, device: object) -> tuple[float, float]:
+        asked.append(count)
+        return 2.0, 0.5
+
+    monkeypatch.setattr(module, "_seconds", two_seconds)
+    config = resolve("demo", [*parse_set(TINY), Override("training.batch_size", 8, "test")])
+    measured = module._measure(config, "here", 1)
+    assert asked == [2]
+    assert (measured.step, measured.predict) == (8.0, 2.0)
+    monkeypatch.setattr(module, "SLOW", 3.0)
+    whole = module._measure(config, "here", 1)
+    assert asked == [2, 2, 8]
+    assert (whole.step, whole.predict) == (2.0, 0.5)
+    assert measured.memory > whole.memory  # two clips' memory, grown to eight
