@@ -23,15 +23,9 @@ CARD = Card(14, 140, 1.4, 0.1, 2, 720.0, 2**30, 30, 2**20, "a device")
 
 
 @pytest.mark.parametrize(
-    ("sets", "frames_used"),
-    [
-        ([], True),
-        (["modality=audio"], False),
-        (["audio.freeze=all", "visual.freeze=all"], True),
-        (["modality=visual"], True),
-    ],
+    "sets", [[], ["modality=audio"], ["audio.freeze=all", "visual.freeze=all"], ["modality=visual"]]
 )
-def test_the_probe_measures_a_real_step(scenes: Path, tiny: Config, sets: list[str], frames_used: bool):
+def test_the_probe_measures_a_real_step(scenes: Path, sets: list[str]):
     config = resolve("demo", parse_set([*TINY, *sets]))
     measured = probe(config, 1)
     assert 0 < measured.predict < measured.step < 60

@@ -26,6 +26,7 @@ from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_
 from studies.report.searched import front
 from studies.runner.about import about, clip_table
 from studies.runner.plan import Plan, PlannedTrial, make_plan
+from studies.runner.prepare import plan_for
 from studies.runner.read import read_study
 from studies.runner.strategy import Strategy
 from tests.test_ablation import LADDER, MODULES, SEARCH
@@ -327,6 +328,20 @@ def test_every_study_that_ships_has_a_report(path: Path, recorder: Recorder, tmp
     assert not [row for row in table(report, "results") if "-" in (row["val Acc"], row["95 %"])]
     assert not [each for each in report.tables if each.key == "missing"]
     write_report(report, tmp_path / "out")
+
+
+def test_an_arm_that_the_data_cannot_serve_is_left_out_by_name(recorder: Recorder, tmp_path: Path, monkeypatch):
+    """Teachers' activation on true labels: not trained, not silently equal to the base, but named with the reason."""
+    monkeypatch.chdir(tmp_path)
+    plan = plan_for(read_study(STUDIES / "readings.yaml", name="unserved"), dataset())
+    assert list(plan.missing) == ["object_activation softmax"]
+    assert not any("softmax" in trial.arm for trial in plan.trials)
+    write(recorder, plan, dataset(), complete)
+    report = build_report(recorder, "unserved")
+    (row,) = [row for row in table(report, "results") if row["arm"] == "object_activation softmax"]
+    assert (row["seeds"], row["val Acc"]) == ("0/3", "-")
+    assert "has true labels, no teachers' probabilities" in row["note"]
+    assert [row["what"] for row in table(report, "missing")] == ["object_activation softmax"]
 
 
 def test_export(study: Callable[..., Report], recorder: Recorder, tmp_path: Path):

@@ -206,6 +206,9 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     assert "is unlabelled, so there is nothing to score; give --out for answers" in err
     place.run("avsc-core", *unlabelled, "--out", str(answers))
     assert [line.split("\t")[0] for line in answers.read_text().splitlines()[1:]] == ["0.wav", "1.wav", "2.wav"]
+    out, _ = place.run("avsc-search", "report", "tiny")
+    assert "The retrained winner on the test split" in out
+    assert f"{trained.metrics['test_acc']:.4f}" in out
     model = Path(place.recorder.download(trained.run_id, "model"))
     assert sorted(path.name for path in model.iterdir()) == ["model.json", "model.safetensors"]
     described = json.loads((model / "model.json").read_text())

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from avsc_core.trainer.metrics import confusion
-from search_spaces.domains import Choice, Float, Int
+from search_spaces.domains import Choice
 from studies.report.blocks import Picture
 from studies.report.compared import level
 from studies.report.gather import Gathered, Row
@@ -49,7 +49,7 @@ def pictures(study: Gathered, label: str) -> list[Picture]:
             add("pareto", "Pareto front", "both metrics of every complete trial", partial(_pareto, study))
         if shares_of(study)[0]:
             add("importance", "What mattered", "share of importance by dimension", partial(_importance, study))
-        add("slices", "Slices", f"{study.metric} by the value of each dimension", partial(_slices, study))
+            add("slices", "Slices", f"{study.metric} by the value of each dimension", partial(_slices, study))
     return made
 
 
@@ -186,8 +186,11 @@ def _slices(study: Gathered) -> Figure:
                 [names.index(str(value)) for value, _ in own], [y for _, y in own], "o", color=COLOURS[0], alpha=0.6
             )
             axes.set_xticks(range(len(names)), names, fontsize=7)
-        elif isinstance(domain, (Float, Int)) and domain.log:
-            axes.set_xscale("log")
+        else:
+            axes.set_xscale("log" if domain.log else "linear")
+            room = (domain.high / domain.low) ** 0.03 if domain.log else 0.03 * (domain.high - domain.low)
+            ends = (domain.low / room, domain.high * room) if domain.log else (domain.low - room, domain.high + room)
+            axes.set_xlim(*ends)
         axes.plot([value for value, _ in own], [y for _, y in own], "o", color=COLOURS[0], alpha=0.6)
         axes.set_xlabel(key, fontsize=8)
         axes.grid(alpha=0.3)

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from avsc_core.config import flatten, identity
 from avsc_core.errors import Fault, UserError
 from avsc_core.trainer.metrics import read_prediction_table
 from avsc_core.trainer.recorder import LOWER, UPPER, Recorder, TrialRecord
 from avsc_core.trainer.winner import best_of
-from search_spaces.space import Space
+from search_spaces.space import Space, idle_in
 from studies.report.statistics import Clips
 from studies.runner.about import row_key
 from studies.runner.plan import RETUNED, search_of
@@ -120,17 +121,20 @@ class Gathered:
 
     @cached_property
     def searched(self) -> list[TrialRecord]:
-        """The complete trials of the study's own search, the best first."""
-        own = [trial for trial in self.complete if trial.arm == SEARCH_ARM]
+        """The complete trials of the study's own search, and arms that are points of its space, the best first."""
+        if all(search["name"] != SEARCH_ARM for search in self.about["searches"]):
+            return []
+        own = [trial for trial in self.complete if trial.arm == SEARCH_ARM or self._in_space(trial)]
         sign = -1 if self.metric == "val_acc" else 1
         return sorted(own, key=lambda trial: sign * trial.metrics[f"best_{self.metric}"])
 
     @cached_property
     def best_row(self) -> Row | None:
         """The best of the study's own search, where values of full trainings are found by it."""
-        if not self.searched or self.about["ladder"]:
+        found = [trial for trial in self.searched if trial.arm == SEARCH_ARM]
+        if not found or self.about["ladder"]:
             return None
-        return Row(BEST_ROW, self._of(row_key(self.searched[0].config)), 1, selected=True)
+        return Row(BEST_ROW, self._of(row_key(found[0].config)), 1, selected=True)
 
     @cached_property
     def upper(self) -> list[Row]:
@@ -168,6 +172,15 @@ class Gathered:
         """(R,N,S) of the validation clips, seeds in ascending order."""
         chosen = sorted(row.trials) if seeds is None else seeds
         return np.stack([self._predicted(row.trials[seed]) for seed in chosen])
+
+    def _in_space(self, trial: TrialRecord) -> bool:
+        """Whether a trial is the base but for the search's dimensions, and these have legal values."""
+        if self.space is None or trial.seed != self.seeds[0] or trial.tags.get("avsc.rung") == UPPER:
+            return False
+        free = {"seed", *self.space.dimensions, *idle_in(trial.config)}
+        base, own = dict(flatten(self.definition["base"])), dict(flatten(identity(trial.config)))
+        same = all(own.get(key) == value for key, value in base.items() if key not in free)
+        return same and self.space.contains(dict(flatten(trial.config.model_dump())))
 
     def _of(self, row: str) -> dict[int, TrialRecord]:
         """The trials of a row with the study's seeds."""

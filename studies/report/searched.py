@@ -1,6 +1,7 @@
 """What a search found: its best trials, what mattered, the Pareto front of two metrics, both rungs of a ladder.
 
-Only trials that ran to their end are here: what a scheduler stopped early is counted in the costs and nowhere else.
+Arms that are points of the space count with the searched trials, as the sampler was told of them. Only trials that ran
+to their end are here: what a scheduler stopped early is counted in the costs and nowhere else.
 """
 
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from avsc_core.config import flatten
 from avsc_core.trainer.recorder import TrialRecord
 from search_spaces.importance import ENOUGH, importances
-from studies.report.blocks import MISSING, Table, number
+from studies.report.blocks import MISSING, Table, Words, number
 from studies.report.gather import Gathered
 from studies.report.statistics import rank_correlation
 from studies.runner.plan import PUBLISHED_ARM
@@ -34,23 +35,28 @@ def best_trials(study: Gathered) -> Table | None:
         return None
     keys = list(study.space.dimensions)
     rows = [
-        [trial.key[:6], *(number(trial.metrics[f"best_{metric}"]) for metric in ("val_acc", "val_logloss")), *cells]
+        [
+            f"{trial.arm} {trial.key[:6]}",
+            *(number(trial.metrics[f"best_{metric}"]) for metric in ("val_acc", "val_logloss")),
+            *cells,
+        ]
         for trial, point in list(zip(study.searched, points(study), strict=True))[:SHOWN]
         for cells in [[_short(point.get(key)) for key in keys]]
     ]
     header = ["trial", "val Acc", "val Logloss", *(key.removeprefix("loss_weights.") for key in keys)]
-    note = f"The first {len(rows)} of {len(study.searched)} complete trials by {study.metric}, one seed each."
+    note = f"The first {len(rows)} of {len(study.searched)} complete trials of this space by {study.metric}, one seed."
     return Table("search", "Best trials of the search", header, rows, note)
 
 
-def importance(study: Gathered) -> Table | None:
+def importance(study: Gathered) -> Table | Words | None:
     """How much each dimension mattered, for every metric."""
     if study.space is None or not study.searched:
         return None
     shares = shares_of(study)
     if not shares[0]:
-        told = f"{len(study.searched)} complete trials; importance asks for {ENOUGH} at least."
-        return Table("importance", "What mattered", ["dimension", *study.metrics], [], told)
+        return Words(
+            "What mattered", [f"{len(study.searched)} complete trials; importance asks for {ENOUGH} at least."]
+        )
     rows = [[key, *(number(share[key], 2) for share in shares)] for key in shares[0]]
     note = f"PED-ANOVA over {len(study.searched)} complete trials; shares add up to 1. A share is no direction."
     return Table("importance", "What mattered", ["dimension", *study.metrics], rows, note)
