@@ -136,7 +136,7 @@ def _confusions(study: Gathered, rows: list[Row]) -> Figure:
             axes.text(decided, true, text, ha="center", va="center", fontsize=7, color=colour)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
-        axes.set(xlabel="decided", ylabel="true", title=f"{row.name}, % over {len(row.trials)} seeds")
+        axes.set(xlabel="decided", ylabel="true", title=f"{row.name}, % of each true scene")
     return figure
 
 
