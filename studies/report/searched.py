@@ -43,7 +43,7 @@ def best_trials(study: Gathered) -> Table | None:
         for trial, point in list(zip(study.searched, points(study), strict=True))[:SHOWN]
         for cells in [[_short(point.get(key)) for key in keys]]
     ]
-    header = ["trial", "val Acc", "val Logloss", *(key.removeprefix("loss_weights.") for key in keys)]
+    header = ["trial", "val Acc", "val Logloss", *_columns(keys)]
     note = f"The first {len(rows)} of {len(study.searched)} complete trials of this space by {study.metric}, one seed."
     return Table("search", "Best trials of the search", header, rows, note)
 
@@ -94,7 +94,7 @@ def pareto(study: Gathered) -> Table | None:
         if trial.key in best
     ]
     note = "Trials that no other beats in both metrics, each at its best epoch by the first."
-    return Table("pareto", "Pareto front", ["trial", *study.metrics, *keys], rows, note)
+    return Table("pareto", "Pareto front", ["trial", *study.metrics, *_columns(keys)], rows, note)
 
 
 def ladder(study: Gathered) -> Table | None:
@@ -118,6 +118,11 @@ def ladder(study: Gathered) -> Table | None:
     )
     header = ["configuration", f"lower rung, {study.metric}", f"upper rung, {study.metric}", "seeds above"]
     return Table("ladder", "Both rungs of the ladder", header, rows, note)
+
+
+def _columns(keys: list[str]) -> list[str]:
+    """Dimensions as the heads of columns: of the five loss weights only which loss, so that all of them fit."""
+    return [key.removeprefix("loss_weights.") for key in keys]
 
 
 def _short(value: Any) -> str:
