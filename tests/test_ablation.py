@@ -165,6 +165,14 @@ def test_a_retuned_study_goes_on_where_it_was(tmp_path: Path):
     assert Strategy(made, records).done
 
 
+@pytest.mark.parametrize("text", [MODULES + SEARCH + "retune: 4\n", LADDER], ids=["retuned", "ladder"])
+def test_of_equals_the_same_is_handed_on_whoever_was_over_first(tmp_path: Path, text: str):
+    made = plan(tmp_path, text)
+    trials = drain(Strategy(made, []))  # all equal
+    for order in (trials, trials[::-1], sorted(trials)):
+        assert Strategy(made, [record(trial, "complete", 0.5) for trial in order]).done
+
+
 def test_a_ladder_hands_on_the_best_and_what_is_published(tmp_path: Path):
     made = plan(tmp_path, LADDER)
     strategy = Strategy(made, [])

@@ -43,6 +43,14 @@ def better(metric: str, value: float, than: float) -> bool:
     return value > than if "acc" in metric else value < than
 
 
+def ranking(metric: str, value: float, key: str) -> tuple[float, str]:
+    """What trials are sorted by, the best first.
+
+    Of equals the smaller key, whoever was over first: else a study that continues, and its report, might pick another.
+    """
+    return (-value if "acc" in metric else value, key)
+
+
 def prediction_table(names: Sequence[str], probability: np.ndarray, scene_names: Sequence[str]) -> str:
     """(N,S) probabilities as the challenge's answer file."""
     lines = ["\t".join(("filename", "scene_label", *scene_names))]

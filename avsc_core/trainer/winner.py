@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError
-from avsc_core.trainer.metrics import better
+from avsc_core.trainer.metrics import ranking
 from avsc_core.trainer.recorder import LOWER, Recorder, TrialRecord
 
 
@@ -47,9 +47,5 @@ def full(trials: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def best_of(trials: list[TrialRecord], metric: str) -> TrialRecord:
-    """The trial with the best value of its best epoch; the earliest of equals."""
-    best = trials[0]
-    for trial in trials[1:]:
-        if better(metric, trial.metrics[f"best_{metric}"], best.metrics[f"best_{metric}"]):
-            best = trial
-    return best
+    """The trial with the best value of its best epoch; which of equals, see `metrics.ranking`."""
+    return min(trials, key=lambda trial: ranking(metric, trial.metrics[f"best_{metric}"], trial.key))

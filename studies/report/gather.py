@@ -14,7 +14,7 @@ import numpy as np
 
 from avsc_core.config import flatten, identity
 from avsc_core.errors import Fault, UserError
-from avsc_core.trainer.metrics import read_prediction_table
+from avsc_core.trainer.metrics import ranking, read_prediction_table
 from avsc_core.trainer.recorder import LOWER, UPPER, Recorder, TrialRecord
 from avsc_core.trainer.winner import best_of
 from search_spaces.space import Space, idle_in
@@ -113,7 +113,8 @@ class Gathered:
                 continue
             (arm,) = [arm for arm in self.arms if search_of(arm.name) == search["name"]]
             candidates = [trial for trial in own if trial.outcome == "complete"]
-            candidates += [trial for seed, trial in arm.trials.items() if seed == self.seeds[0]]
+            if search["has_arm"]:
+                candidates += [trial for seed, trial in arm.trials.items() if seed == self.seeds[0]]
             over = len(own) >= search["trials"] and candidates
             trials = self._of(row_key(best_of(candidates, self.metric).config)) if over else {}
             rows.append(Row(RETUNED.format(arm.name), trials, len(self.seeds), arm.levels, None, "", True))
@@ -125,8 +126,7 @@ class Gathered:
         if all(search["name"] != SEARCH_ARM for search in self.about["searches"]):
             return []
         own = [trial for trial in self.complete if trial.arm == SEARCH_ARM or self._in_space(trial)]
-        sign = -1 if self.metric == "val_acc" else 1
-        return sorted(own, key=lambda trial: sign * trial.metrics[f"best_{self.metric}"])
+        return sorted(own, key=lambda trial: ranking(self.metric, trial.metrics[f"best_{self.metric}"], trial.key))
 
     @cached_property
     def best_row(self) -> Row | None:

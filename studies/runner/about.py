@@ -47,7 +47,7 @@ def about(plan: Plan) -> dict[str, Any]:
             {
                 "name": search.name,
                 "trials": search.trials,
-                "around": row_key(search.base),
+                "has_arm": search.point(seeded(search.base, search.seed)) is not None,
                 "dimensions": {key: domain.describe() for key, domain in search.space.dimensions.items()},
             }
             for search in plan.searches

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from avsc_core.config import Config, flatten, identity, nest, trial_key
+from avsc_core.trainer.metrics import ranking
 from search_spaces.space import Space, canonical, meaningful
 from studies.runner.schema import SEARCH_ARM, Arm, Study
 
@@ -131,8 +132,12 @@ def handed_on(plan: Plan, search: PlannedSearch, complete: Sequence[tuple[Config
     at the upper rung, with every seed.
     """
     study = plan.study
-    sign = -1 if study.direction == "max" else 1
-    ranked = [config for config, _ in sorted(complete, key=lambda trial: sign * trial[1])]
+
+    def standing(trial: tuple[Config, float]) -> tuple[float, str]:
+        config, value = trial
+        return ranking(study.metric, value, trial_key(config))
+
+    ranked = [config for config, _ in sorted(complete, key=standing)]
     if search.name != SEARCH_ARM:
         name = RETUNED.format(search.name.removeprefix(f"{SEARCH_ARM}: "))
         return [_trial(name, config, seed) for config in ranked[:1] for seed in study.seeds if seed != search.seed]
