@@ -239,3 +239,15 @@ def test_the_base_may_be_the_best_of_another_study(tmp_path: Path):
     assert make_plan(study).definition["best_of"] == {"study": "lambda", "key": "abc"}
     with pytest.raises(UserError, match="best-of and a preset"):
         read_study(tmp_path / "mine.yaml", preset="demo", winner_of=winner_of)
+
+
+def test_an_arm_that_is_still_training_is_not_asked_for_again(tmp_path: Path):
+    text = SEARCH.replace("sampler: random", "trials: 2, first: [{alignment.k: 5}, {alignment.k: 9}]")
+    strategy = Strategy(plan(tmp_path, "question: q\narms: [{name: k 5, set: {alignment.k: 5}}]\n" + text), [])
+    arm, other = strategy.next(), strategy.next()
+    assert arm and other
+    assert other.config.alignment.k == 9
+    strategy.finish(arm, "complete", (0.9,))
+    strategy.finish(other, "complete", (0.8,))
+    rest = drain(strategy)
+    assert len({trial.key for trial in (arm, other, *rest)}) == 2 + len(rest) == strategy.total == 3

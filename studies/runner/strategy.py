@@ -1,8 +1,9 @@
 """What a study runs next: what was interrupted, the arms, what samplers ask for, what searches hand on.
 
 The record is read once at the start: finished trials are told to the samplers and never run again, unfinished ones
-continue in their own MLflow run. A combination that the study has already is not trained twice: the sampler is told the
-known values and asked again. This file knows neither Ray nor MLflow; `tune.py` carries out what it says.
+continue in their own MLflow run. A combination that the study has already, or is training, is not trained twice: the
+sampler is told the known values and asked again. This file knows neither Ray nor MLflow; `tune.py` carries out what it
+says.
 """
 
 from collections import deque
@@ -122,7 +123,7 @@ class Strategy:
                 break
             number, values = asked
             trial = searching.plan.trial(values)
-            if trial.key not in self.known and trial.key not in searching.waiting:
+            if trial.key not in {*self.known, *self.planned, *searching.waiting}:
                 searching.asked[trial.key] = number
                 searching.waiting.add(trial.key)
                 searching.count += 1
