@@ -245,7 +245,8 @@ def test_an_arm_that_is_still_training_is_not_asked_for_again(tmp_path: Path):
     text = SEARCH.replace("sampler: random", "trials: 2, first: [{alignment.k: 5}, {alignment.k: 9}]")
     strategy = Strategy(plan(tmp_path, "question: q\narms: [{name: k 5, set: {alignment.k: 5}}]\n" + text), [])
     arm, other = strategy.next(), strategy.next()
-    assert arm and other
+    assert arm
+    assert other
     assert other.config.alignment.k == 9
     strategy.finish(arm, "complete", (0.9,))
     strategy.finish(other, "complete", (0.8,))
