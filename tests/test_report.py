@@ -24,7 +24,7 @@ from studies.report.export import export, trial_frame
 from studies.report.gather import Gathered
 from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_report
 from studies.report.searched import front
-from studies.runner.about import about, clip_table
+from studies.runner.about import about, clip_table, row_key
 from studies.runner.plan import Plan, PlannedTrial, make_plan
 from studies.runner.prepare import plan_for
 from studies.runner.read import read_study
@@ -72,7 +72,7 @@ def write(recorder: Recorder, plan: Plan, data: DataSet, outcome: Callable[[Plan
     parent = recorder.open_study(study.name, tags, {**plan.definition, "data": data.fingerprint})
     recorder.document(parent, "about.json", about(plan))
     recorder.text(parent, "clips_val.tsv", clip_table(data, study.base))
-    strategy = Strategy(plan, [])
+    strategy = Strategy(plan, recorder.trials(study.name))
     while trial := strategy.next():
         how = outcome(trial)
         own = {"avsc.kind": "trial", "avsc.study": study.name, "avsc.arm": trial.arm, "avsc.data": data.title}
@@ -250,6 +250,20 @@ def test_a_ladder_keeps_its_rungs_apart(study: Callable[..., Report], recorder: 
     assert "over 4 configurations: " in words
     assert [row["arm"] for row in table(report, "results")] == [row["configuration"] for row in rows]
     assert find_winner(recorder, report.name).trial.config.training.epochs == 20  # never one of the lower rung
+
+
+def test_a_ladder_that_was_searched_further_keeps_every_finalist(recorder: Recorder, tmp_path: Path):
+    path = tmp_path / "climbed.yaml"
+    for trials in (4, 20):
+        path.write_text(LADDER.replace("trials: 4", f"trials: {trials}"))
+        write(recorder, make_plan(read_study(path)), dataset(), complete)
+    trained = {row_key(each.config) for each in recorder.trials("climbed") if each.tags["avsc.rung"] == UPPER}
+    rows = table(build_report(recorder, "climbed"), "ladder")
+    assert [row["configuration"] for row in rows[1:]] == [f"finalist {place}" for place in range(1, len(rows))]
+    assert len(rows) == len(trained) > 1 + 2  # more trials brought other finalists
+    assert {row["seeds above"] for row in rows} == {"2/2"}
+    lower = [float(row["lower rung, val_acc"]) for row in rows[1:]]
+    assert lower == sorted(lower, reverse=True)
 
 
 def test_the_front_of_two_metrics_is_what_nobody_beats(study: Callable[..., Report], recorder: Recorder):

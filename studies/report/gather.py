@@ -20,7 +20,7 @@ from avsc_core.trainer.winner import best_of
 from search_spaces.space import Space, idle_in
 from studies.report.statistics import Clips
 from studies.runner.about import row_key
-from studies.runner.plan import RETUNED, search_of
+from studies.runner.plan import PUBLISHED_ARM, RETUNED, search_of
 from studies.runner.schema import SEARCH_ARM
 
 BEST_ROW = "best of the search"
@@ -138,17 +138,16 @@ class Gathered:
 
     @cached_property
     def upper(self) -> list[Row]:
-        """The rows of a ladder's upper rung: what is published, then the finalists."""
-        names = dict.fromkeys(trial.arm for trial in self.trials if trial.tags.get("avsc.rung") == UPPER)
-        return [
-            Row(
-                name,
-                {trial.seed: trial for trial in self.complete if trial.arm == name},
-                len(self.seeds),
-                selected=name.startswith("finalist"),
-            )
-            for name in names
-        ]
+        """The rows of a ladder's upper rung: what is published, then finalists as the lower rung ranks them.
+
+        A finalist's number in the record is that of its day: with more trials searched later, another may come first.
+        """
+        above = [trial for trial in self.trials if trial.tags.get("avsc.rung") == UPPER]
+        found = {row_key(trial.config): trial for trial in above}
+        finalists = {row: self._lower_rank(trial) for row, trial in found.items() if trial.arm != PUBLISHED_ARM}
+        names = {row: PUBLISHED_ARM for row in found if row not in finalists}
+        names |= {row: f"finalist {place}" for place, row in enumerate(sorted(finalists, key=finalists.__getitem__), 1)}
+        return [Row(name, self._of(row), len(self.seeds), selected=row in finalists) for row, name in names.items()]
 
     @property
     def rows(self) -> list[Row]:
@@ -167,6 +166,11 @@ class Gathered:
         """The trial of a ladder's lower rung that a trial of the upper one repeats in full."""
         found = (each for each in self.complete if each.key == trial.tags["avsc.origin"])
         return next((each for each in found if each.tags.get("avsc.rung") == LOWER), None)
+
+    def _lower_rank(self, trial: TrialRecord) -> tuple[float, str]:
+        """By what a trial of the upper rung is ranked among the lower one's; last when that is not in the record."""
+        below = self.lower_of(trial)
+        return ranking(self.metric, below.metrics[f"best_{self.metric}"], below.key) if below else (np.inf, trial.key)
 
     def probability(self, row: Row, seeds: list[int] | None = None) -> np.ndarray:
         """(R,N,S) of the validation clips, seeds in ascending order."""
