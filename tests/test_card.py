@@ -16,10 +16,10 @@ from studies.runner.plan import make_plan
 from studies.runner.schema import Resources
 from studies.runner.strategy import Strategy
 from tests.conftest import TINY
-from tests.test_ablation import LADDER, MODULES, SEARCH, record
+from tests.test_ablation import LADDER, MODULES, SEARCH, drain, record
 from tests.test_schema import read
 
-CARD = Card(14, 140, 1.4, 0.1, 2, 720.0, 2**30, 30, 2**20, "a device")
+CARD = Card(14, 140, 1.4, 13, 0.1, 2, 720.0, 2**30, 30, 2**20, "a device")
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,14 @@ def test_the_card_counts_what_is_left(tmp_path: Path, data: DataSet, scenes: Pat
 
 def test_a_ladder_costs_its_upper_rung(tmp_path: Path, data: DataSet, scenes: Path):
     text = LADDER.replace("demo]", "{training.epochs: 5}]")
-    card = cost_card(Strategy(make_plan(read(tmp_path, text, sets=TINY)), []), data, 1, silent)
-    assert card.trials == 1 + 4 + 2 * 3
+    plan = make_plan(read(tmp_path, text, sets=TINY))
+    card = cost_card(Strategy(plan, []), data, 1, silent)
+    assert (card.trials, card.searched) == (1 + 4 + 2 * 3, 4)
     assert card.epochs == 2 * 5 + 5 * 6
+    trials = drain(Strategy(plan, []))
+    for cut in (3, 7, 11):  # on the lower rung, on the upper, over
+        records = [record(trial, "complete", 0.5) for trial in trials[:cut]]
+        assert cost_card(Strategy(plan, records), data, 1, silent).trials == 11 - cut
 
 
 def test_hours_cut_the_search_or_refuse(tmp_path: Path):
@@ -69,6 +74,8 @@ def test_hours_cut_the_search_or_refuse(tmp_path: Path):
     less = trimmed(study, CARD, 0.95)
     assert less.search is not None
     assert less.search.trials == 13 - 5
+    with pytest.raises(UserError):
+        trimmed(study, replace(CARD, searched=4), 0.95)  # the rest of the search is in the record already
     with pytest.raises(UserError) as caught:
         trimmed(study, CARD, 0.1)
     told = "--max-hours: 14 trials take up to 1.4 h, 0.1 h are allowed; "

@@ -37,6 +37,7 @@ class Card:
     trials: int
     epochs: int  # at most
     hours: float  # at most, with so many side by side
+    searched: int  # of them of the study's own search
     hours_a_searched_trial: float
     side_by_side: int
     longest: float  # seconds of the longest trial
@@ -88,6 +89,7 @@ def cost_card(strategy: Strategy, data: DataSet, side_by_side: int, progress: Pr
         trials=trials,
         epochs=sum(item.trials * item.config.training.epochs for item in work),
         hours=sum(item.trials * time for item, time in zip(work, each, strict=True)) / 3600 / side_by_side,
+        searched=sum(item.trials for item in work if item.search == SEARCH_ARM),
         hours_a_searched_trial=max(searched, default=0.0) / 3600 / side_by_side,
         side_by_side=side_by_side,
         longest=max(each, default=0.0),
@@ -104,7 +106,7 @@ def trimmed(study: Study, card: Card, max_hours: float) -> Study:
     if over <= 0:
         return study
     cut = ceil(over / card.hours_a_searched_trial) if card.hours_a_searched_trial else 0
-    if study.search is None or not 0 < cut < study.search.trials:
+    if study.search is None or not 0 < cut <= min(card.searched, study.search.trials - 1):
         what = f"{card.trials} trials take up to {card.hours:.1f} h, {max_hours:g} h are allowed"
         todo = "fewer seeds or arms, a cheaper preset, or more hours"
         raise UserError(Fault("--max-hours", what, todo=todo))
@@ -136,16 +138,18 @@ def duration(seconds: float) -> str:
 
 def _work(strategy: Strategy) -> Iterator[Work]:
     """What is left to train, by configuration."""
-    plan, study, search = strategy.plan, strategy.plan.study, strategy.plan.study.search
-    for trial in plan.trials:
-        if trial.key not in strategy.known:
-            yield Work(trial.config, 1, "")
-    for each in plan.searches:
-        yield Work(each.base, max(0, each.trials - strategy.searches[each.name].count), each.name)
-        if each.name != SEARCH_ARM and len(study.seeds) > 1:
-            yield Work(each.base, len(study.seeds) - 1, "")
-    if study.final and search:
-        yield Work(study.final, (search.finalists + 1) * len(study.seeds), "")
+    study = strategy.plan.study
+    for trial in strategy.waiting:
+        yield Work(trial.config, 1, "")
+    for name, searching in strategy.searches.items():
+        base = searching.plan.base
+        yield Work(base, max(0, searching.plan.trials - searching.count) if searching.asking else 0, name)
+        if searching.over:  # what it hands on is waiting, or trained
+            continue
+        if name != SEARCH_ARM and len(study.seeds) > 1:
+            yield Work(base, len(study.seeds) - 1, "")
+        elif study.final and study.search:
+            yield Work(study.final, (study.search.finalists + 1) * len(study.seeds), "")
 
 
 def _seconds(config: Config, step: float, predict: float, data: DataSet) -> float:

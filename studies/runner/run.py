@@ -85,6 +85,7 @@ def _run_locked(
         study = trimmed(study, card, max_hours)
         plan = plan_for(study, data)
         strategy = Strategy(plan, records, earlier)
+        card = cost_card(strategy, data, workers, progress)  # the probes are not repeated
     _announce(plan, data, strategy)
     err.print(table_of("what it costs", ["", "about"], card.rows()))
     tags = {"avsc.metric": study.metric, "avsc.data": data.title, "avsc.embedded": str(data.embedded).lower()}
