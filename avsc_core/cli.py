@@ -178,7 +178,7 @@ def pseudo(
         table.add_row(row.kind, row.split, str(row.clips), *numbers)
     out.print(table)
     for warning in warnings(made.positives):
-        err.print(f"[bold]note[/bold]: {warning}", soft_wrap=True)
+        err.print(f"note: {warning}", soft_wrap=True)
     out.print(f"labels in {made.path}, recorded in run {run_id}", soft_wrap=True)
 
 
@@ -256,7 +256,7 @@ def train(
         scores = (f"{result.metrics[f'{split}_{name}']:.4f}" for name in ("acc", "logloss"))
         table.add_row(str(seed), result.run_id, *scores)
     out.print(table)
-    out.print(f"[bold]{'test' if winner else 'validation'}[/bold] figures" + (f" of {dataset.title}"))
+    out.print(f"{'test' if winner else 'validation'} figures of {dataset.title}", style="bold")
     reference = results[-1].registered or results[-1].run_id
     out.print(
         f"next: avsc-core evaluate {reference}\n      avsc-core predict CLIP.mp4 --model {reference}", soft_wrap=True
@@ -348,7 +348,7 @@ def predict(
     for file, pair in zip(files, pairs, strict=True):
         result = predict_file(trained, *pair)
         scene = max(result["scenes"], key=result["scenes"].get)
-        out.print(f"[bold]{file}[/bold]: {scene} ({result['scenes'][scene]:.2f})", soft_wrap=True)
+        out.print(f"{file}: {scene} ({result['scenes'][scene]:.2f})", soft_wrap=True)
         for kind in ("events", "objects"):
             err.print(f"  {kind}: " + ", ".join(f"{name} {value:.2f}" for name, value in result[kind].items()))
 
@@ -365,8 +365,6 @@ def draw_map(
 
     Example: avsc-core map best:lambda --names 30
     """
-    from rich.markup import escape
-
     from avsc_core.trainer.evaluate import load_trained
     from avsc_core.trainer.map import default_folder, map_of, write_map
     from avsc_core.trainer.recorder import Recorder
@@ -376,9 +374,9 @@ def draw_map(
         raise UserError(Fault(str(folder), "is no folder", todo="give --out a folder"))
     made = map_of(load_trained(Recorder(tracking_uri).model_folder(model)), model, names, seed)
     files = write_map(folder, made)
-    table = Table("event", "object", "cosine", title=escape(made.title))
+    table = Table("event", "object", "cosine", title=made.title)
     for pair in made.pairs:
-        table.add_row(escape(pair.event), escape(pair.object), f"{pair.cosine:.3f}")
+        table.add_row(pair.event, pair.object, f"{pair.cosine:.3f}")
     out.print(table)
     out.print(f"to explore in a browser: {files[0]}\npicture: {files[1]}\npairs: {files[2]}", soft_wrap=True)
 

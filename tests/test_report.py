@@ -15,6 +15,7 @@ from avsc_core.config import trial_key
 from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.data.tables import Clip
 from avsc_core.errors import UserError
+from avsc_core.terminal import out
 from avsc_core.trainer.metrics import prediction_table, scores
 from avsc_core.trainer.recorder import LOWER, UPPER, Recorder
 from avsc_core.trainer.winner import find_winner
@@ -22,7 +23,7 @@ from studies.report.blocks import Report, Table
 from studies.report.build import EMBEDDED, build_report
 from studies.report.export import export, trial_frame
 from studies.report.gather import Gathered
-from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_report
+from studies.report.render import to_csv, to_html, to_latex, to_markdown, to_terminal, write_report
 from studies.report.searched import front
 from studies.runner.about import about, clip_table, row_key
 from studies.runner.plan import Plan, PlannedTrial, make_plan
@@ -322,6 +323,24 @@ def test_every_format_says_the_same_and_what_it_is_of(study: Callable[..., Repor
     pictures = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
     assert pictures == sorted(f"{picture.key}.png" for picture in report.pictures)
     assert to_html(report) == page  # the same bytes for the same record
+
+
+def test_what_people_write_is_shown_as_they_wrote_it(study: Callable[..., Report]):
+    name = "[/bold] <b>50 %</b> & a_b | c"
+    report = study(f"question: '{name}'\narms: [{{name: '{name}'}}, {{name: other, set: {{fusion.kind: none}}}}]\n")
+    with out.capture() as terminal:
+        to_terminal(report, out)
+    assert terminal.get().count("[/bold]") >= 3  # the question, the row, the difference
+    page = to_html(report)
+    assert name not in page
+    assert "<td>[/bold] &lt;b&gt;50 %&lt;/b&gt; &amp; a_b | c</td>" in page
+    assert r"[/bold] $<$b$>$50 \%$<$/b$>$ \& a\_b | c & " in to_latex(report)
+    assert r"| [/bold] <b>50 %</b> & a_b \| c |" in to_markdown(report)
+    assert table_cell(to_csv(report, report.tables[0]), 1, 0) == name
+
+
+def table_cell(text: str, row: int, column: int) -> str:
+    return list(csv.reader(io.StringIO(text)))[row][column]
 
 
 def test_real_data_carries_no_label(study: Callable[..., Report]):

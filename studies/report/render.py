@@ -25,16 +25,18 @@ TEX = str.maketrans(
 
 def to_terminal(report: Report, console: Console) -> None:
     """Words and tables; pictures are in the files."""
-    console.print(f"[bold]{report.title}[/bold]" + (f"  [red]{report.label}[/red]" if report.label else ""))
+    console.print(report.title, style="bold")
+    if report.label:
+        console.print(report.label, style="red")
     for block in report.blocks:
         if isinstance(block, Words):
-            console.print(f"\n[bold]{block.title}[/bold]")
+            console.print(f"\n{block.title}", style="bold")
             for line in block.lines:
-                console.print(line, markup=False)
+                console.print(line)
         elif isinstance(block, Table):
             console.print(table_of(block.title, block.header, block.rows))
             if block.note:
-                console.print(block.note, style="dim", markup=False)
+                console.print(block.note, style="dim")
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:

@@ -38,7 +38,7 @@ def print_closing(recorder: Recorder, study: Study) -> None:
     out.print(f"{len(complete)} trials ran to their end, {stopped} were stopped early", soft_wrap=True)
     best = best_of(complete, study.metric)
     figures = f"val Acc {best.metrics['best_val_acc']:.4f}, val Logloss {best.metrics['best_val_logloss']:.4f}"
-    out.print(f"[bold]best by {study.metric}: {best.arm} {best.key[:6]}, {figures}[/bold] on {data}", soft_wrap=True)
+    out.print(f"best by {study.metric}: {best.arm} {best.key[:6]}, {figures} on {data}", style="bold", soft_wrap=True)
     out.print(
         f"next: avsc-search report {study.name:<20}     # tables, tests, figures: terminal, HTML, LaTeX, CSV\n"
         f"      avsc-search ui                                # compare trials in the browser\n"
