@@ -92,7 +92,9 @@ def test_combinations_that_train_the_same_run_once(tmp_path: Path):
          "did you mean 'factors'?"),
         ("seeds: [0, 1]", "retune: 5", "study.yaml:2: retune gives every arm a search of its own; arms or an ablation, "
          "and search: {space: ...}"),
-        ("seeds: [0, 1]", "ladder: [frozen, paper]", "study.yaml:2: a ladder without a search; search: {space: ...}"),
+        ("seeds: [0, 1]", "ladder: [frozen, paper]\nsearch: {space: {loss_weights: }, scheduler: none}",
+         "study.yaml:2: a ladder with arms of its own; it compares what its search finds; put them into search.first, "
+         "or into another study"),
         ("seeds: [0, 1]", "best-of: lambda", "best-of: study lambda is not in the record"),
     ],
 )  # fmt: skip
@@ -117,6 +119,11 @@ def test_golden_faults(tmp_path: Path, old: str, new: str, fault: str):
 def test_golden_faults_of_a_search(tmp_path: Path, line: str, fault: str):
     text = f"question: q\nsearch:\n  space: {{loss_weights.scene: }}\n  trials: 3\n  {line}\n"
     assert faults(tmp_path, text) == [fault]
+
+
+def test_a_ladder_needs_a_search(tmp_path: Path):
+    told = "study.yaml:2: a ladder without a search; search: {space: ...}"
+    assert told in faults(tmp_path, "question: q\nladder: [frozen, paper]\n")
 
 
 def test_two_metrics_suit_not_every_sampler_or_scheduler(tmp_path: Path):

@@ -216,6 +216,9 @@ def _rules(file: StudyFile, name: str, located: Located, origin: Mapping[str, st
         faults.append(Fault(located.where("retune"), what, need))
     if file.ladder and file.search is None:
         faults.append(Fault(located.where("ladder"), "a ladder without a search", "search: {space: ...}"))
+    if file.ladder and (file.arms or file.ablation):
+        what, todo = "a ladder with arms of its own", "put them into search.first, or into another study"
+        faults.append(Fault(located.where("ladder"), what, "it compares what its search finds", todo))
     gpus = file.resources.gpus
     if gpus > 1 and gpus != int(gpus):
         where = origin.get("resources.gpus") or located.where("resources", "gpus")
