@@ -88,7 +88,7 @@ def outputs_and_gradients(sets: list[str]) -> tuple[torch.Tensor, dict[str, torc
 @pytest.mark.parametrize(
     "way",
     ["compute.micro_batch=1", "compute.micro_batch=2", "compute.micro_batch=4", "compute.checkpointing=true",
-     "compute.channels_last=true", "compute.compile=true"],
+     "compute.channels_last=true", pytest.param("compute.compile=true", marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_how_it_is_computed_changes_nothing(way: str, monkeypatch: pytest.MonkeyPatch):
     """Also with dropout and RKM's draws: both come after the encoders and see the whole batch."""

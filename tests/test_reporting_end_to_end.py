@@ -9,6 +9,8 @@ from avsc_core.config import trial_key
 from avsc_core.trainer.recorder import Recorder
 from tests.test_study_end_to_end import Place
 
+pytestmark = pytest.mark.slow
+
 RETUNED = """\
 question: Is SF worth it?
 seeds: [0, 1]

@@ -27,6 +27,7 @@ def test_names_agree():
 @pytest.mark.parametrize(
     "scheduler", [name for name in SCHEDULER_NAMES if name != "asha"]
 )  # asha: the end-to-end study
+@pytest.mark.slow
 def test_every_scheduler_finishes_a_study(tmp_path: Path, scenes: Path, scheduler: str):
     place = Place(tmp_path, scenes)
     sets = [f"search.scheduler={scheduler}", "search.trials=5", "seeds=[0]", "search.sampler=random"]

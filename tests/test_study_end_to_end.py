@@ -118,6 +118,7 @@ def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
     assert [(trial.run_id, trial.metrics) for trial in place.trials()] == before
 
 
+@pytest.mark.slow
 def test_the_same_study_elsewhere_gives_the_same_digits(place: Place, finished: tuple[str, str]):
     one_worker = [*place.run_study, "--name", "again", "--cpus", str(os.cpu_count()), "--set", "seeds=[0]"]
     place.run(*one_worker)
@@ -141,7 +142,14 @@ def test_a_changed_question_is_refused(place: Place, finished: tuple[str, str]):
     assert "base.alignment.k: 5, now 3" in err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_study_finishes_without_repeating(
     tmp_path: Path, scenes: Path, number: signal.Signals, code: int
 ):
@@ -243,6 +251,7 @@ def test_status_and_best(place: Place, finished: tuple[str, str]):
     assert settings["training.epochs"] == "3"
 
 
+@pytest.mark.slow
 def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
     """Weights that do not fit cost two seconds and nothing else; those that do are accounted for in the record."""
     torch.save(reference_convnext().state_dict(), tmp_path / "convnext.pth")
