@@ -191,7 +191,7 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     (trained,) = place.recorder.trials("tiny", "training")
     complete = [trial for trial in place.trials() if trial.outcome == "complete"]
     best = max(trial.metrics["best_val_acc"] for trial in complete)
-    winner = next(trial for trial in complete if trial.metrics["best_val_acc"] == best)
+    winner = min((trial for trial in complete if trial.metrics["best_val_acc"] == best), key=lambda trial: trial.key)
     assert trained.tags["avsc.winner"] == winner.run_id
     assert trained.config == winner.config
     epochs = place.recorder.history(trained.run_id, "train_total")
