@@ -6,11 +6,11 @@ import pytest
 
 from avsc_core.config import Override, resolve
 from avsc_core.errors import UserError
-from avsc_core.trainer.recorder import TrialRecord
 from studies.runner.plan import Plan, PlannedTrial, make_plan
 from studies.runner.read import read_study
 from studies.runner.strategy import Strategy
 from tests.test_schema import faults, read
+from tests.test_strategy import record, told
 
 MODULES = """\
 question: Which modules matter?
@@ -39,7 +39,7 @@ def drain(strategy: Strategy, values: object = 0.5) -> list[PlannedTrial]:
     trials = []
     while trial := strategy.next():
         trials.append(trial)
-        strategy.finish(trial, "complete", (values(trial) if callable(values) else values,))
+        strategy.finish(trial, "complete", told(values(trial) if callable(values) else values))
     return trials
 
 
@@ -156,11 +156,6 @@ def test_every_arm_is_retuned_over_what_it_leaves_open(tmp_path: Path):
         assert trial.config.alignment.enabled == arm.config.alignment.enabled
 
 
-def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> TrialRecord:
-    metrics = {} if value is None else {"best_val_acc": value}
-    return TrialRecord(f"run-{trial.key}", trial.key, trial.arm, trial.seed, outcome, trial.config, metrics, {}, 0.0)
-
-
 def test_a_retuned_study_goes_on_where_it_was(tmp_path: Path):
     made = plan(tmp_path, MODULES + SEARCH + "retune: 3\n")
     first = drain(Strategy(made, []), lambda trial: trial.config.loss_weights.scene)
@@ -255,7 +250,7 @@ def test_an_arm_that_is_still_training_is_not_asked_for_again(tmp_path: Path):
     assert arm
     assert other
     assert other.config.alignment.k == 9
-    strategy.finish(arm, "complete", (0.9,))
-    strategy.finish(other, "complete", (0.8,))
+    strategy.finish(arm, "complete", told(0.9))
+    strategy.finish(other, "complete", told(0.8))
     rest = drain(strategy)
     assert len({trial.key for trial in (arm, other, *rest)}) == 2 + len(rest) == strategy.total == 3

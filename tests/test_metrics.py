@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
-from avsc_core.trainer.metrics import confusion, scores
+from avsc_core.trainer.metrics import confusion, ranking, scores
 
 
 @given(st.integers(0, 2**31), st.integers(1, 60))
@@ -36,3 +36,10 @@ def test_a_certain_mistake_costs_a_finite_amount():
 def test_no_clips_is_a_mistake():
     with pytest.raises(ValueError, match="no clips"):
         scores(np.zeros((0, 10)), np.zeros(0, int))
+
+
+@pytest.mark.parametrize(("metric", "order"), [("val_acc", "dbca"), ("val_logloss", "bcda")])
+def test_equals_by_one_metric_stand_by_the_other_then_by_key(metric: str, order: str):
+    trials = {"a": (0.7, 0.9), "c": (0.8, 0.3), "b": (0.8, 0.3), "d": (0.9, 0.4)}
+    figures = {key: {"best_val_acc": acc, "best_val_logloss": logloss} for key, (acc, logloss) in trials.items()}
+    assert "".join(sorted(trials, key=lambda key: ranking(metric, figures[key], key))) == order

@@ -94,7 +94,7 @@ def write(recorder: Recorder, plan: Plan, data: DataSet, outcome: Callable[[Plan
         recorder.end(
             run_id, how, {} if how == "failed" else best, {"avsc.error": "Boom: it burst"} if how == "failed" else {}
         )
-        strategy.finish(trial, how, strategy.values(best) if how != "failed" else None)
+        strategy.finish(trial, how, best if how != "failed" else {})
     recorder.end(parent, "complete", {})
 
 
@@ -390,7 +390,8 @@ def test_export(study: Callable[..., Report], recorder: Recorder, tmp_path: Path
         assert sorted(frame["key"]) == sorted(trial.key for trial in trials)
         assert sorted(frame["best_val_acc"]) == pytest.approx(sorted(trial.metrics["best_val_acc"] for trial in trials))
         assert set(frame["fusion.kind"]) == {"none", "semantic"}
-    winner = max(trials, key=lambda trial: trial.metrics["best_val_acc"])
+    figures = {trial.key: (-trial.metrics["best_val_acc"], trial.metrics["best_val_logloss"]) for trial in trials}
+    winner = min(trials, key=lambda trial: (*figures[trial.key], trial.key))
     assert trial_key(resolve("paper", read_overrides(best))) == winner.key
     assert json.loads(trial_frame(recorder, report.name)["visual.depths"].iloc[0]) == [1, 1, 1, 1]
 

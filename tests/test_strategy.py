@@ -20,8 +20,13 @@ def plan(folder: Path, text: str = TEXT, **options: object) -> Plan:
     return make_plan(read_study(folder / "s.yaml", **options))
 
 
+def told(acc: float) -> dict[str, float]:
+    """What the record has of a trial with this Acc."""
+    return {"best_val_acc": acc, "best_val_logloss": 1 - acc}
+
+
 def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> TrialRecord:
-    metrics = {} if value is None else {"best_val_acc": value}
+    metrics = {} if value is None else told(value)
     return TrialRecord(f"run-{trial.key}", trial.key, trial.arm, trial.seed, outcome, trial.config, metrics, {}, 0.0)
 
 
@@ -29,7 +34,7 @@ def drain(strategy: Strategy) -> list[PlannedTrial]:
     trials = []
     while trial := strategy.next():
         trials.append(trial)
-        strategy.finish(trial, "complete", (0.5,))
+        strategy.finish(trial, "complete", told(0.5))
     return trials
 
 
@@ -78,7 +83,7 @@ def test_unfinished_and_failed_trials_go_on_in_their_own_runs(tmp_path: Path):
 
 def test_the_sampler_hears_of_everything(tmp_path: Path):
     strategy = Strategy(plan(tmp_path), [])
-    outcomes = iter([("complete", (0.3,)), ("complete", (0.4,)), ("stopped", (0.2,)), ("diverged", None)])
+    outcomes = iter([("complete", told(0.3)), ("complete", told(0.4)), ("stopped", told(0.2)), ("diverged", {})])
     while trial := strategy.next():
         strategy.finish(trial, *next(outcomes))
     states = [(trial.state.name, trial.value) for trial in strategy.searches["search"].sampler.study.trials]

@@ -6,7 +6,7 @@ it. Probabilities are clipped at 1e-15 in float64. The tables are text,
 for files: predictions in the form of the challenge's answer file, and confusions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,12 +43,14 @@ def better(metric: str, value: float, than: float) -> bool:
     return value > than if "acc" in metric else value < than
 
 
-def ranking(metric: str, value: float, key: str) -> tuple[float, str]:
-    """What trials are sorted by, the best first.
+def ranking(metric: str, figures: Mapping[str, float], key: str) -> tuple[float, float, str]:
+    """What trials are sorted by, the best first; `figures` are those of the record, at each trial's best epoch.
 
-    Of equals the smaller key, whoever was over first: else a study that continues, and its report, might pick another.
+    Of equals by `metric` (few clips have few values of Acc) the better by the other one. Of equals by both the smaller
+    key, whoever was over first: else a study that continues, and its report, might pick another.
     """
-    return (-value if "acc" in metric else value, key)
+    acc, logloss = -figures["best_val_acc"], figures["best_val_logloss"]
+    return (acc, logloss, key) if "acc" in metric else (logloss, acc, key)
 
 
 def prediction_table(names: Sequence[str], probability: np.ndarray, scene_names: Sequence[str]) -> str:

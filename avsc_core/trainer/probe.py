@@ -46,7 +46,8 @@ def probe(config: Config, threads: int) -> Measured:
     """Measure a configuration, or read what an earlier probe measured. Takes 5 to 60 s."""
     own = identity(config)
     device = choose_device(config)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU, {threads} threads"
+    cores = f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
+    name = torch.cuda.get_device_name() if device.type == "cuda" else cores
     about = [FORMAT, name, platform.node(), torch.__version__, {part: own[part] for part in COSTLY}]
     about.append(config.compute.model_dump())
     path = cache_root() / "probes" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"

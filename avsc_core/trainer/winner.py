@@ -48,4 +48,4 @@ def full(trials: list[TrialRecord]) -> list[TrialRecord]:
 
 def best_of(trials: list[TrialRecord], metric: str) -> TrialRecord:
     """The trial with the best value of its best epoch; which of equals, see `metrics.ranking`."""
-    return min(trials, key=lambda trial: ranking(metric, trial.metrics[f"best_{metric}"], trial.key))
+    return min(trials, key=lambda trial: ranking(metric, trial.metrics, trial.key))

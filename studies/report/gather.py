@@ -126,7 +126,7 @@ class Gathered:
         if all(search["name"] != SEARCH_ARM for search in self.about["searches"]):
             return []
         own = [trial for trial in self.complete if trial.arm == SEARCH_ARM or self._in_space(trial)]
-        return sorted(own, key=lambda trial: ranking(self.metric, trial.metrics[f"best_{self.metric}"], trial.key))
+        return sorted(own, key=lambda trial: ranking(self.metric, trial.metrics, trial.key))
 
     @cached_property
     def best_row(self) -> Row | None:
@@ -167,10 +167,10 @@ class Gathered:
         found = (each for each in self.complete if each.key == trial.tags["avsc.origin"])
         return next((each for each in found if each.tags.get("avsc.rung") == LOWER), None)
 
-    def _lower_rank(self, trial: TrialRecord) -> tuple[float, str]:
+    def _lower_rank(self, trial: TrialRecord) -> tuple[float, float, str]:
         """By what a trial of the upper rung is ranked among the lower one's; last when that is not in the record."""
         below = self.lower_of(trial)
-        return ranking(self.metric, below.metrics[f"best_{self.metric}"], below.key) if below else (np.inf, trial.key)
+        return ranking(self.metric, below.metrics, below.key) if below else (np.inf, np.inf, trial.key)
 
     def probability(self, row: Row, seeds: list[int] | None = None) -> np.ndarray:
         """(R,N,S) of the validation clips, seeds in ascending order."""

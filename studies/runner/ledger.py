@@ -96,9 +96,9 @@ class Ledger(tune.Callback):  # type: ignore[misc]
         self.recorder.end(run_id, outcome, metrics, tags)
         checkpoint_of(self.study.name, planned.key).unlink(missing_ok=True)
         self.failed += outcome in ("failed", "diverged")
-        values = self.strategy.values(metrics)
-        self.strategy.finish(planned, outcome, values)
-        self.display.finish(planned, outcome, values[0] if values else None, running.seconds, self.strategy.total)
+        self.strategy.finish(planned, outcome, metrics)
+        value = metrics.get(f"best_{self.study.metric}")
+        self.display.finish(planned, outcome, value, running.seconds, self.strategy.total)
 
     def _tables(self, run_id: str, planned: PlannedTrial, probability: list[list[float]]) -> None:
         rows = split_parts(self.data, planned.config.split).validation

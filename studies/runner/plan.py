@@ -17,6 +17,8 @@ from studies.runner.schema import SEARCH_ARM, Arm, Study
 RETUNED = "{} retuned"  # the row of an arm with the best settings of its own search
 PUBLISHED_ARM = "published configuration"  # the base at the upper rung of a ladder
 
+Complete = tuple[Config, Mapping[str, float]]  # a trial that ran to its end, with what the record has of it
+
 
 class PlannedTrial(NamedTuple):
     """One training."""
@@ -125,19 +127,15 @@ def search_of(arm: str) -> str:
     return f"{SEARCH_ARM}: {arm}"
 
 
-def handed_on(plan: Plan, search: PlannedSearch, complete: Sequence[tuple[Config, float]]) -> list[PlannedTrial]:
-    """What is trained once a search is over, given its complete trials and their values of the deciding metric.
+def handed_on(plan: Plan, search: PlannedSearch, complete: Sequence[Complete]) -> list[PlannedTrial]:
+    """What is trained once a search is over, given its complete trials.
 
     An arm's own search: its best configuration with the study's other seeds. A ladder: the best few and the base, both
     at the upper rung, with every seed.
     """
     study = plan.study
 
-    def standing(trial: tuple[Config, float]) -> tuple[float, str]:
-        config, value = trial
-        return ranking(study.metric, value, trial_key(config))
-
-    ranked = [config for config, _ in sorted(complete, key=standing)]
+    ranked = [config for config, _ in sorted(complete, key=lambda it: ranking(study.metric, it[1], trial_key(it[0])))]
     if search.name != SEARCH_ARM:
         name = RETUNED.format(search.name.removeprefix(f"{SEARCH_ARM}: "))
         return [_trial(name, config, seed) for config in ranked[:1] for seed in study.seeds if seed != search.seed]

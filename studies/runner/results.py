@@ -3,6 +3,7 @@
 from rich.table import Table
 
 from avsc_core.terminal import out
+from avsc_core.trainer.metrics import ranking
 from avsc_core.trainer.recorder import Recorder, TrialRecord
 from avsc_core.trainer.winner import best_of, full
 from search_spaces.space import meaningful
@@ -30,8 +31,7 @@ def print_closing(recorder: Recorder, study: Study) -> None:
         return
     data = recorder.study(study.name).data.tags["avsc.data"]
     searched = [trial for trial in complete if is_search(trial.arm)]
-    worst_first = -1 if study.direction == "max" else 1
-    searched.sort(key=lambda trial: worst_first * trial.metrics[f"best_{study.metric}"])
+    searched.sort(key=lambda trial: ranking(study.metric, trial.metrics, trial.key))
     shown = [trial for trial in complete if not is_search(trial.arm)] + searched[:SHOWN]
     out.print(_table(f"{study.name} on {data}", shown, complete))
     stopped = sum(trial.outcome == "stopped" for trial in trials)
@@ -69,7 +69,7 @@ def _row(trial: TrialRecord, varying: list[str]) -> list[str]:
     values = [settings.get(key, "") for key in varying]
     epoch, *scores = (trial.metrics.get(name) for name in ("best_epoch", "best_val_acc", "best_val_logloss"))
     return [
-        trial.arm,
+        f"{trial.arm} {trial.key[:6]}" if is_search(trial.arm) else trial.arm,
         *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values),
         trial.outcome,
         "" if epoch is None else f"{epoch:.0f}",

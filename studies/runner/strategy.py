@@ -7,14 +7,14 @@ says.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from avsc_core.config import Config
 from avsc_core.trainer.recorder import TrialRecord
 from search_spaces.sampling import Sampler
-from studies.runner.plan import Plan, PlannedSearch, PlannedTrial, handed_on
+from studies.runner.plan import Complete, Plan, PlannedSearch, PlannedTrial, handed_on
 
 FINISHED = ("complete", "stopped", "diverged")  # a failed trial, in contrast, is tried again
 STATES = {"complete": "complete", "stopped": "pruned", "diverged": "failed", "failed": "failed"}  # Optuna's words
@@ -27,7 +27,7 @@ class Known(NamedTuple):
     """How a trial ended."""
 
     outcome: str
-    values: Values | None
+    metrics: Mapping[str, float]  # as the record has them
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Searching:
     count: int = 0  # its trials that are over, running or waiting
     asked: dict[str, int] = field(default_factory=dict)  # key of a running trial -> the sampler's number
     waiting: set[str] = field(default_factory=set)  # keys of its trials that are not over
-    complete: list[tuple[Config, float]] = field(default_factory=list)  # those of its points that ran to their end
+    complete: list[Complete] = field(default_factory=list)  # those of its points that ran to their end
     exhausted: bool = False
     over: bool = False  # and what it hands on is in the queue
 
@@ -66,7 +66,7 @@ class Strategy:
         for record in records:
             self.run_ids[record.key] = record.run_id
             if record.outcome in FINISHED:
-                self._note(record.key, record.config, Known(record.outcome, self.values(record.metrics)))
+                self._note(record.key, record.config, Known(record.outcome, record.metrics))
             elif record.arm in self.searches:
                 searching = self.searches[record.arm]
                 interrupted.append(PlannedTrial(record.key, record.arm, record.seed, record.config, record.arm))
@@ -100,11 +100,11 @@ class Strategy:
             self._hand_on()
         return self.waiting.popleft() if self.waiting else None
 
-    def finish(self, trial: PlannedTrial, outcome: str, values: Values | None) -> None:
+    def finish(self, trial: PlannedTrial, outcome: str, metrics: Mapping[str, float]) -> None:
         """Note how a trial ended and tell the samplers."""
-        self._note(trial.key, trial.config, Known(outcome, values), trial.search)
+        self._note(trial.key, trial.config, Known(outcome, metrics), trial.search)
 
-    def values(self, metrics: dict[str, float]) -> Values | None:
+    def values(self, metrics: Mapping[str, float]) -> Values | None:
         """A trial's value of every metric out of what the record has of it."""
         names = [f"best_{metric}" for metric in self.plan.study.metrics]
         return tuple(metrics[name] for name in names) if all(name in metrics for name in names) else None
@@ -128,24 +128,25 @@ class Strategy:
                 searching.waiting.add(trial.key)
                 searching.count += 1
                 return trial
-            known = self.known.get(trial.key, Known("failed", None))
-            searching.sampler.tell(number, STATES[known.outcome], known.values)
+            known = self.known.get(trial.key, Known("failed", {}))
+            searching.sampler.tell(number, STATES[known.outcome], self.values(known.metrics))
         searching.exhausted = True
         return None
 
     def _note(self, key: str, config: Config, known: Known, search: str = "") -> None:
         """Remember how a trial ended; tell the sampler that asked for it, and every search it is a point of."""
         self.known[key] = known
+        values = self.values(known.metrics)
         for searching in self.searches.values():
             searching.waiting.discard(key)
             number = searching.asked.pop(key, None) if searching.plan.name == search else None
             point = searching.plan.point(config)
             if number is not None:
-                searching.sampler.tell(number, STATES[known.outcome], known.values)
+                searching.sampler.tell(number, STATES[known.outcome], values)
             elif point is not None:
-                searching.sampler.replay(point, STATES[known.outcome], known.values)
-            if point is not None and known.outcome == "complete" and known.values:
-                searching.complete.append((config, known.values[0]))
+                searching.sampler.replay(point, STATES[known.outcome], values)
+            if point is not None and known.outcome == "complete":
+                searching.complete.append((config, known.metrics))
 
     def _replay_earlier(self, record: TrialRecord) -> bool:
         """Tell the study's own search of a trial of an earlier study, when it is a point of it."""
