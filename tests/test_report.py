@@ -19,12 +19,14 @@ from avsc_core.terminal import out
 from avsc_core.trainer.metrics import prediction_table, scores
 from avsc_core.trainer.recorder import LOWER, UPPER, Recorder
 from avsc_core.trainer.winner import find_winner
+from studies.report.answer import verdicts
 from studies.report.blocks import Report, Table
 from studies.report.build import EMBEDDED, build_report
 from studies.report.export import export, trial_frame
 from studies.report.gather import Gathered
 from studies.report.render import to_csv, to_html, to_latex, to_markdown, to_terminal, write_report
 from studies.report.searched import front
+from studies.report.statistics import Estimate
 from studies.runner.about import about, clip_table, row_key
 from studies.runner.plan import Plan, PlannedTrial, make_plan
 from studies.runner.prepare import plan_for
@@ -164,14 +166,50 @@ def test_planted_effects_are_found_and_absent_ones_are_not_claimed(study: Callab
     assert strong["p"] == "< 0.001"
     assert abs(float(weak["Acc"])) < 0.06
     assert float(effects["SF with x CEOA with"]["p"].removeprefix("< ")) > 0.05
-    words = next(block for block in report.blocks if block.title == "In order").lines
-    assert any("SF with" in line and "over SF without" in line and "the interval says so" in line for line in words)
-    assert any("the interval cannot tell" in line for line in words)
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert words[0].startswith("Best arm by val_acc: SF with, CEOA ")
+    assert any(line.startswith("SF with, CEOA") and " beats SF without, CEOA" in line for line in words)
+    assert any(line.startswith("SF with, CEOA") and " cannot be told from SF with, CEOA" in line for line in words)
+    (sure,) = [line for line in words if line.startswith("Factor SF: ")]
+    assert sure == f"Factor SF: with ({short(strong)}) beats without."
+    (unsure,) = [line for line in words if line.startswith("Factor CEOA: ")]
+    assert unsure == f"Factor CEOA: with ({short(weak)}) cannot be told from without."
+    assert words[-1] == "Interactions: none that can be told from 0."
     pairs = table(report, "comparisons")
     assert len(pairs) == 6
     (one,) = [row for row in pairs if row["arm"] == "SF with, CEOA with" and row["against"] == "SF without, CEOA with"]
     low, high = map(float, one["95 %"].split(" to "))
     assert 0 < low < float(one["Acc"]) < high
+
+
+def short(effect: dict[str, str]) -> str:
+    """A difference of Acc as sentences have it."""
+    return f"{float(effect['Acc']):+.3f}, 95 % {effect['95 %']}, p {effect['p']}"
+
+
+def test_sentences_say_no_more_than_their_p_values():
+    made = {"a": (0.2, 0.01), "b": (-0.2, 0.01), "c": (0.1, 0.2), "d": (0.3, 0.049), "e": (0.1, 0.05)}
+    told = [(name, Estimate(value, value - 0.1, value + 0.1, p, 3), p) for name, (value, p) in made.items()]
+    words = list(verdicts([*told, ("f", None, float("nan"))], "x", 1))
+    assert [line.split(" (")[0] for line in words] == ["a", "b", "c", "f and x have no seed in common."]
+    assert words[0] == "a (+0.200, 95 % 0.100 to 0.300, p 0.010); d (+0.300, 95 % 0.200 to 0.400, p 0.049) beat x."
+    assert words[1].endswith(" loses to x.")
+    assert words[2].endswith("p 0.050) cannot be told from x.")
+    less = list(verdicts(told, "x", -1))  # of Logloss less is better
+    assert less[0].startswith("b (")
+    assert less[1].startswith("a (")
+    assert less[1].endswith(" lose to x.")
+
+
+def test_many_arms_are_told_from_the_first(study: Callable[..., Report]):
+    arms = "".join(f"  - {{name: n{n}, set: {{loss_weights.scene: {n}}}}}\n" for n in (1, 2, 3, 4, 5))
+    text = f"question: q\nmetric: val_logloss\nseeds: [0, 1, 2]\narms:\n{arms}"
+    text += "  - {name: bare, set: {fusion.kind: none}}\n  - {name: silent, set: {loss_weights.scene: 0.01}}\n"
+    words = next(block for block in study(text).blocks if block.title == "In short").lines
+    assert words[0].startswith("Best arm by val_logloss: n")
+    (lost,) = [line for line in words if line.endswith(" lose to n1.")]
+    assert lost.startswith("bare (+")
+    assert "; silent (+" in lost
 
 
 def test_what_was_stopped_early_is_in_no_table(study: Callable[..., Report]):
@@ -283,7 +321,14 @@ def test_the_front_of_two_metrics_is_what_nobody_beats(study: Callable[..., Repo
     }
     assert {trial.key for trial in front(gathered)} == naive
     assert len(table(report, "pareto")) == len(naive)
-    assert {picture.key for picture in report.pictures} >= {"pareto", "importance", "slices"}
+    pictures = {picture.key: picture for picture in report.pictures}
+    assert set(pictures) >= {"pareto", "importance", "slices"}
+    (axes,) = [axes for axes in pictures["slices"].draw().axes if axes.get_xlabel() == "alignment.mode"]
+    modes = [
+        list(gathered.space.dimensions["alignment.mode"].values).index(t.config.alignment.mode)
+        for t in gathered.searched
+    ]
+    assert [list(line.get_xdata()) for line in axes.get_lines()] == [modes]  # every trial once, over its choice
 
 
 class Resources(html.parser.HTMLParser):

@@ -3,8 +3,9 @@
 from avsc_core.errors import Fault, UserError
 from avsc_core.trainer.recorder import Recorder
 from studies.report.accounts import cost, missing, question, reproduce, retrained
-from studies.report.blocks import Block, Report, Words
-from studies.report.compared import comparisons, order, results
+from studies.report.answer import answer
+from studies.report.blocks import Block, Report
+from studies.report.compared import comparisons, results
 from studies.report.effects import effects, retuning
 from studies.report.figures import pictures
 from studies.report.gather import Gathered
@@ -20,13 +21,12 @@ def build_report(recorder: Recorder, name: str) -> Report:
         todo = f"run it: avsc-search run {study.about['file']}"
         raise UserError(Fault(name, f"study {name} has no complete trial", todo=todo))
     label = EMBEDDED if study.embedded else ""
-    ordered = order(study)
     drawn = {picture.key: picture for picture in pictures(study, label)}
     blocks: list[Block | None] = [
         question(study),
+        answer(study),
         results(study) if study.rows else None,
         drawn.get("rows"),
-        Words("In order", ordered) if ordered else None,
         comparisons(study),
         effects(study),
         drawn.get("factors"),

@@ -5,7 +5,7 @@ Differences pair the same clips, locations and seeds of two arms; their p values
 """
 
 from collections.abc import Sequence
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from studies.report.statistics import Estimate, bounded, correct, costs, estimat
 
 VALUES = {"acc": correct, "logloss": costs}
 ALL_PAIRS = 5  # arms; of more, each is compared with the first
+
+Found = dict[str, list[Estimate | None]]  # metric -> a figure for each difference asked for; None: no seed in common
 
 
 def results(study: Gathered) -> Table:
@@ -64,18 +66,28 @@ def contrast(study: Gathered, weights: Sequence[tuple[Row, float]], metric: str)
     return estimate(np.asarray(values), study.clips, metric)
 
 
-def comparisons(study: Gathered) -> Table | None:
-    """Differences between arms: all pairs of a few, else each against the first."""
+def compared_arms(study: Gathered) -> list[Row]:
+    """The arms that tests compare: those with trials that were not picked by their figures, equal ones once."""
     rows = [row for row in study.rows if row.trials and not row.selected]
-    distinct = list({frozenset(t.run_id for t in row.trials.values()): row for row in rows[::-1]}.values())[::-1]
-    if len(distinct) < 2:
+    return list({frozenset(t.run_id for t in row.trials.values()): row for row in rows[::-1]}.values())[::-1]
+
+
+def pairs_of(arms: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """All pairs of a few arms, the later first; of more, each with the first."""
+    return list(combinations(arms[::-1], 2)) if len(arms) <= ALL_PAIRS else [(arm, arms[0]) for arm in arms[1:]]
+
+
+def differences(study: Gathered, pairs: Sequence[tuple[Row, Row]]) -> Found:
+    """What the first of each pair has more than the second."""
+    return {metric: [contrast(study, [(one, 1.0), (other, -1.0)], metric) for one, other in pairs] for metric in VALUES}
+
+
+def comparisons(study: Gathered) -> Table | None:
+    """Differences between arms."""
+    pairs = pairs_of(compared_arms(study))
+    if not pairs:
         return None
-    few = len(distinct) <= ALL_PAIRS
-    pairs = list(combinations(distinct[::-1], 2)) if few else [(row, distinct[0]) for row in distinct[1:]]
-    found: dict[str, list[Estimate | None]] = {
-        metric: [contrast(study, [(one, 1.0), (other, -1.0)], metric) for one, other in pairs] for metric in VALUES
-    }
-    cells = differences_table([[one.name, other.name] for one, other in pairs], found)
+    cells = differences_table([[one.name, other.name] for one, other in pairs], differences(study, pairs))
     header = ["arm", "against", "seeds", *DIFFERENCE_HEADER]
     note = f"Paired by clip, location and seed; p corrected for {len(pairs)} comparisons of each metric (Holm)."
     return Table("comparisons", "Differences between arms", header, cells, note)
@@ -84,11 +96,14 @@ def comparisons(study: Gathered) -> Table | None:
 DIFFERENCE_HEADER = ["Acc", INTERVAL, "p", "Logloss", INTERVAL, "p"]
 
 
-def differences_table(names: list[list[str]], found: dict[str, list[Estimate | None]]) -> list[list[str]]:
+def corrected(figures: Sequence[Estimate | None]) -> list[float]:
+    """Their p values, corrected for being several."""
+    return holm([figure.p if figure else float("nan") for figure in figures])
+
+
+def differences_table(names: list[list[str]], found: Found) -> list[list[str]]:
     """Rows of names, seeds, and each metric's difference, interval and corrected p."""
-    corrected = {
-        metric: holm([figure.p if figure else float("nan") for figure in figures]) for metric, figures in found.items()
-    }
+    told = {metric: corrected(figures) for metric, figures in found.items()}
     rows = []
     for place, name in enumerate(names):
         first = next(iter(found.values()))[place]
@@ -98,29 +113,10 @@ def differences_table(names: list[list[str]], found: dict[str, list[Estimate | N
             if figure is None:
                 cells += [MISSING] * 3
             else:
-                p = p_value(corrected[metric][place])
+                p = p_value(told[metric][place])
                 cells += [signed(figure.value), span(figure.low, figure.high), p]
         rows.append(cells)
     return rows
-
-
-def order(study: Gathered) -> list[str]:
-    """In words: the arms from best to worst by Acc, and which neighbours the intervals tell apart."""
-    rows = [row for row in study.rows if row.trials and not row.selected]
-    if len(rows) < 2 or len(rows) > 2 * ALL_PAIRS:
-        return []
-    rows.sort(key=lambda row: -row.mean("val_acc"))
-    words = []
-    for better, worse in pairwise(rows):
-        figure = contrast(study, [(better, 1.0), (worse, -1.0)], "acc")
-        if figure is None:
-            verdict = "no seed in common"
-        elif figure.sure:
-            verdict = f"better, the interval says so ({signed(figure.value, 3)}, 95 % {span(figure.low, figure.high)})"
-        else:
-            verdict = f"the interval cannot tell ({signed(figure.value, 3)}, 95 % {span(figure.low, figure.high)})"
-        words.append(f"{better.name} over {worse.name}: {verdict}")
-    return words
 
 
 def _published(row: Row) -> list[str]:

@@ -8,39 +8,62 @@ their intervals and tests are those of `compared.py`. Only a whole factorial has
 from collections.abc import Iterator
 from itertools import combinations
 from math import prod
+from typing import NamedTuple
 
 from studies.report.blocks import INTERVAL, MISSING, Table, number, p_value, signed, span
-from studies.report.compared import DIFFERENCE_HEADER, VALUES, contrast, differences_table
+from studies.report.compared import DIFFERENCE_HEADER, VALUES, Found, contrast, corrected, differences_table
 from studies.report.gather import Gathered, Row
-from studies.report.statistics import holm
 from studies.runner.plan import RETUNED
 
-Contrast = tuple[str, str, list[tuple[Row, float]]]  # kind, name, rows and their weights
+
+class Effect(NamedTuple):
+    """A contrast of arms: how much more `level` has than `against`, or what two levels have more together."""
+
+    kind: str  # main or interaction
+    factor: str
+    level: str
+    against: str
+    weights: list[tuple[Row, float]]
+
+    @property
+    def name(self) -> str:
+        return f"{self.factor}: {self.level} less {self.against}" if self.kind == "main" else self.factor
+
+
+def asked_effects(study: Gathered) -> list[Effect]:
+    """Main effects and two-way interactions of a factorial; none when a cell is missing."""
+    arms = [row for row in study.arms if row.levels]
+    if study.about["design"] != "factorial" or not arms or any(not row.trials for row in arms):
+        return []
+    factors = {name: list(dict.fromkeys(row.levels[name] for row in arms)) for name in arms[0].levels}
+    return [*_main(arms, factors), *_interactions(arms, factors)]
+
+
+def found_effects(study: Gathered, asked: list[Effect]) -> Found:
+    """What each effect comes to, for both metrics."""
+    return {metric: [contrast(study, effect.weights, metric) for effect in asked] for metric in VALUES}
 
 
 def effects(study: Gathered) -> Table | None:
-    """Main effects and two-way interactions of a factorial, or None when a cell is missing."""
-    arms = [row for row in study.arms if row.levels]
-    if study.about["design"] != "factorial" or not arms or any(not row.trials for row in arms):
+    """Main effects and interactions as a table."""
+    asked = asked_effects(study)
+    if not asked:
         return None
-    factors = {name: list(dict.fromkeys(row.levels[name] for row in arms)) for name in arms[0].levels}
-    asked = [*_main(arms, factors), *_interactions(arms, factors)]
-    found = {metric: [contrast(study, weights, metric) for _, _, weights in asked] for metric in VALUES}
-    rows = differences_table([[kind, name] for kind, name, _ in asked], found)
+    rows = differences_table([[effect.kind, effect.name] for effect in asked], found_effects(study, asked))
     note = f"Averaged over the other factors' levels; p corrected for {len(asked)} effects of each metric (Holm)."
     return Table("effects", "Effects of the factors", ["effect", "of", "seeds", *DIFFERENCE_HEADER], rows, note)
 
 
-def _main(arms: list[Row], factors: dict[str, list[str]]) -> Iterator[Contrast]:
+def _main(arms: list[Row], factors: dict[str, list[str]]) -> Iterator[Effect]:
     for name, levels in factors.items():
         others = len(arms) // len(levels)
         for level in levels[1:]:
             sign = {level: 1 / others, levels[0]: -1 / others}
             weights = [(row, sign[row.levels[name]]) for row in arms if row.levels[name] in sign]
-            yield "main", f"{name}: {level} less {levels[0]}", weights
+            yield Effect("main", name, level, levels[0], weights)
 
 
-def _interactions(arms: list[Row], factors: dict[str, list[str]]) -> Iterator[Contrast]:
+def _interactions(arms: list[Row], factors: dict[str, list[str]]) -> Iterator[Effect]:
     for one, other in combinations(factors, 2):
         if len(factors[one]) > 2 and len(factors[other]) > 2:
             continue  # too many differences of differences for a table
@@ -53,7 +76,7 @@ def _interactions(arms: list[Row], factors: dict[str, list[str]]) -> Iterator[Co
                     for row in arms
                     if row.levels[one] in signs[0] and row.levels[other] in signs[1]
                 ]
-                yield "interaction", f"{one} {level} x {other} {second}", weights
+                yield Effect("interaction", f"{one} {level} x {other} {second}", "", "", weights)
 
 
 def retuning(study: Gathered) -> Table | None:
@@ -65,12 +88,12 @@ def retuning(study: Gathered) -> Table | None:
     first, first_tuned = pairs[0]
     before = [contrast(study, [(arm, 1.0), (first, -1.0)], "acc") for arm, _ in pairs[1:]]
     after = [contrast(study, [(row, 1.0), (first_tuned, -1.0)], "acc") for _, row in pairs[1:]]
-    corrected = [holm([each.p if each else float("nan") for each in found]) for found in (before, after)]
+    p_values = [corrected(found) for found in (before, after)]
     reference = [[number(row.mean("val_acc")), "", "", ""] for row in (first, first_tuned)]
     rows = [[first.name, *reference[0], *reference[1]]]
     for place, (arm, row) in enumerate(pairs[1:]):
         cells = [arm.name]
-        for shown, found, p in ((arm, before, corrected[0]), (row, after, corrected[1])):
+        for shown, found, p in ((arm, before, p_values[0]), (row, after, p_values[1])):
             figure = found[place]
             cells.append(number(shown.mean("val_acc")))
             cells += (

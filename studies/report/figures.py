@@ -39,16 +39,17 @@ def pictures(study: Gathered, label: str) -> list[Picture]:
         add("factors", "Factors", says, partial(_factors, study, factors))
     if rows:
         says = "Acc and Logloss on validation by epoch"
-        add("curves", "Learning curves", says, partial(_curves, study, rows[:CURVES]))
+        title = "Learning curves" + (f" of the first {CURVES} rows" if len(rows) > CURVES else "")
+        add("curves", title, says, partial(_curves, study, rows[:CURVES]))
         best = max(rows, key=lambda row: row.mean("val_acc"))
         shown = [best] if best is rows[0] else [rows[0], best]
         names = " and ".join(row.name for row in shown)
         add("confusion", "Confusions", f"decided scenes by true scenes of {names}", partial(_confusions, study, shown))
     if study.searched and study.space:
         if len(study.metrics) > 1:
-            add("pareto", "Pareto front", "both metrics of every complete trial", partial(_pareto, study))
+            add("pareto", "Pareto front, drawn", "both metrics of every complete trial", partial(_pareto, study))
         if shares_of(study)[0]:
-            add("importance", "What mattered", "share of importance by dimension", partial(_importance, study))
+            add("importance", "What mattered, drawn", "share of importance by dimension", partial(_importance, study))
             add("slices", "Slices", f"{study.metric} by the value of each dimension", partial(_slices, study))
     return made
 
@@ -180,18 +181,17 @@ def _slices(study: Gathered) -> Figure:
     grid = np.atleast_1d(np.asarray(figure.subplots(high, wide, sharey=True))).ravel()
     for axes, (key, domain) in zip(grid, domains.items(), strict=False):
         own = [(point[key], value) for point, value in zip(points(study), told, strict=True) if key in point]
+        along = [value for value, _ in own]
         if isinstance(domain, Choice):
-            names = [str(value) for value in domain.values]
-            axes.plot(
-                [names.index(str(value)) for value, _ in own], [y for _, y in own], "o", color=COLOURS[0], alpha=0.6
-            )
-            axes.set_xticks(range(len(names)), names, fontsize=7)
+            along = [domain.values.index(value) for value in along]
+            axes.set_xticks(range(len(domain.values)), map(str, domain.values), fontsize=7)
+            axes.set_xlim(-0.5, len(domain.values) - 0.5)
         else:
             axes.set_xscale("log" if domain.log else "linear")
             room = (domain.high / domain.low) ** 0.03 if domain.log else 0.03 * (domain.high - domain.low)
             ends = (domain.low / room, domain.high * room) if domain.log else (domain.low - room, domain.high + room)
             axes.set_xlim(*ends)
-        axes.plot([value for value, _ in own], [y for _, y in own], "o", color=COLOURS[0], alpha=0.6)
+        axes.plot(along, [value for _, value in own], "o", color=COLOURS[0], alpha=0.6)
         axes.set_xlabel(key, fontsize=8)
         axes.grid(alpha=0.3)
     for axes in grid[len(domains) :]:

@@ -9,8 +9,8 @@ from typing import Any
 from avsc_core.config import flatten
 from avsc_core.trainer.recorder import TrialRecord
 from search_spaces.importance import ENOUGH, importances
-from studies.report.blocks import MISSING, Table, Words, number
-from studies.report.gather import Gathered
+from studies.report.blocks import Table, Words, number
+from studies.report.gather import Gathered, Row
 from studies.report.statistics import rank_correlation
 from studies.runner.plan import PUBLISHED_ARM
 
@@ -97,23 +97,34 @@ def pareto(study: Gathered) -> Table | None:
     return Table("pareto", "Pareto front", ["trial", *study.metrics, *_columns(keys)], rows, note)
 
 
+def rungs(study: Gathered) -> list[tuple[Row, float]]:
+    """The rows of a ladder's upper rung, each with its value at the lower one (nan when that is not in the record)."""
+    found = []
+    for row in study.upper:
+        first = row.trials.get(study.seeds[0])
+        below = study.lower_of(first) if first else None
+        found.append((row, below.metrics[f"best_{study.metric}"] if below else float("nan")))
+    return found
+
+
+def agreement(both: list[tuple[Row, float]], metric: str) -> float:
+    """Spearman's rank correlation of two rungs; nan for fewer than three configurations."""
+    whole = [(below, row.mean(metric)) for row, below in both if below == below]
+    return rank_correlation([below for below, _ in whole], [above for _, above in whole])
+
+
 def ladder(study: Gathered) -> Table | None:
     """Finalists and the published configuration at both rungs, with the rank correlation of the two."""
     if not study.about["ladder"]:
         return None
-    metric = f"best_{study.metric}"
-    rows, lower, upper = [], [], []
-    for row in study.upper:
-        first = row.trials.get(study.seeds[0])
-        below = study.lower_of(first) if first else None
-        if first and below:
-            lower.append(below.metrics[metric])
-            upper.append(row.mean(study.metric))
-        told = number(below.metrics[metric]) if below else MISSING
-        rows.append([row.name, told, number(row.mean(study.metric)), f"{len(row.trials)}/{row.wanted}"])
-    shown = number(rank_correlation(lower, upper), 2)
+    both = rungs(study)
+    rows = [
+        [row.name, number(below), number(row.mean(study.metric)), f"{len(row.trials)}/{row.wanted}"]
+        for row, below in both
+    ]
+    shown = number(agreement(both, study.metric), 2)
     note = (
-        f"Rank correlation (Spearman) of the two rungs over {len(lower)} configurations: {shown}. "
+        f"Rank correlation (Spearman) of the two rungs over {len(both)} configurations: {shown}. "
         f"{PUBLISHED_ARM.capitalize()} is the base without the search's values. Figures of different rungs never mix."
     )
     header = ["configuration", f"lower rung, {study.metric}", f"upper rung, {study.metric}", "seeds above"]

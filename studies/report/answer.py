@@ -1,0 +1,139 @@
+"""The answer of a study in a few sentences, each as sure as its test: what a reader takes away from the tables below.
+
+Arms beat each other, factors' levels beat each other, or they cannot be told apart: a difference is believed when its p
+value, corrected as in its table, is below 0.05. All of it by the study's deciding metric.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
+
+from studies.report.blocks import Words, number, p_value, signed, span
+from studies.report.compared import ALL_PAIRS, compared_arms, corrected, differences, level, pairs_of
+from studies.report.effects import asked_effects, found_effects
+from studies.report.gather import Gathered, Row
+from studies.report.searched import agreement, front, rungs, shares_of
+from studies.report.statistics import Estimate
+
+BELIEVED = 0.05
+SPELLED_OUT = 3  # differences that cannot be told apart, with their intervals; of more only the names
+
+Told = tuple[str, Estimate | None, float]  # what is compared, how much more it has, and the corrected p
+
+
+def answer(study: Gathered) -> Words | None:
+    """What the study says, or None when it has nothing to compare yet."""
+    lines = [*_arms(study), *_factors(study), *_searched(study), *_rungs(study)]
+    return Words("In short", lines) if lines else None
+
+
+def _arms(study: Gathered) -> Iterator[str]:
+    """The best arm; a few in their order, or each of many against the first, unless factors sum them up."""
+    metric, arms = _short(study), compared_arms(study)
+    pairs = pairs_of(arms)
+    if not pairs:
+        return
+    ranked = sorted(arms, key=lambda row: _sign(study) * -row.mean(study.metric))
+    own = level(study, ranked[0], metric)
+    assert own is not None
+    yield f"Best arm by {study.metric}: {ranked[0].name}, {number(own.value)} (95 % {span(own.low, own.high)})."
+    found = differences(study, pairs)[metric]
+    names = [(one.name, other.name) for one, other in pairs]
+    told = dict(zip(names, zip(found, corrected(found), strict=True), strict=True))
+    if len(arms) > ALL_PAIRS and study.about["design"] == "factorial":
+        return  # its factors say more
+    if len(arms) > ALL_PAIRS:
+        each = [(arm.name, *told[arm.name, arms[0].name]) for arm in arms[1:]]
+        yield from verdicts(each, arms[0].name, _sign(study))
+        return
+    for better, worse in pairwise(ranked):
+        figure, p = told.get((better.name, worse.name)) or _turned(*told[worse.name, better.name])
+        yield from verdicts([(better.name, figure, p)], worse.name, _sign(study))
+
+
+def _factors(study: Gathered) -> Iterator[str]:
+    """What each factor of a factorial is worth, over all levels of the others."""
+    asked = asked_effects(study)
+    found = found_effects(study, asked)[_short(study)]
+    told = list(zip(asked, found, corrected(found), strict=True))
+    main = [each for each in told if each[0].kind == "main"]
+    for factor, group in groupby(main, key=lambda each: each[0].factor):
+        levels = list(group)
+        each = [(effect.level, figure, p) for effect, figure, p in levels]
+        for words in verdicts(each, levels[0][0].against, _sign(study)):
+            yield f"Factor {factor}: {words}"
+    both = [(effect.factor, figure, p) for effect, figure, p in told if effect.kind == "interaction"]
+    if both:
+        sure = [f"{name} ({_amount(figure, p)})" for name, figure, p in both if figure and p < BELIEVED]
+        yield f"Interactions: {', '.join(sure) or 'none that can be told from 0'}."
+
+
+def _searched(study: Gathered) -> Iterator[str]:
+    """How good the search's best is, what mattered, and how many trials are on the front."""
+    if study.best_row is None:
+        return
+    values = ", ".join(f"{metric} {number(study.best_row.mean(metric))}" for metric in ("val_acc", "val_logloss"))
+    yield f"Best of the search by {study.metric}: {values}; picked by these figures, so it flatters itself."
+    shares = shares_of(study)
+    for metric, share in zip(study.metrics, shares, strict=True):
+        if share:
+            first = max(share, key=share.__getitem__)
+            yield f"What mattered most for {metric}: {first}, {share[first]:.0%} of the importance."
+    if len(study.metrics) > 1:
+        yield f"{len(front(study))} of {len(study.searched)} complete trials are beaten by none in both metrics."
+
+
+def _rungs(study: Gathered) -> Iterator[str]:
+    """Whether a ladder's rungs agree."""
+    if study.about["ladder"]:
+        both = rungs(study)
+        found = _agreed(both, study.metric)
+        yield f"Rank correlation of the two rungs over their {len(both)} configurations: {found}."
+
+
+def verdicts(told: Sequence[Told], against: str, sign: int) -> Iterator[str]:
+    """Sentences that say who beats `against`, who loses to it, and who cannot be told from it.
+
+    `sign` is 1 where more is better.
+    """
+    known = [(name, figure, p) for name, figure, p in told if figure is not None and p == p]
+    beats = [each for each in known if each[2] < BELIEVED and sign * each[1].value > 0]
+    loses = [each for each in known if each[2] < BELIEVED and each not in beats]
+    unsure = [each for each in known if each[2] >= BELIEVED]
+    if beats:
+        yield f"{_names(beats)} {'beat' if len(beats) > 1 else 'beats'} {against}."
+    if loses:
+        yield f"{_names(loses)} {'lose' if len(loses) > 1 else 'loses'} to {against}."
+    if len(unsure) > SPELLED_OUT:
+        names = "; ".join(name for name, _, _ in unsure)
+        yield f"{names}: none of them can be told from {against}."
+    elif unsure:
+        yield f"{_names(unsure)} cannot be told from {against}."
+    for name, figure, _ in told:
+        if figure is None:
+            yield f"{name} and {against} have no seed in common."
+
+
+def _names(told: Iterable[tuple[str, Estimate, float]]) -> str:
+    return "; ".join(f"{name} ({_amount(figure, p)})" for name, figure, p in told)
+
+
+def _amount(figure: Estimate, p: float) -> str:
+    return f"{signed(figure.value, 3)}, 95 % {span(figure.low, figure.high)}, p {p_value(p)}"
+
+
+def _turned(figure: Estimate | None, p: float) -> tuple[Estimate | None, float]:
+    """The same difference from the other side."""
+    return figure and figure._replace(value=-figure.value, low=-figure.high, high=-figure.low), p
+
+
+def _agreed(both: list[tuple[Row, float]], metric: str) -> str:
+    found = agreement(both, metric)
+    return number(found, 2) if found == found else "nothing that could be told (fewer than three, or all alike)"
+
+
+def _short(study: Gathered) -> str:
+    return study.metric.removeprefix("val_")
+
+
+def _sign(study: Gathered) -> int:
+    return 1 if study.metric == "val_acc" else -1
