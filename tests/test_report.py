@@ -85,12 +85,12 @@ def write(recorder: Recorder, plan: Plan, data: DataSet, outcome: Callable[[Plan
         table = predict(trial, data.scenes[rows])
         told = {f"val_{name}": value for name, value in scores(table, data.scenes[rows]).items()}
         for epoch in (1, 2):
-            recorder.epoch(run_id, epoch, {**told, "train_total": 1.0})
+            recorder.epoch(run_id, epoch, {**told, "train_total": 1.0, "seconds": 15.0 * epoch})
         if how == "complete":
             recorder.text(
                 run_id, "predictions_val.tsv", prediction_table([data.clips[r].name for r in rows], table, SCENES)
             )
-        best = {f"best_{name}": value for name, value in told.items()} | {"best_epoch": 2.0, "seconds": 30.0}
+        best = {f"best_{name}": value for name, value in told.items()} | {"best_epoch": 2.0}
         if how == "stopped":
             best |= {"best_val_acc": 1.0, "best_val_logloss": 0.0}  # would win if it counted
         recorder.end(

@@ -182,6 +182,9 @@ def test_an_interrupted_study_finishes_without_repeating(
     for trial in after.values():
         steps = [epoch for epoch, _ in place.recorder.history(trial.run_id, "train_total")]
         assert steps == list(range(1, len(steps) + 1))
+        spent = [seconds for _, seconds in place.recorder.history(trial.run_id, "seconds")]
+        assert spent == sorted(spent)  # of all sittings together
+        assert len(spent) == len(steps)
 
 
 def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str], tmp_path: Path):

@@ -27,7 +27,7 @@ class Running:
     planned: PlannedTrial
     run_id: str
     recorded: int  # the last epoch that the record has
-    seconds: float = 0.0  # of training in this sitting
+    seconds: float = 0.0  # of training, those of earlier sittings included
 
 
 class Ledger(tune.Callback):  # type: ignore[misc]
@@ -45,6 +45,7 @@ class Ledger(tune.Callback):  # type: ignore[misc]
         """A trial is about to start: its run is there before it does anything."""
         run_id = self.strategy.run_ids.get(planned.key)
         recorded = self.recorder.resume(run_id) if run_id else 0
+        told = self.recorder.history(run_id, "seconds") if run_id else []
         if run_id is None:
             tags = {
                 "avsc.kind": "trial",
@@ -57,7 +58,7 @@ class Ledger(tune.Callback):  # type: ignore[misc]
                 tags["avsc.rung"] = UPPER if planned.origin else LOWER
                 tags["avsc.origin"] = planned.origin
             run_id = self.recorder.begin(self.study.name, planned.config, tags, self.parent)
-        self.running[trial_id] = Running(planned, run_id, recorded)
+        self.running[trial_id] = Running(planned, run_id, recorded, told[-1][1] if told else 0.0)
         self.display.update(planned, 0, None)
 
     def on_trial_result(
@@ -66,10 +67,11 @@ class Ledger(tune.Callback):  # type: ignore[misc]
         """An epoch is over."""
         running = self.running[trial.trial_id]
         if "metrics" in result:
-            if result["epoch"] > running.recorded:
-                self.recorder.epoch(running.run_id, result["epoch"], result["metrics"])
-                running.recorded = result["epoch"]
             running.seconds += result["seconds"]
+            if result["epoch"] > running.recorded:
+                metrics = {**result["metrics"], "seconds": running.seconds}
+                self.recorder.epoch(running.run_id, result["epoch"], metrics)
+                running.recorded = result["epoch"]
             self.display.update(running.planned, result["epoch"], result[self.study.metric])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -92,7 +94,7 @@ class Ledger(tune.Callback):  # type: ignore[misc]
         tags = {"avsc.error": result["error"][-4000:]} if "error" in result else {}
         if outcome == "complete":
             self._tables(run_id, planned, result["probability"])
-        metrics = {f"best_{name}": value for name, value in best.items()} | {"seconds": running.seconds}
+        metrics = {f"best_{name}": value for name, value in best.items()}
         self.recorder.end(run_id, outcome, metrics, tags)
         checkpoint_of(self.study.name, planned.key).unlink(missing_ok=True)
         self.failed += outcome in ("failed", "diverged")
