@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from avsc_core.config import Config, Override, field_types, flatten, resolve, trial_key
@@ -239,6 +240,46 @@ class TestEverySampler:
         assert space.contains(answer[1])
         sampler.tell(answer[0], "complete", [1.0])
         assert len(sampler.study.trials) == 17
+
+    def test_every_point_is_asked_for_once(self, name: str):
+        """Whatever a sampler repeats is passed over, in this sitting and in a later one, until the space is used up."""
+        small = build_space({"alignment.k": {"high": 8}, "alignment.mode": None}, BASE, where)
+        seen: list[dict[str, object]] = []
+        for sitting, most in enumerate((9, 100)):
+            sampler = Sampler(small, name, sitting, ["max"])
+            for values in seen:
+                sampler.replay(values, "complete", [goodness(values)])
+            for _ in range(most):
+                asked = sampler.ask(lambda values: values in seen)
+                if asked is None:
+                    break
+                seen.append(asked[1])
+                sampler.tell(asked[0], "complete", [goodness(asked[1])])
+        assert sorted(map(str, seen)) == sorted(map(str, small.every()))
+
+    def test_known_points_that_are_known_already_are_passed_over(self, name: str, space: Space):
+        first = [{"alignment.enabled": False, "training.warmup": 0.1, "fusion.hidden": each} for each in range(16, 64)]
+        asked = Sampler(space, name, 0, ["max"], first).ask(lambda values: values in first[:-1])
+        assert asked is not None
+        assert asked[1] == first[-1]
+
+
+@pytest.mark.parametrize("name", ["tpe", "tpe_multivariate", "gp", "cmaes", "nsga2"])
+@pytest.mark.filterwarnings("ignore")
+def test_what_was_known_before_steers_a_sampler(name: str):
+    """All that learn also learn from what they did not ask for: arms, a study that goes on, a warm start."""
+    wide = build_space({"loss_weights": None}, BASE, where)
+
+    def value(values: dict[str, object]) -> float:
+        return -sum(float(np.log10(float(each)) - 1) ** 2 for each in values.values())
+
+    known = trials(wide, "random", 40)
+    sampler = Sampler(wide, name, 3, ["max"])
+    for values in known:
+        sampler.replay(values, "complete", [value(values)])
+    asked = [sampler.ask() for _ in range(10)]
+    mean, spread = np.mean([value(values) for values in known]), np.std([value(values) for values in known])
+    assert np.mean([value(values) for _, values in filter(None, asked)]) > mean + 0.7 * spread
 
 
 @pytest.mark.filterwarnings("ignore:The distribution is specified")  # 0.5 is no whole step

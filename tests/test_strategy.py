@@ -1,5 +1,6 @@
 """What runs next: order, memory, no repetition."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from avsc_core.config import Config
@@ -49,6 +50,60 @@ def test_arms_come_first_then_the_search(tmp_path: Path):
     assert [trial.arm for trial in trials] == ["one", "two", "search", "search"]
     # The arm with K = 6 is a point of the space, so the search is left with the other two.
     assert {k(trial.config) for trial in trials[2:]} == {3, 4}
+
+
+def test_a_search_goes_on_after_many_known_points(tmp_path: Path):
+    """Points that begin the same list again, however many are known, are no reason to stop."""
+    for sampler in ("brute_force", "qmc"):
+        text = f"question: q\nsearch: {{space: {{alignment.k: , training.batch_size: }}, sampler: {sampler}}}\n"
+        asked = plan(tmp_path, text, trials=150)
+        first = drain(Strategy(asked, []))
+        assert len(first) == 150
+        rest = drain(Strategy(asked, [record(trial, "complete", 0.5) for trial in first[:120]]))
+        assert len(rest) == 30
+
+
+def test_two_searches_never_train_the_same_at_once(tmp_path: Path):
+    arms = "arms: [{name: one}, {name: two, set: {alignment.k: 6}}]\nretune: 6\n"
+    text = f"question: q\n{arms}search: {{space: {{alignment.k: [3, 4, 6], alignment.mode: }}, sampler: random}}\n"
+    strategy = Strategy(plan(tmp_path, text), [])
+    running, started = [], []
+    while (trial := strategy.next()) or running:
+        if trial:
+            running.append(trial)
+            started.append(trial.key)
+        if not trial or len(running) == 4:
+            strategy.finish(running.pop(0), "complete", told(0.5))
+    assert len(started) == len(set(started)) == strategy.total
+
+
+def test_an_arm_that_a_search_was_training_goes_on_once(tmp_path: Path):
+    search = "search: {space: {alignment.k: [3, 4, 6]}, trials: 3, sampler: random}\n"
+    first = drain(Strategy(plan(tmp_path, f"question: q\n{search}"), []))
+    arm = f"question: q\narms: [{{name: b, set: {{alignment.k: {k(first[0].config)}}}}}]\n{search}"
+    records = [record(trial, "interrupted" if trial is first[0] else "complete", 0.5) for trial in first]
+    strategy = Strategy(plan(tmp_path, arm), records)
+    assert [trial.key for trial in drain(strategy)] == [first[0].key]
+    assert strategy.total == 3
+
+
+def test_points_that_are_no_configuration_are_passed_over(tmp_path: Path):
+    text = "question: q\nsearch: {space: {alignment.k: }, trials: 40, sampler: brute_force}\n"
+    made = plan(tmp_path, text)
+    narrow = made.study.base.model_copy(update={"audio": made.study.base.audio.model_copy(update={"classes": 20})})
+    search = replace(made.searches[0], base=narrow)  # K may be 10 at most
+    assert [k(t.config) for t in drain(Strategy(replace(made, searches=(search,)), []))] == list(range(1, 11))
+
+
+def test_every_search_is_told_of_an_earlier_study(tmp_path: Path):
+    text = "question: q\narms: [{name: one}, {name: bare, set: {fusion.kind: none}}]\nretune: 4\n"
+    text += "search: {space: {alignment.k: [3, 4, 6]}, warm_start: s0, first: [{alignment.k: 6}], sampler: random}\n"
+    made = plan(tmp_path, text)
+    assert [dict(search.first[0]) for search in made.searches] == [{"alignment.k": 6}] * 2
+    earlier = [record(search.trial({"alignment.k": 4}), "complete", 0.5) for search in made.searches]
+    strategy = Strategy(made, [], earlier)
+    assert strategy.warm == 2
+    assert [len(searching.sampler.study.trials) for searching in strategy.searches.values()] == [1, 1]
 
 
 def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path):

@@ -143,7 +143,7 @@ def _work(strategy: Strategy) -> Iterator[Work]:
         yield Work(trial.config, 1, "")
     for name, searching in strategy.searches.items():
         base = searching.plan.base
-        yield Work(base, max(0, searching.plan.trials - searching.count) if searching.asking else 0, name)
+        yield Work(base, searching.left, name)
         if searching.over:  # what it hands on is waiting, or trained
             continue
         if name != SEARCH_ARM and len(study.seeds) > 1:

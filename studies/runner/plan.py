@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from avsc_core.config import Config, flatten, identity, nest, trial_key
 from avsc_core.trainer.metrics import ranking
 from search_spaces.space import Space, canonical, meaningful
-from studies.runner.schema import SEARCH_ARM, Arm, Study
+from studies.runner.schema import SEARCH_ARM, Arm, Search, Study
 
 RETUNED = "{} retuned"  # the row of an arm with the best settings of its own search
 PUBLISHED_ARM = "published configuration"  # the base at the upper rung of a ladder
@@ -47,8 +47,13 @@ class PlannedSearch:
     seed: int  # of its trainings
     first: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def base_key(self) -> str:
+        """Of the configuration that it searches around."""
+        return trial_key(seeded(self.base, self.seed))
+
     def trial(self, values: Mapping[str, Any]) -> PlannedTrial:
-        """The training with these values of the dimensions."""
+        """The training with these values of the dimensions. Raises pydantic's ValidationError when there is none."""
         settings = dict(flatten(self.base.model_dump())) | dict(values) | {"seed": self.seed}
         config = canonical(Config.model_validate(nest(settings)))
         return PlannedTrial(trial_key(config), self.name, self.seed, config, self.name)
@@ -189,7 +194,14 @@ def _searches(study: Study, arms: Sequence[Arm]) -> Iterator[PlannedSearch]:
         space, key = search.space.within(arm.config, arm.settled), trial_key(seeded(arm.config, seed))
         if space.dimensions and key not in seen:
             seen.add(key)
-            yield PlannedSearch(search_of(arm.name), arm.config, space, study.retune, seed)
+            yield PlannedSearch(search_of(arm.name), arm.config, space, study.retune, seed, _first(search, arm, space))
+
+
+def _first(search: Search, arm: Arm, space: Space) -> tuple[Mapping[str, Any], ...]:
+    """The search's known good points, in the space around an arm; what they do not say stands as in the arm."""
+    own = dict(flatten(arm.config.model_dump()))
+    points = [space.present({key: point.get(key, own[key]) for key in space.dimensions}) for point in search.first]
+    return tuple(point for point in points if space.contains(point))
 
 
 def _trial(arm: str, config: Config, seed: int, origin: str = "") -> PlannedTrial:

@@ -9,7 +9,9 @@ says.
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from avsc_core.config import Config
 from avsc_core.trainer.recorder import TrialRecord
@@ -18,7 +20,6 @@ from studies.runner.plan import Complete, Plan, PlannedSearch, PlannedTrial, han
 
 FINISHED = ("complete", "stopped", "diverged")  # a failed trial, in contrast, is tried again
 STATES = {"complete": "complete", "stopped": "pruned", "diverged": "failed", "failed": "failed"}  # Optuna's words
-ATTEMPTS = 100  # questions to the sampler that bring nothing new before the space counts as exhausted
 
 Values = tuple[float, ...]  # of every metric, at the best epoch by the first
 
@@ -36,16 +37,17 @@ class Searching:
 
     plan: PlannedSearch
     sampler: Sampler
-    count: int = 0  # its trials that are over, running or waiting
+    keys: set[str] = field(default_factory=set)  # of its trials that are over, running or waiting
     asked: dict[str, int] = field(default_factory=dict)  # key of a running trial -> the sampler's number
     waiting: set[str] = field(default_factory=set)  # keys of its trials that are not over
-    complete: list[Complete] = field(default_factory=list)  # those of its points that ran to their end
+    complete: list[Complete] = field(default_factory=list)  # those of them, and its base, that ran to their end
     exhausted: bool = False
     over: bool = False  # and what it hands on is in the queue
 
     @property
-    def asking(self) -> bool:
-        return self.count < self.plan.trials and not self.exhausted
+    def left(self) -> int:
+        """How many trials it may still ask for."""
+        return 0 if self.exhausted else max(0, self.plan.trials - len(self.keys))
 
 
 class Strategy:
@@ -60,20 +62,21 @@ class Strategy:
         self.searches: dict[str, Searching] = {}
         records = list(records)
         for search in plan.searches:
-            own = sum(record.arm == search.name for record in records)
-            self.searches[search.name] = Searching(search, self._sampler(search, own), own)
+            own = {record.key for record in records if record.arm == search.name}
+            self.searches[search.name] = Searching(search, self._sampler(search, len(own)), own)
         interrupted = []
         for record in records:
             self.run_ids[record.key] = record.run_id
             if record.outcome in FINISHED:
-                self._note(record.key, record.config, Known(record.outcome, record.metrics))
+                self._note(record.key, record.config, Known(record.outcome, record.metrics), record.arm)
             elif record.arm in self.searches:
                 searching = self.searches[record.arm]
                 interrupted.append(PlannedTrial(record.key, record.arm, record.seed, record.config, record.arm))
                 searching.waiting.add(record.key)
         self.reused = len(self.known)
         self.warm = sum(self._replay_earlier(record) for record in earlier)
-        arms = [trial for trial in plan.trials if trial.key not in self.known]
+        under_way = {trial.key for trial in interrupted}
+        arms = [trial for trial in plan.trials if trial.key not in {*self.known, *under_way}]
         arms.sort(key=lambda trial: trial.key not in self.run_ids)  # interrupted ones first, otherwise as written
         self.waiting = deque([*interrupted, *arms])
         self._hand_on()
@@ -81,9 +84,8 @@ class Strategy:
     @property
     def total(self) -> int:
         """Trials of the whole study as far as it is known, those of the record included."""
-        return len(self.planned) + sum(
-            each.count if each.exhausted else max(each.plan.trials, each.count) for each in self.searches.values()
-        )
+        searches = self.searches.values()
+        return len(self.planned.union(*(each.keys for each in searches))) + sum(each.left for each in searches)
 
     @property
     def done(self) -> bool:
@@ -94,7 +96,7 @@ class Strategy:
         """The next trial to start, or None when there is nothing to start until one that runs is over."""
         if not self.waiting:
             for searching in self.searches.values():
-                trial = self._ask(searching) if searching.asking else None
+                trial = self._ask(searching) if searching.left else None
                 if trial:
                     return trial
             self._hand_on()
@@ -102,7 +104,7 @@ class Strategy:
 
     def finish(self, trial: PlannedTrial, outcome: str, metrics: Mapping[str, float]) -> None:
         """Note how a trial ended and tell the samplers."""
-        self._note(trial.key, trial.config, Known(outcome, metrics), trial.search)
+        self._note(trial.key, trial.config, Known(outcome, metrics), trial.arm)
 
     def values(self, metrics: Mapping[str, float]) -> Values | None:
         """A trial's value of every metric out of what the record has of it."""
@@ -117,51 +119,56 @@ class Strategy:
         return Sampler(plan.space, search.sampler, seed, self.plan.study.directions, plan.first)
 
     def _ask(self, searching: Searching) -> PlannedTrial | None:
-        for _ in range(ATTEMPTS):
-            asked = searching.sampler.ask()
-            if asked is None:
-                break
-            number, values = asked
-            trial = searching.plan.trial(values)
-            if trial.key not in {*self.known, *self.planned, *searching.waiting}:
-                searching.asked[trial.key] = number
-                searching.waiting.add(trial.key)
-                searching.count += 1
-                return trial
-            known = self.known.get(trial.key, Known("failed", {}))
-            searching.sampler.tell(number, STATES[known.outcome], self.values(known.metrics))
-        searching.exhausted = True
-        return None
+        asked = searching.sampler.ask(lambda values: self._useless(searching.plan, values))
+        if asked is None:
+            searching.exhausted = True
+            return None
+        number, values = asked
+        trial = searching.plan.trial(values)
+        searching.asked[trial.key] = number
+        searching.waiting.add(trial.key)
+        searching.keys.add(trial.key)
+        return trial
 
-    def _note(self, key: str, config: Config, known: Known, search: str = "") -> None:
+    def _useless(self, plan: PlannedSearch, values: dict[str, Any]) -> bool:
+        """Whether the study has these values already, or they are no configuration: a rule across settings forbids."""
+        try:
+            key = plan.trial(values).key
+        except ValidationError:
+            return True
+        return key in self.known or key in self.planned or any(key in each.waiting for each in self.searches.values())
+
+    def _note(self, key: str, config: Config, known: Known, arm: str) -> None:
         """Remember how a trial ended; tell the sampler that asked for it, and every search it is a point of."""
         self.known[key] = known
         values = self.values(known.metrics)
         for searching in self.searches.values():
             searching.waiting.discard(key)
-            number = searching.asked.pop(key, None) if searching.plan.name == search else None
+            own = searching.plan.name == arm
+            number = searching.asked.pop(key, None) if own else None
             point = searching.plan.point(config)
             if number is not None:
                 searching.sampler.tell(number, STATES[known.outcome], values)
             elif point is not None:
                 searching.sampler.replay(point, STATES[known.outcome], values)
-            if point is not None and known.outcome == "complete":
+            if point is not None and known.outcome == "complete" and (own or key == searching.plan.base_key):
                 searching.complete.append((config, known.metrics))
 
     def _replay_earlier(self, record: TrialRecord) -> bool:
-        """Tell the study's own search of a trial of an earlier study, when it is a point of it."""
-        own = next(iter(self.searches.values()), None)
-        values = self.values(record.metrics)
-        point = own.plan.point(record.config) if own and record.outcome == "complete" and values else None
-        if own is None or point is None:
-            return False
-        own.sampler.replay(point, "complete", values)
-        return True
+        """Tell the searches of a trial of an earlier study, when it is a point of any."""
+        values = self.values(record.metrics) if record.outcome == "complete" else None
+        told = False
+        for searching in self.searches.values() if values else ():
+            point = searching.plan.point(record.config)
+            if point is not None:
+                searching.sampler.replay(point, "complete", values)
+                told = True
+        return told
 
     def _hand_on(self) -> None:
         """Queue what the searches that are over hand on."""
         for searching in self.searches.values():
-            if searching.over or searching.asking or searching.waiting:
+            if searching.over or searching.left or searching.waiting:
                 continue
             trials = handed_on(self.plan, searching.plan, searching.complete)
             new = {trial.key: trial for trial in trials if trial.key not in self.planned}
