@@ -271,14 +271,14 @@ def test_what_was_known_before_steers_a_sampler(name: str):
     wide = build_space({"loss_weights": None}, BASE, where)
 
     def value(values: dict[str, object]) -> float:
-        return -sum(float(np.log10(float(each)) - 1.2) ** 2 for each in values.values())
+        return -sum(float(np.log10(float(each)) - 1.9) ** 2 for each in values.values())  # best near a corner
 
     known = trials(wide, "random", 40)
-    sampler, fresh = Sampler(wide, name, 3, ["max"]), Sampler(wide, name, 3, ["max"])
+    sampler = Sampler(wide, name, 3, ["max"])
     for values in known:
         sampler.replay(values, "complete", [value(values)])
-    told, untold = (np.mean([value(each.ask()[1]) for _ in range(10)]) for each in (sampler, fresh))
-    assert told > untold + 0.5 * np.std([value(values) for values in known])
+    asked = np.mean([value(sampler.ask()[1]) for _ in range(10)])
+    assert asked > np.quantile([value(values) for values in known], 0.75)
 
 
 @pytest.mark.filterwarnings("ignore:The distribution is specified")  # 0.5 is no whole step
