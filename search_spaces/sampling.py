@@ -84,9 +84,8 @@ class Sampler:
             system_attrs={FIRST_GENERATION: 0},
         )
         self.study.add_trial(trial)
-        if (
-            self.name == "cmaes" and state == "complete"
-        ):  # it learns from what it asked for alone: it starts at the best
+        # It learns only from what it has asked for; of what is known otherwise it takes the best to begin with.
+        if self.name == "cmaes" and state == "complete":
             self.study.sampler = CmaEsSampler(seed=self.seed, x0=self.study.best_params)
 
     def _proposed(self, study: optuna.Study) -> Asked:
