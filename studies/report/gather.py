@@ -115,8 +115,9 @@ class Gathered:
             candidates = [trial for trial in own if trial.outcome == "complete"]
             if search["has_arm"]:
                 candidates += [trial for seed, trial in arm.trials.items() if seed == self.seeds[0]]
-            over = len(own) >= search["trials"] and candidates
-            trials = self._of(row_key(best_of(candidates, self.metric).config)) if over else {}
+            # A search that found nothing new ends with fewer trials; then the study says that it is over.
+            over = len(own) >= search["trials"] or self.tags.get("avsc.outcome") == "complete"
+            trials = self._of(row_key(best_of(candidates, self.metric).config)) if over and candidates else {}
             rows.append(Row(RETUNED.format(arm.name), trials, len(self.seeds), arm.levels, None, "", True))
         return rows
 
