@@ -167,7 +167,7 @@ def test_planted_effects_are_found_and_absent_ones_are_not_claimed(study: Callab
     assert abs(float(weak["Acc"])) < 0.06
     assert float(effects["SF with x CEOA with"]["p"].removeprefix("< ")) > 0.05
     words = next(block for block in report.blocks if block.title == "In short").lines
-    assert words[0].startswith("Best arm by val_acc: SF with, CEOA ")
+    assert words[0].startswith("Best arm by val Acc: SF with, CEOA ")
     assert any(line.startswith("SF with, CEOA") and " beats SF without, CEOA" in line for line in words)
     assert any(line.startswith("SF with, CEOA") and " cannot be told from SF with, CEOA" in line for line in words)
     (sure,) = [line for line in words if line.startswith("Factor SF: ")]
@@ -206,7 +206,7 @@ def test_many_arms_are_told_from_the_first(study: Callable[..., Report]):
     text = f"question: q\nmetric: val_logloss\nseeds: [0, 1, 2]\narms:\n{arms}"
     text += "  - {name: bare, set: {fusion.kind: none}}\n  - {name: silent, set: {loss_weights.scene: 0.01}}\n"
     words = next(block for block in study(text).blocks if block.title == "In short").lines
-    assert words[0].startswith("Best arm by val_logloss: n")
+    assert words[0].startswith("Best arm by val Logloss: n")
     (lost,) = [line for line in words if line.endswith(" lose to n1.")]
     assert lost.startswith("bare (+")
     assert "; silent (+" in lost
@@ -255,14 +255,19 @@ def test_published_figures_keep_their_table_and_row(study: Callable[..., Report]
         "  factors:",
         "  published: {'SF without, CEOA without': {table: II, row: 1, acc: 0.5, logloss: 1.0}}\n  factors:",
     )
-    report = study(text)
+    report = study(text, embedded=False)
     first, second = table(report, "results")[:2]
-    assert first["published"] == "Table II, row 1"
-    assert first["Acc"] == "0.5000"
+    assert first["published"] == "0.5000"
     assert float(first["ours - it"]) == pytest.approx(float(first["val Acc"]) - 0.5, abs=1e-4)
-    assert second["published"] == ""
+    assert second["published"] == second["ours - it"] == ""
     (results,) = [each for each in report.tables if each.key == "results"]
+    assert list(results.header).count("published") == list(results.header).count("ours - it") == 2
     assert "for comparison only" in results.note
+    (source,) = table(report, "sources")
+    assert (source["arm"], source["published in"]) == ("SF without, CEOA without", "Table II, row 1")
+    embedded = table(study(text), "results")[0]
+    assert embedded["published"] == "0.5000"
+    assert "ours - it" not in embedded  # a difference of synthetic scenes and real streets is none
 
 
 def test_every_arm_before_and_after_retuning(study: Callable[..., Report]):
@@ -418,7 +423,8 @@ def test_an_arm_that_the_data_cannot_serve_is_left_out_by_name(recorder: Recorde
     report = build_report(recorder, "unserved")
     (row,) = [row for row in table(report, "results") if row["arm"] == "object_activation softmax"]
     assert (row["seeds"], row["val Acc"]) == ("0/3", "-")
-    assert "has true labels, no teachers' probabilities" in row["note"]
+    (source,) = table(report, "sources")
+    assert "has true labels, no teachers' probabilities" in source["note"]
     assert [row["what"] for row in table(report, "missing")] == ["object_activation softmax"]
 
 

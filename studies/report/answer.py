@@ -7,7 +7,7 @@ value, corrected as in its table, is below 0.05. All of it by the study's decidi
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
-from studies.report.blocks import Words, number, p_value, signed, span
+from studies.report.blocks import NAMES, Words, number, p_value, signed, span
 from studies.report.compared import ALL_PAIRS, compared_arms, corrected, differences, level, pairs_of
 from studies.report.effects import asked_effects, found_effects
 from studies.report.gather import Gathered, Row
@@ -35,7 +35,7 @@ def _arms(study: Gathered) -> Iterator[str]:
     ranked = sorted(arms, key=lambda row: _sign(study) * -row.mean(study.metric))
     own = level(study, ranked[0], metric)
     assert own is not None
-    yield f"Best arm by {study.metric}: {ranked[0].name}, {number(own.value)} (95 % {span(own.low, own.high)})."
+    yield f"Best arm by {NAMES[study.metric]}: {ranked[0].name}, {number(own.value)} (95 % {span(own.low, own.high)})."
     found = differences(study, pairs)[metric]
     names = [(one.name, other.name) for one, other in pairs]
     told = dict(zip(names, zip(found, corrected(found), strict=True), strict=True))
@@ -71,13 +71,15 @@ def _searched(study: Gathered) -> Iterator[str]:
     """How good the search's best is, what mattered, and how many trials are on the front."""
     if study.best_row is None:
         return
-    values = ", ".join(f"{metric} {number(study.best_row.mean(metric))}" for metric in ("val_acc", "val_logloss"))
-    yield f"Best of the search by {study.metric}: {values}; picked by these figures, so it flatters itself."
+    values = ", ".join(
+        f"{NAMES[metric]} {number(study.best_row.mean(metric))}" for metric in ("val_acc", "val_logloss")
+    )
+    yield f"Best of the search by {NAMES[study.metric]}: {values}; picked by these figures, so it flatters itself."
     shares = shares_of(study)
     for metric, share in zip(study.metrics, shares, strict=True):
         if share:
             first = max(share, key=share.__getitem__)
-            yield f"What mattered most for {metric}: {first}, {share[first]:.0%} of the importance."
+            yield f"What mattered most for {NAMES[metric]}: {first}, {share[first]:.0%} of the importance."
     if len(study.metrics) > 1:
         yield f"{len(front(study))} of {len(study.searched)} complete trials are beaten by none in both metrics."
 

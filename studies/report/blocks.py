@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 
 INTERVAL = "95 %"  # the title of a column of intervals
+NAMES = {"acc": "val Acc", "logloss": "val Logloss", "val_acc": "val Acc", "val_logloss": "val Logloss"}
 MISSING = "-"  # a cell that is wanted and not there
 
 

@@ -4,13 +4,13 @@ A row's figures are means over its seeds of the best epoch on validation, with 9
 Differences pair the same clips, locations and seeds of two arms; their p values are corrected for being several (Holm).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from studies.report.blocks import INTERVAL, MISSING, Table, number, p_value, signed, span
+from studies.report.blocks import INTERVAL, MISSING, NAMES, Table, number, p_value, signed, span
 from studies.report.gather import Gathered, Row
 from studies.report.statistics import Estimate, bounded, correct, costs, estimate, holm
 
@@ -23,30 +23,43 @@ Found = dict[str, list[Estimate | None]]  # metric -> a figure for each differen
 def results(study: Gathered) -> Table:
     """Every row: seeds, Acc and Logloss with intervals, what is published and how far ours is from it."""
     rows = study.rows
-    published = any(row.published for row in rows)
-    notes = any(row.note for row in rows)
-    header = ["arm", "seeds", "val Acc", INTERVAL, "val Logloss", INTERVAL]
-    header += ["published", "Acc", "ours - it", "Logloss", "ours - it"] if published else []
-    header += ["note"] if notes else []
+    told = [metric for metric in VALUES if any((row.published or {}).get(metric) is not None for row in rows)]
+    header = ["arm", "seeds"]
+    for metric in VALUES:
+        header += [NAMES[metric], INTERVAL]
+        header += ["published"] if metric in told else []
+        header += ["ours - it"] if metric in told and not study.embedded else []
     table = []
     for row in rows:
         cells = [row.name, f"{len(row.trials)}/{row.wanted}"]
-        for metric in ("acc", "logloss"):
+        for metric in VALUES:
             figure = level(study, row, metric)
             cells += [number(figure.value), span(figure.low, figure.high)] if figure else [MISSING, MISSING]
-        cells += _published(row) if published else []
-        cells += [row.note] if notes else []
+            if metric in told:
+                theirs = (row.published or {}).get(metric)
+                cells.append("" if theirs is None else number(theirs))
+            if metric in told and not study.embedded:
+                cells.append("" if theirs is None else signed(row.mean(f"val_{metric}") - theirs))
         table.append(cells)
     note = "Means of the best epoch on validation; intervals over locations and seeds."
     if any(row.wanted == 1 for row in rows):
         note += " One seed says nothing about the luck of a training: its interval is over locations alone."
     if any(row.selected for row in rows):
         note += " Rows that were picked as the best of several by these same clips flatter themselves."
-    if published:
-        note += " Published figures are of the test split, ours of validation; they stand here for comparison only."
+    if told:
+        note += " Published figures are of real streets' test split, ours of validation: for comparison only."
     else:
         note += " The study's file has no published figures."
     return Table("results", "Results", header, table, note)
+
+
+def sources(study: Gathered) -> Table | None:
+    """Where published figures stand, and what a reader should know of a row."""
+    told = [row for row in study.rows if row.published or row.note]
+    if not told:
+        return None
+    rows = [[row.name, _place(row.published) if row.published else "", row.note] for row in told]
+    return Table("sources", "What the rows are", ["arm", "published in", "note"], rows)
 
 
 def level(study: Gathered, row: Row, metric: str) -> Estimate | None:
@@ -119,14 +132,6 @@ def differences_table(names: list[list[str]], found: Found) -> list[list[str]]:
     return rows
 
 
-def _published(row: Row) -> list[str]:
-    """Table and row, and each figure with our distance from it."""
-    told: Any = row.published
-    if not told:
-        return [""] * 5
-    where = f"Table {told['table']}" if set(told["table"]) <= set("IVX") else told["table"]
-    cells = [f"{where}, row {told['row']}"]
-    for metric in ("acc", "logloss"):
-        theirs = told[metric]
-        cells += [MISSING, MISSING] if theirs is None else [number(theirs), signed(row.mean(f"val_{metric}") - theirs)]
-    return cells
+def _place(published: Mapping[str, Any]) -> str:
+    table = str(published["table"])
+    return f"{'Table ' if set(table) <= set('IVX') else ''}{table}, row {published['row']}"

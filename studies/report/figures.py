@@ -13,13 +13,12 @@ from matplotlib.ticker import MaxNLocator
 
 from avsc_core.trainer.metrics import confusion
 from search_spaces.domains import Choice
-from studies.report.blocks import Picture
+from studies.report.blocks import NAMES, Picture
 from studies.report.compared import level
 from studies.report.gather import Gathered, Row
 from studies.report.searched import front, points, shares_of, values
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
-NAMES = {"val_acc": "val Acc", "val_logloss": "val Logloss", "acc": "val Acc", "logloss": "val Logloss"}
 CURVES = 8  # rows with a learning curve; more are a thicket
 
 
