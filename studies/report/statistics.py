@@ -8,9 +8,11 @@ is estimated as for a two-way layout with random rows and columns (Cameron, Gelb
 
 V_locations is the variance over locations within scenes, what a bootstrap that draws locations within scenes converges
 to; V_seeds that over seeds; the interaction is in both and is taken off once. The interval is Student's t with
-Satterthwaite's degrees of freedom. A percentile bootstrap over locations and seeds, the usual way, covers too seldom
-with three to five seeds (`python -m benchmarks coverage` has the figures). Differences of arms are the same with the
-difference of each clip's values, which pairs clips, locations and seeds; so is any contrast of arms.
+Satterthwaite's degrees of freedom, each scene counting for what it varies: where only few scenes vary, few locations
+speak. Where nothing varies nothing is known of how far the figure moves, and no interval is given. A percentile
+bootstrap over locations and seeds, the usual way, covers too seldom with three to five seeds (`python -m benchmarks
+coverage` has the figures). Differences of arms are the same with the difference of each clip's values, which pairs
+clips, locations and seeds; so is any contrast of arms.
 """
 
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from scipy import stats
 from avsc_core.trainer.metrics import SMALLEST
 
 LEVEL = 0.95
+ROUNDING = 1e-12  # what is smaller, beside the values, is no variance
 
 
 class Clips(NamedTuple):
@@ -36,15 +39,10 @@ class Estimate(NamedTuple):
     """A figure with its interval; `p` tests that it is 0, so it means something for differences."""
 
     value: float
-    low: float  # nan when nothing says how far the figure moves: a single location
+    low: float  # nan when nothing says how far the figure moves: a single location, or no variance at all
     high: float
     p: float
     seeds: int
-
-    @property
-    def sure(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
 
 
 def correct(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
@@ -71,15 +69,15 @@ def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
     weight = 1 / (present.sum() * sizes[groups])  # (N,), adds up to 1
     per_seed = values @ weight  # (R,)
     means = _sums(values, groups) / np.maximum(sizes, 1)  # (R,G)
-    parts, strata = _parts((values - means[:, groups]) * weight, clips)  # (R,L), (L,)
+    places, strata, alone = _places(clips)
+    means = np.where(alone[places], per_seed[:, None], means[:, groups])  # (R,N); a lone location has no mean beside it
+    parts = _sums((values - means) * weight, places)  # (R,L)
     value = float(per_seed.mean())
     variance, freedom = _variance(per_seed, parts, strata)
-    if not np.isfinite(variance):
-        return Estimate(value, np.nan, np.nan, np.nan, seeds)
     error = float(np.sqrt(variance))
+    if not error > ROUNDING * np.abs(values).max():
+        return Estimate(value, np.nan, np.nan, np.nan if values.any() else 1.0, seeds)
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * error
-    if error == 0:
-        return Estimate(value, value, value, 1.0 if value == 0 else np.nan, seeds)
     p = float(2 * stats.t.sf(abs(value) / error, freedom))
     return Estimate(value, value - reach, value + reach, p, seeds)
 
@@ -87,7 +85,8 @@ def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
 def bounded(figure: Estimate, metric: str) -> Estimate:
     """The estimate of a level, not of a difference: no Acc lies outside 0 to 1, no Logloss below 0."""
     top = 1.0 if metric == "acc" else np.inf
-    return figure._replace(low=max(figure.low, 0.0), high=min(figure.high, top))
+    value, low, high = (float(np.clip(each, 0.0, top)) for each in (figure.value, figure.low, figure.high))
+    return figure._replace(value=value, low=low, high=high)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -107,16 +106,19 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     return float(stats.spearmanr(one, other).statistic)
 
 
-def _parts(residuals: np.ndarray, clips: Clips) -> tuple[np.ndarray, np.ndarray]:
-    """(R,N) residuals -> (R,L) their sums by location, and the stratum of each location, its scene.
+def _places(clips: Clips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each clip's location within its scene (N,), the stratum of each such location (L,), and which are alone (L,).
 
-    Scenes with a single location say nothing alone and form one stratum together.
+    A stratum is a scene. Scenes with a single location have no spread of their own and form one stratum together; if
+    there is only one of them it joins another scene.
     """
-    pairs = np.stack([clips.scenes, clips.places])
-    kept, code = np.unique(pairs, axis=1, return_inverse=True)
-    strata = kept[0]
-    alone = np.isin(strata, [scene for scene in np.unique(strata) if (strata == scene).sum() == 1])
-    return _sums(residuals, code.reshape(-1)), np.where(alone, -1, strata)
+    kept, code = np.unique(np.stack([clips.scenes, clips.places]), axis=1, return_inverse=True)
+    strata = kept[0].copy()
+    alone = np.bincount(strata)[strata] == 1
+    strata[alone] = -1
+    if alone.sum() == 1 and not alone.all():
+        strata[alone] = strata[~alone][0]
+    return code.reshape(-1), strata, alone
 
 
 def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -127,8 +129,7 @@ def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def _variance(per_seed: np.ndarray, parts: np.ndarray, strata: np.ndarray) -> tuple[float, float]:
     """Of the mean over seeds, and its degrees of freedom; nan when there is only one location to judge by."""
     seeds = len(per_seed)
-    of_places = of_both = 0.0
-    freedom_places = 0
+    of_places, of_both, freedom = [], [], []  # for each stratum
     for stratum in np.unique(strata):
         own = parts[:, strata == stratum]  # (R,L_h)
         places = own.shape[1]
@@ -136,13 +137,12 @@ def _variance(per_seed: np.ndarray, parts: np.ndarray, strata: np.ndarray) -> tu
             return np.nan, np.nan
         centred = own - own.mean(1, keepdims=True)
         scale = places / (places - 1)
-        of_places += scale * float((centred.mean(0) ** 2).sum())
-        freedom_places += places - 1
-        if seeds > 1:
-            of_both += scale * float(((centred - centred.mean(0)) ** 2).sum()) / (seeds * (seeds - 1))
-    if seeds == 1:
-        return of_places, freedom_places
-    of_seeds = float(per_seed.var(ddof=1)) / seeds
-    variance = max(of_places + of_seeds - of_both, of_places, of_seeds)
-    spread = of_places**2 / freedom_places + of_seeds**2 / (seeds - 1) + of_both**2 / (freedom_places * (seeds - 1))
-    return variance, max(1.0, variance**2 / spread) if spread else 1.0
+        of_places.append(scale * (centred.mean(0) ** 2).sum())
+        of_both.append(scale * ((centred - centred.mean(0)) ** 2).sum() / (seeds * max(1, seeds - 1)))
+        freedom.append(places - 1)
+    of_seeds = per_seed.var(ddof=1) / seeds if seeds > 1 else 0.0
+    variance = max(sum(of_places) + of_seeds - sum(of_both), sum(of_places), of_seeds)
+    spread = of_seeds**2 / max(1, seeds - 1)
+    for place, both, free in zip(of_places, of_both, freedom, strict=True):
+        spread += place**2 / free + both**2 / (free * max(1, seeds - 1))
+    return float(variance), max(1.0, float(variance**2 / spread)) if spread else 1.0
