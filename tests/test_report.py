@@ -10,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
+from scipy import stats
+from sklearn.metrics import confusion_matrix
+from statsmodels.stats.multitest import multipletests
 
-from avsc_core.config import trial_key
+from avsc_core.config import resolve, trial_key
 from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.data.tables import Clip
 from avsc_core.errors import UserError
@@ -19,15 +23,20 @@ from avsc_core.terminal import out
 from avsc_core.trainer.metrics import prediction_table, scores
 from avsc_core.trainer.recorder import LOWER, UPPER, Recorder
 from avsc_core.trainer.winner import find_winner
+from search_spaces.importance import importance
+from search_spaces.space import build_space
 from studies.report.answer import verdicts
-from studies.report.blocks import Report, Table
+from studies.report.blocks import Report, Table, p_value
 from studies.report.build import EMBEDDED, build_report
+from studies.report.compared import contrast
+from studies.report.effects import asked_effects
 from studies.report.export import export, trial_frame
 from studies.report.gather import Gathered
 from studies.report.render import to_csv, to_html, to_latex, to_markdown, to_terminal, write_report
 from studies.report.searched import front
 from studies.report.statistics import Estimate
 from studies.runner.about import about, clip_table, row_key
+from studies.runner.card import duration
 from studies.runner.plan import Plan, PlannedTrial, make_plan
 from studies.runner.prepare import plan_for
 from studies.runner.read import read_study
@@ -82,10 +91,13 @@ def write(recorder: Recorder, plan: Plan, data: DataSet, outcome: Callable[[Plan
         if study.final:
             own |= {"avsc.rung": UPPER if trial.origin else LOWER, "avsc.origin": trial.origin}
         run_id = recorder.begin(study.name, trial.config, own, parent)
+        if how == "killed":
+            return
         table = predict(trial, data.scenes[rows])
         told = {f"val_{name}": value for name, value in scores(table, data.scenes[rows]).items()}
-        for epoch in (1, 2):
-            recorder.epoch(run_id, epoch, {**told, "train_total": 1.0, "seconds": 15.0 * epoch})
+        worse = {"val_acc": 0.5 * told["val_acc"], "val_logloss": 2 * told["val_logloss"]}
+        for epoch, own in enumerate((worse, told, worse), start=1):  # the second epoch is the best, not the last
+            recorder.epoch(run_id, epoch, {**own, "train_total": 1.0, "seconds": 10.0 * epoch})
         if how == "complete":
             recorder.text(
                 run_id, "predictions_val.tsv", prediction_table([data.clips[r].name for r in rows], table, SCENES)
@@ -220,15 +232,19 @@ def test_what_was_stopped_early_is_in_no_table(study: Callable[..., Report]):
         asked.append(trial.search)
         return "stopped" if trial.search and asked.count("search") % 4 == 1 else "complete"
 
-    report = study("question: q\nsearch: {space: {loss_weights: }, trials: 24, sampler: random}\n", outcome=outcome)
-    for key in ("results", "search", "importance"):
-        assert not any(
-            cell == "1.0000" for row in table(report, key) for title, cell in row.items() if title == "val Acc"
-        )
-    assert "6, after" in next(row["measured"] for row in table(report, "cost") if row[""] == "trials stopped early")
+    report = study("question: q\nsearch: {space: {loss_weights: }, trials: 80, sampler: random}\n", outcome=outcome)
+    for key in ("results", "search"):
+        assert all(row["val Acc"] != "1.0000" for row in table(report, key))
+    assert "20, after 60 of 400 epochs" in next(
+        row["measured"] for row in table(report, "cost") if row[""] == "trials stopped early"
+    )
     shares = {row["dimension"]: float(row["val_acc"]) for row in table(report, "importance")}
+    chance = shares.pop("by chance, at most")
     assert max(shares, key=shares.__getitem__) == "loss_weights.scene"  # the planted one
+    assert max(shares.values()) > chance
     assert sum(shares.values()) == pytest.approx(1, abs=0.03)
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert words[-1].startswith("What mattered for val Acc over 60 complete trials: loss_weights.scene (")
 
 
 def test_missing_cells_are_visible(study: Callable[..., Report]):
@@ -256,29 +272,33 @@ def test_published_figures_keep_their_table_and_row(study: Callable[..., Report]
         "  published: {'SF without, CEOA without': {table: II, row: 1, acc: 0.5, logloss: 1.0}}\n  factors:",
     )
     report = study(text, embedded=False)
-    first, second = table(report, "results")[:2]
-    assert first["published"] == "0.5000"
-    assert float(first["ours - it"]) == pytest.approx(float(first["val Acc"]) - 0.5, abs=1e-4)
-    assert second["published"] == second["ours - it"] == ""
-    (results,) = [each for each in report.tables if each.key == "results"]
-    assert list(results.header).count("published") == list(results.header).count("ours - it") == 2
-    assert "for comparison only" in results.note
-    (source,) = table(report, "sources")
-    assert (source["arm"], source["published in"]) == ("SF without, CEOA without", "Table II, row 1")
-    embedded = table(study(text), "results")[0]
-    assert embedded["published"] == "0.5000"
+    (row,) = table(report, "published")
+    assert (row["arm"], row["where"]) == ("SF without, CEOA without", "Table II, row 1")
+    assert (row["published Acc"], row["published Logloss"]) == ("0.5000", "1.0000")
+    assert row["ours"] == table(report, "results")[0]["val Acc"]
+    assert float(row["ours - it"]) == pytest.approx(float(row["ours"]) - 0.5, abs=1e-4)
+    (beside,) = [each for each in report.tables if each.key == "published"]
+    assert "for comparison only" in beside.note
+    (embedded,) = table(study(text), "published")
+    assert embedded["published Acc"] == "0.5000"
     assert "ours - it" not in embedded  # a difference of synthetic scenes and real streets is none
 
 
-def test_every_arm_before_and_after_retuning(study: Callable[..., Report]):
+def test_every_arm_before_and_after_retuning(study: Callable[..., Report], recorder: Recorder):
     report = study(MODULES.replace("factorial", "leave_one_out") + SEARCH + "retune: 4\n")
     rows = {row["arm"]: row for row in table(report, "retuned")}
     assert list(rows) == ["all", "without SF", "without CEOA"]
     names = [row["arm"] for row in table(report, "results")]
     assert names == [*rows, *(f"{name} retuned" for name in rows)]
     for row in rows.values():
-        assert float(row["Acc retuned"]) >= float(row["Acc"]) - 0.05
+        assert float(row["val Acc retuned"]) >= float(row["val Acc"]) - 0.05
     assert float(rows["without SF"]["less all"]) < -0.05
+    assert rows["all"]["less all"] == rows["all"]["less all retuned"] == "-"
+    gathered = Gathered(recorder, report.name)
+    tuned = {row.name: row for row in gathered.retuned}
+    without, whole = (tuned[f"{name} retuned"].trials[1].metrics["best_val_acc"] for name in ("without SF", "all"))
+    # The first seed picked the settings, so the second alone says how they compare.
+    assert float(rows["without SF"]["less all retuned"]) == pytest.approx(without - whole, abs=6e-5)
 
 
 def test_a_ladder_keeps_its_rungs_apart(study: Callable[..., Report], recorder: Recorder):
@@ -423,8 +443,11 @@ def test_an_arm_that_the_data_cannot_serve_is_left_out_by_name(recorder: Recorde
     report = build_report(recorder, "unserved")
     (row,) = [row for row in table(report, "results") if row["arm"] == "object_activation softmax"]
     assert (row["seeds"], row["val Acc"]) == ("0/3", "-")
-    (source,) = table(report, "sources")
-    assert "has true labels, no teachers' probabilities" in source["note"]
+    told = {row["arm"]: row for row in table(report, "settings")}
+    assert "has true labels, no teachers' probabilities" in told["object_activation softmax"]["note"]
+    changes = {name: row["changes of the base"] for name, row in told.items()}
+    assert changes["base"] == "log_mel.normalise audioset"  # what preset demo has otherwise
+    assert changes["window hanning"] == "log_mel.window hanning, log_mel.normalise audioset"
     assert [row["what"] for row in table(report, "missing")] == ["object_activation softmax"]
 
 
@@ -459,3 +482,123 @@ def test_tables_have_as_many_cells_as_titles(study: Callable[..., Report]):
     for each in report.tables:
         assert isinstance(each, Table)
         assert all(len(row) == len(each.header) for row in each.rows), each.key
+
+
+THREE = """\
+question: q
+seeds: [0, 1, 2]
+ablation:
+  design: factorial
+  factors:
+    SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}
+    CEOA: {without: {alignment.enabled: false}, with: {alignment.enabled: true}}
+    scene: {one: {loss_weights.scene: 1}, ten: {loss_weights.scene: 10}, hundred: {loss_weights.scene: 100}}
+"""
+
+
+def test_effects_are_differences_of_means_over_all_other_factors(study: Callable[..., Report], recorder: Recorder):
+    report = study(THREE)
+    gathered = Gathered(recorder, report.name)
+    mean = {tuple(row.levels.values()): row.mean("val_acc") for row in gathered.arms}
+    told = {row["of"]: row for row in table(report, "effects")}
+    others = [(ceoa, scene) for ceoa in ("without", "with") for scene in ("one", "ten", "hundred")]
+    main = np.mean([mean["with", *other] - mean["without", *other] for other in others])
+    assert float(told["SF: with less without"]["Acc"]) == pytest.approx(main, abs=6e-5)
+    ten = np.mean([mean[sf, ceoa, "ten"] - mean[sf, ceoa, "one"] for sf in ("without", "with") for ceoa, _ in others])
+    assert float(told["scene: ten less one"]["Acc"]) == pytest.approx(ten, abs=6e-5)
+    both = [
+        mean["with", ceoa, "ten"]
+        - mean["with", ceoa, "one"]
+        - (mean["without", ceoa, "ten"] - mean["without", ceoa, "one"])
+        for ceoa in ("without", "with")
+    ]
+    assert float(told["SF with x scene ten"]["Acc"]) == pytest.approx(np.mean(both), abs=6e-5)
+    assert len(told) == (1 + 1 + 2) + (1 + 2 + 2)
+    asked = asked_effects(gathered)
+    raw = [contrast(gathered, effect.weights, "acc").p for effect in asked]
+    corrected = multipletests(raw, method="holm")[1]
+    assert [row["p"] for row in told.values()] == [p_value(p) for p in corrected]
+
+
+def test_pictures_are_of_what_the_record_has_and_say_so(study: Callable[..., Report], recorder: Recorder):
+    report = study(MODULES.replace("SF:", "'$F_o$':") + SEARCH)  # a name, not mathematics
+    gathered = Gathered(recorder, report.name)
+    for picture in report.pictures:
+        figure = picture.draw()
+        assert EMBEDDED in [text.get_text() for text in figure.findobj(Text)]
+        figure.savefig(io.BytesIO(), format="png")
+    drawn = {picture.key: picture.draw() for picture in report.pictures}
+    row = gathered.rows[0]
+    (first, *_) = drawn["confusion"].axes
+    decided = gathered.probability(row).argmax(-1)
+    true = np.tile(gathered.clips.scenes, len(row.trials))
+    expected = confusion_matrix(true, decided.ravel(), normalize="true")
+    assert np.asarray(first.images[0].get_array()) == pytest.approx(expected)
+    lines = {line.get_label(): line for line in drawn["curves"].axes[0].get_lines()}
+    line = lines[r"\$F_o\$ without, CEOA without"]
+    assert list(line.get_ydata()) == pytest.approx([row.mean("val_acc") * factor for factor in (0.5, 1.0, 0.5)])
+    cost = {row[""]: row["measured"] for row in table(report, "cost")}
+    assert cost["training time"] == f"{duration(30.0 * len(gathered.trials))} in all, 30 s a trial"
+    assert "ffffffffffffffff" in next(row for row in report.tables if row.key == "reproduce").rows[3][1]
+
+
+def test_importance_is_the_same_either_way_up_and_not_claimed_of_noise():
+    space = build_space({"loss_weights.scene": None, "loss_weights.event": None}, resolve("demo"), str)
+    points = [{"loss_weights.scene": value, "loss_weights.event": 1.0 + value % 7} for value in np.linspace(1, 90, 40)]
+    values = [point["loss_weights.scene"] for point in points]
+    more, less = (
+        importance(space, points, values, "max"),
+        importance(space, points, [-value for value in values], "min"),
+    )
+    assert more == less
+    assert max(more.shares, key=more.shares.__getitem__) == "loss_weights.scene"
+    assert more.shares["loss_weights.scene"] > more.chance
+    assert importance(space, points, [1.0] * 40, "max").shares == {}
+    noise = np.random.default_rng(0).random((40, 40))
+    found = [importance(space, points, own.tolist(), "max") for own in noise]
+    cried = [max(each.shares.values()) > each.chance for each in found]
+    assert np.mean(cried) <= 0.15  # of 40 searches that found nothing, one in twenty
+
+
+def test_both_rungs_are_correlated_as_scipy_does(study: Callable[..., Report]):
+    report = study(LADDER.replace("finalists: 2", "finalists: 4").replace("trials: 4", "trials: 8"))
+    rows = table(report, "ladder")
+    lower, upper = ([float(row[f"{rung} rung, val_acc"]) for row in rows] for rung in ("lower", "upper"))
+    (found,) = [each for each in report.tables if each.key == "ladder"]
+    assert f"over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}." in found.note
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert words[-1].endswith(f" over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}.")
+    searched = [each.title for each in report.tables if each.key in ("search", "importance")]
+    assert all(title.endswith(", lower rung") for title in searched)
+    assert any(
+        "The upper rung has, and the lower one had: training.epochs 20 (2)." in line for line in report.blocks[0].lines
+    )
+
+
+def test_what_is_planned_and_not_there_is_named(study: Callable[..., Report]):
+    words = "question: q\nsearch: {space: {loss_weights: }, trials: 6, sampler: random, scheduler: none}\n"
+    turns = iter(["complete", "complete", "killed"])
+    report = study(words, outcome=lambda trial: next(turns))
+    assert [list(row.values()) for row in table(report, "missing")] == [["search", "2 of 6 trials", "not run yet"]]
+    turns = iter(["complete"] * 4 + ["killed"])
+    below = study(LADDER, outcome=lambda trial: next(turns))
+    assert [row["what"] for row in table(below, "missing")] == ["search", "upper rung"]
+
+
+def test_equal_arms_are_compared_once_and_with_the_first(study: Callable[..., Report]):
+    arms = "".join(f"  - {{name: n{n}, set: {{loss_weights.scene: {n}}}}}\n" for n in (1, 2, 3, 4, 5, 6))
+    report = study(f"question: q\narms:\n{arms}  - {{name: again, set: {{loss_weights.scene: 1}}}}\n")
+    assert {row["against"] for row in table(report, "comparisons")} == {"n1"}
+    (found,) = [each for each in report.tables if each.key == "comparisons"]
+    assert "again: the same training as n1." in found.note
+
+
+def test_an_arm_without_all_its_seeds_is_not_called_the_best(study: Callable[..., Report]):
+    arms = "arms: [{name: good, set: {loss_weights.scene: 50}}, {name: poor}]\n"
+    report = study(
+        f"question: q\nseeds: [0, 1]\n{arms}",
+        outcome=lambda trial: "failed" if trial.seed and trial.arm == "good" else "complete",
+    )
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert words[0].startswith("Best arm by val Acc: poor")
+    assert "One seed says nothing" in report.tables[0].note

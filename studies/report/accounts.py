@@ -2,10 +2,14 @@
 
 from collections import Counter
 
-from studies.report.blocks import Table, Words, number
+from avsc_core.config import flatten
+from avsc_core.trainer.winner import best_of, full
+from studies.report.blocks import Table, Words, number, setting
 from studies.report.gather import Gathered
 from studies.runner.card import duration
 from studies.runner.plan import is_search
+
+OVER = ("complete", "stopped", "diverged", "failed")
 
 
 def question(study: Gathered) -> Words:
@@ -18,17 +22,29 @@ def question(study: Gathered) -> Words:
         lines.append(f"Asks what {about['source']} of the paper asks.")
     base = f"the best of study {about['best_of'][0]}" if about["best_of"] else f"preset {about['preset']}"
     lines.append(f"Data: {study.title}. Base: {base}. Seeds: {', '.join(map(str, study.seeds))}.")
+    if study.about["ladder"]:
+        lower, upper = (dict(flatten(study.definition[rung])) for rung in ("base", "final"))
+        changed = [f"{key} {setting(upper[key])} ({setting(lower[key])})" for key in upper if upper[key] != lower[key]]
+        lines.append(f"The upper rung has, and the lower one had: {', '.join(changed)}.")
     lines.append(f"Trials: {counted}. Figures are of trials that ran to their end (complete), on validation.")
     return Words("Question", lines)
 
 
 def missing(study: Gathered) -> Table | None:
-    """Planned and not there: rows without all their seeds, trials that failed."""
+    """Planned and not there: rows without all their seeds, searches that are not through, trials that failed."""
     rows = [
         [row.name, f"{len(row.trials)} of {row.wanted} seeds", row.note]
         for row in study.rows
         if len(row.trials) < row.wanted
     ]
+    ended = study.tags.get("avsc.outcome") == "complete"
+    for search in study.about["searches"]:
+        over = sum(trial.arm == search["name"] and trial.outcome in OVER for trial in study.trials)
+        if over < search["trials"]:
+            why = "nothing new was left to try" if ended else "not run yet"
+            rows.append([search["name"], f"{over} of {search['trials']} trials", why])
+    if study.about["ladder"] and not study.upper:
+        rows.append(["upper rung", "0 trials", "begins when the search is over"])
     for trial in study.trials:
         if trial.outcome in ("failed", "diverged"):
             words = trial.tags.get("avsc.error", "").strip().splitlines()
@@ -39,15 +55,15 @@ def missing(study: Gathered) -> Table | None:
 def cost(study: Gathered) -> Table:
     """Time and epochs, what stopping early saved, and what the card had said before."""
     ended = [trial for trial in study.trials if trial.outcome in ("complete", "stopped")]
-    seconds = sum(trial.metrics.get("seconds", 0.0) for trial in ended)
+    seconds = sum(trial.metrics.get("seconds", 0.0) for trial in study.trials)
+    searched = sum(is_search(trial.arm) and trial.outcome == "complete" for trial in ended)
     stopped = [trial for trial in ended if trial.outcome == "stopped"]
     ran = sum(epochs_of(study, trial.run_id) for trial in stopped)
     full = sum(trial.config.training.epochs for trial in stopped)
     rows = [
-        ["trials to their end", str(len(ended) - len(stopped))],
+        ["trials to their end", f"{len(ended) - len(stopped)}, {searched} of them searched"],
         ["trials stopped early", f"{len(stopped)}, after {ran} of {full} epochs"],
-        ["of them searched", str(sum(is_search(trial.arm) for trial in ended))],
-        ["training time", f"{duration(seconds)} in all, {duration(seconds / max(1, len(ended)))} a trial"],
+        ["training time", f"{duration(seconds)} in all, {duration(seconds / len(study.trials))} a trial"],
     ]
     card = study.about.get("cost")
     if card:
@@ -66,14 +82,16 @@ def retrained(study: Gathered) -> Table | None:
     """The winner, trained on training and validation clips: the only figures of the test split."""
     if not study.retrained:
         return None
-    rows = [
-        [trial.run_id[:8], str(trial.seed), *(number(trial.metrics[f"test_{name}"]) for name in ("acc", "logloss"))]
-        for trial in study.retrained
-    ]
+    complete = full(study.trials)
+    winner = best_of(complete, study.metric).run_id if complete else ""
+    rows = []
+    for trial in study.retrained:
+        whose = "today's winner" if trial.tags.get("avsc.winner") == winner else "an earlier winner"
+        figures = (number(trial.metrics[f"test_{name}"]) for name in ("acc", "logloss"))
+        rows.append([trial.run_id[:8], whose, str(trial.seed), *figures])
     note = "The test split, read once for each retraining (`avsc-core train --best`)."
-    return Table(
-        "test", "The retrained winner on the test split", ["run", "seed", "test Acc", "test Logloss"], rows, note
-    )
+    header = ["run", "of", "seed", "test Acc", "test Logloss"]
+    return Table("test", "The retrained winner on the test split", header, rows, note)
 
 
 def reproduce(study: Gathered) -> Table:

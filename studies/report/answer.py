@@ -10,8 +10,8 @@ from itertools import groupby, pairwise
 from studies.report.blocks import NAMES, Words, number, p_value, signed, span
 from studies.report.compared import ALL_PAIRS, compared_arms, corrected, differences, level, pairs_of
 from studies.report.effects import asked_effects, found_effects
-from studies.report.gather import Gathered, Row
-from studies.report.searched import agreement, front, rungs, shares_of
+from studies.report.gather import Gathered
+from studies.report.searched import agreement, front, importances
 from studies.report.statistics import Estimate
 
 BELIEVED = 0.05
@@ -32,10 +32,12 @@ def _arms(study: Gathered) -> Iterator[str]:
     pairs = pairs_of(arms)
     if not pairs:
         return
-    ranked = sorted(arms, key=lambda row: _sign(study) * -row.mean(study.metric))
+    whole = max(len(arm.trials) for arm in arms)  # an arm without all its seeds is not called the best
+    ranked = sorted(arms, key=lambda row: (len(row.trials) < whole, _sign(study) * -row.mean(study.metric)))
     own = level(study, ranked[0], metric)
     assert own is not None
-    yield f"Best arm by {NAMES[study.metric]}: {ranked[0].name}, {number(own.value)} (95 % {span(own.low, own.high)})."
+    best = f"{ranked[0].name}, {number(own.value)} (95 % {span(own.low, own.high)})"
+    yield f"Best arm by {NAMES[study.metric]}: {best}; picked by this figure."
     found = differences(study, pairs)[metric]
     names = [(one.name, other.name) for one, other in pairs]
     told = dict(zip(names, zip(found, corrected(found), strict=True), strict=True))
@@ -75,11 +77,11 @@ def _searched(study: Gathered) -> Iterator[str]:
         f"{NAMES[metric]} {number(study.best_row.mean(metric))}" for metric in ("val_acc", "val_logloss")
     )
     yield f"Best of the search by {NAMES[study.metric]}: {values}; picked by these figures, so it flatters itself."
-    shares = shares_of(study)
-    for metric, share in zip(study.metrics, shares, strict=True):
-        if share:
-            first = max(share, key=share.__getitem__)
-            yield f"What mattered most for {NAMES[metric]}: {first}, {share[first]:.0%} of the importance."
+    for metric, found in zip(study.metrics, importances(study), strict=True):
+        sure = [f"{key} ({share:.0%})" for key, share in found.shares.items() if share > found.chance]
+        if found.shares:
+            what = ", ".join(sure) or "nothing that can be told from chance"
+            yield f"What mattered for {NAMES[metric]} over {len(study.searched)} complete trials: {what}."
     if len(study.metrics) > 1:
         yield f"{len(front(study))} of {len(study.searched)} complete trials are beaten by none in both metrics."
 
@@ -87,9 +89,9 @@ def _searched(study: Gathered) -> Iterator[str]:
 def _rungs(study: Gathered) -> Iterator[str]:
     """Whether a ladder's rungs agree."""
     if study.about["ladder"]:
-        both = rungs(study)
-        found = _agreed(both, study.metric)
-        yield f"Rank correlation of the two rungs over their {len(both)} configurations: {found}."
+        many, found = agreement(study)
+        shown = number(found, 2) if found == found else "not to be told, they are fewer than three or all alike"
+        yield f"Rank correlation of the two rungs over {many} configurations: {shown}."
 
 
 def verdicts(told: Sequence[Told], against: str, sign: int) -> Iterator[str]:
@@ -97,7 +99,8 @@ def verdicts(told: Sequence[Told], against: str, sign: int) -> Iterator[str]:
 
     `sign` is 1 where more is better.
     """
-    known = [(name, figure, p) for name, figure, p in told if figure is not None and p == p]
+    shared = [(name, figure, p) for name, figure, p in told if figure is not None]
+    known = [each for each in shared if each[2] == each[2]]
     beats = [each for each in known if each[2] < BELIEVED and sign * each[1].value > 0]
     loses = [each for each in known if each[2] < BELIEVED and each not in beats]
     unsure = [each for each in known if each[2] >= BELIEVED]
@@ -110,9 +113,11 @@ def verdicts(told: Sequence[Told], against: str, sign: int) -> Iterator[str]:
         yield f"{names}: none of them can be told from {against}."
     elif unsure:
         yield f"{_names(unsure)} cannot be told from {against}."
-    for name, figure, _ in told:
-        if figure is None:
-            yield f"{name} and {against} have no seed in common."
+    for name, figure, p in shared:
+        if p != p:
+            yield f"{name} ({signed(figure.value, 3)}) beside {against}: nothing varies that would say how sure it is."
+    for name in [name for name, figure, _ in told if figure is None]:
+        yield f"{name} and {against} have no seed in common."
 
 
 def _names(told: Iterable[tuple[str, Estimate, float]]) -> str:
@@ -126,11 +131,6 @@ def _amount(figure: Estimate, p: float) -> str:
 def _turned(figure: Estimate | None, p: float) -> tuple[Estimate | None, float]:
     """The same difference from the other side."""
     return figure and figure._replace(value=-figure.value, low=-figure.high, high=-figure.low), p
-
-
-def _agreed(both: list[tuple[Row, float]], metric: str) -> str:
-    found = agreement(both, metric)
-    return number(found, 2) if found == found else "nothing that could be told (fewer than three, or all alike)"
 
 
 def _short(study: Gathered) -> str:

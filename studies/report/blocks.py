@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from matplotlib.figure import Figure
+
+from avsc_core.config import as_text
 
 INTERVAL = "95 %"  # the title of a column of intervals
 NAMES = {"acc": "val Acc", "logloss": "val Logloss", "val_acc": "val Acc", "val_logloss": "val Logloss"}
@@ -73,6 +76,13 @@ def signed(value: float, digits: int = 4) -> str:
 def span(low: float, high: float, digits: int = 3) -> str:
     """An interval."""
     return MISSING if low != low else f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def setting(value: Any) -> str:
+    """A setting in a table; nothing where it does not exist."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else as_text(value)
 
 
 def p_value(p: float) -> str:

@@ -5,7 +5,7 @@ from avsc_core.trainer.recorder import Recorder
 from studies.report.accounts import cost, missing, question, reproduce, retrained
 from studies.report.answer import answer
 from studies.report.blocks import Block, Report
-from studies.report.compared import comparisons, results, sources
+from studies.report.compared import comparisons, published, results, settings
 from studies.report.effects import effects, retuning
 from studies.report.figures import pictures
 from studies.report.gather import Gathered
@@ -26,7 +26,8 @@ def build_report(recorder: Recorder, name: str) -> Report:
         question(study),
         answer(study),
         results(study) if study.rows else None,
-        sources(study),
+        published(study),
+        settings(study),
         drawn.get("rows"),
         comparisons(study),
         effects(study),

@@ -4,13 +4,16 @@ A row's figures are means over its seeds of the best epoch on validation, with 9
 Differences pair the same clips, locations and seeds of two arms; their p values are corrected for being several (Holm).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import combinations
+from math import nan
 from typing import Any
 
 import numpy as np
 
-from studies.report.blocks import INTERVAL, MISSING, NAMES, Table, number, p_value, signed, span
+from avsc_core.config import flatten, identity
+from search_spaces.space import idle_in
+from studies.report.blocks import INTERVAL, MISSING, NAMES, Table, number, p_value, setting, signed, span
 from studies.report.gather import Gathered, Row
 from studies.report.statistics import Estimate, bounded, correct, costs, estimate, holm
 
@@ -21,45 +24,55 @@ Found = dict[str, list[Estimate | None]]  # metric -> a figure for each differen
 
 
 def results(study: Gathered) -> Table:
-    """Every row: seeds, Acc and Logloss with intervals, what is published and how far ours is from it."""
-    rows = study.rows
-    told = [metric for metric in VALUES if any((row.published or {}).get(metric) is not None for row in rows)]
-    header = ["arm", "seeds"]
-    for metric in VALUES:
-        header += [NAMES[metric], INTERVAL]
-        header += ["published"] if metric in told else []
-        header += ["ours - it"] if metric in told and not study.embedded else []
+    """Every row: seeds, Acc and Logloss with intervals."""
     table = []
-    for row in rows:
+    for row in study.rows:
         cells = [row.name, f"{len(row.trials)}/{row.wanted}"]
         for metric in VALUES:
             figure = level(study, row, metric)
             cells += [number(figure.value), span(figure.low, figure.high)] if figure else [MISSING, MISSING]
-            if metric in told:
-                theirs = (row.published or {}).get(metric)
-                cells.append("" if theirs is None else number(theirs))
-            if metric in told and not study.embedded:
-                cells.append("" if theirs is None else signed(row.mean(f"val_{metric}") - theirs))
         table.append(cells)
     note = "Means of the best epoch on validation; intervals over locations and seeds."
-    if any(row.wanted == 1 for row in rows):
+    if any(len(row.trials) == 1 for row in study.rows):
         note += " One seed says nothing about the luck of a training: its interval is over locations alone."
-    if any(row.selected for row in rows):
+    if any(row.selected for row in study.rows):
         note += " Rows that were picked as the best of several by these same clips flatter themselves."
-    if told:
-        note += " Published figures are of real streets' test split, ours of validation: for comparison only."
-    else:
-        note += " The study's file has no published figures."
+    header = ["arm", "seeds", *(title for metric in VALUES for title in (NAMES[metric], INTERVAL))]
     return Table("results", "Results", header, table, note)
 
 
-def sources(study: Gathered) -> Table | None:
-    """Where published figures stand, and what a reader should know of a row."""
-    told = [row for row in study.rows if row.published or row.note]
+def published(study: Gathered) -> Table | None:
+    """What is published, with where it stands, beside ours; on synthetic scenes there is no difference to speak of."""
+    told = [row for row in study.rows if row.published]
     if not told:
         return None
-    rows = [[row.name, _place(row.published) if row.published else "", row.note] for row in told]
-    return Table("sources", "What the rows are", ["arm", "published in", "note"], rows)
+    titles = ["published {}", "ours"] + ([] if study.embedded else ["ours - it"])
+    header = ["arm", "where", *(title.format(name) for name in ("Acc", "Logloss") for title in titles)]
+    rows = []
+    for row in told:
+        cells = [row.name, _place(row.published or {})]
+        for metric in VALUES:
+            theirs, ours = (row.published or {})[metric], row.mean(f"val_{metric}")
+            theirs = nan if theirs is None else theirs
+            cells += [number(theirs), number(ours)] + ([] if study.embedded else [signed(ours - theirs)])
+        rows.append(cells)
+    note = "Published figures are of other clips than ours, which are of validation: for comparison only."
+    return Table("published", "Beside what is published", header, rows, note)
+
+
+def settings(study: Gathered) -> Table | None:
+    """What each row changes of the base, and what a reader should know of it."""
+    base = dict(flatten(study.definition["base"]))
+    rows = []
+    for row in study.rows:
+        config = next((trial.config for trial in row.trials.values()), None)
+        told = dict(flatten(identity(config))) if config else {}
+        kept = [key for key in told if key != "seed" and (config is None or key not in idle_in(config))]
+        changed = [f"{key} {setting(told[key])}" for key in kept if told[key] != base[key]]
+        rows.append([row.name, ", ".join(changed) or ("nothing" if config else MISSING), row.note])
+    notes = any(row.note for row in study.rows)
+    header = ["arm", "changes of the base", *(["note"] if notes else [])]
+    return Table("settings", "What the rows are", header, [row[: len(header)] for row in rows]) if rows else None
 
 
 def level(study: Gathered, row: Row, metric: str) -> Estimate | None:
@@ -70,9 +83,11 @@ def level(study: Gathered, row: Row, metric: str) -> Estimate | None:
     return bounded(estimate(values, study.clips, metric), metric)
 
 
-def contrast(study: Gathered, weights: Sequence[tuple[Row, float]], metric: str) -> Estimate | None:
+def contrast(
+    study: Gathered, weights: Sequence[tuple[Row, float]], metric: str, without: Set[int] = frozenset()
+) -> Estimate | None:
     """A sum of rows' figures with these weights, over the seeds that all of them have; None when there are none."""
-    seeds = sorted(set.intersection(*(set(row.trials) for row, _ in weights)))
+    seeds = sorted(set.intersection(*(set(row.trials) for row, _ in weights)) - without)
     if not seeds:
         return None
     values = sum(weight * VALUES[metric](study.probability(row, seeds), study.clips.scenes) for row, weight in weights)
@@ -81,8 +96,16 @@ def contrast(study: Gathered, weights: Sequence[tuple[Row, float]], metric: str)
 
 def compared_arms(study: Gathered) -> list[Row]:
     """The arms that tests compare: those with trials that were not picked by their figures, equal ones once."""
-    rows = [row for row in study.rows if row.trials and not row.selected]
-    return list({frozenset(t.run_id for t in row.trials.values()): row for row in rows[::-1]}.values())[::-1]
+    return [same[0] for same in _by_training(study)]
+
+
+def _by_training(study: Gathered) -> list[list[Row]]:
+    """Rows that tests may compare, those with the same trainings together, in the order of the first of each."""
+    found: dict[frozenset[str], list[Row]] = {}
+    for row in study.rows:
+        if row.trials and not row.selected:
+            found.setdefault(frozenset(trial.run_id for trial in row.trials.values()), []).append(row)
+    return list(found.values())
 
 
 def pairs_of(arms: Sequence[Row]) -> list[tuple[Row, Row]]:
@@ -103,6 +126,9 @@ def comparisons(study: Gathered) -> Table | None:
     cells = differences_table([[one.name, other.name] for one, other in pairs], differences(study, pairs))
     header = ["arm", "against", "seeds", *DIFFERENCE_HEADER]
     note = f"Paired by clip, location and seed; p corrected for {len(pairs)} comparisons of each metric (Holm)."
+    for first, *others in _by_training(study):
+        if others:
+            note += f" {', '.join(row.name for row in others)}: the same training as {first.name}."
     return Table("comparisons", "Differences between arms", header, cells, note)
 
 

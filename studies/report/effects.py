@@ -10,8 +10,8 @@ from itertools import combinations
 from math import prod
 from typing import NamedTuple
 
-from studies.report.blocks import INTERVAL, MISSING, Table, number, p_value, signed, span
-from studies.report.compared import DIFFERENCE_HEADER, VALUES, Found, contrast, corrected, differences_table
+from studies.report.blocks import INTERVAL, MISSING, NAMES, Table, Words, number, signed, span
+from studies.report.compared import DIFFERENCE_HEADER, VALUES, Found, contrast, differences_table
 from studies.report.gather import Gathered, Row
 from studies.runner.plan import RETUNED
 
@@ -44,14 +44,18 @@ def found_effects(study: Gathered, asked: list[Effect]) -> Found:
     return {metric: [contrast(study, effect.weights, metric) for effect in asked] for metric in VALUES}
 
 
-def effects(study: Gathered) -> Table | None:
-    """Main effects and interactions as a table."""
+def effects(study: Gathered) -> Table | Words | None:
+    """Main effects and interactions as a table, or why there are none."""
+    title = "Effects of the factors"
+    if study.about["design"] != "factorial":
+        return None
     asked = asked_effects(study)
     if not asked:
-        return None
+        return Words(title, ["Arms are missing, so no effect can be averaged over the levels of the other factors."])
     rows = differences_table([[effect.kind, effect.name] for effect in asked], found_effects(study, asked))
     note = f"Averaged over the other factors' levels; p corrected for {len(asked)} effects of each metric (Holm)."
-    return Table("effects", "Effects of the factors", ["effect", "of", "seeds", *DIFFERENCE_HEADER], rows, note)
+    note += " Interactions of two factors with three levels or more each are not in the table."
+    return Table("effects", title, ["effect", "of", "seeds", *DIFFERENCE_HEADER], rows, note)
 
 
 def _main(arms: list[Row], factors: dict[str, list[str]]) -> Iterator[Effect]:
@@ -83,26 +87,23 @@ def retuning(study: Gathered) -> Table | None:
     """Every arm less the first, with the base's settings and after each arm was tuned by itself."""
     if not study.retuned:
         return None
+    metric, title = study.metric.removeprefix("val_"), NAMES[study.metric]
     tuned = {row.name: row for row in study.retuned}
     pairs = [(arm, tuned[RETUNED.format(arm.name)]) for arm in study.arms if RETUNED.format(arm.name) in tuned]
-    first, first_tuned = pairs[0]
-    before = [contrast(study, [(arm, 1.0), (first, -1.0)], "acc") for arm, _ in pairs[1:]]
-    after = [contrast(study, [(row, 1.0), (first_tuned, -1.0)], "acc") for _, row in pairs[1:]]
-    p_values = [corrected(found) for found in (before, after)]
-    reference = [[number(row.mean("val_acc")), "", "", ""] for row in (first, first_tuned)]
-    rows = [[first.name, *reference[0], *reference[1]]]
-    for place, (arm, row) in enumerate(pairs[1:]):
+    rows = []
+    for arm, row in pairs:
         cells = [arm.name]
-        for shown, found, p in ((arm, before, p_values[0]), (row, after, p_values[1])):
-            figure = found[place]
-            cells.append(number(shown.mean("val_acc")))
-            cells += (
-                [signed(figure.value), span(figure.low, figure.high), p_value(p[place])] if figure else [MISSING] * 3
-            )
+        for shown, first, picked_by in ((arm, pairs[0][0], set[int]()), (row, pairs[0][1], {study.seeds[0]})):
+            own = shown is not first and shown.trials and first.trials
+            found = contrast(study, [(shown, 1.0), (first, -1.0)], metric, picked_by) if own else None
+            cells.append(number(shown.mean(study.metric)))
+            cells += [signed(found.value), span(found.low, found.high)] if found else [MISSING, MISSING]
         rows.append(cells)
-    header = ["arm", "Acc", f"less {first.name}", INTERVAL, "p", "Acc retuned", "less it retuned", INTERVAL, "p"]
+    less = f"less {pairs[0][0].name}"
+    header = ["arm", title, less, INTERVAL, f"{title} retuned", f"{less} retuned", INTERVAL]
     note = (
         f"Left: the base's settings. Right: each arm with the best of its own search of {study.about['retune']} "
-        "trials, picked by the first seed and trained with all; what was picked by these clips flatters itself alike."
+        "trials, picked by the first seed, which is left out of the differences on the right. The clips have picked, "
+        "too, which flatters the arm with the most to choose from; so there are no tests here."
     )
     return Table("retuned", "Before and after retuning", header, rows, note)

@@ -16,7 +16,8 @@ from search_spaces.domains import Choice
 from studies.report.blocks import NAMES, Picture
 from studies.report.compared import level
 from studies.report.gather import Gathered, Row
-from studies.report.searched import front, points, shares_of, values
+from studies.report.searched import front, importances, points, rung, values
+from studies.report.statistics import Estimate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 CURVES = 8  # rows with a learning curve; more are a thicket
@@ -40,16 +41,23 @@ def pictures(study: Gathered, label: str) -> list[Picture]:
         says = "Acc and Logloss on validation by epoch"
         title = "Learning curves" + (f" of the first {CURVES} rows" if len(rows) > CURVES else "")
         add("curves", title, says, partial(_curves, study, rows[:CURVES]))
-        best = max(rows, key=lambda row: row.mean("val_acc"))
+        best = (max if study.metric == "val_acc" else min)(rows, key=lambda row: row.mean(study.metric))
         shown = [best] if best is rows[0] else [rows[0], best]
         names = " and ".join(row.name for row in shown)
         add("confusion", "Confusions", f"decided scenes by true scenes of {names}", partial(_confusions, study, shown))
     if study.searched and study.space:
         if len(study.metrics) > 1:
-            add("pareto", "Pareto front, drawn", "both metrics of every complete trial", partial(_pareto, study))
-        if shares_of(study)[0]:
-            add("importance", "What mattered, drawn", "share of importance by dimension", partial(_importance, study))
-            add("slices", "Slices", f"{study.metric} by the value of each dimension", partial(_slices, study))
+            add(
+                "pareto",
+                "Pareto front, drawn" + rung(study),
+                "both metrics of every complete trial",
+                partial(_pareto, study),
+            )
+        if importances(study)[0].shares:
+            says = "share of importance by dimension"
+            add("importance", "What mattered, drawn" + rung(study), says, partial(_importance, study))
+            says = f"{NAMES[study.metric]} by the value of each dimension"
+            add("slices", "Slices" + rung(study), says, partial(_slices, study))
     return made
 
 
@@ -66,20 +74,34 @@ def _rows(study: Gathered, rows: list[Row]) -> Figure:
         for place, row in enumerate(rows):
             found = level(study, row, metric)
             assert found is not None
-            reach = [[found.value - found.low], [found.high - found.value]]
-            colour = COLOURS[4] if row.selected else COLOURS[0]
-            axes.errorbar(found.value, place, xerr=np.nan_to_num(reach), fmt="o", color=colour, capsize=3)
+            style = {"fmt": "s", "color": COLOURS[4]} if row.selected else {"fmt": "o", "color": COLOURS[0]}
+            label = "picked by its figures, 95 %" if row.selected else "mean, 95 %"
+            axes.errorbar(found.value, place, xerr=_reach(found), capsize=3, label=label, **style)
             seeds = [row.trials[seed].metrics[f"best_val_{metric}"] for seed in sorted(row.trials)]
             if len(seeds) > 1:
-                axes.plot(seeds, [place] * len(seeds), "|", color="#555555", markersize=9)
+                axes.plot(seeds, [place] * len(seeds), "|", color="#555555", markersize=9, label="each seed")
             theirs = (row.published or {}).get(metric)
-            if theirs is not None:
-                axes.plot(theirs, place, "D", color=COLOURS[1], markerfacecolor="none")
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        axes.set_xlabel(f"{NAMES[metric]}, 95 %")
+            if theirs is not None and not study.embedded:
+                axes.plot(theirs, place, "D", color=COLOURS[1], markerfacecolor="none", label="published, other clips")
+        axes.set_yticks(range(len(rows)), [_plain(row.name) for row in rows])
+        axes.set_xlabel(NAMES[metric])
         axes.grid(axis="x", alpha=0.3)
     axes.invert_yaxis()
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(once.values(), once.keys(), loc="outside upper right", ncols=len(once), fontsize=7)
     return figure
+
+
+def _reach(found: Estimate) -> np.ndarray:
+    """Of an interval to both sides of its figure; none where there is no interval."""
+    reach: np.ndarray = np.nan_to_num([[found.value - found.low], [found.high - found.value]])
+    return reach
+
+
+def _plain(name: str) -> str:
+    """What people called something, as text: matplotlib reads $ as mathematics and leaves _names out of legends."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _factors(study: Gathered, factors: list[str]) -> Figure:
@@ -89,18 +111,18 @@ def _factors(study: Gathered, factors: list[str]) -> Figure:
     along, lines = (0, 1) if len(levels[0]) >= len(levels[1]) else (1, 0)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("acc", "logloss"), strict=True):
-        for number, line in enumerate(levels[lines]):
+        for number, (line, colour) in enumerate(zip(levels[lines], cycle(COLOURS), strict=False)):
             for row in (own := [row for row in arms if row.levels[factors[lines]] == line]):
                 found = level(study, row, metric)
                 assert found is not None
                 place = levels[along].index(row.levels[factors[along]]) + 0.08 * number
-                reach = np.nan_to_num([[found.value - found.low], [found.high - found.value]])
-                axes.errorbar(place, found.value, yerr=reach, color=COLOURS[number], capsize=3, alpha=0.6)
+                axes.errorbar(place, found.value, yerr=_reach(found), color=colour, capsize=3, alpha=0.6)
             places = [levels[along].index(row.levels[factors[along]]) + 0.08 * number for row in own]
             means = [row.mean(f"val_{metric}") for row in own]
-            axes.plot(places, means, "os^D"[number % 4] + "-", color=COLOURS[number], label=f"{factors[lines]} {line}")
-        axes.set_xticks(range(len(levels[along])), levels[along])
-        axes.set(xlabel=factors[along], ylabel=NAMES[metric])
+            label = _plain(f"{factors[lines]} {line}")
+            axes.plot(places, means, "os^D"[number % 4] + "-", color=colour, label=label)
+        axes.set_xticks(range(len(levels[along])), map(_plain, levels[along]))
+        axes.set(xlabel=_plain(factors[along]), ylabel=NAMES[metric])
         axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
@@ -115,7 +137,7 @@ def _curves(study: Gathered, rows: list[Row]) -> Figure:
                 axes.plot(*zip(*curve, strict=True), color=colour, alpha=0.25, linewidth=0.7)
             shortest = min(map(len, curves))
             mean = np.mean([[value for _, value in curve[:shortest]] for curve in curves], axis=0)
-            axes.plot(range(1, shortest + 1), mean, color=colour, label=row.name)
+            axes.plot(range(1, shortest + 1), mean, color=colour, label=_plain(row.name))
         axes.set(xlabel="epoch", ylabel=NAMES[metric])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -136,7 +158,7 @@ def _confusions(study: Gathered, rows: list[Row]) -> Figure:
             axes.text(decided, true, text, ha="center", va="center", fontsize=7, color=colour)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
-        axes.set(xlabel="decided", ylabel="true", title=f"{row.name}, % of each true scene")
+        axes.set(xlabel="decided", ylabel="true", title=f"{_plain(row.name)}, % of each true scene")
     return figure
 
 
@@ -155,15 +177,17 @@ def _pareto(study: Gathered) -> Figure:
 
 
 def _importance(study: Gathered) -> Figure:
-    shares = shares_of(study)
-    keys = list(shares[0])
+    found = importances(study)
+    keys = list(found[0].shares)
     figure = Figure(figsize=(7, 1 + 0.35 * len(keys)), layout="constrained")
     axes = figure.subplots()
-    height = 0.8 / len(shares)
-    for place, (metric, share) in enumerate(zip(study.metrics, shares, strict=True)):
+    height = 0.8 / len(found)
+    for place, (metric, each) in enumerate(zip(study.metrics, found, strict=True)):
         offsets = np.arange(len(keys)) + place * height
-        axes.barh(offsets, [share[key] for key in keys], height, color=COLOURS[place], label=NAMES[metric])
-    axes.set_yticks(np.arange(len(keys)) + height * (len(shares) - 1) / 2, keys)
+        own = [each.shares.get(key, 0.0) for key in keys]
+        axes.barh(offsets, own, height, color=COLOURS[place], label=NAMES[metric])
+        axes.axvline(each.chance, color=COLOURS[place], linestyle=":", label=f"{NAMES[metric]}, by chance at most")
+    axes.set_yticks(np.arange(len(keys)) + height * (len(found) - 1) / 2, keys)
     axes.set_xlabel("share of importance")
     axes.invert_yaxis()
     axes.legend(fontsize=8)

@@ -4,12 +4,15 @@ Arms that are points of the space count with the searched trials, as the sampler
 to their end are here: what a scheduler stopped early is counted in the costs and nowhere else.
 """
 
+from functools import cache
+from math import nan
 from typing import Any
 
 from avsc_core.config import flatten
 from avsc_core.trainer.recorder import TrialRecord
-from search_spaces.importance import ENOUGH, importances
-from studies.report.blocks import Table, Words, number
+from search_spaces.importance import ENOUGH, SHUFFLES, Importance
+from search_spaces.importance import importance as measure
+from studies.report.blocks import Table, Words, number, setting
 from studies.report.gather import Gathered, Row
 from studies.report.statistics import rank_correlation
 from studies.runner.plan import PUBLISHED_ARM
@@ -41,33 +44,43 @@ def best_trials(study: Gathered) -> Table | None:
             *cells,
         ]
         for trial, point in list(zip(study.searched, points(study), strict=True))[:SHOWN]
-        for cells in [[_short(point.get(key)) for key in keys]]
+        for cells in [[setting(point.get(key)) for key in keys]]
     ]
     header = ["trial", "val Acc", "val Logloss", *_columns(keys)]
     note = f"The first {len(rows)} of {len(study.searched)} complete trials of this space by {study.metric}, one seed."
-    return Table("search", "Best trials of the search", header, rows, note)
+    return Table("search", "Best trials of the search" + rung(study), header, rows, note)
 
 
 def importance(study: Gathered) -> Table | Words | None:
     """How much each dimension mattered, for every metric."""
     if study.space is None or not study.searched:
         return None
-    shares = shares_of(study)
-    if not shares[0]:
-        return Words(
-            "What mattered", [f"{len(study.searched)} complete trials; importance asks for {ENOUGH} at least."]
-        )
-    rows = [[key, *(number(share[key], 2) for share in shares)] for key in shares[0]]
-    note = f"PED-ANOVA over {len(study.searched)} complete trials; shares add up to 1. A share is no direction."
-    return Table("importance", "What mattered", ["dimension", *study.metrics], rows, note)
+    found = importances(study)
+    title, many = "What mattered" + rung(study), f"{len(study.searched)} complete trials"
+    if not found[0].shares:
+        return Words(title, [f"{many}; importance asks for {ENOUGH} at least, with values that differ."])
+    rows = [[key, *(number(each.shares.get(key, nan), 2) for each in found)] for key in found[0].shares]
+    rows.append(["by chance, at most", *(number(each.chance, 2) for each in found)])
+    note = (
+        f"PED-ANOVA over {many}; shares add up to 1. A share is no direction. By chance: the largest share of any "
+        f"dimension in {SHUFFLES} shuffles of the trials' values; what lies below may be luck."
+    )
+    return Table("importance", title, ["dimension", *study.metrics], rows, note)
 
 
-def shares_of(study: Gathered) -> list[dict[str, float]]:
-    """For every metric: dimension -> its share of importance."""
+@cache
+def importances(study: Gathered) -> list[Importance]:
+    """Of the study's metrics, in their order."""
     assert study.space is not None
-    told = [values(study, trial) for trial in study.searched]
+    told = list(zip(*(values(study, trial) for trial in study.searched), strict=True))
     directions = ["max" if metric == "val_acc" else "min" for metric in study.metrics]
-    return importances(study.space, points(study), told, directions)
+    whole = points(study)
+    return [measure(study.space, whole, own, way) for own, way in zip(told, directions, strict=True)]
+
+
+def rung(study: Gathered) -> str:
+    """What titles of a search's figures say where they are not of the trainings that the report is about."""
+    return ", lower rung" if study.about["ladder"] else ""
 
 
 def front(study: Gathered) -> list[TrialRecord]:
@@ -89,42 +102,41 @@ def pareto(study: Gathered) -> Table | None:
     keys = list(study.space.dimensions)
     best = {trial.key for trial in front(study)}
     rows = [
-        [trial.key[:6], *(number(value) for value in values(study, trial)), *(_short(point.get(key)) for key in keys)]
+        [trial.key[:6], *(number(value) for value in values(study, trial)), *(setting(point.get(key)) for key in keys)]
         for trial, point in zip(study.searched, points(study), strict=True)
         if trial.key in best
     ]
     note = "Trials that no other beats in both metrics, each at its best epoch by the first."
-    return Table("pareto", "Pareto front", ["trial", *study.metrics, *_columns(keys)], rows, note)
+    return Table("pareto", "Pareto front" + rung(study), ["trial", *study.metrics, *_columns(keys)], rows, note)
 
 
 def rungs(study: Gathered) -> list[tuple[Row, float]]:
     """The rows of a ladder's upper rung, each with its value at the lower one (nan when that is not in the record)."""
     found = []
     for row in study.upper:
-        first = row.trials.get(study.seeds[0])
-        below = study.lower_of(first) if first else None
-        found.append((row, below.metrics[f"best_{study.metric}"] if below else float("nan")))
+        below = next((study.lower_of(trial) for trial in row.trials.values()), None)
+        found.append((row, below.metrics[f"best_{study.metric}"] if below else nan))
     return found
 
 
-def agreement(both: list[tuple[Row, float]], metric: str) -> float:
-    """Spearman's rank correlation of two rungs; nan for fewer than three configurations."""
-    whole = [(below, row.mean(metric)) for row, below in both if below == below]
-    return rank_correlation([below for below, _ in whole], [above for _, above in whole])
+def agreement(study: Gathered) -> tuple[int, float]:
+    """How many configurations both rungs have, and Spearman's rank correlation of them; nan for fewer than three."""
+    both = [(below, row.mean(study.metric)) for row, below in rungs(study) if below == below and row.trials]
+    return len(both), rank_correlation([below for below, _ in both], [above for _, above in both])
 
 
 def ladder(study: Gathered) -> Table | None:
     """Finalists and the published configuration at both rungs, with the rank correlation of the two."""
     if not study.about["ladder"]:
         return None
-    both = rungs(study)
     rows = [
         [row.name, number(below), number(row.mean(study.metric)), f"{len(row.trials)}/{row.wanted}"]
-        for row, below in both
+        for row, below in rungs(study)
     ]
-    shown = number(agreement(both, study.metric), 2)
+    many, correlation = agreement(study)
     note = (
-        f"Rank correlation (Spearman) of the two rungs over {len(both)} configurations: {shown}. "
+        f"Rank correlation (Spearman) of the two rungs over {many} configurations: {number(correlation, 2)}. "
+        f"Below one training, above the mean over seeds. "
         f"{PUBLISHED_ARM.capitalize()} is the base without the search's values. Figures of different rungs never mix."
     )
     header = ["configuration", f"lower rung, {study.metric}", f"upper rung, {study.metric}", "seeds above"]
@@ -134,10 +146,3 @@ def ladder(study: Gathered) -> Table | None:
 def _columns(keys: list[str]) -> list[str]:
     """Dimensions as the heads of columns: of the five loss weights only which loss, so that all of them fit."""
     return [key.removeprefix("loss_weights.") for key in keys]
-
-
-def _short(value: Any) -> str:
-    """A setting in a table; nothing where the dimension does not exist."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
