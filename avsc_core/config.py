@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from avsc_core.errors import Fault, UserError, near
 from avsc_core.sources import absolute, fingerprint
@@ -34,7 +34,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 WeightsFile = Annotated[str, AfterValidator(absolute)]
-Freezing = Annotated[str | int, AfterValidator(_freezing)]
+Freezing = Annotated[str | int, BeforeValidator(_freezing)]  # before `true` is made 1
 
 
 class Section(BaseModel):

@@ -21,8 +21,13 @@ ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def absolute(name: str) -> str:
-    """`name` with a path made absolute: a worker process has a current folder of its own."""
-    return name if name.startswith(HUB) else str(Path(name).expanduser().absolute())
+    """`name` with a path made absolute: a worker process has a current folder of its own. Raises ValueError."""
+    if name.startswith(HUB):
+        return name
+    try:
+        return str(Path(name).expanduser().absolute())
+    except RuntimeError:
+        raise ValueError("no such user on this machine") from None
 
 
 def locate(name: str, where: str) -> Path:

@@ -87,8 +87,19 @@ CONDITIONS: dict[str, dict[str, tuple[Any, ...]]] = {
     "audio.freeze": HEARD,
     "log_mel.window": HEARD,
     "log_mel.normalise": HEARD,
+    "augmentation.gain_db": HEARD,
+    "augmentation.time_mask": HEARD,
+    "augmentation.mel_mask": HEARD,
+    "pseudo.event_threshold": HEARD,
     "visual.freeze": SEEN,
     "visual.pooling": SEEN,
+    "augmentation.flip": SEEN,
+    "augmentation.crop": SEEN,
+    "augmentation.rand_augment": SEEN,
+    "pseudo.object_threshold": SEEN,
+    "pseudo.object_activation": SEEN,
+    "pseudo.object_pooling": SEEN,
+    "augmentation.mixup_partners": BOTH,  # alone, a clip's one modality has one partner
 }
 
 # What a setting that means nothing is put at, where that is not its default: without CEOA lambda_3 and lambda_4 are 0.

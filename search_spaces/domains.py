@@ -4,11 +4,12 @@ A domain can be narrowed by a study file but never widened: the catalogue's boun
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 ON_GRID = 1e-8  # in steps; Optuna refuses to learn from a value that is further off its grid
+MOST_STEPS = 2**53  # beyond it floats cannot tell one step from the next
 
 
 class DomainFault(ValueError):
@@ -30,13 +31,15 @@ class Float:
         steps = (value - self.low) / self.step if self.step else 0.0
         return bool(abs(steps - round(steps)) < ON_GRID)
 
-    def every(self) -> list[float] | None:
-        """All values in order, or None when they cannot be counted."""
+    def count(self) -> int | None:
+        """How many values there are, or None when they cannot be counted."""
         if self.step is None:
-            return [self.low] if self.low == self.high else None
-        return [
-            self.low + number * self.step for number in range(int((self.high - self.low) / self.step + ON_GRID) + 1)
-        ]
+            return 1 if self.low == self.high else None
+        return int((self.high - self.low) / self.step + ON_GRID) + 1
+
+    def every(self) -> Iterator[float]:
+        """All values in order, when they can be counted."""
+        return (self.low + number * (self.step or 0.0) for number in range(self.count() or 0))
 
     def describe(self) -> str:
         return (
@@ -57,9 +60,13 @@ class Int:
         whole = isinstance(value, int) and not isinstance(value, bool)
         return whole and self.low <= value <= self.high and (value - self.low) % self.step == 0
 
-    def every(self) -> list[int]:
+    def count(self) -> int:
+        """How many values there are."""
+        return (self.high - self.low) // self.step + 1
+
+    def every(self) -> Iterator[int]:
         """All values in order."""
-        return list(range(self.low, self.high + 1, self.step))
+        return iter(range(self.low, self.high + 1, self.step))
 
     def describe(self) -> str:
         return f"{self.low} to {self.high}{', log' if self.log else ''}{f', step {self.step}' if self.step > 1 else ''}"
@@ -74,9 +81,13 @@ class Choice:
     def contains(self, value: Any) -> bool:
         return any(value == own and type(value) is type(own) for own in self.values)
 
-    def every(self) -> list[Any]:
+    def count(self) -> int:
+        """How many values there are."""
+        return len(self.values)
+
+    def every(self) -> Iterator[Any]:
         """All values in order."""
-        return list(self.values)
+        return iter(self.values)
 
     def describe(self) -> str:
         return ", ".join(map(str, self.values))
@@ -148,7 +159,11 @@ def _range(domain: Float | Int, spec: Mapping[str, Any]) -> Domain:
     if (whole or step is not None) and not (_is_number(step, whole) and step > 0):
         raise DomainFault(f"step {step!r} is no {kind} above 0")
     if bounds["log"] and step is not None and not (whole and step == 1):
-        raise DomainFault("log and step together; one of them")
+        raise DomainFault(
+            "log and step together; one of them" if "log" in spec else "a log scale has no steps; log: false"
+        )
+    if step is not None and (bounds["high"] - bounds["low"]) / step > MOST_STEPS:
+        raise DomainFault(f"step {step:g} is too fine to count")
     if bounds["log"] and bounds["low"] <= 0:
         raise DomainFault("a log scale starts above 0")
     if isinstance(domain, Int):

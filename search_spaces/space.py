@@ -8,10 +8,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import product
 from typing import Any
 
-from avsc_core.config import Config, flatten, nest
+from avsc_core.config import Augmentation, Config, flatten, nest
 from avsc_core.errors import Fault, UserError, near
 from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS, IDLE
 from search_spaces.domains import Choice, Domain, DomainFault, Int, as_json, from_json, narrow
@@ -62,17 +62,32 @@ class Space:
         return Space(kept, {other: fixed[other] for other in self.fixed})
 
     def every(self) -> Iterator[dict[str, Any]]:
-        """All combinations, the first dimension changing slowest. Only of domains that can be counted."""
-        points: list[dict[str, Any]] = [{}]
-        for key, domain in self.dimensions.items():
-            values = domain.every() or []
-            points = list(
-                chain.from_iterable(
-                    [{**point, key: value} for value in values] if self.active(key, point) else [point]
-                    for point in points
-                )
-            )
-        yield from points
+        """All points, the first dimension changing slowest. Only of domains that can be counted."""
+        return self._points(list(self.dimensions), {})
+
+    def count(self) -> int:
+        """How many points there are, without making them. Only of domains that can be counted."""
+        return self._count(list(self.dimensions), {})
+
+    def _points(self, keys: list[str], point: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if not keys:
+            yield point
+        elif self.active(keys[0], point):
+            for value in self.dimensions[keys[0]].every():
+                yield from self._points(keys[1:], {**point, keys[0]: value})
+        else:
+            yield from self._points(keys[1:], point)
+
+    def _count(self, keys: list[str], point: dict[str, Any]) -> int:
+        if not keys:
+            return 1
+        key, *others = keys
+        if not self.active(key, point):
+            return self._count(others, point)
+        domain = self.dimensions[key]
+        if any(key in CONDITIONS.get(other, {}) for other in others):
+            return sum(self._count(others, {**point, key: value}) for value in domain.every())
+        return (domain.count() or 0) * self._count(others, point)
 
 
 def idle_in(config: Config) -> list[str]:
@@ -90,9 +105,11 @@ def meaningful(config: Config) -> dict[str, Any]:
 def canonical(config: Config) -> Config:
     """The configuration with every setting that means nothing in it put at rest (without CEOA: K, mode, lambda_3, 4).
 
-    Raises pydantic's ValidationError when nothing is left to learn.
+    Raises ValueError when nothing is left to learn.
     """
     settings, default = dict(flatten(config.model_dump())), dict(flatten(Config().model_dump()))
+    if not _learns(settings):
+        raise ValueError("every loss weight that means something is 0")
     idle = idle_in(config)
     if not idle:
         return config
@@ -128,6 +145,7 @@ def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
                 faults.append(Fault(where(key), f"{member}: {error}"))
     fixed = dict(flatten(base.model_dump()))
     faults += _conditions(chosen, fixed, where)
+    faults += impossible(chosen, base, where)
     if faults:
         raise UserError(faults)
     ordered = dict(sorted(chosen.items(), key=lambda item: _depth(item[0], chosen)))
@@ -156,6 +174,33 @@ def _conditions(chosen: Mapping[str, Domain], fixed: Mapping[str, Any], where: C
             needs = " and ".join(f"{other} is {' or '.join(map(str, w))}" for other, w in CONDITIONS[key].items())
             faults.append(Fault(where(key), f"{key} only means something when {needs}", todo="leave it out"))
     return faults
+
+
+def impossible(chosen: Mapping[str, Domain], base: Config, where: Callable[[str], str]) -> list[Fault]:
+    """Dimensions some of whose combinations around `base` are no configuration: rules that look at several settings."""
+    faults, fixed = list[Fault](), dict(flatten(base.model_dump()))
+
+    def values(key: str) -> list[Any]:
+        return list(chosen[key].every()) if key in chosen else [fixed[key]]
+
+    frozen = [key for key in ("audio.freeze", "visual.freeze") if "all" in values(key)]
+    changed = [key for key in chosen if key.startswith("augmentation.")]
+    if frozen and (changed or base.augmentation != Augmentation()):
+        what, why = f"{(changed or ['augmentation'])[0]} with {frozen[0]} all", "a frozen encoder runs once, without it"
+        faults.append(Fault(where((changed or frozen)[0]), what, why, "leave out one of them"))
+    weights = {key: 1.0 for key in GROUPS["loss_weights"] if key in chosen}  # of a dimension all are above 0
+    switches = ("alignment.enabled", "modality")
+    for point in (dict(zip(switches, each, strict=True)) for each in product(*map(values, switches))):
+        if not _learns(fixed | weights | point):
+            own = [key for key in switches if key in chosen]
+            what = f"nothing to learn when {' and '.join(f'{key} is {point[key]}' for key in own)}"
+            return [*faults, Fault(where(own[0]), what, "a loss weight above 0 that means something then")]
+    return faults
+
+
+def _learns(settings: Mapping[str, Any]) -> bool:
+    """Whether a loss that exists counts."""
+    return any(settings[key] for key in GROUPS["loss_weights"] if _means_something(key, settings))
 
 
 def _possible(key: str, chosen: Mapping[str, Domain], fixed: Mapping[str, Any]) -> bool:

@@ -95,6 +95,23 @@ def test_combinations_that_train_the_same_run_once(tmp_path: Path):
         ("seeds: [0, 1]", "ladder: [frozen, paper]\nsearch: {space: {loss_weights: }, scheduler: none}",
          "study.yaml:2: a ladder with arms of its own; it compares what its search finds; put them into search.first, "
          "or into another study"),
+        ("SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}", "alignment.k: []", "study.yaml:6: factor "
+         "alignment.k has 0 levels; at least two levels"),
+        ("SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}", "training.epochs: [2001-01-01, 5]",
+         "study.yaml:6: training.epochs: '2001-01-01' is not allowed; input should be a valid integer, unable to parse "
+         "string as an integer"),
+        ("SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}", "alignment.k: [1, 1]", "study.yaml:6: "
+         "level 1 of factor alignment.k stands twice"),
+        ("SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}", "alignment.enabled: [false, true]",
+         "study.yaml:7: factors alignment.enabled and CEOA both set alignment.enabled; one factor a setting"),
+        ("SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}", "SF: 5", "study.yaml:6: factor SF is 5; "
+         "a setting with a list of values, or a name with levels: {LEVEL: {setting: value}}"),
+        ("SF: {without: {fusion.kind: none}", "SF: {off: {fusion.kind: none}", "study.yaml:6: False is no name; YAML "
+         "takes on, off, yes, no and numbers for values; put it in quotes"),
+        ("SF: {without: {fusion.kind: none}", "SF: {without: none", "study.yaml:6: level without of factor SF is "
+         "'none'; {setting: value}"),
+        ("seeds: [0, 1]", "arms: [{name: 'SF with, CEOA with'}]", "study.yaml:3: two arms are called 'SF with, CEOA "
+         "with'; rename one"),
         ("seeds: [0, 1]", "best-of: lambda", "best-of: study lambda is not in the record"),
     ],
 )  # fmt: skip
@@ -112,12 +129,17 @@ def test_golden_faults(tmp_path: Path, old: str, new: str, fault: str):
          "retrain; asha"),
         ("first: [{alignment.k: 5}]", "study.yaml:5: 'alignment.k' is no dimension of this search; "
          "one of loss_weights.scene"),
-        ("first: [{loss_weights.scene: 500}]", "study.yaml:5: loss_weights.scene 500.0 lies outside the space; "
+        ("sampler: brute_force\n  space: {training.warmup: {step: 1.0e-6}}", "study.yaml:5: brute_force would try "
+         "500001 points; at most 100000; larger steps, or fewer values"),
+        (f"first: [{{loss_weights.scene: {10**30}}}]", f"study.yaml:5: loss_weights.scene {10**30} lies outside the "
+         "space; 0.01 to 100, log"),
+        ("first: [{loss_weights.scene: 500}]", "study.yaml:5: loss_weights.scene 500 lies outside the space; "
          "0.01 to 100, log"),
     ],
 )  # fmt: skip
 def test_golden_faults_of_a_search(tmp_path: Path, line: str, fault: str):
-    text = f"question: q\nsearch:\n  space: {{loss_weights.scene: }}\n  trials: 3\n  {line}\n"
+    text = f"question: q\nsearch:\n  trials: 3\n\n  {line}\n"
+    text += "" if "space:" in line else "  space: {loss_weights.scene: }\n"
     assert faults(tmp_path, text) == [fault]
 
 
@@ -133,6 +155,36 @@ def test_two_metrics_suit_not_every_sampler_or_scheduler(tmp_path: Path):
         "study.yaml:3: asha compares trials by one metric; scheduler: none",
     ]
     assert faults(tmp_path, text.replace("val_logloss", "val_acc"))[0] == "study.yaml:2: a metric stands twice"
+
+
+def test_no_arm_and_no_factor_looks_like_a_search(tmp_path: Path):
+    text = MODULES.replace("factorial", "one_at_a_time").replace("SF:", "'search: SF':")
+    assert faults(tmp_path, text) == ["study.yaml:3: 'search: SF with' names the search's trials; rename the arm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("ladder: [{training.epochs: 2}, frozen]\n", "the upper rung: augmentation.flip with audio.freeze all"),
+        ("retune: 3\narms: [{name: a, set: {audio.freeze: all}}]\n", "a: augmentation.flip with audio.freeze all"),
+    ],
+)
+def test_a_space_suits_every_configuration_it_is_laid_around(tmp_path: Path, text: str, fault: str):
+    text = f"question: q\nsearch: {{space: {{augmentation.flip: }}, scheduler: none}}\n{text}"
+    why = "a frozen encoder runs once, without it; leave out one of them"
+    assert faults(tmp_path, text, preset="paper") == [f"study.yaml:2: {fault}; {why}"]
+
+
+def test_brute_force_tries_all_its_points(tmp_path: Path):
+    text = "question: q\nsearch: {space: {alignment.enabled: , contrast: }, sampler: brute_force}\n"
+    made = plan(tmp_path, text)
+    assert made.study.search.trials == 1 + 32 * 2
+    assert len(drain(Strategy(made, []))) == 65
+
+
+def test_a_whole_number_is_a_choice_of_real_ones(tmp_path: Path):
+    text = "question: q\nsearch: {space: {loss_weights.scene: [1, 2]}, first: [{loss_weights.scene: 2}]}\n"
+    assert read(tmp_path, text).search.first == ({"loss_weights.scene": 2.0},)
 
 
 def test_every_arm_is_retuned_over_what_it_leaves_open(tmp_path: Path):

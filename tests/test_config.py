@@ -67,6 +67,14 @@ def test_all_faults_at_once():
         ("alignment.k", "--set: 'alignment.k' has no '='; key=value"),
         ("loss_weights.event=.nan", "--set: loss_weights.event: nan is not allowed; input should be a finite number"),
         (
+            "audio.freeze=true",
+            "--set: audio.freeze: True is not allowed; none, all, or how many stages from the input on",
+        ),
+        (
+            "audio.weights=~nobody-here/x",
+            "--set: audio.weights: '~nobody-here/x' is not allowed; no such user on this machine",
+        ),
+        (
             "visual.embedding=7",
             "--set: visual.embedding: must equal audio.embedding: Eq. 3 multiplies the two classifiers",
         ),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from avsc_core.config import Config, resolve
 from avsc_core.errors import UserError
 from studies.runner.plan import make_plan
 from studies.runner.read import read_study
@@ -130,12 +131,89 @@ def test_the_command_line_wins(tmp_path: Path):
         ("alignment.k: 4", "seed: 4", "study.yaml:2: a seed among the settings; every arm runs with the study's; "
          "use seeds: [...]"),
         ("seeds: [0, 1]", "preset: dmo", "study.yaml:3: unknown preset 'dmo'; did you mean 'demo'?"),
-        ("seeds: [0, 1]", "name: a/b", "study.yaml:3: 'a/b' is no study name; letters, digits, - and _"),
+        ("seeds: [0, 1]", "name: a/b", "study.yaml:3: 'a/b' is no study name; letters, digits, - and _, at "
+         "most 64"),
     ],
 )  # fmt: skip
 def test_golden_faults(tmp_path: Path, old: str, new: str, fault: str):
     assert old in GOOD
     assert faults(tmp_path, GOOD.replace(old, new, 1)) == [fault]
+
+
+ARM = "question: q\narms: [{name: a}]\n"
+SEARCH = "question: q\nsearch: {space: {loss_weights.scene: }, scheduler: none}\n"
+CEOA_ALONE = "base: {loss_weights: {event: 0, object: 0, e2o: 1, o2e: 1, scene: 0}}\n"
+SEED = "a seed among the settings; every arm runs with the study's; use seeds: [...]"
+PRESET_RUNG = (
+    "study.yaml:4: preset {} as a rung; every setting of the best trial goes over it; settings as rungs, such as "
+    "{{training.epochs: 5}}"
+)
+CLIPS = "the rungs are validated on different clips; one split"
+CLASSES = "the rungs have different classes; audio.classes and visual.classes of the data"
+SAME = "study.yaml:3: both rungs are the same training; a cheap one and a full one"
+
+
+def best(own: str, source: str) -> tuple[str, Config]:
+    return "key", resolve("demo")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        # a ladder
+        (SEARCH + "ladder: [demo, {split.seed: 3}]\n", {}, [f"study.yaml:3: {CLIPS}"]),
+        (SEARCH, {"sets": ["ladder=[demo, paper]"]}, [f"--set: {CLIPS}", f"--set: {CLASSES}"]),
+        (SEARCH + "ladder: [null, [1]]\n", {}, ["study.yaml:3: None is no rung; demo, frozen, paper, or settings",
+         "study.yaml:3: [1] is no rung; demo, frozen, paper, or settings"]),
+        (SEARCH + "ladder: [frozen, {alignment.kk: 1}]\n", {}, ["study.yaml:3: unknown key 'alignment.kk'; "
+         "did you mean 'alignment.k'?; see `avsc-core config`"]),
+        (SEARCH + "ladder: [{seed: 3}, demo]\n", {}, [f"study.yaml:3: {SEED}"]),
+        (SEARCH + "ladder: [demo, {device: cpu}]\n", {}, [SAME]),
+        (SEARCH + "ladder: [{audio.classes: 32}, demo]\n", {}, [f"study.yaml:3: {CLASSES}"]),
+        (SEARCH + "best-of: lambda\nladder: [frozen, paper]\n", {"winner_of": best},
+         [PRESET_RUNG.format("frozen"), PRESET_RUNG.format("paper")]),
+        (SEARCH.replace("}, scheduler", "}, finalists: 2, scheduler"), {}, ["study.yaml:2: finalists without a ladder; "
+         "ladder: [..., ...]; leave it out"]),
+        # what a command line puts over a file
+        (ARM + "resources: 5\n", {"cpus": 2}, ["study.yaml:3: resources: 5 is not allowed; a mapping"]),
+        (ARM + "metric: val_acc\n", {"sets": ["metric.x=1"]}, ["--set: metric has no part 'x'; metric=VALUE"]),
+        (ARM + "seeds: [1, 2]\n", {"sets": ["seeds.0=1"]}, ["--set: seeds has no part '0'; seeds=VALUE"]),
+        (ARM, {"sets": ["seed=3"]}, [f"--set: {SEED}"]),
+        (SEARCH, {"sets": ["search.space={alignment.kk: }"]}, ["--set: unknown dimension 'alignment.kk'; "
+         "did you mean 'alignment.k'?"]),
+        (SEARCH, {"sets": ["retune=3"]}, ["--set: retune gives every arm a search of its own; arms or an ablation, "
+         "and search: {space: ...}"]),
+        (ARM, {"name": "a" * 65}, [f"--name: '{'a' * 65}' is no study name; letters, digits, - and _, at most 64"]),
+        # nothing to learn
+        (SEARCH + CEOA_ALONE, {"sets": ["alignment.enabled=false"]}, ["--set: the base has nothing to learn; "
+         "a loss weight above 0"]),
+        (ARM + "base: {modality: audio, loss_weights: {event: 0, scene: 0, object: 1}}\n", {},
+         ["study.yaml:3: the base has nothing to learn; a loss weight above 0"]),
+        (ARM.replace("name: a", "name: a, set: {alignment.enabled: false}") + CEOA_ALONE, {},
+         ["study.yaml:2: arm 'a' has nothing to learn; a loss weight above 0"]),
+        (SEARCH + CEOA_ALONE + "ladder: [{alignment.enabled: false}, {training.epochs: 3}]\n", {},
+         ["study.yaml:4: rung 1 has nothing to learn; a loss weight above 0"]),
+        # itself
+        (ARM + "best-of: study\n", {}, ["study.yaml:3: best-of names this study itself; another study, or another "
+         "`name`"]),
+        (SEARCH.replace("scheduler", "warm_start: study, scheduler"), {}, ["study.yaml:2: warm_start names this study "
+         "itself; its own trials are told of anyway"]),
+        # names and figures
+        (ARM.replace("name: a", "name: ' '"), {}, ["study.yaml:2: ' ' is no name of an arm; text without blanks "
+         "around it"]),
+        (ARM + "base: {1: 5}\n", {}, ["study.yaml:3: 1 is no name; YAML takes on, off, yes, no and numbers for values; "
+         "put it in quotes"]),
+        (ARM.replace("name: a", "name: a, published: {table: I, row: 1, acc: 90, logloss: .nan}"), {},
+         ["study.yaml:2: arms.0.published.acc: 90 is not allowed; input should be less than or equal to 1",
+          "study.yaml:2: arms.0.published.logloss: nan is not allowed; input should be a finite number"]),
+    ],
+)  # fmt: skip
+def test_golden_faults_between_parts(tmp_path: Path, text: str, options: dict[str, object], expected: list[str]):
+    assert faults(tmp_path, text, **options) == expected
+
+
+def test_an_empty_part_is_filled_by_the_command_line(tmp_path: Path):
+    assert read(tmp_path, ARM + "resources:\n", cpus=2).resources.cpus == 2
 
 
 def test_an_empty_space_and_nothing_to_run(tmp_path: Path):

@@ -56,6 +56,14 @@ def test_settings_that_mean_nothing_are_put_at_rest():
     assert (one.alignment.k, one.loss_weights.e2o, one.loss_weights.o2e) == (1, 0.0, 0.0)
     heard = canonical(resolve("demo", [Override("modality", "audio", "t"), Override("fusion.kind", "hybrid", "t")]))
     assert trial_key(heard) == trial_key(canonical(resolve("demo", [Override("modality", "audio", "t")])))
+    for key, value in (("augmentation.gain_db", 3), ("pseudo.event_threshold", 0.5), ("audio.freeze", "all")):
+        seen = [Override("modality", "visual", "t")]
+        unheard = canonical(resolve("demo", [*seen, Override(key, value, "t")]))
+        assert trial_key(unheard) == trial_key(canonical(resolve("demo", seen)))
+    sets = {"loss_weights.event": 0, "loss_weights.scene": 0, "modality": "audio"}
+    nothing = resolve("demo", [Override(key, value, "t") for key, value in sets.items()])
+    with pytest.raises(ValueError, match="every loss weight that means something is 0"):
+        canonical(nothing)
     assert canonical(BASE) == BASE
     assert trial_key(one) != trial_key(BASE)
 
@@ -298,6 +306,38 @@ def test_brute_force_asks_every_point_once():
     asked = trials(build_space(spec, BASE, where), "brute_force", 50)
     assert len(asked) == 7
     assert len({str(sorted(values.items())) for values in asked}) == 7
+
+
+def test_points_are_counted_without_making_them():
+    spec = {"modality": None, "alignment.enabled": None, "fusion.kind": None, "fusion.decision": None}
+    spec |= {"alignment.k": [1, 2, 3], "training.warmup": {"step": 0.1}, "augmentation.rand_augment": None}
+    space = build_space(spec, BASE, where)
+    assert space.count() == len(list(space.every()))
+    large = build_space({"training.warmup": {"step": 1e-9}}, BASE, where)
+    assert large.count() > 10**8
+    assert next(large.every()) == {"training.warmup": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("spec", "sets", "fault"),
+    [
+        ({"augmentation.flip": None}, {"audio.freeze": "all"}, "augmentation.flip: augmentation.flip with audio.freeze "
+         "all; a frozen encoder runs once, without it; leave out one of them"),
+        ({"visual.freeze": None}, {"augmentation.mixup": 0.2}, "visual.freeze: augmentation with visual.freeze all; "
+         "a frozen encoder runs once, without it; leave out one of them"),
+        ({"alignment.enabled": None}, {"loss_weights.event": 0, "loss_weights.object": 0, "loss_weights.scene": 0},
+         "alignment.enabled: nothing to learn when alignment.enabled is False; a loss weight above 0 that means "
+         "something then"),
+        ({"modality": None}, {"loss_weights.object": 0, "loss_weights.scene": 0}, "modality: nothing to learn when "
+         "modality is visual; a loss weight above 0 that means something then"),
+    ],
+)  # fmt: skip
+def test_every_point_is_a_configuration(spec: dict[str, object], sets: dict[str, object], fault: str):
+    base = resolve("demo", [Override(key, value, "t") for key, value in sets.items()])
+    with pytest.raises(UserError) as caught:
+        build_space(spec, base, where)
+    assert str(caught.value) == f"study.yaml:{fault}"
+    build_space({"visual.freeze": ["none", 1], "modality": None, "loss_weights": None}, base, where)
 
 
 def test_a_space_around_an_arm_leaves_out_what_the_arm_settles():

@@ -28,11 +28,20 @@ def test_numbers_follow_yaml_1_2(text: str, value: object):
     assert type(read_value(text)) is type(value)
 
 
+@pytest.mark.parametrize("text", ["2024-01-31", "2024-13-45", "!!timestamp 2024-13-45", "[" * 3000])
+def test_what_is_no_json_is_text(text: str):
+    assert read_value(text) == text
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
         ("a: 1\na: 2\n", ":2: 'a' stands twice; keep one of them"),
         ("a: [1\nb: 2\n", ":2: not YAML: expected ',' or ']', but got ':'; check indentation and quotes"),
+        ("base: {k.x: 1, k: {x: 2}}\n", ":1: 'x' stands twice; keep one of them"),
+        ("base: {k: {x: 2}, k.x: 1}\n", ":1: 'k.x' stands twice; keep one of them"),
+        ("a: &a [*a]\n", "not YAML: nested too deeply, or an alias within what it stands for"),
+        ("a: " + "[" * 3000, "not YAML: nested too deeply, or an alias within what it stands for"),
         ("a: !!python/object:os.system x\n", "could not determine a constructor"),
     ],
 )
@@ -41,6 +50,13 @@ def test_faults(tmp_path: Path, text: str, fault: str):
         read_yaml(write(tmp_path, text))
     assert fault in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_command_line_put_over_a_file_is_told_of_its_flag(tmp_path: Path):
+    located = read_yaml(write(tmp_path, "a: {b: 1}\nc: 2\n"))
+    located.over[("a",)] = "--set"
+    assert located.where("a", "b") == "--set"
+    assert located.where("c").endswith(":2")
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Designs of ablations: factors with levels -> the arms that a table compares.
+"""The arms that a table compares: those of the file, and those that a design makes of factors with levels.
 
     factorial       every combination of levels
     leave_one_out   everything in, then each factor out
@@ -14,10 +14,14 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from avsc_core.config import Override, as_text
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.yaml_file import Located
-from studies.runner.schema import AblationPart
-from studies.runner.typed import overrides_of
+from search_spaces.space import canonical
+from studies.runner.plan import is_search
+from studies.runner.schema import AblationPart, Arm, Published, StudyFile
+from studies.runner.typed import Settings, learning, no_name, overrides_of
+
+SAME_CLIPS = ("seed", "split.")  # settings no arm may have: all are trained and validated on the same clips
 
 
 class Level(NamedTuple):
@@ -38,21 +42,76 @@ class Cell(NamedTuple):
     overrides: list[Override]
 
 
+class Row(NamedTuple):
+    """An arm before its settings are put over the base."""
+
+    name: str
+    where: str
+    overrides: list[Override]
+    published: Published | None
+    levels: Mapping[str, str] = {}
+    note: str = ""
+
+
+def read_arms(file: StudyFile, base: Settings, located: Located) -> list[Arm]:
+    """The rows of the file and those of its ablation, resolved over the base. Raises UserError with every fault."""
+    faults: list[Fault] = []
+    rows = []
+    for position, part in enumerate(file.arms):
+        where, own = located.where("arms", position, "name"), overrides_of(part.set, located, ("arms", position, "set"))
+        rows.append(Row(part.name, where, own, part.published, note=part.note))
+    if file.ablation:
+        where, published = located.where("ablation"), file.ablation.published
+        with gathered(faults):
+            made = cells(file.ablation, located)
+            rows += [Row(cell.name, where, cell.overrides, published.get(cell.name), cell.levels) for cell in made]
+    arms: list[Arm] = []
+    names = [row.name for row in rows]
+    for position, row in enumerate(rows):
+        if row.name in names[:position]:
+            faults.append(Fault(row.where, f"two arms are called '{row.name}'", todo="rename one"))
+        if is_search(row.name):
+            faults.append(Fault(row.where, f"'{row.name}' names the search's trials", todo="rename the arm"))
+        if row.name != row.name.strip():
+            faults.append(Fault(row.where, f"'{row.name}' is no name of an arm", "text without blanks around it"))
+        common = [override for override in row.overrides if override.key.startswith(SAME_CLIPS)]
+        faults += map(of_all_arms, common)
+        with gathered(faults):
+            own = [override for override in row.overrides if override not in common]
+            config = learning((base[0], [*base[1], *own]), f"arm '{row.name}'")
+            settled = tuple(override.key for override in row.overrides)
+            arms.append(Arm(row.name, canonical(config), row.published, row.levels, settled, row.note))
+    if faults:
+        raise UserError(faults)
+    return arms
+
+
+def of_all_arms(override: Override) -> Fault:
+    """Of a setting that one arm cannot have alone."""
+    if override.key == "seed":
+        return Fault(override.where, "a seed among the settings", "every arm runs with the study's", "use seeds: [...]")
+    return Fault(override.where, f"{override.key} in an arm", "all arms are validated on the same clips", "in the base")
+
+
 def cells(part: AblationPart, located: Located) -> list[Cell]:
     """The arms of an ablation, the reference first. Raises UserError with every fault."""
     faults: list[Fault] = []
     factors: dict[str, list[Level]] = {}
+    setter: dict[str, str] = {}  # setting -> the factor that sets it
     for name, spec in part.factors.items():
         where = located.where("ablation", "factors", name)
-        levels = _levels(name, spec, located)
-        if len(levels) < 2:
-            faults.append(Fault(where, f"factor {name} has {len(levels)} level", "at least two levels"))
-        elif part.design in ("leave_one_out", "add_one_in") and len(levels) > 2:
-            faults.append(Fault(where, f"factor {name} has {len(levels)} levels", f"{part.design} has out and in: two"))
+        levels = list[Level]()
+        with gathered(faults):
+            levels = _levels(name, spec, part.design, located)
+        for key in dict.fromkeys(override.key for level in levels for override in level.overrides):
+            if setter.setdefault(key, name) != name:
+                faults.append(Fault(where, f"factors {setter[key]} and {name} both set {key}", "one factor a setting"))
         label = name if isinstance(spec, dict) else name.rpartition(".")[2]
         if label in factors:
             faults.append(Fault(where, f"two factors are called '{label}'", todo="give one a name and levels"))
         factors[label] = levels
+    if faults:
+        raise UserError(faults)
     made = DESIGNS[part.design](factors)
     for name in part.published:
         if name not in {cell.name for cell in made}:
@@ -63,15 +122,36 @@ def cells(part: AblationPart, located: Located) -> list[Cell]:
     return made
 
 
-def _levels(name: str, spec: list[Any] | dict[str, dict[str, Any]], located: Located) -> list[Level]:
-    """A factor's levels: the values of a setting, or named sets of settings."""
-    trail = ("ablation", "factors", name)
+def _levels(name: str, spec: Any, design: str, located: Located) -> list[Level]:
+    """A factor's levels: the values of a setting, or named sets of settings. Raises UserError."""
+    trail, faults, levels = ("ablation", "factors", name), list[Fault](), list[Level]()
     if isinstance(spec, list):
-        return [
-            Level(as_text(value), (Override(name, value, located.where(*trail, position)),))
-            for position, value in enumerate(spec)
-        ]
-    return [Level(level, tuple(overrides_of(settings, located, (*trail, level)))) for level, settings in spec.items()]
+        for position, value in enumerate(spec):
+            where = located.where(*trail, position)
+            if as_text(value) in [level.name for level in levels]:
+                faults.append(Fault(where, f"level {as_text(value)} of factor {name} stands twice"))
+            levels.append(Level(as_text(value), (Override(name, value, where),)))
+    elif isinstance(spec, dict):
+        for level, settings in spec.items():
+            where = located.where(*trail, level)
+            if not isinstance(level, str):
+                faults.append(no_name(where, level))
+            elif not isinstance(settings, dict):
+                faults.append(Fault(where, f"level {level} of factor {name} is {settings!r}", "{setting: value}"))
+            else:
+                levels.append(Level(level, tuple(overrides_of(settings, located, (*trail, level)))))
+    else:
+        allowed = "a setting with a list of values, or a name with levels: {LEVEL: {setting: value}}"
+        faults.append(Fault(located.where(*trail), f"factor {name} is {spec!r}", allowed))
+    few = design in ("leave_one_out", "add_one_in")
+    if not faults and (len(levels) < 2 or (few and len(levels) > 2)):
+        has = f"factor {name} has {len(levels)} level{'' if len(levels) == 1 else 's'}"
+        faults.append(
+            Fault(located.where(*trail), has, f"{design} has out and in: two" if few else "at least two levels")
+        )
+    if faults:
+        raise UserError(faults)
+    return levels
 
 
 def _cell(name: str, chosen: Mapping[str, Level]) -> Cell:

@@ -8,24 +8,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from avsc_core.config import Config, Override, flatten, preset_names, resolve
+from avsc_core.config import NOT_IN_KEY, Config, Override, flatten, preset_names
 from avsc_core.errors import Fault, UserError, gathered, near
 from avsc_core.yaml_file import Located, read_value, read_yaml
 from search_spaces.space import canonical
-from studies.runner.ablation import cells
-from studies.runner.plan import is_search
-from studies.runner.schema import Arm, Metric, Published, Study, StudyFile
+from studies.runner.ablation import of_all_arms, read_arms
+from studies.runner.schema import Arm, Metric, Study, StudyFile
 from studies.runner.searching import metrics_of, read_search
-from studies.runner.typed import overrides_of, typed
+from studies.runner.typed import Settings, learning, overrides_of, typed
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # what `--set` may change besides the base
 OF_THE_STUDY = ("search", "resources", "seeds", "metric", "retune", "ladder")
-SAME_CLIPS = ("seed", "split.")  # settings no arm may have: all are trained and validated on the same clips
+WITH_PARTS = ("search", "resources")  # of these a part alone
 
-Settings = tuple[str, list[Override]]  # a preset and what is put over it
 # (this study, the study its base comes from) -> (key of the trial, its configuration)
 WinnerOf = Callable[[str, str], tuple[str, Config]]
 
@@ -57,46 +53,40 @@ def read_study(
     if not isinstance(located.data, Mapping):
         raise UserError(Fault(located.where(), "a study file is a mapping", "question, arms, search, ..."))
     flags = {"search.trials": trials, "resources.cpus": cpus, "resources.gpus": gpus, "name": name}
-    data, origin, config_sets = _over(located.data, flags, sets, faults)
-    file = typed(data, located, origin, faults)
+    data, config_sets = _over(located, flags, sets, faults)
+    file = typed(data, located, faults)
     if file is None:
         raise UserError(faults)
-    own_name, best_of, start = file.name or path.stem, None, []
-    chosen = preset or file.preset or ("paper" if data_given else "demo")
-    if file.best_of is not None:
-        where = located.where("best-of")
-        if preset or file.preset:
-            faults.append(Fault(where, "best-of and a preset", "the best trial has its own", "keep one of them"))
-        with gathered(faults):
-            key, config = winner_of(own_name, file.best_of)
-            best_of, start = (file.best_of, key), [Override(*each, where) for each in flatten(config.model_dump())]
-            chosen = "paper"  # every setting of which is put over
-    base_overrides = [*start, *overrides_of(file.base, located, ("base",)), *config_sets]
-    base, search, final, arms = None, None, None, list[Arm]()
+    own_name = file.name or path.stem
+    start: Settings = (preset or file.preset or ("paper" if data_given else "demo"), [])
+    best_of, base, final, search, arms = None, None, None, None, list[Arm]()
     metrics: tuple[Metric, ...] = ()
-    rungs: list[Settings] = [(chosen, base_overrides)]
-    if file.ladder:
-        with gathered(faults):
-            rungs = _rungs(file.ladder, chosen, base_overrides, located)
     with gathered(faults):
-        base = resolve(*rungs[0], "--preset" if preset else located.where("preset"))
-        final = resolve(*rungs[1]) if file.ladder else None
+        if file.best_of is not None:
+            best_of, start = _winner(file.best_of, own_name, bool(preset or file.preset), located, winner_of)
+        written = [*overrides_of(file.base, located, ("base",)), *config_sets]
+        faults += [of_all_arms(override) for override in written if override.key == "seed"]
+        settings = (start[0], [*start[1], *written])
+        rungs = _rungs(file, settings, "--preset" if preset else located.where("preset"), located)
+        base, final = rungs[0][1], rungs[1][1] if file.ladder else None
     with gathered(faults):
-        metrics = metrics_of(file.metric, origin.get("metric") or located.where("metric"))
-    _rules(file, own_name, located, origin, faults)
+        metrics = metrics_of(file.metric, located.where("metric"))
+    _rules(file, own_name, located, faults)
     if base is not None:
-        arms = _arms(file, rungs[0], located, faults)
+        with gathered(faults):
+            arms = read_arms(file, rungs[0][0], located)
         if file.search:
+            around = [*(arms if file.retune else ()), *([Arm("the upper rung", final)] if final else ())]
             with gathered(faults):
-                search = read_search(file.search, base, len(metrics), bool(file.retune), located)
+                search = read_search(file.search, base, around, len(metrics), bool(file.retune), located)
     if faults or base is None:
-        raise UserError(sorted(set(faults), key=faults.index))
+        raise UserError(dict.fromkeys(faults))
     return Study(
         name=own_name,
         path=path,
         question=file.question,
         source=file.source,
-        preset=f"best of {best_of[0]}" if best_of else chosen,
+        preset=f"best of {best_of[0]}" if best_of else start[0],
         best_of=best_of,
         base=canonical(base),
         metrics=metrics,
@@ -111,11 +101,11 @@ def read_study(
 
 
 def _over(
-    content: Mapping[str, Any], flags: Mapping[str, Any], sets: Iterable[str], faults: list[Fault]
-) -> tuple[dict[str, Any], dict[str, str], list[Override]]:
+    located: Located, flags: Mapping[str, Any], sets: Iterable[str], faults: list[Fault]
+) -> tuple[dict[str, Any], list[Override]]:
     """The file's content with flags and study-level `--set` items put over it, and the `--set` items of the base."""
-    data = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
-    origin, config_sets = {}, []
+    data = {key: dict(value) if isinstance(value, Mapping) else value for key, value in located.data.items()}
+    config_sets = []
     values = [(key, value, f"--{key.rsplit('.', 1)[-1]}") for key, value in flags.items() if value is not None]
     for item in sets:
         key, separator, text = item.partition("=")
@@ -129,86 +119,83 @@ def _over(
         section, _, name = key.partition(".")
         if section == "search" and not isinstance(data.get("search"), dict):
             faults.append(Fault(where, "this study has no search", todo="leave it out"))
-        elif name:
-            data.setdefault(section, {})[name] = value
-        else:
+        elif not name:
             data[section] = value
-        origin[key] = where
-    return data, origin, config_sets
+            located.over[(section,)] = where
+        elif section not in WITH_PARTS:
+            faults.append(Fault(where, f"{section} has no part '{name}'", todo=f"{section}=VALUE"))
+        elif data.get(section) is None or isinstance(data[section], dict):  # else `typed` says what is wrong with it
+            data[section] = {**(data.get(section) or {}), name: value}
+            located.over[(section, name)] = where
+    return data, config_sets
 
 
-def _arms(file: StudyFile, base: Settings, located: Located, faults: list[Fault]) -> list[Arm]:
-    """The rows of the file and those of its ablation, resolved over the base."""
-    Row = tuple[str, list[Override], Published | None, Mapping[str, str], str]
-    rows: list[Row] = [
-        (part.name, overrides_of(part.set, located, ("arms", position, "set")), part.published, {}, part.note)
-        for position, part in enumerate(file.arms)
-    ]
-    if file.ablation:
+def _winner(
+    source: str, own: str, preset: bool, located: Located, winner_of: WinnerOf
+) -> tuple[tuple[str, str], Settings]:
+    """The trial that `best-of` names, and its settings. Raises UserError."""
+    where, faults = located.where("best-of"), list[Fault]()
+    if preset:
+        faults.append(Fault(where, "best-of and a preset", "the best trial has its own", "keep one of them"))
+    if source == own:
+        faults.append(Fault(where, "best-of names this study itself", todo="another study, or another `name`"))
+    else:
         with gathered(faults):
-            for cell in cells(file.ablation, located):
-                rows.append((cell.name, cell.overrides, file.ablation.published.get(cell.name), cell.levels, ""))
-    arms = []
-    for name, overrides, published, levels, note in rows:
-        own = [override for override in overrides if override.key.startswith(SAME_CLIPS)]
-        faults += [_of_all_arms(override) for override in own]
-        with gathered(faults):
-            config = resolve(base[0], [*base[1], *(override for override in overrides if override not in own)])
-            settled = tuple(override.key for override in overrides)
-            try:
-                arms.append(Arm(name, canonical(config), published, levels, settled, note))
-            except ValidationError:
-                where = overrides[0].where if overrides else located.where()
-                faults.append(Fault(where, f"arm '{name}' has nothing to learn", "a loss weight above 0"))
-    return arms
-
-
-def _of_all_arms(override: Override) -> Fault:
-    if override.key == "seed":
-        return Fault(override.where, "a seed among the settings", "every arm runs with the study's", "use seeds: [...]")
-    return Fault(override.where, f"{override.key} in an arm", "all arms are validated on the same clips", "in the base")
-
-
-def _rungs(ladder: list[Any], preset: str, overrides: list[Override], located: Located) -> list[Settings]:
-    """Both rungs of a ladder, each a preset or settings over the base. Raises UserError."""
-    faults: list[Fault] = []
-    rungs: list[Settings] = []
-    for position, rung in enumerate(ladder):
-        where = located.where("ladder", position)
-        if isinstance(rung, str) and rung in preset_names():
-            rungs.append((rung, overrides))
-        elif isinstance(rung, dict):
-            rungs.append((preset, [*overrides, *overrides_of(rung, located, ("ladder", position))]))
-        else:
-            faults.append(Fault(where, f"{rung!r} is no rung", f"{', '.join(preset_names())}, or settings"))
-    with gathered(faults):
-        if not faults and len({resolve(*rung).split for rung in rungs}) > 1:
-            faults.append(Fault(located.where("ladder"), "the rungs are validated on different clips", "one split"))
+            key, config = winner_of(own, source)
     if faults:
         raise UserError(faults)
-    return rungs
+    # every setting of preset paper is put over, so that any would do
+    return (source, key), ("paper", [Override(*each, where) for each in flatten(config.model_dump())])
 
 
-def _rules(file: StudyFile, name: str, located: Located, origin: Mapping[str, str], faults: list[Fault]) -> None:
+def _rungs(file: StudyFile, base: Settings, where: str, located: Located) -> list[tuple[Settings, Config]]:
+    """The base, or both rungs of a ladder: presets, or settings over the base. Raises UserError."""
+    faults: list[Fault] = []
+    made: list[tuple[Settings, Config]] = []
+    for position, rung in enumerate(file.ladder or [{}]):
+        place = located.where("ladder", position)
+        with gathered(faults):
+            if isinstance(rung, dict):
+                own = overrides_of(rung, located, ("ladder", position))
+                faults += [of_all_arms(override) for override in own if override.key == "seed"]
+                settings = (base[0], [*base[1], *own])
+            elif rung not in preset_names():
+                raise UserError(Fault(place, f"{rung!r} is no rung", f"{', '.join(preset_names())}, or settings"))
+            elif file.best_of:
+                what, why = f"preset {rung} as a rung", "every setting of the best trial goes over it"
+                raise UserError(Fault(place, what, why, "settings as rungs, such as {training.epochs: 5}"))
+            else:
+                settings = (rung, base[1])
+            made.append((settings, learning(settings, f"rung {position + 1}" if file.ladder else "the base", where)))
+    if len(made) == 2:
+        faults += _misfits(made[0][1], made[1][1], located.where("ladder"))
+    if faults:
+        raise UserError(faults)
+    return made
+
+
+def _misfits(lower: Config, upper: Config, where: str) -> list[Fault]:
+    """What keeps two configurations from being rungs: two trainings, of the same task."""
+    faults = []
+    if lower.split != upper.split:
+        faults.append(Fault(where, "the rungs are validated on different clips", "one split"))
+    if (lower.audio.classes, lower.visual.classes) != (upper.audio.classes, upper.visual.classes):
+        faults.append(Fault(where, "the rungs have different classes", "audio.classes and visual.classes of the data"))
+    if canonical(lower).model_dump(exclude=NOT_IN_KEY) == canonical(upper).model_dump(exclude=NOT_IN_KEY):
+        faults.append(Fault(where, "both rungs are the same training", "a cheap one and a full one"))
+    return faults
+
+
+def _rules(file: StudyFile, name: str, located: Located, faults: list[Fault]) -> None:
     """What no single field can know."""
     if not NAME.fullmatch(name):
-        where = origin.get("name") or located.where("name")
-        faults.append(Fault(where, f"'{name}' is no study name", "letters, digits, - and _"))
+        where = located.where("name")
+        faults.append(Fault(where, f"'{name}' is no study name", "letters, digits, - and _, at most 64"))
     if file.preset and file.preset not in preset_names():
         where = located.where("preset")
         faults.append(Fault(where, f"unknown preset '{file.preset}'", near(file.preset, preset_names())))
     if not file.arms and file.ablation is None and file.search is None:
         faults.append(Fault(located.where(), "nothing to run", "arms, an ablation, or a search"))
-    seen: set[str] = set()
-    for position, arm in enumerate(file.arms):
-        where = located.where("arms", position, "name")
-        if arm.name in seen:
-            faults.append(Fault(where, f"two arms are called '{arm.name}'", todo="rename one"))
-        if is_search(arm.name):
-            faults.append(Fault(where, f"'{arm.name}' names the search's trials", todo="rename the arm"))
-        seen.add(arm.name)
-    if "seed" in file.base:
-        faults.append(_of_all_arms(Override("seed", None, located.where("base", "seed"))))
     if len(set(file.seeds)) < len(file.seeds):
         faults.append(Fault(located.where("seeds"), "a seed stands twice"))
     if file.retune and (file.search is None or not (file.arms or file.ablation)):
@@ -219,7 +206,13 @@ def _rules(file: StudyFile, name: str, located: Located, origin: Mapping[str, st
     if file.ladder and (file.arms or file.ablation):
         what, todo = "a ladder with arms of its own", "put them into search.first, or into another study"
         faults.append(Fault(located.where("ladder"), what, "it compares what its search finds", todo))
+    if file.search and file.search.warm_start == name:
+        where = located.where("search", "warm_start")
+        faults.append(Fault(where, "warm_start names this study itself", todo="its own trials are told of anyway"))
+    if file.search and not file.ladder and "finalists" in file.search.model_fields_set:
+        where = located.where("search", "finalists")
+        faults.append(Fault(where, "finalists without a ladder", "ladder: [..., ...]", "leave it out"))
     gpus = file.resources.gpus
     if gpus > 1 and gpus != int(gpus):
-        where = origin.get("resources.gpus") or located.where("resources", "gpus")
+        where = located.where("resources", "gpus")
         faults.append(Fault(where, f"{gpus:g} GPUs per trial", "a share of one GPU, or whole ones"))

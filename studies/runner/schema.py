@@ -31,8 +31,8 @@ class Published(FilePart):
 
     table: str
     row: int | str
-    acc: float | None = None
-    logloss: float | None = None
+    acc: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    logloss: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class ArmPart(FilePart):
@@ -48,7 +48,7 @@ class AblationPart(FilePart):
     """Arms made out of factors: a setting with its values, or a name with levels and what each of them sets."""
 
     design: Literal["factorial", "leave_one_out", "add_one_in", "one_at_a_time"]
-    factors: Annotated[dict[str, list[Any] | dict[str, dict[str, Any]]], Field(min_length=1)]
+    factors: Annotated[dict[str, Any], Field(min_length=1)]  # `ablation.py` says what a factor is
     published: dict[str, Published] = {}  # by the name of the arm
 
 
@@ -56,7 +56,7 @@ class SearchPart(FilePart):
     """What a sampler looks for."""
 
     space: Any = None
-    trials: Annotated[int, Field(ge=1)] | None = None
+    trials: Annotated[int, Field(ge=1)] | None = None  # none: `searching.py` says how many
     sampler: str = "tpe"
     scheduler: str = "asha"
     grace_epochs: Annotated[int, Field(ge=1)] = 3

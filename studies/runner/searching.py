@@ -1,24 +1,32 @@
 """The `search:` part of a study file -> a checked search: its space, its sampler and scheduler, its first points."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from avsc_core.config import Config, flatten
 from avsc_core.errors import Fault, UserError, gathered, near
 from avsc_core.yaml_file import Located
+from search_spaces.catalogue import CATALOGUE
 from search_spaces.domains import Float
-from search_spaces.space import SAMPLER_NAMES, Space, build_space
-from studies.runner.schema import Metric, Search, SearchPart
+from search_spaces.space import SAMPLER_NAMES, Space, build_space, impossible
+from studies.runner.schema import Arm, Metric, Search, SearchPart
 
 SCHEDULER_NAMES = ("none", "asha", "hyperband", "median")
 ONE_METRIC_SAMPLERS = ("cmaes",)
-TRIALS = 20  # of a search that does not say
+TRIALS = 20  # of a search that does not say; brute_force tries all its points
+MOST_POINTS = 100_000  # of brute_force
 # Population-based training changes settings while it trains: what it finds is a schedule, not a configuration.
 PBT = Fault("", "unknown scheduler 'pbt'", "its trials have no configuration to compare or retrain", "asha")
 
 
-def read_search(part: SearchPart, base: Config, metrics: int, retune: bool, located: Located) -> Search:
-    """The checked search. Raises UserError with every fault."""
+def read_search(
+    part: SearchPart, base: Config, around: Sequence[Arm], metrics: int, retune: bool, located: Located
+) -> Search:
+    """The checked search; `around` are the other configurations that its space is laid around.
+
+    Raises UserError with every fault.
+    """
     faults: list[Fault] = []
 
     def where(*keys: str | int) -> str:
@@ -32,23 +40,38 @@ def read_search(part: SearchPart, base: Config, metrics: int, retune: bool, loca
             faults.append(Fault(where(key), f"unknown {key} '{value}'", near(value, names)))
     if metrics > 1 and part.sampler in ONE_METRIC_SAMPLERS:
         faults.append(Fault(where("sampler"), f"{part.sampler} takes one metric", todo="tpe, gp or nsga2 take two"))
-    if metrics > 1 and part.scheduler != "none":
+    if metrics > 1 and part.scheduler in SCHEDULER_NAMES[1:]:
         todo = "scheduler: none"
         faults.append(Fault(where("scheduler"), f"{part.scheduler} compares trials by one metric", todo=todo))
     space, first = None, []
     with gathered(faults):
         space = build_space(part.space, base, lambda key: where("space", key))
-        first = _first(part.first, space, base, located)
+        for arm in around:
+            own = impossible(
+                space.within(arm.config, arm.settled).dimensions, arm.config, lambda key: where("space", key)
+            )
+            faults += [replace(fault, what=f"{arm.name}: {fault.what}") for fault in own]
         if part.sampler == "brute_force":
-            endless = [key for key, domain in space.dimensions.items() if domain.every() is None]
-            if endless:
-                what = f"brute_force cannot count the values of {', '.join(endless)}"
-                raise UserError(Fault(where("sampler"), what, todo="give them a step or a list of values"))
+            faults += _too_many(space, where("sampler"))
+        first = _first(part.first, space, base, located)
     if faults or space is None:
         raise UserError(faults)
-    trials = part.trials if part.trials is not None else 0 if retune else TRIALS
+    usual = space.count() if part.sampler == "brute_force" else TRIALS
+    trials = part.trials if part.trials is not None else 0 if retune else usual
     settings = part.model_dump(exclude={"space", "first", "trials"})
     return Search(space=space, first=tuple(first), trials=trials, **settings)
+
+
+def _too_many(space: Space, where: str) -> list[Fault]:
+    """What brute_force cannot try all of."""
+    endless = [key for key, domain in space.dimensions.items() if domain.count() is None]
+    if endless:
+        what = f"brute_force cannot count the values of {', '.join(endless)}"
+        return [Fault(where, what, todo="give them a step or a list of values")]
+    if (count := space.count()) > MOST_POINTS:
+        what, todo = f"brute_force would try {count} points", "larger steps, or fewer values"
+        return [Fault(where, what, f"at most {MOST_POINTS}", todo)]
+    return []
 
 
 def metrics_of(value: Any, where: str) -> tuple[Metric, ...]:
@@ -80,7 +103,7 @@ def _first(points: list[dict[str, Any]], space: Space, base: Config, located: Lo
             if key not in space.dimensions
         ]
         values = {key: settings.get(key, usual[key]) for key in space.dimensions}
-        values = {key: float(each) if _real(space, key, each) else each for key, each in values.items()}
+        values = {key: float(each) if _real(key, each) else each for key, each in values.items()}
         outside = [key for key in space.present(values) if not space.dimensions[key].contains(values[key])]
         faults += [
             Fault(where, f"{key} {values[key]} lies outside the space", space.dimensions[key].describe())
@@ -92,6 +115,6 @@ def _first(points: list[dict[str, Any]], space: Space, base: Config, located: Lo
     return whole
 
 
-def _real(space: Space, key: str, value: Any) -> bool:
-    """Whether a whole number was written where a real one is meant."""
-    return isinstance(space.dimensions[key], Float) and isinstance(value, int) and not isinstance(value, bool)
+def _real(key: str, value: Any) -> bool:
+    """Whether a number is written where a real one is meant, be it a whole one, or a choice in this space."""
+    return isinstance(CATALOGUE[key], Float) and CATALOGUE[key].contains(value)

@@ -1,14 +1,19 @@
-"""A study file's content -> typed parts; pydantic's findings become faults with their line and the keys allowed."""
+"""A study file's content -> typed parts, its settings -> configurations; every finding a fault with its line."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from avsc_core.config import Override, flatten
-from avsc_core.errors import Fault, near
+from avsc_core.config import Config, Override, flatten, resolve
+from avsc_core.errors import Fault, UserError, near
 from avsc_core.yaml_file import Located, Trail
+from search_spaces.space import canonical
 from studies.runner.schema import AblationPart, ArmPart, FilePart, Published, Resources, SearchPart, StudyFile
+
+Settings = tuple[str, list[Override]]  # a preset and what is put over it
+TO_LEARN = ("loss_weights.", "alignment.enabled", "modality")  # settings that can leave nothing to learn
+OUR_WORDS = {"model_type": "a mapping", "dict_type": "a mapping"}  # where pydantic names its own types
 
 PARTS: dict[Trail, type[FilePart]] = {
     (): StudyFile,
@@ -21,25 +26,41 @@ PARTS: dict[Trail, type[FilePart]] = {
 }
 
 
-def typed(
-    data: Mapping[str, Any], located: Located, origin: Mapping[str, str], faults: list[Fault]
-) -> StudyFile | None:
-    """The file as typed parts, or None and its faults. `origin` has the places of what a command line put over it."""
+def typed(data: Mapping[str, Any], located: Located, faults: list[Fault]) -> StudyFile | None:
+    """The file as typed parts, or None and its faults."""
     try:
         return StudyFile.model_validate(data)
     except ValidationError as error:
         for item in error.errors():
             trail: Trail = tuple(item["loc"])
-            key = ".".join(map(str, trail))
-            where = origin.get(key) or located.where(*trail)
+            where = located.where(*trail)
             if item["type"] == "extra_forbidden":
                 faults.append(Fault(where, f"unknown key '{trail[-1]}'", near(trail[-1], _fields_at(trail[:-1]))))
             elif item["type"] == "missing":
                 faults.append(Fault(where, f"'{trail[-1]}' is missing"))
+            elif trail[-1] == "[key]":
+                faults.append(no_name(where, item["input"]))
             else:
-                message = item["msg"][0].lower() + item["msg"][1:]
-                faults.append(Fault(where, f"{key}: {item['input']!r} is not allowed", message))
+                what = f"{'.'.join(map(str, trail))}: {item['input']!r} is not allowed"
+                message = OUR_WORDS.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
+                faults.append(Fault(where, what, message))
     return None
+
+
+def no_name(where: str, key: Any) -> Fault:
+    """Of a key that YAML does not read as text."""
+    return Fault(where, f"{key!r} is no name", "YAML takes on, off, yes, no and numbers for values", "put it in quotes")
+
+
+def learning(settings: Settings, whose: str, where: str = "--preset") -> Config:
+    """The configuration of some settings. Raises UserError, also when it leaves nothing to learn."""
+    config = resolve(*settings, where)
+    try:
+        canonical(config)
+    except ValueError:
+        place = next(each.where for each in reversed(settings[1]) if each.key.startswith(TO_LEARN))
+        raise UserError(Fault(place, f"{whose} has nothing to learn", "a loss weight above 0")) from None
+    return config
 
 
 def overrides_of(values: Mapping[str, Any], located: Located, trail: Trail) -> list[Override]:
