@@ -306,3 +306,11 @@ def test_an_arm_that_is_still_training_is_not_asked_for_again(tmp_path: Path):
     strategy.finish(other, "complete", told(0.8))
     rest = drain(strategy)
     assert len({trial.key for trial in (arm, other, *rest)}) == 2 + len(rest) == strategy.total == 3
+
+
+def test_a_search_that_switches_a_module_on_finds_its_settings_as_written(tmp_path: Path):
+    """The base has CEOA off; its lambda_3 is at rest there and not in the trials that switch it on."""
+    text = "question: q\nbase: {alignment.enabled: false, loss_weights.e2o: 0.5}\n"
+    text += "search: {space: {alignment.enabled: }, trials: 2, sampler: brute_force}\n"
+    found = {t.config.alignment.enabled: t.config.loss_weights.e2o for t in drain(Strategy(plan(tmp_path, text), []))}
+    assert found == {True: 0.5, False: 0.0}

@@ -15,6 +15,7 @@ from typing import Any
 from avsc_core import __version__
 from avsc_core.config import Config, trial_key
 from avsc_core.data.dataset import DataSet, split_parts
+from search_spaces.space import canonical
 from studies.runner.plan import Plan, seeded
 
 LIBRARIES = ("torch", "timm", "ray", "optuna", "mlflow")
@@ -47,7 +48,7 @@ def about(plan: Plan) -> dict[str, Any]:
             {
                 "name": search.name,
                 "trials": search.trials,
-                "has_arm": search.point(seeded(search.base, search.seed)) is not None,
+                "has_arm": search.point(canonical(seeded(search.base, search.seed))) is not None,
                 "dimensions": {key: domain.describe() for key, domain in search.space.dimensions.items()},
             }
             for search in plan.searches

@@ -50,10 +50,10 @@ class PlannedSearch:
     @property
     def base_key(self) -> str:
         """Of the configuration that it searches around."""
-        return trial_key(seeded(self.base, self.seed))
+        return trial_key(canonical(seeded(self.base, self.seed)))
 
     def trial(self, values: Mapping[str, Any]) -> PlannedTrial:
-        """The training with these values of the dimensions. Raises pydantic's ValidationError when there is none."""
+        """The training with these values of the dimensions. Raises ValueError when there is none."""
         settings = dict(flatten(self.base.model_dump())) | dict(values) | {"seed": self.seed}
         config = canonical(Config.model_validate(nest(settings)))
         return PlannedTrial(trial_key(config), self.name, self.seed, config, self.name)
@@ -147,7 +147,7 @@ def handed_on(plan: Plan, search: PlannedSearch, complete: Sequence[Complete]) -
     if study.final is None or study.search is None or not ranked:
         return []
     upper = dict(flatten(study.final.model_dump()))
-    below = trial_key(seeded(study.base, search.seed))
+    below = search.base_key
     made = [_trial(PUBLISHED_ARM, study.final, seed, below) for seed in study.seeds]
     others = [config for config in ranked if trial_key(config) != below]
     for place, config in enumerate(others[: study.search.finalists], start=1):
@@ -205,7 +205,7 @@ def _first(search: Search, arm: Arm, space: Space) -> tuple[Mapping[str, Any], .
 
 
 def _trial(arm: str, config: Config, seed: int, origin: str = "") -> PlannedTrial:
-    own = seeded(config, seed)
+    own = canonical(seeded(config, seed))
     return PlannedTrial(trial_key(own), arm, seed, own, origin=origin)
 
 

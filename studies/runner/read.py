@@ -88,14 +88,14 @@ def read_study(
         source=file.source,
         preset=f"best of {best_of[0]}" if best_of else start[0],
         best_of=best_of,
-        base=canonical(base),
+        base=base,
         metrics=metrics,
         seeds=tuple(file.seeds),
         design=file.ablation.design if file.ablation else None,
         arms=tuple(arms),
         retune=file.retune or 0,
         search=search,
-        final=final and canonical(final),
+        final=final,
         resources=file.resources,
     )
 

@@ -131,7 +131,7 @@ class Study:
     source: str | None
     preset: str
     best_of: tuple[str, str] | None  # (study, key of its trial) that the base was taken from
-    base: Config
+    base: Config  # as written: what means nothing in it may mean something in a trial that switches a module on
     metrics: tuple[Metric, ...]
     seeds: tuple[int, ...]
     design: str | None

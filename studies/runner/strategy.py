@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from avsc_core.config import Config
 from avsc_core.trainer.recorder import TrialRecord
 from search_spaces.sampling import Sampler
@@ -134,7 +132,7 @@ class Strategy:
         """Whether the study has these values already, or they are no configuration: a rule across settings forbids."""
         try:
             key = plan.trial(values).key
-        except ValidationError:
+        except ValueError:
             return True
         return key in self.known or key in self.planned or any(key in each.waiting for each in self.searches.values())
 
