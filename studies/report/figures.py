@@ -1,6 +1,6 @@
 """The report's pictures, drawn by matplotlib without a screen.
 
-Colours are Okabe and Ito's, which people with any colour vision tell apart; markers differ as well.
+Colours are Okabe and Ito's, which people with any colour vision tell apart; markers or dashes differ as well.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from studies.report.searched import front, importances, points, rung, values
 from studies.report.statistics import Estimate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+DASHES = ("-", "--", "-.", ":")
 CURVES = 8  # rows with a learning curve; more are a thicket
 
 
@@ -131,13 +132,13 @@ def _factors(study: Gathered, factors: list[str]) -> Figure:
 def _curves(study: Gathered, rows: list[Row]) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("val_acc", "val_logloss"), strict=True):
-        for row, colour in zip(rows, cycle(COLOURS), strict=False):
+        for row, colour, dashes in zip(rows, cycle(COLOURS), cycle(DASHES), strict=False):
             curves = [study.recorder.history(trial.run_id, metric) for trial in row.trials.values()]
             for curve in curves if len(curves) > 1 else []:
                 axes.plot(*zip(*curve, strict=True), color=colour, alpha=0.25, linewidth=0.7)
             shortest = min(map(len, curves))
             mean = np.mean([[value for _, value in curve[:shortest]] for curve in curves], axis=0)
-            axes.plot(range(1, shortest + 1), mean, color=colour, label=_plain(row.name))
+            axes.plot(range(1, shortest + 1), mean, color=colour, linestyle=dashes, label=_plain(row.name))
         axes.set(xlabel="epoch", ylabel=NAMES[metric])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
