@@ -83,7 +83,7 @@ def _searched(study: Gathered) -> Iterator[str]:
             what = ", ".join(sure) or "nothing that can be told from chance"
             yield f"What mattered for {NAMES[metric]} over {len(study.searched)} complete trials: {what}."
     if len(study.metrics) > 1:
-        yield f"{len(front(study))} of {len(study.searched)} complete trials are beaten by none in both metrics."
+        yield f"Beaten by none in both metrics: {len(front(study))} of {len(study.searched)} complete trials."
 
 
 def _rungs(study: Gathered) -> Iterator[str]:
