@@ -67,7 +67,7 @@ def _run_locked(
     data = open_data(root, progress)
     plan = plan_for(study, data)
     definition = {**plan.definition, "data": data.fingerprint}
-    _check_same(recorder, study, definition)
+    check_same(recorder, study, definition)
     records, earlier = recorder.trials(study.name), _earlier(recorder, study, data)
     strategy = Strategy(plan, records, earlier)
     run = recorder.find_study(study.name)
@@ -115,12 +115,11 @@ def _earlier(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecor
     return [trial for trial in recorder.trials(name) if trial.tags["avsc.data_fingerprint"] == data.fingerprint]
 
 
-def _check_same(recorder: Recorder, study: Study, definition: dict[str, object]) -> None:
+def check_same(recorder: Recorder, study: Study, definition: dict[str, object]) -> None:
     """Refuse to mix trials that answer different questions in one study."""
     run = recorder.find_study(study.name)
-    if run is None:
-        return
-    changed = differences(recorder.definition(run.info.run_id), definition)
+    asked = recorder.definition(run.info.run_id) if run else {}
+    changed = differences(asked, definition) if asked or recorder.trials(study.name) else []
     if changed:
         where, todo = str(study.path), "use --name for a new study, or undo the change"
         raise UserError(
