@@ -7,8 +7,8 @@ from mlflow.exceptions import MlflowException
 
 from avsc_core.config import Config, parse_set, resolve, trial_key
 from avsc_core.errors import EnvironmentFault, UserError
-from avsc_core.trainer.recorder import STATUS, Recorder
-from studies.runner.run import check_same
+from avsc_core.trainer.recorder import STATUS, Recorder, open_record
+from studies.runner.prepare import check_same, check_warm_start
 from tests.test_schema import read
 
 TAGS = {"avsc.kind": "trial", "avsc.study": "s", "avsc.arm": "row 1", "avsc.data": "d", "avsc.data_fingerprint": "f"}
@@ -158,3 +158,20 @@ def test_a_path_of_weights_is_read_as_it_was_written(
     config = tiny.model_copy(update={"audio": tiny.audio.model_copy(update={"weights": path})})
     recorder.begin("s", config, TAGS)
     assert recorder.trials("s")[0].config.audio.weights == path
+
+
+def test_a_warm_start_from_no_study_is_told_with_its_line(recorder: Recorder, tmp_path: Path):
+    text = "question: q\nsearch:\n  space: {alignment.k: }\n  warm_start: lamda\n"
+    study = read(tmp_path, text)
+    recorder.open_study("lambda", {}, {})
+    with pytest.raises(UserError) as caught:
+        check_warm_start(recorder, study)
+    assert str(caught.value) == f"{study.path}:4: no study 'lamda' in the record; did you mean 'lambda'?"
+    check_warm_start(recorder, read(tmp_path, text.replace("lamda", "lambda")))
+
+
+def test_looking_for_a_record_does_not_make_it(tmp_path: Path):
+    with pytest.raises(UserError, match=r"^mlruns/mlflow.db: no record in this folder; run a study first$"):
+        open_record(None)
+    assert list(tmp_path.iterdir()) == []
+    assert Recorder().uri == open_record(None).uri

@@ -44,6 +44,24 @@ STATUS = {
 Class = TypeVar("Class")
 
 
+def address_of(uri: str | None) -> str:
+    """Where the record is."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def absent(uri: str | None) -> str:
+    """The SQLite file of a record that is not there yet, else nothing. Looking for it does not make it."""
+    _, sqlite, path = address_of(uri).partition("sqlite:///")
+    return path if sqlite and not Path(path.partition("?")[0]).is_file() else ""
+
+
+def open_record(uri: str | None) -> "Recorder":
+    """The record, to read from. Raises UserError when there is none."""
+    if file := absent(uri):
+        raise UserError(Fault(file, "no record in this folder", todo="run a study first"))
+    return Recorder(uri)
+
+
 def answering(recorder: type[Class]) -> type[Class]:
     """Make every public method of a recorder tell a record that fails as the environment's fault, in one line."""
 
@@ -83,7 +101,7 @@ class Recorder:
     """The record at a tracking address; the default is an SQLite file in `mlruns/` under the current folder."""
 
     def __init__(self, uri: str | None = None) -> None:
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        self.uri = address_of(uri)
         if self.uri == DEFAULT_URI:
             ARTIFACTS.mkdir(parents=True, exist_ok=True)
         for name in ("mlflow", "alembic"):
@@ -111,16 +129,16 @@ class Recorder:
         runs = self._search(ids, "tags.`avsc.kind` = 'study'")
         return sorted(runs, key=lambda run: -int(run.data.tags.get("avsc.started", run.info.start_time)))
 
-    def study(self, name: str | None) -> Run:
-        """The run of study `name`, or of the latest one. Raises UserError when there is none."""
+    def study(self, name: str | None, where: str = "--study") -> Run:
+        """The run of study `name`, or of the latest one. Raises UserError, at `where`, when there is none."""
         runs = self.studies()
         for run in runs:
             if name is None or run.data.tags["avsc.study"] == name:
                 return run
         if name is None or not runs:
-            raise UserError(Fault("--study", "the record holds no study", f"record {self.uri}", "run one first"))
+            raise UserError(Fault(where, "the record holds no study", f"record {self.uri}", "run one first"))
         names = {run.data.tags["avsc.study"] for run in runs}
-        raise UserError(Fault("--study", f"no study '{name}' in the record", near(name, names)))
+        raise UserError(Fault(where, f"no study '{name}' in the record", near(name, names)))
 
     def find_study(self, name: str) -> Run | None:
         """The run of study `name` when it is in the record."""
