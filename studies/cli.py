@@ -122,13 +122,14 @@ def plan(
         dataset = open_data(data, show)
         served = plan_for(study, dataset)
         strategy = what_is_left(served, dataset, recorder) if recorder else Strategy(served, [])
-        card = cost_card(strategy, dataset, here(study.resources), show)
     for note in left_out(served):
         err.print(note, soft_wrap=True)
     if strategy.reused:
         out.print(f"{strategy.reused} of {strategy.total} trials are in the record already", soft_wrap=True)
     if strategy.done:
         return
+    with progress() as show:
+        card = cost_card(strategy, dataset, here(study.resources), show)
     title = "what is left costs" if strategy.reused else "what it costs"
     out.print(table_of(f"{title} on {dataset.title}", ["", "about"], card.rows()))
     if max_hours is not None:

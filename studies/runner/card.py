@@ -76,7 +76,8 @@ def cost_card(strategy: Strategy, data: DataSet, side_by_side: int, progress: Pr
         if own not in measured:
             measured[own] = probe(item.config.model_copy(update=where), max(1, int(resources.cpus)))
         each.append(_seconds(item.config, measured[own].step, measured[own].predict, data))
-    progress("measuring the cost", len(work), len(work))
+    if work:
+        progress("measuring the cost", len(work), len(work))
     longest = max(each, default=0.0)
     whole = sum(item.trials * time for item, time in zip(work, each, strict=True))
     memory = max((cost.memory for cost in measured.values()), default=0)
