@@ -357,8 +357,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def as_text(value: Any) -> str:
-    """A value as `--set` and the record's params have it: strings as they are, anything else as JSON, which is YAML."""
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value as `--set` and the record's params have it, so that `read_value` gives it back.
+
+    Strings stand as they are where YAML reads them so (`/data/a #1` it does not), anything else as JSON, which is YAML.
+    """
+    plain = isinstance(value, str) and read_value(value) == value
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:

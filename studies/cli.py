@@ -4,14 +4,15 @@
 `status`, `best`, `report`, `plot` and `export` read the record; `ui` opens MLflow on it.
 """
 
+import math
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avsc_core.config import Config, flatten, preset_names
+from avsc_core.config import Config, as_text, flatten, preset_names
 from avsc_core.errors import (
     EXIT_INTERRUPTED,
     EXIT_SOME_TRIALS_FAILED,
@@ -20,9 +21,13 @@ from avsc_core.errors import (
     UserError,
 )
 from avsc_core.terminal import err, out, progress, run_app
+from avsc_core.yaml_file import read_yaml
 from studies.runner.plan import describe, make_plan
-from studies.runner.read import read_study
+from studies.runner.read import OF_THE_STUDY, read_study
 from studies.runner.schema import Study
+
+if TYPE_CHECKING:
+    from avsc_core.trainer.recorder import Recorder
 
 app = typer.Typer(
     help="Run ablations and searches as studies, and compare their trials.",
@@ -31,19 +36,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _hours(value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise UserError(Fault("--max-hours", f"{value:g} is no number of hours", "0 or more"))
+    return value
+
+
 File = Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data set; without it the embedded scenes.")]
 Preset = Annotated[str | None, typer.Option("--preset", help=f"{', '.join(preset_names())}; over the file's own.")]
 Trials = Annotated[int | None, typer.Option("--trials", help="Trials of the search, over the file's own.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value over the base; may be repeated.")]
+SET_HELP = f"key=value over the base, or of the study ({', '.join(OF_THE_STUDY)}); may be repeated."
+Set = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
 Name = Annotated[str | None, typer.Option("--name", help="Name in the record; default the file's.")]
 Cpus = Annotated[float | None, typer.Option("--cpus", help="CPUs per trial.")]
 Gpus = Annotated[float | None, typer.Option("--gpus", help="GPUs per trial: a share such as 0.25, or whole ones.")]
 MaxHours = Annotated[
-    float | None, typer.Option("--max-hours", min=0, help="Search fewer trials to stay below, or refuse.")
+    float | None,
+    typer.Option("--max-hours", callback=_hours, help="Search fewer trials to stay below, or refuse."),
 ]
 Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder; default reports/NAME or exports/NAME.")]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 
 
@@ -91,9 +104,10 @@ def plan(
     """
     study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
     from avsc_core.data.cache import open_data
+    from avsc_core.trainer.recorder import absent, open_record
     from studies.runner.card import cost_card, here, trimmed
     from studies.runner.display import table_of
-    from studies.runner.prepare import plan_for
+    from studies.runner.prepare import check_warm_start, left_out, plan_for, what_is_left
     from studies.runner.strategy import Strategy
 
     header, *rows = describe(make_plan(study))
@@ -101,10 +115,23 @@ def plan(
     out.print(
         f"preset {study.preset}, {study.base.training.epochs} epochs a trial" + _search_words(study), soft_wrap=True
     )
+    recorder = None if absent(tracking_uri) else open_record(tracking_uri)
+    if recorder:
+        check_warm_start(recorder, study)
     with progress() as show:
         dataset = open_data(data, show)
-        card = cost_card(Strategy(plan_for(study, dataset), []), dataset, here(study.resources), show)
-    out.print(table_of(f"what it costs on {dataset.title}", ["", "about"], card.rows()))
+        served = plan_for(study, dataset)
+        strategy = what_is_left(served, dataset, recorder) if recorder else Strategy(served, [])
+    for note in left_out(served):
+        err.print(note, soft_wrap=True)
+    if strategy.reused:
+        out.print(f"{strategy.reused} of {strategy.total} trials are in the record already", soft_wrap=True)
+    if strategy.done:
+        return
+    with progress() as show:
+        card = cost_card(strategy, dataset, here(study.resources), show)
+    title = "what is left costs" if strategy.reused else "what it costs"
+    out.print(table_of(f"{title} on {dataset.title}", ["", "about"], card.rows()))
     if max_hours is not None:
         left = trimmed(study, card, max_hours).search
         out.print(f"within {max_hours:g} h" + (f": {left.trials} trials of the search" if left else ""))
@@ -128,6 +155,7 @@ def run(
 
     Examples: avsc-search run studies/lambda.yaml
               avsc-search run studies/lambda.yaml --data /data/TAU --preset paper --gpus 0.5
+              avsc-search run studies/lambda.yaml --data /data/TAU --gpus 1 --address 10.0.0.1:6379
     """
     study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
     from studies.runner.run import run_study  # torch, ray and mlflow load here
@@ -149,6 +177,7 @@ def status(name: StudyName, tracking_uri: Uri = None) -> None:
     """
     from studies.runner.results import print_status
 
+    _record_of(name, tracking_uri)
     print_status(name, tracking_uri)
 
 
@@ -158,61 +187,69 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
 
     Example: avsc-search best lambda
     """
-    from avsc_core.trainer.recorder import Recorder
     from avsc_core.trainer.winner import find_winner
 
-    winner = find_winner(Recorder(tracking_uri), name)
+    winner = find_winner(_record_of(name, tracking_uri), name, "NAME")
     value = winner.trial.metrics[f"best_{winner.metric}"]
     err.print(
         f"{winner.trial.arm} {winner.trial.key[:6]}: {winner.metric} {value:.4f} ({winner.trial.tags['avsc.data']})"
     )
     for key, setting in flatten(winner.trial.config.model_dump(mode="json")):
-        typer.echo(f"{key}={setting}")
+        typer.echo(f"{key}={as_text(setting)}")
 
 
 @app.command()
-def report(name: StudyName, out_folder: Out = None, tracking_uri: Uri = None) -> None:
+def report(
+    name: StudyName,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder; default reports/NAME.")] = None,
+    tracking_uri: Uri = None,
+) -> None:
     """Report on a study: tables with intervals and tests, figures, costs; in the terminal and as files.
 
     Writes report.html (one page, nothing else needed), report.md, report.tex, tables/*.csv and figures/*.png.
 
     Example: avsc-search report lambda
     """
-    from avsc_core.trainer.recorder import Recorder
     from studies.report.build import build_report
     from studies.report.render import to_terminal, write_report
 
-    made = build_report(Recorder(tracking_uri), name)
+    made = build_report(_record_of(name, tracking_uri), name)
     to_terminal(made, out)
     paths = write_report(made, out_folder or Path("reports") / name)
     out.print("written: " + ", ".join(map(str, paths)), soft_wrap=True)
 
 
 @app.command()
-def plot(name: StudyName, out_folder: Out = None, tracking_uri: Uri = None) -> None:
+def plot(
+    name: StudyName,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder; default reports/NAME/figures.")] = None,
+    tracking_uri: Uri = None,
+) -> None:
     """Draw the figures of a study's report as PNG files.
 
     Example: avsc-search plot lambda --out figures
     """
-    from avsc_core.trainer.recorder import Recorder
     from studies.report.build import build_report
     from studies.report.render import write_pictures
 
-    made = build_report(Recorder(tracking_uri), name)
+    made = build_report(_record_of(name, tracking_uri), name)
     for path in write_pictures(made, out_folder or Path("reports") / name / "figures"):
         out.print(str(path), soft_wrap=True)
 
 
 @app.command()
-def export(name: StudyName, out_folder: Out = None, tracking_uri: Uri = None) -> None:
+def export(
+    name: StudyName,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder; default exports/NAME.")] = None,
+    tracking_uri: Uri = None,
+) -> None:
     """Write a study's trials as CSV and Parquet, and its best configuration for `avsc-core train --config`.
 
     Example: avsc-search export lambda --out lambda
     """
-    from avsc_core.trainer.recorder import Recorder
     from studies.report.export import export as write
 
-    for path in write(Recorder(tracking_uri), name, out_folder or Path("exports") / name):
+    for path in write(_record_of(name, tracking_uri), name, out_folder or Path("exports") / name):
         out.print(str(path), soft_wrap=True)
 
 
@@ -225,11 +262,9 @@ def ui(
 
     Example: avsc-search ui --port 5001
     """
-    from avsc_core.trainer.recorder import DEFAULT_URI
+    from avsc_core.trainer.recorder import open_record
 
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    if uri == DEFAULT_URI and not Path("mlruns/mlflow.db").is_file():
-        raise UserError(Fault("mlruns/mlflow.db", "no record in this folder", todo="run a study first"))
+    uri = open_record(tracking_uri).uri
     typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
     command = [
         sys.executable,
@@ -248,6 +283,15 @@ def ui(
     os.execv(sys.executable, command)
 
 
+def _record_of(name: str, tracking_uri: str | None) -> "Recorder":
+    """The record, to read study `name` from; a fault calls it as the command's help does."""
+    from avsc_core.trainer.recorder import open_record
+
+    recorder = open_record(tracking_uri)
+    recorder.study(name, "NAME")
+    return recorder
+
+
 def _study(
     file: Path,
     data: Path | None,
@@ -262,10 +306,10 @@ def _study(
     """The checked study; a missing data folder is reported together with the file's own faults."""
 
     def winner_of(own: str, source: str) -> tuple[str, Config]:
-        from avsc_core.trainer.recorder import Recorder  # only a study with `best-of` reads the record
+        from avsc_core.trainer.recorder import open_record  # only a study with `best-of` reads the record
         from avsc_core.trainer.winner import pinned_winner
 
-        return pinned_winner(Recorder(tracking_uri), own, source)
+        return pinned_winner(open_record(tracking_uri), own, source, read_yaml(file).where("best-of"))
 
     faults = []
     if data is not None and not data.is_dir():

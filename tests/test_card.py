@@ -1,5 +1,7 @@
 """The cost card: what is counted, what is left after a restart, what fits into the hours allowed; the real probe."""
 
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -8,8 +10,9 @@ import pytest
 
 from avsc_core.config import Config, Override, parse_set, resolve
 from avsc_core.data.dataset import DataSet, split_parts
-from avsc_core.errors import UserError
+from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.processes import silent
+from avsc_core.trainer import probe as module
 from avsc_core.trainer.probe import probe
 from studies.runner.card import Card, cost_card, duration, room, trimmed
 from studies.runner.plan import make_plan
@@ -56,6 +59,54 @@ def test_the_card_counts_what_is_left(tmp_path: Path, data: DataSet, scenes: Pat
     assert card.longest == pytest.approx(max(seconds))
 
 
+def test_more_places_than_trials_make_no_trial_shorter(tmp_path: Path, data: DataSet, scenes: Path):
+    plan = make_plan(read(tmp_path, "question: q\narms: [{name: one}]\n", sets=TINY))
+    card = cost_card(Strategy(plan, []), data, 8, silent)
+    assert card.hours == pytest.approx(card.longest / 3600)
+
+
+def test_only_what_changes_the_cost_is_probed(tmp_path: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch):
+    arms = ["training.learning_rate: 0.1", "training.epochs: 6", "loss_weights.scene: 2", "training.batch_size: 4"]
+    lines = "".join(f"  - {{name: {name}, set: {{{setting}}}}}\n" for name, setting in zip("abcd", arms, strict=True))
+    asked: list[Config] = []
+
+    def measured(config: Config, threads: int) -> module.Measured:
+        asked.append(config)
+        return module.Measured("a device", 1.0, 0.5, 2**30, 2**33, 1000)
+
+    monkeypatch.setattr(module, "probe", measured)
+    text = f"question: q\narms:\n{lines}"
+    card = cost_card(Strategy(make_plan(read(tmp_path, text, sets=TINY)), []), data, 1, silent)
+    assert [config.training.batch_size for config in asked] == [8, 4]
+    assert [config.device for config in asked] == ["cpu", "cpu"]  # as the trials are told
+    assert card.longest == pytest.approx(6 * 3)  # measured with the others, counted by its own six epochs
+    cost_card(Strategy(make_plan(read(tmp_path, text, sets=TINY, gpus=0.5)), []), data, 1, silent)
+    assert asked[-1].device == "auto"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BrokenProcessPool("killed"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_does_not_fit_is_told_in_one_line(
+    tiny: Config, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(config: Config, name: str, threads: int) -> None:
+        raise error
+
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "process_pool", ThreadPoolExecutor)
+    monkeypatch.setattr(module, "_measure", fails)
+    with pytest.raises(EnvironmentFault) as caught:
+        probe(tiny, 1)
+    told = str(caught.value)
+    assert told.startswith("memory: a step of 8 clips does not fit into the memory of ")
+    assert told.endswith(
+        "; a smaller training.batch_size, compute.micro_batch, compute.checkpointing, or another machine"
+    )
+
+
 def test_a_ladder_costs_its_upper_rung(tmp_path: Path, data: DataSet, scenes: Path):
     text = LADDER.replace("demo]", "{training.epochs: 5}]")
     plan = make_plan(read(tmp_path, text, sets=TINY))
@@ -63,7 +114,7 @@ def test_a_ladder_costs_its_upper_rung(tmp_path: Path, data: DataSet, scenes: Pa
     assert (card.trials, card.searched) == (1 + 4 + 2 * 3, 4)
     assert card.epochs == 2 * 5 + 5 * 6
     trials = drain(Strategy(plan, []))
-    for cut in (3, 7, 11):  # on the lower rung, on the upper, over
+    for cut in (3, 7, 10, 11):  # on the lower rung, on the upper, over
         records = [record(trial, "complete", 0.5) for trial in trials[:cut]]
         assert cost_card(Strategy(plan, records), data, 1, silent).trials == 11 - cut
 
@@ -82,12 +133,15 @@ def test_hours_cut_the_search_or_refuse(tmp_path: Path):
     assert str(caught.value) == told + "fewer seeds or arms, a cheaper preset, or more hours"
     with pytest.raises(UserError):
         trimmed(replace(study, search=None), CARD, 1.0)
+    with pytest.raises(UserError):
+        trimmed(study, replace(CARD, longest=3600.0), 0.95)  # fewer trials do not make one of them shorter
 
 
 @pytest.mark.parametrize(
     ("want", "have", "places"),
     [((1, 0), (8, 0), 8), ((2, 0), (9, 1), 4), ((1, 0.25), (16, 2), 8), ((1, 0.3), (16, 1), 3), ((1, 2), (16, 5), 2),
-     ((4, 0.5), (8, 8), 2), ((1, 1), (4, 0), 0)],
+     ((4, 0.5), (8, 8), 2), ((1, 1), (4, 0), 0), ((0.1, 0), (2, 0), 20), ((0.1, 0), (1, 0), 10),
+     ((0.7, 0), (2.1, 0), 3), ((0.1, 0.1), (1, 1), 10)],
 )  # fmt: skip
 def test_room(want: tuple[float, float], have: tuple[float, float], places: int):
     assert room(Resources(cpus=want[0], gpus=want[1]), *have) == places
@@ -99,8 +153,6 @@ def test_durations_as_people_say_them():
 
 
 def test_a_batch_too_slow_to_run_whole_is_reckoned_from_two_clips(tiny: Config, monkeypatch: pytest.MonkeyPatch):
-    from avsc_core.trainer import probe as module
-
     asked: list[int] = []
 
     def two_seconds(model: object, config: Config, count: int, device: object) -> tuple[float, float]:

@@ -71,7 +71,12 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
     [
         (["avsc-search", "check", "absent.yaml"], "absent.yaml: no such file"),
         (["avsc-search", "check", "."], ".: no such file"),
-        (["avsc-search", "status", "absent"], "--study: the record holds no study"),
+        (
+            ["avsc-search", "run", "good.yaml", "--max-hours", "nan"],
+            "--max-hours: nan is no number of hours; 0 or",
+        ),
+        (["avsc-search", "plan", "good.yaml", "--max-hours", "inf"], "--max-hours: inf is no number of hours; 0 or"),
+        (["avsc-search", "plan", "good.yaml", "--max-hours", "-1"], "--max-hours: -1 is no number of hours; 0 or"),
         (["avsc-search", "ui"], "mlruns/mlflow.db: no record in this folder; run a study first"),
         (["avsc-search", "rnu"], "command line: No such command 'rnu'"),
         (["avsc-core", "check", "absent"], "absent: no such folder; give the folder that holds audio/ and video/"),
@@ -94,6 +99,25 @@ def test_mistakes_cost_one_line(tmp_path: Path, command: list[str], error: str):
     assert (code, out) == (2, "")
     assert err.startswith(error)
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["status", "best", "report", "plot", "export", "check", "plan"])
+def test_reading_makes_no_record(tmp_path: Path, verb: str):
+    (tmp_path / "mine.yaml").write_text("question: q\nbest-of: lambda\narms: [{name: one}]\n")
+    code, out, err = run(tmp_path, "avsc-search", verb, "mine.yaml" if verb in ("check", "plan") else "lambda")
+    assert (code, out) == (2, "")
+    assert err == "mlruns/mlflow.db: no record in this folder; run a study first\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+@pytest.mark.parametrize("address", ["foo", "foo bar", "http://x:1"])
+def test_no_address_is_told_before_anything_is_prepared(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "mine.yaml").write_text("question: q\narms: [{name: one}]\n")
+    code, out, err = run(tmp_path, "avsc-search", "run", "mine.yaml", "--address", address)
+    assert (code, out, err.count("\n")) == (4, "", 1)
+    assert err.startswith(f"--address: no Ray cluster at {address} (")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_demo_data_does_not_overwrite(tmp_path: Path):

@@ -1,12 +1,13 @@
 """Configurations: presets, overrides, faults with their place, keys."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from avsc_core.config import (
     Config,
     Override,
+    as_text,
     field_types,
     flatten,
     nest,
@@ -16,6 +17,7 @@ from avsc_core.config import (
     trial_key,
 )
 from avsc_core.errors import UserError
+from avsc_core.yaml_file import read_value
 
 
 def faults(preset: str, *sets: str) -> list[str]:
@@ -108,3 +110,19 @@ def test_flatten_and_nest_are_inverse(key: str):
     flat = dict(flatten(values))
     assert nest(flat) == values
     assert key in flat
+
+
+# Without what no file is called: halves of characters and ends of lines.
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]))
+
+
+@given(st.one_of(NAMES.map(lambda name: f"/{name}"), st.sampled_from(["", "yes", "null", "1e3", "a: b", "[x", "- x"])))
+@example("/data/a #1/x.pth")
+@example("/data/a: b/x.pth")
+@example("/data/\U0001f399 #1")
+def test_text_is_read_as_it_was_written(text: str):
+    assert read_value(as_text(text)) == text
+
+
+def test_most_text_stands_as_it_is():
+    assert [as_text(value) for value in ("lkm", "/data/x.pth", "1")] == ["lkm", "/data/x.pth", '"1"']

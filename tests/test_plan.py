@@ -3,8 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from avsc_core.config import trial_key
+from avsc_core.data.dataset import DataSet
+from avsc_core.errors import UserError
 from studies.runner.plan import describe, differences, make_plan, seeded
+from studies.runner.prepare import left_out, plan_for
 from tests.test_schema import GOOD, read
 
 
@@ -70,3 +75,18 @@ def test_the_plan_says_what_differs(tmp_path: Path):
     assert rows[1][2] == "nothing"
     assert rows[3][::2] == ["no SF", "fusion.kind none"]
     assert rows[5] == ["search", "", "loss_weights.scene: 1 to 10, log"]
+
+
+def test_readings_of_teachers_need_teachers(tmp_path: Path, data: DataSet):
+    arms = "question: q\narms:\n  - {name: one}\n  - {name: two, set: {pseudo.event_threshold: 0.1}}\n"
+    why = f"{data.title} has true labels, no teachers' probabilities to read otherwise"
+    plan = plan_for(read(tmp_path, arms), data)
+    assert [trial.arm for trial in plan.trials] == ["one"]
+    assert left_out(plan) == [f"note: arm two is left out: {why}"]
+    study = read(tmp_path, arms + "search:\n  space:\n    alignment.k:\n    pseudo.object_threshold:\n")
+    with pytest.raises(UserError) as caught:
+        plan_for(study, data)
+    told = f"pseudo.object_threshold cannot be searched; {why}; leave it out, or run `avsc-core pseudo`"
+    assert str(caught.value) == f"{study.path}:8: {told}"
+    labelled = data._replace(scores={"events": data.events})
+    assert plan_for(study, labelled).searches

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from avsc_core.config import Config, parse_set, resolve, trial_key
-from avsc_core.errors import UserError
-from avsc_core.trainer.recorder import STATUS, Recorder
+from avsc_core.errors import EnvironmentFault, UserError
+from avsc_core.trainer.recorder import STATUS, Recorder, open_record
+from studies.runner.prepare import check_same, check_warm_start
+from tests.test_schema import read
 
 TAGS = {"avsc.kind": "trial", "avsc.study": "s", "avsc.arm": "row 1", "avsc.data": "d", "avsc.data_fingerprint": "f"}
 
@@ -62,10 +65,11 @@ def test_a_run_cut_off_before_its_params_counts_for_nothing(recorder: Recorder):
 
 def test_a_study_is_one_run(recorder: Recorder):
     first = recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc"})
-    recorder.end(first, "interrupted", {})
+    recorder.end(first, "complete", {})
     assert recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc", "more": 1}) == first
     assert recorder.definition(first) == {"metric": "val_acc", "more": 1}
     assert recorder.study("s").info.run_id == first
+    assert recorder.study("s").data.tags["avsc.outcome"] == "running"  # complete it was until it went on
     second = recorder.open_study("t", {"avsc.metric": "val_acc"}, {})
     assert recorder.study(None).info.run_id == second
     with pytest.raises(UserError, match="no study 'u' in the record; one of s, t"):
@@ -103,3 +107,71 @@ def test_a_store_that_does_not_answer():
     with pytest.raises(UserError, match=r"^--tracking-uri: sqlite:////proc/none/x\.db does not answer") as caught:
         Recorder("sqlite:////proc/none/x.db")
     assert caught.value.exit_code == 4
+
+
+def test_a_study_cut_off_before_its_definition_is_not_locked(recorder: Recorder, tiny: Config, tmp_path: Path):
+    study = read(tmp_path, "question: q\narms: [{name: one}]\n")
+    tags = {"avsc.kind": "study", "avsc.study": study.name}
+    recorder.client.create_run(recorder.experiment(study.name), tags=tags)
+    check_same(recorder, study, {"metric": "val_acc"})
+    recorder.begin(study.name, tiny, TAGS)
+    with pytest.raises(UserError, match="metric: nothing, now val_acc"):
+        check_same(recorder, study, {"metric": "val_acc"})
+
+
+def test_whatever_call_fails_is_told_in_one_line(
+    recorder: Recorder, tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run_id = recorder.begin("s", tiny, TAGS)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise MlflowException("(sqlite3.OperationalError)\ndatabase or disk is full")
+
+    for name in dir(type(recorder.client)):
+        if not name.startswith("_") and callable(getattr(recorder.client, name)):
+            monkeypatch.setattr(recorder.client, name, fail)
+    for call in (
+        lambda: recorder.studies(),
+        lambda: recorder.open_study("s", {}, {}),
+        lambda: recorder.begin("s", tiny, TAGS),
+        lambda: recorder.resume(run_id),
+        lambda: recorder.history(run_id, "val_acc"),
+        lambda: recorder.end(run_id, "complete", {}),
+        lambda: recorder.folder(run_id, tmp_path, "model"),
+        lambda: recorder.register(run_id, "source", "name", "best"),
+        lambda: recorder.read(run_id, "study.json"),
+    ):
+        with pytest.raises(EnvironmentFault) as caught:
+            call()
+        told = "(sqlite3.OperationalError) database or disk is full; the same command continues"
+        assert str(caught.value) == f"record: {recorder.uri}: {told}"
+    with pytest.raises(EnvironmentFault, match=r"^record: "):
+        recorder.download("absent", "model")
+
+
+@pytest.mark.parametrize("path", ["/data/a #1/x.pth", "/data/a: b/x.pth", "/data/- x"])
+def test_a_path_of_weights_is_read_as_it_was_written(
+    recorder: Recorder, tiny: Config, path: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("avsc_core.trainer.recorder.fingerprint", lambda source: "0" * 64)
+    monkeypatch.setattr("avsc_core.config.fingerprint", lambda source: "0" * 64)
+    config = tiny.model_copy(update={"audio": tiny.audio.model_copy(update={"weights": path})})
+    recorder.begin("s", config, TAGS)
+    assert recorder.trials("s")[0].config.audio.weights == path
+
+
+def test_a_warm_start_from_no_study_is_told_with_its_line(recorder: Recorder, tmp_path: Path):
+    text = "question: q\nsearch:\n  space: {alignment.k: }\n  warm_start: lamda\n"
+    study = read(tmp_path, text)
+    recorder.open_study("lambda", {}, {})
+    with pytest.raises(UserError) as caught:
+        check_warm_start(recorder, study)
+    assert str(caught.value) == f"{study.path}:4: no study 'lamda' in the record; did you mean 'lambda'?"
+    check_warm_start(recorder, read(tmp_path, text.replace("lamda", "lambda")))
+
+
+def test_looking_for_a_record_does_not_make_it(tmp_path: Path):
+    with pytest.raises(UserError, match=r"^mlruns/mlflow.db: no record in this folder; run a study first$"):
+        open_record(None)
+    assert list(tmp_path.iterdir()) == []
+    assert Recorder().uri == open_record(None).uri

@@ -113,9 +113,26 @@ def test_the_closing_table_says_what_next(place: Place, finished: tuple[str, str
 
 def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
     before = [(trial.run_id, trial.metrics) for trial in place.trials()]
+    recorder = place.recorder
+    recorder.open_study("tiny", {}, recorder.definition(recorder.study("tiny").info.run_id))  # and was killed there
     _, err = place.run(*place.run_study)
     assert "8 trials, 8 of them in the record already" in err
     assert [(trial.run_id, trial.metrics) for trial in place.trials()] == before
+    study = recorder.study("tiny")
+    assert (study.info.status, study.data.tags["avsc.outcome"]) == ("FINISHED", "complete")
+
+
+def test_a_plan_counts_what_is_left(place: Place, finished: tuple[str, str]):
+    plan = [word if word != "run" else "plan" for word in place.run_study]
+    out, _ = place.run(*plan)
+    assert "8 of 8 trials are in the record already" in out
+    assert "costs" not in out
+    out, _ = place.run(*plan, "--trials", "5")
+    assert "8 of 9 trials are in the record already" in out
+    assert "what is left costs" in out
+    assert "1, " in out.split("trials")[-1]
+    _, err = place.run(*plan, "--set", "alignment.k=3", code=2)
+    assert "base.alignment.k: 5, now 3" in err
 
 
 @pytest.mark.slow

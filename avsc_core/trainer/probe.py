@@ -10,13 +10,15 @@ import json
 import os
 import platform
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from avsc_core.config import Config, identity
+from avsc_core.config import Config
+from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.files import cache_root, write_text
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
@@ -27,7 +29,15 @@ from avsc_core.trainer.frozen import frozen_branches
 from avsc_core.trainer.optim import build_optimiser
 
 FORMAT = 1  # raised when what is measured changes
-COSTLY = ("modality", "log_mel", "pictures", "audio", "visual", "alignment", "fusion", "training")
+# What changes the cost of a step. Values of weights, rates and a spectrogram's settings do not: arms that differ in
+# nothing else are measured once.
+COSTLY: Any = {
+    **dict.fromkeys(("modality", "audio", "visual", "alignment", "fusion", "compute", "scenes"), True),
+    "log_mel": {"frames"},
+    "pictures": {"frames", "size"},
+    "training": {"batch_size", "precision"},
+}
+NOT_COSTLY: Any = {"audio": {"weights"}, "visual": {"weights"}}
 FEW, SLOW, PATIENCE = 2, 1.0, 4.0  # clips to start with; seconds from which they must do; seconds of steps at most
 
 
@@ -42,22 +52,41 @@ class Measured(NamedTuple):
     parameters: int
 
 
+def kind(config: Config) -> str:
+    """What the cost of a configuration's step depends on, as text."""
+    return config.model_dump_json(include=COSTLY, exclude=NOT_COSTLY)
+
+
 def probe(config: Config, threads: int) -> Measured:
-    """Measure a configuration, or read what an earlier probe measured. Takes 5 to 60 s."""
-    own = identity(config)
+    """Measure a configuration, or read what an earlier probe measured. Takes 5 to 60 s.
+
+    Raises EnvironmentFault when a step does not fit into memory.
+    """
     device = choose_device(config)
     cores = f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
     name = torch.cuda.get_device_name() if device.type == "cuda" else cores
-    about = [FORMAT, name, platform.node(), torch.__version__, {part: own[part] for part in COSTLY}]
-    about.append(config.compute.model_dump())
+    about = [FORMAT, name, platform.node(), torch.__version__, kind(config)]
     path = cache_root() / "probes" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
     if path.is_file():
         return Measured(**json.loads(path.read_text()))
-    with process_pool(1) as pool:
-        measured = pool.submit(_measure, config, name, threads).result()
+    try:
+        with process_pool(1) as pool:
+            measured = pool.submit(_measure, config, name, threads).result()
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        what = f"a step of {config.training.batch_size} clips does not fit into the memory of {name}"
+        todo = "a smaller training.batch_size, compute.micro_batch, compute.checkpointing, or another machine"
+        raise EnvironmentFault(Fault("memory", what, todo=todo)) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(measured._asdict()))
     return measured
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether this is how a step that needs too much ends; the system kills the process, or torch says it."""
+    ways = (MemoryError, torch.OutOfMemoryError, BrokenProcessPool)
+    return isinstance(error, ways) or "can't allocate memory" in str(error)
 
 
 def _measure(config: Config, name: str, threads: int) -> Measured:

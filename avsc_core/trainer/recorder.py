@@ -9,10 +9,10 @@ Status at the end: complete and stopped are FINISHED, diverged and failed are FA
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -41,6 +41,45 @@ STATUS = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
+Class = TypeVar("Class")
+
+
+def address_of(uri: str | None) -> str:
+    """Where the record is."""
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def absent(uri: str | None) -> str:
+    """The SQLite file of a record that is not there yet, else nothing. Looking for it does not make it."""
+    _, sqlite, path = address_of(uri).partition("sqlite:///")
+    return path if sqlite and not Path(path.partition("?")[0]).is_file() else ""
+
+
+def open_record(uri: str | None) -> "Recorder":
+    """The record, to read from. Raises UserError when there is none."""
+    if file := absent(uri):
+        raise UserError(Fault(file, "no record in this folder", todo="run a study first"))
+    return Recorder(uri)
+
+
+def answering(recorder: type[Class]) -> type[Class]:
+    """Make every public method of a recorder tell a record that fails as the environment's fault, in one line."""
+
+    def told(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(self, *args, **kwargs)
+            except (MlflowException, OSError) as error:
+                what = f"{self.uri}: {error}"
+                raise EnvironmentFault(Fault("record", what, todo="the same command continues")) from None
+
+        return call
+
+    for name, method in list(vars(recorder).items()):
+        if not name.startswith("_"):
+            setattr(recorder, name, told(method))
+    return recorder
 
 
 class TrialRecord(NamedTuple):
@@ -57,11 +96,12 @@ class TrialRecord(NamedTuple):
     started: float  # seconds since 1970
 
 
+@answering
 class Recorder:
     """The record at a tracking address; the default is an SQLite file in `mlruns/` under the current folder."""
 
     def __init__(self, uri: str | None = None) -> None:
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        self.uri = address_of(uri)
         if self.uri == DEFAULT_URI:
             ARTIFACTS.mkdir(parents=True, exist_ok=True)
         for name in ("mlflow", "alembic"):
@@ -89,16 +129,16 @@ class Recorder:
         runs = self._search(ids, "tags.`avsc.kind` = 'study'")
         return sorted(runs, key=lambda run: -int(run.data.tags.get("avsc.started", run.info.start_time)))
 
-    def study(self, name: str | None) -> Run:
-        """The run of study `name`, or of the latest one. Raises UserError when there is none."""
+    def study(self, name: str | None, where: str = "--study") -> Run:
+        """The run of study `name`, or of the latest one. Raises UserError, at `where`, when there is none."""
         runs = self.studies()
         for run in runs:
             if name is None or run.data.tags["avsc.study"] == name:
                 return run
         if name is None or not runs:
-            raise UserError(Fault("--study", "the record holds no study", f"record {self.uri}", "run one first"))
+            raise UserError(Fault(where, "the record holds no study", f"record {self.uri}", "run one first"))
         names = {run.data.tags["avsc.study"] for run in runs}
-        raise UserError(Fault("--study", f"no study '{name}' in the record", near(name, names)))
+        raise UserError(Fault(where, f"no study '{name}' in the record", near(name, names)))
 
     def find_study(self, name: str) -> Run | None:
         """The run of study `name` when it is in the record."""
@@ -109,7 +149,8 @@ class Recorder:
     def open_study(self, name: str, tags: Mapping[str, str], definition: Mapping[str, Any]) -> str:
         """The run of a study, new or turned RUNNING again; `definition` becomes study.json. Returns its id."""
         run = self.find_study(name)
-        now = {"avsc.started": str(int(time.time() * 1000))}  # of this sitting: the latest study is what ran last
+        # Of this sitting: the latest study is what ran last, and none is complete while it runs.
+        now = {"avsc.started": str(int(time.time() * 1000)), "avsc.outcome": "running"}
         if run is None:
             own = {"avsc.kind": "study", "avsc.study": name, "avsc.version": __version__, **now}
             run = self.client.create_run(self.experiment(name), run_name=name, tags=own | dict(tags))
@@ -121,7 +162,7 @@ class Recorder:
         return run_id
 
     def definition(self, run_id: str) -> dict[str, Any]:
-        """What `open_study` was given last."""
+        """What `open_study` was given last; empty when it was cut off before it wrote that, and so before any trial."""
         return self.read(run_id, "study.json")
 
     def trials(self, study: str, kind: str = "trial") -> list[TrialRecord]:
@@ -165,8 +206,7 @@ class Recorder:
 
     def text(self, run_id: str, name: str, content: str) -> None:
         """An artifact of text."""
-        with self._answering():
-            self.client.log_text(run_id, content, name)
+        self.client.log_text(run_id, content, name)
 
     def document(self, run_id: str, name: str, content: Any) -> None:
         """An artifact of JSON."""
@@ -174,13 +214,11 @@ class Recorder:
 
     def file(self, run_id: str, local: Path) -> None:
         """A file as an artifact."""
-        with self._answering():
-            self.client.log_artifact(run_id, str(local))
+        self.client.log_artifact(run_id, str(local))
 
     def folder(self, run_id: str, local: Path, name: str) -> str:
         """A folder of artifacts. Returns its address."""
-        with self._answering():
-            self.client.log_artifacts(run_id, str(local), name)
+        self.client.log_artifacts(run_id, str(local), name)
         return f"{self.client.get_run(run_id).info.artifact_uri}/{name}"
 
     def register(self, run_id: str, source: str, name: str, alias: str) -> str:
@@ -206,7 +244,7 @@ class Recorder:
                     todo = f"`avsc-core train --best --study {study}` retrains its winner"
                     raise UserError(Fault(reference, f"study {study} has no retrained model", todo=todo))
                 reference = trained[-1].run_id
-            return Path(self.download(reference, "model"))
+            return Path(self._download(reference, "model"))
         except (MlflowException, OSError) as error:
             allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
             raise UserError(Fault(reference, f"no model there ({error})", allowed)) from None
@@ -224,15 +262,10 @@ class Recorder:
 
     def download(self, run_id: str, name: str) -> str:
         """The local path of an artifact."""
-        return str(download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=self.uri))
+        return self._download(run_id, name)
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """A record that fails while a study runs is the environment's fault; what it has can be continued."""
-        try:
-            yield
-        except (MlflowException, OSError) as error:
-            raise EnvironmentFault(Fault("record", f"{self.uri}: {error}", todo="the same command continues")) from None
+    def _download(self, run_id: str, name: str) -> str:
+        return str(download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=self.uri))
 
     def _write(
         self,
@@ -245,21 +278,19 @@ class Recorder:
     ) -> None:
         """One call for everything: calls, not values, are what costs."""
         now = int(time.time() * 1000)
-        with self._answering():
-            self.client.log_batch(
-                run_id,
-                metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
-                params=[Param(name, as_text(value)) for name, value in (params or {}).items()],
-                tags=[RunTag(name, value) for name, value in (tags or {}).items()],
-            )
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
+            params=[Param(name, as_text(value)) for name, value in (params or {}).items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+        )
 
     def _search(self, experiments: Sequence[str], query: str) -> list[Run]:
         """All runs that match, page by page."""
         runs: list[Run] = []
         token = None
         while experiments:
-            with self._answering():
-                page = self.client.search_runs(list(experiments), query, page_token=token)
+            page = self.client.search_runs(list(experiments), query, page_token=token)
             runs += page
             token = page.token
             if not token:

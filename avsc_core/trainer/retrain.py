@@ -3,7 +3,8 @@
 Plain: train on the training split, watch validation, keep the last epoch's model; the test split stays unread.
 The winner of a study (`--best`): train on train plus validation for as many epochs as its best epoch had, with nothing
 left to select, then read the test split once, record `test_acc` and `test_logloss`, and register the model in MLflow.
-A training that was interrupted continues in the same run when the same command is given again.
+A training that was interrupted continues in the same run when the same command is given again; while it runs, another
+process is refused it.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from avsc_core.config import Config, trial_key
 from avsc_core.data.cache import Features
@@ -51,14 +53,38 @@ def train(
     winner: Winner | None = None,
     progress: Progress = silent,
 ) -> Result:
-    """Train `config`, plainly or as the retraining of `winner`; `report` gets each epoch and their number."""
+    """Train `config`, plainly or as the retraining of `winner`; `report` gets each epoch and their number.
+
+    Raises UserError when another process is at the same training.
+    """
+    experiment = winner.study if winner else "training"
+    name = f"{experiment}-{trial_key(config)}-{features.data.fingerprint[:16]}"
+    folder = CHECKPOINTS / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / f"{name}.lock", timeout=0):
+            return _train_locked(recorder, experiment, config, features, report, winner, progress)
+    except Timeout:
+        what = "the same training is running in another process"
+        raise UserError(Fault("training", what, todo="wait for it, or train with another --set seed")) from None
+
+
+def _train_locked(
+    recorder: Recorder,
+    experiment: str,
+    config: Config,
+    features: Features,
+    report: Callable[[Epoch, int], None],
+    winner: Winner | None,
+    progress: Progress,
+) -> Result:
     parts = split_parts(features.data, config.split)
     if winner:
         rows, watched, scored = np.sort(np.concatenate(parts[:2])), parts.validation[:0], parts.test
-        epochs, experiment, split = round(winner.trial.metrics["best_epoch"]), winner.study, "test"
+        epochs, split = round(winner.trial.metrics["best_epoch"]), "test"
     else:
         rows, watched, scored = parts.train, parts.validation, parts.validation
-        epochs, experiment, split = config.training.epochs, "training", "val"
+        epochs, split = config.training.epochs, "val"
     accounts = [account._asdict() for account in check_pretrained(config)]  # faults show before a run is opened
     run_id, recorded = _open_run(recorder, experiment, config, features.data, winner)
     if accounts:
@@ -92,6 +118,7 @@ def train(
         recorder.end(run_id, "complete", metrics)
     except Diverged as error:
         recorder.end(run_id, "diverged", {})
+        checkpoint.unlink(missing_ok=True)
         raise UserError(Fault("training", f"diverged, {error}", todo="a lower training.learning_rate")) from None
     except BaseException:  # Ctrl-C and SIGTERM too: the run can be continued
         recorder.end(run_id, "interrupted", {})

@@ -16,20 +16,20 @@ class Winner(NamedTuple):
     trial: TrialRecord
 
 
-def find_winner(recorder: Recorder, study: str | None) -> Winner:
-    """The winner of a study, or of the latest one. Raises UserError when no trial is complete."""
-    run = recorder.study(study)
+def find_winner(recorder: Recorder, study: str | None, where: str = "--study") -> Winner:
+    """The winner of the study named at `where`, or of the latest one. Raises UserError when no trial is complete."""
+    run = recorder.study(study, where)
     name, metric = run.data.tags["avsc.study"], run.data.tags["avsc.metric"]
     complete = full(recorder.trials(name))
     if not complete:
-        raise UserError(Fault("--study", f"study {name} has no complete trial", todo="run it to its end first"))
+        raise UserError(Fault(where, f"study {name} has no complete trial", todo="run it to its end first"))
     return Winner(name, metric, best_of(complete, metric))
 
 
-def pinned_winner(recorder: Recorder, own: str, source: str) -> tuple[str, Config]:
+def pinned_winner(recorder: Recorder, own: str, source: str, where: str) -> tuple[str, Config]:
     """Key and configuration of the trial of `source` that study `own` starts from: its best when `own` first ran.
 
-    Raises UserError when there is none.
+    Raises UserError when there is none of the study named at `where`.
     """
     run = recorder.find_study(own)
     pinned = (recorder.definition(run.info.run_id).get("best_of") or {}) if run else {}
@@ -37,7 +37,7 @@ def pinned_winner(recorder: Recorder, own: str, source: str) -> tuple[str, Confi
         for trial in recorder.trials(source):
             if trial.key == pinned["key"]:
                 return trial.key, trial.config
-    trial = find_winner(recorder, source).trial
+    trial = find_winner(recorder, source, where).trial
     return trial.key, trial.config
 
 

@@ -4,14 +4,13 @@ Every kind of training in the plan is probed for a few seconds (`avsc_core/train
 Hours are what trials take that have the machine to themselves and are not stopped early.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any, NamedTuple
 
-from avsc_core.config import Config, identity
+from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
@@ -63,21 +62,24 @@ class Card:
 
 def cost_card(strategy: Strategy, data: DataSet, side_by_side: int, progress: Progress) -> Card:
     """Probe what the strategy's plan trains and count what is left of it."""
-    from avsc_core.trainer.probe import COSTLY, Measured, probe  # torch
+    from avsc_core.trainer.probe import Measured, kind, probe  # torch
 
     plan = strategy.plan
-    threads = max(1, int(plan.study.resources.cpus))
-    work = list(_work(strategy))
+    resources = plan.study.resources
+    where = {} if resources.gpus else {"device": "cpu"}  # as `tune.py` tells a trial without a GPU
+    work = [item for item in _work(strategy) if item.trials]
     measured: dict[str, Measured] = {}
-    seconds: dict[str, float] = {}
+    each: list[float] = []  # seconds of a trial of each
     for number, item in enumerate(work):
         progress("measuring the cost", number, len(work))
-        kind = _kind(item.config, COSTLY)
-        if kind not in measured:
-            measured[kind] = probe(item.config, threads)
-            seconds[kind] = _seconds(item.config, measured[kind].step, measured[kind].predict, data)
-    progress("measuring the cost", len(work), len(work))
-    each = [seconds[_kind(item.config, COSTLY)] for item in work]
+        own = kind(item.config)
+        if own not in measured:
+            measured[own] = probe(item.config.model_copy(update=where), max(1, int(resources.cpus)))
+        each.append(_seconds(item.config, measured[own].step, measured[own].predict, data))
+    if work:
+        progress("measuring the cost", len(work), len(work))
+    longest = max(each, default=0.0)
+    whole = sum(item.trials * time for item, time in zip(work, each, strict=True))
     memory = max((cost.memory for cost in measured.values()), default=0)
     parameters = max((cost.parameters for cost in measured.values()), default=0)
     trials = sum(item.trials for item in work)
@@ -88,11 +90,11 @@ def cost_card(strategy: Strategy, data: DataSet, side_by_side: int, progress: Pr
     return Card(
         trials=trials,
         epochs=sum(item.trials * item.config.training.epochs for item in work),
-        hours=sum(item.trials * time for item, time in zip(work, each, strict=True)) / 3600 / side_by_side,
+        hours=max(whole / side_by_side, longest) / 3600,
         searched=sum(item.trials for item in work if item.search == SEARCH_ARM),
         hours_a_searched_trial=max(searched, default=0.0) / 3600 / side_by_side,
         side_by_side=side_by_side,
-        longest=max(each, default=0.0),
+        longest=longest,
         memory=memory,
         fit=one.available // memory if one and memory else 0,
         disk=_feature_bytes(work, len(data.clips)) + checkpoints + trials * validation * ROW_BYTES,
@@ -106,7 +108,8 @@ def trimmed(study: Study, card: Card, max_hours: float) -> Study:
     if over <= 0:
         return study
     cut = ceil(over / card.hours_a_searched_trial) if card.hours_a_searched_trial else 0
-    if study.search is None or not 0 < cut <= min(card.searched, study.search.trials - 1):
+    too_long = card.longest > 3600 * max_hours
+    if study.search is None or too_long or not 0 < cut <= min(card.searched, study.search.trials - 1):
         what = f"{card.trials} trials take up to {card.hours:.1f} h, {max_hours:g} h are allowed"
         todo = "fewer seeds or arms, a cheaper preset, or more hours"
         raise UserError(Fault("--max-hours", what, todo=todo))
@@ -115,10 +118,10 @@ def trimmed(study: Study, card: Card, max_hours: float) -> Study:
 
 def room(resources: Resources, cpus: float, gpus: float) -> int:
     """How many trials run at a time on so many CPUs and GPUs."""
-    places = int(cpus // resources.cpus)
+    places = _times(cpus, resources.cpus)
     if resources.gpus >= 1:
-        return min(places, int(gpus // resources.gpus))
-    return min(places, int(gpus) * int(1 / resources.gpus)) if resources.gpus else places
+        return min(places, _times(gpus, resources.gpus))
+    return min(places, int(gpus) * _times(1, resources.gpus)) if resources.gpus else places
 
 
 def here(resources: Resources) -> int:
@@ -134,6 +137,11 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _times(have: float, want: float) -> int:
+    """How often `want` goes into `have`: 0.1 into 0.3 three times, whatever the last binary digit says."""
+    return int(have / want + 1e-6)
 
 
 def _work(strategy: Strategy) -> Iterator[Work]:
@@ -168,8 +176,3 @@ def _feature_bytes(work: list[Work], clips: int) -> int:
         sizes[f"{settings}"] = clips * sound.frames * 128 * (2 if sound.stored == "float16" else 4)
         sizes[f"{look}"] = clips * look.frames * 3 * look.size**2
     return sum(sizes.values())
-
-
-def _kind(config: Config, costly: tuple[str, ...]) -> str:
-    own = identity(config)
-    return json.dumps([own[name] for name in costly])

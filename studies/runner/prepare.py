@@ -1,4 +1,5 @@
-"""What must be there before the first trial: features of every clip, backbones and weights that fit, frozen encoders.
+"""What must be there before the first trial: a plan that the data can serve and the record does not contradict,
+features of every clip, backbones and weights that fit, frozen encoders.
 
 All configurations a study can ask for are looked at, so that no trial meets anything for the first time: what takes
 long is done once here, with progress, and what does not fit is told before anything runs.
@@ -14,9 +15,12 @@ from avsc_core.data.cache import Features, build_features
 from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.processes import Progress
+from avsc_core.trainer.recorder import Recorder, TrialRecord
+from avsc_core.yaml_file import read_yaml
 from search_spaces.domains import Choice
-from studies.runner.plan import Plan, make_plan
+from studies.runner.plan import Plan, differences, make_plan
 from studies.runner.schema import Study
+from studies.runner.strategy import Strategy
 
 # dimensions whose values ask for other features, or may not suit a backbone
 OF_INPUTS = ("log_mel.window", "log_mel.normalise", "audio.freeze", "visual.freeze")
@@ -25,10 +29,53 @@ OURS = {"audio": "ast", "visual": "convnext"}
 
 
 def plan_for(study: Study, data: DataSet) -> Plan:
-    """The plan of a study on this data set: arms that vary a reading of teachers need labels from teachers."""
+    """The plan of a study on this data set: what varies a reading of teachers needs labels from teachers.
+
+    Arms that cannot be served are left out. Raises UserError when a search has such dimensions.
+    """
     why = f"{data.title} has true labels, no teachers' probabilities to read otherwise"
+    searched = [key for key in study.search.space.dimensions if key.startswith("pseudo.")] if study.search else []
+    if searched and not data.scores:
+        where = read_yaml(study.path).where("search", "space", searched[0])
+        what = f"{', '.join(searched)} cannot be searched"
+        raise UserError(Fault(where, what, why, "leave it out, or run `avsc-core pseudo`"))
     needing = [arm for arm in study.arms if arm.config.pseudo != Pseudo() and not data.scores]
     return make_plan(study, {arm.name: why for arm in needing} if len(needing) < len(study.arms) else {})
+
+
+def left_out(plan: Plan) -> list[str]:
+    """What people are told of the arms that the data cannot serve."""
+    return [f"note: arm {name} is left out: {why}" for name, why in plan.missing.items()]
+
+
+def check_warm_start(recorder: Recorder, study: Study) -> None:
+    """The study that a search starts warm from is in the record. Raises UserError."""
+    if study.search and study.search.warm_start:
+        recorder.study(study.search.warm_start, read_yaml(study.path).where("search", "warm_start"))
+
+
+def what_is_left(plan: Plan, data: DataSet, recorder: Recorder) -> Strategy:
+    """The plan with what the record knows of it. Raises UserError when the study there asks something else."""
+    study = plan.study
+    check_same(recorder, study, definition_of(plan, data))
+    return Strategy(plan, recorder.trials(study.name), _earlier(recorder, study, data))
+
+
+def definition_of(plan: Plan, data: DataSet) -> dict[str, Any]:
+    """What a study asks, and of which data: the record keeps it to know the question again."""
+    return {**plan.definition, "data": data.fingerprint}
+
+
+def check_same(recorder: Recorder, study: Study, definition: dict[str, Any]) -> None:
+    """Refuse to mix trials that answer different questions in one study."""
+    run = recorder.find_study(study.name)
+    asked = recorder.definition(run.info.run_id) if run else {}
+    changed = differences(asked, definition) if asked or recorder.trials(study.name) else []
+    if changed:
+        where, todo = str(study.path), "use --name for a new study, or undo the change"
+        raise UserError(
+            [Fault(where, f"study {study.name} is in the record with {line}", todo=todo) for line in changed]
+        )
 
 
 def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[str, Any]]:
@@ -60,6 +107,13 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
         features = made[_parts(config, *OF_FEATURES)]
         prepare(config, features, split_parts(data, config.split).train, progress)
     return [json.loads(account) for account in dict.fromkeys(map(json.dumps, accounts))]
+
+
+def _earlier(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecord]:
+    """The trials of the study that the search starts warm from, as far as they saw the same data."""
+    name = study.search.warm_start if study.search else None
+    trials = recorder.trials(name) if name else []
+    return [trial for trial in trials if trial.tags["avsc.data_fingerprint"] == data.fingerprint]
 
 
 def _configurations(plan: Plan) -> Iterator[Config]:

@@ -17,12 +17,19 @@ from avsc_core.data.dataset import DataSet
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
 from avsc_core.terminal import err
-from avsc_core.trainer.recorder import CHECKPOINTS, Recorder, TrialRecord
+from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
 from studies.runner.about import about, clip_table
 from studies.runner.card import cost_card, trimmed
 from studies.runner.display import table_of
-from studies.runner.plan import Plan, differences
-from studies.runner.prepare import plan_for, prepare_study
+from studies.runner.plan import Plan
+from studies.runner.prepare import (
+    check_warm_start,
+    definition_of,
+    left_out,
+    plan_for,
+    prepare_study,
+    what_is_left,
+)
 from studies.runner.results import print_closing
 from studies.runner.schema import Study
 from studies.runner.strategy import Strategy
@@ -46,6 +53,8 @@ def run_study(
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(start_ray, study, address)
         try:
+            if address is not None:
+                starting.result()  # a cluster that is not there shows before anything is computed for it
             with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
                 return _run_locked(study, root, Recorder(uri), progress, starting.result, max_hours)
         except Timeout:
@@ -64,18 +73,18 @@ def _run_locked(
     started: Callable[[], int],
     max_hours: float | None,
 ) -> Ending:
+    check_warm_start(recorder, study)
     data = open_data(root, progress)
     plan = plan_for(study, data)
-    definition = {**plan.definition, "data": data.fingerprint}
-    _check_same(recorder, study, definition)
-    records, earlier = recorder.trials(study.name), _earlier(recorder, study, data)
-    strategy = Strategy(plan, records, earlier)
+    strategy = what_is_left(plan, data, recorder)
     run = recorder.find_study(study.name)
     if strategy.done and run:
         _announce(plan, data, strategy)
         told = recorder.read(run.info.run_id, "about.json")  # what its file says besides may have changed
         recorder.document(run.info.run_id, "about.json", {**about(plan), "cost": told.get("cost")})
         recorder.text(run.info.run_id, "clips_val.tsv", clip_table(data, study.base))
+        if run.data.tags.get("avsc.outcome") != "complete":  # the last sitting was killed after its last trial
+            recorder.end(run.info.run_id, "complete", {})
         print_closing(recorder, study)
         return Ending(failed=0, signal=0)
     accounts = prepare_study(plan, data, progress)
@@ -84,12 +93,12 @@ def _run_locked(
     if max_hours is not None:
         study = trimmed(study, card, max_hours)
         plan = plan_for(study, data)
-        strategy = Strategy(plan, records, earlier)
+        strategy = what_is_left(plan, data, recorder)
         card = cost_card(strategy, data, workers, progress)  # the probes are not repeated
     _announce(plan, data, strategy)
     err.print(table_of("what it costs", ["", "about"], card.rows()))
     tags = {"avsc.metric": study.metric, "avsc.data": data.title, "avsc.embedded": str(data.embedded).lower()}
-    parent = recorder.open_study(study.name, tags, definition)
+    parent = recorder.open_study(study.name, tags, definition_of(plan, data))
     recorder.document(parent, "about.json", {**about(plan), "cost": card.as_json()})
     recorder.text(parent, "clips_val.tsv", clip_table(data, study.base))
     if accounts:
@@ -106,28 +115,6 @@ def _run_locked(
     return ending
 
 
-def _earlier(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecord]:
-    """The trials of the study that the search starts warm from, as far as they saw the same data."""
-    name = study.search.warm_start if study.search else None
-    if name is None:
-        return []
-    recorder.study(name)  # a fault when there is none
-    return [trial for trial in recorder.trials(name) if trial.tags["avsc.data_fingerprint"] == data.fingerprint]
-
-
-def _check_same(recorder: Recorder, study: Study, definition: dict[str, object]) -> None:
-    """Refuse to mix trials that answer different questions in one study."""
-    run = recorder.find_study(study.name)
-    if run is None:
-        return
-    changed = differences(recorder.definition(run.info.run_id), definition)
-    if changed:
-        where, todo = str(study.path), "use --name for a new study, or undo the change"
-        raise UserError(
-            [Fault(where, f"study {study.name} is in the record with {line}", todo=todo) for line in changed]
-        )
-
-
 def _announce(plan: Plan, data: DataSet, strategy: Strategy) -> None:
     study = plan.study
     known = f", {strategy.reused} of them in the record already" if strategy.reused else ""
@@ -135,8 +122,8 @@ def _announce(plan: Plan, data: DataSet, strategy: Strategy) -> None:
         known += f", the sampler told of {strategy.warm} trials of {study.search.warm_start}"
     left = f", {len(data.skipped)} clips left out" if data.skipped else ""
     err.print(f"{study.name} on {data.title}{left}: {strategy.total} trials{known}", soft_wrap=True)
-    for name, why in plan.missing.items():
-        err.print(f"note: arm {name} is left out: {why}", soft_wrap=True)
+    for note in left_out(plan):
+        err.print(note, soft_wrap=True)
     bare = random_branches(study.base)
     if bare and not data.embedded:
         what = f"{' and '.join(bare)} backbone{'s' if len(bare) > 1 else ''} from random weights"

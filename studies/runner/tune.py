@@ -175,7 +175,7 @@ def start_ray(study: Study, address: str | None) -> int:
             log_to_driver=False,
             logging_level="ERROR",
         )
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:  # ValueError: no address at all
         raise EnvironmentFault(Fault("--address", f"no Ray cluster at {address} ({error})")) from None
     return _workers(study)
 
