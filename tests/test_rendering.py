@@ -182,7 +182,9 @@ def test_every_file_of_a_report_is_known_to_be_one():
 def test_the_page_is_read_without_eyes_or_mouse():
     bare = Table("reproduce", "How to repeat it", ("", ""), [["command", "avsc-search"]])
     half = Table("cost", "Cost", ("", "measured"), [["trials", "3"]])
-    page = Page(to_html(Report("x", "Study x", "", [bare, half])))
+    text = to_html(Report("x", "Study x", "", [bare, half]))
+    page = Page(text)
+    assert "section { scroll-margin-top: " in text  # a heading jumped to is not under the label
     assert page.cells[:2] == [("th", "command"), ("td", "avsc-search")]
     assert page.cells[2:] == [("td", ""), ("th", "measured"), ("th", "trials"), ("td", "3")]
     assert [own["scope"] for tag, own in page.elements if tag == "th"] == ["row", "col", "row"]
