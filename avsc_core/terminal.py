@@ -22,8 +22,11 @@ from avsc_core.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_TERMINATED
 
 PLAIN_WIDTH = 120  # of tables in a file or a pipe, which have no width of their own
 
-out = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-err = Console(stderr=True, markup=False, highlight=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH)
+# Names are people's: [b] and :bug: in them are text.
+out = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+err = Console(
+    stderr=True, markup=False, emoji=False, highlight=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH
+)
 NOT_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # the disk's faults and the folder's
 PLAIN_SECONDS = 10.0  # between two plain lines of progress
 

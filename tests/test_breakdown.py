@@ -50,8 +50,21 @@ def test_clips_of_one_location_are_one_draw():
 
 def test_one_location_a_scene_leaves_no_interval():
     probability, scenes, _ = example(count=20)
-    low, high = intervals(probability, scenes, [f"x-{scene}" for scene in scenes])["acc"]
-    assert low == high == scores(probability, scenes)["acc"]
+    for low, high in intervals(probability, scenes, [f"x-{scene}" for scene in scenes]).values():
+        assert np.isnan([low, high]).all()
+    one_more = [f"x-{scene}{row // 10 if scene == 0 else ''}" for row, scene in enumerate(scenes)]
+    low, high = intervals(probability, scenes, one_more)["logloss"]
+    assert low < high
+
+
+def test_a_location_of_two_scenes_brings_each_its_own_clips():
+    """As if it had two names; a draw for one scene would else bring the other's clips, and never leave them out."""
+    rng = np.random.default_rng(0)
+    scenes = np.arange(60) % 2
+    probability = rng.dirichlet(np.ones(2), 60)
+    shared = [f"x-{row // 2 % 3}" for row in range(60)]
+    apart = [f"{place}{scene}" for place, scene in zip(shared, scenes, strict=True)]
+    assert intervals(probability, scenes, shared) == intervals(probability, scenes, apart)
 
 
 def test_the_confusion_picture(tmp_path: Path):

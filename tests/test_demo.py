@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from avsc_core.data.dataset import SYNTHETIC, read_dataset
 from avsc_core.data.demo import LOOKS, OWN, SOUNDS, Pair, plan_clips, tag_odds, write_demo
 from avsc_core.data.demo_pictures import OBJECTS, draw_frames
 from avsc_core.data.demo_sounds import EVENTS, T, mix_events
@@ -140,6 +142,21 @@ def test_labels_are_those_of_the_clips(demo: Path, labels: Labels) -> None:
     for clip, events, objects in zip(plan_clips(CLIPS_PER_SCENE, 0), labels.events, labels.objects, strict=True):
         assert {labels.event_names[index] for index in np.flatnonzero(events)} == set(clip.events)
         assert {labels.object_names[index] for index in np.flatnonzero(objects)} == set(clip.objects)
+
+
+def test_a_folder_of_them_is_known_as_synthetic(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(demo, tmp_path / "moved")
+    moved = read_dataset(tmp_path / "moved")
+    assert moved.embedded
+    assert moved.title == f"embedded scenes (synthetic) in {tmp_path / 'moved'}"
+    assert "says nothing about real streets" in (tmp_path / "moved" / SYNTHETIC).read_text()
+    (tmp_path / "moved" / SYNTHETIC).unlink()
+    own = read_dataset(tmp_path / "moved")
+    assert (own.embedded, own.title) == (False, str(tmp_path / "moved"))
+    assert own.fingerprint == moved.fingerprint
+    shutil.copytree(demo, tmp_path / "cache" / "scenes")
+    assert read_dataset(tmp_path / "cache" / "scenes", embedded=True).title == "embedded scenes (synthetic)"
 
 
 def test_same_seed_same_bytes_and_progress(demo: Path, tmp_path: Path) -> None:

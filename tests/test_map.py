@@ -1,6 +1,8 @@
 """The map of classes: pairs against a plain loop, UMAP on planted clusters, hostile names on the page, the command."""
 
+import csv
 import html.parser
+import io
 import json
 import re
 from pathlib import Path
@@ -18,7 +20,17 @@ from avsc_core.errors import UserError
 from avsc_core.labels import SCENES
 from avsc_core.model import build_model
 from avsc_core.trainer.evaluate import Trained, load_trained, save_trained
-from avsc_core.trainer.map import ClassMap, default_folder, embed, map_of, nearest_pairs, page_of, write_map
+from avsc_core.trainer.map import (
+    ClassMap,
+    default_folder,
+    embed,
+    map_of,
+    nearest_pairs,
+    page_of,
+    pairs_table,
+    write_map,
+)
+from studies.report.build import EMBEDDED
 from tests.conftest import TINY
 from tests.test_cli import run
 
@@ -129,6 +141,13 @@ def test_the_page_is_whole_and_takes_names_as_they_are(tiny: Config):
     assert not attributes & {"src", "href", "xlink:href"}
     assert not any(name.startswith("on") for name in attributes)
     assert sum(tag == "script" for tag, _ in read.tags) == 1
+    (own,) = [own for _, own in read.tags if own.get("id") == "map"]
+    assert (own["tabindex"], own["aria-describedby"]) == ("0", "keys")
+    assert [own["data-key"] for tag, own in read.tags if tag == "button"] == ["+", "-", "0"]
+    for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", '"+"', '"-"', "0"):
+        assert f"  {key}: " in page  # what a wheel and a pointer do, keys do too
+    wheel = page.split('map.addEventListener("wheel"')[1].split("event.preventDefault()")[0]
+    assert "document.activeElement !== map) return;" in wheel  # a page that is scrolled past is not held up
     assert read.texts["h1"] == ["Events and objects of models:/<b>@best"]
     assert read.texts["text"] == [*names[0], *names[1]]
     titles = [f"{name} (event)" for name in names[0]] + [f"{name} (object)" for name in names[1]]
@@ -171,6 +190,17 @@ def test_the_title_says_what_is_known(tiny: Config, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
+    "source", ["embedded scenes (synthetic)", "embedded scenes (synthetic) in /x", "/data/TAU", ""]
+)
+def test_pairs_of_embedded_scenes_say_so(tiny: Config, monkeypatch: pytest.MonkeyPatch, source: str):
+    monkeypatch.setattr("avsc_core.trainer.map.embed", lambda events, objects, seed: np.zeros((128, 2)))
+    table = pairs_table(map_of(trained_on(tiny, source), "m", 3, 0))
+    rows = list(csv.reader(io.StringIO(table), delimiter="\t"))
+    assert {len(row) for row in rows} == {4 if source.startswith("embedded") else 3}
+    assert table.count(EMBEDDED) == (3 if source.startswith("embedded") else 0)
+
+
+@pytest.mark.parametrize(
     ("model", "folder"),
     [("best:lambda", "best-lambda"), ("models:/avsc-x@best", "models-avsc-x-best"), ("../m/", "m"), ("..", "model")],
 )
@@ -186,8 +216,9 @@ def test_the_command(tiny: Config, tmp_path: Path):
     assert "pairs: maps/model/pairs.tsv" in out
     assert sorted(path.name for path in (tmp_path / "maps" / "model").iterdir()) == ["map.html", "map.png", "pairs.tsv"]
     lines = (tmp_path / "maps" / "model" / "pairs.tsv").read_text().splitlines()
-    assert lines[0] == "event\tobject\tcosine"
+    assert lines[0] == "event\tobject\tcosine\tdata"
     assert len(lines) == 6
+    assert all(line.endswith(f"\t{EMBEDDED}") for line in lines[1:])
     code, _, err = run(tmp_path, "avsc-core", "map", "model", "--out", "model/model.json")
     assert (code, err) == (2, "model/model.json: is no folder; give --out a folder\n")
 

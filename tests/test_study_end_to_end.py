@@ -242,7 +242,7 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     assert sorted(path.name for path in model.iterdir()) == ["model.json", "model.safetensors"]
     described = json.loads((model / "model.json").read_text())
     assert described["config"]["alignment"]["mode"] == "lkm"
-    assert described["extra"]["trained_on"] == str(place.scenes)
+    assert described["extra"]["trained_on"] == f"embedded scenes (synthetic) in {place.scenes}"
     clip = place.scenes / "video" / f"{rows[1][0]}.mp4"
     out, err = place.run("avsc-core", "predict", str(clip), "--model", str(model))
     assert out.startswith(f"{clip}: {rows[1][1]} (")
@@ -261,7 +261,8 @@ def test_a_winner_keeps_its_data(place: Place, finished: tuple[str, str], tmp_pa
     other = tmp_path / "other"
     place.run("avsc-core", "demo-data", str(other), "--clips-per-scene", "3", "--seed", "9")
     _, err = place.run("avsc-core", "train", "--best", "--study", "tiny", "--data", str(other), code=2)
-    assert err.splitlines()[-1].startswith(f"--data: the study ran on {place.scenes}, this is {other}")
+    ours, theirs = (f"embedded scenes (synthetic) in {folder}" for folder in (place.scenes, other))
+    assert err.splitlines()[-1].startswith(f"--data: the study ran on {ours}, this is {theirs}")
 
 
 def test_status_and_best(place: Place, finished: tuple[str, str]):

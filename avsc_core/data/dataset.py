@@ -25,6 +25,8 @@ from avsc_core.labels import LABEL_FILE, Labels, read_labels
 from avsc_core.processes import Progress, silent
 
 BASELINE_SEED = 30
+SYNTHETIC = "SYNTHETIC.txt"  # lies in a folder of embedded scenes (demo.py), so that a folder of them is known as such
+EMBEDDED = "embedded scenes (synthetic)"  # how their titles begin
 
 
 class DataSet(NamedTuple):
@@ -52,7 +54,9 @@ class DataSet(NamedTuple):
     @property
     def title(self) -> str:
         """What summaries call it."""
-        return "embedded scenes (synthetic)" if self.embedded else str(self.root)
+        if not self.embedded:
+            return str(self.root)
+        return EMBEDDED if self.root.parent == cache_root() else f"{EMBEDDED} in {self.root}"
 
 
 class Parts(NamedTuple):
@@ -66,8 +70,10 @@ class Parts(NamedTuple):
 def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = silent) -> DataSet:
     """Read and check a data set. Raises UserError with every fault: tables, labels, missing files, leaks.
 
-    What its files hold is read once and remembered (contents.py), which `progress` tells of.
+    What its files hold is read once and remembered (contents.py), which `progress` tells of. The embedded scenes are
+    known by who asks for them, or by the file SYNTHETIC in a folder that they were written to.
     """
+    embedded = embedded or (root / SYNTHETIC).is_file()
     clips, faults, scenes = read_clips(root)
     if not clips and faults:
         raise UserError(faults)

@@ -6,7 +6,8 @@ one modality alone names the pair and little more than guesses within it. Every 
 own, and the locations of the test are never heard or seen in training.
 
 In: a folder, clips per scene, a seed. Out: audio/*.wav (8 kHz, stereo, 10 s), video/*.mp4 (96x96, 100 frames, silent),
-meta.csv, evaluation_setup/fold1_{train,test,evaluate}.csv, labels.npz with the true events (N,64) and objects (N,64).
+meta.csv, evaluation_setup/fold1_{train,test,evaluate}.csv, labels.npz with the true events (N,64) and objects (N,64),
+and SYNTHETIC.txt, by which figures of a folder like this are labelled wherever it is moved.
 The same seed gives the same bytes, however many workers write them.
 """
 
@@ -19,6 +20,7 @@ import av
 import numpy as np
 import soundfile
 
+from avsc_core.data.dataset import SYNTHETIC
 from avsc_core.data.demo_pictures import FRAME_RATE, OBJECTS, SIZE, draw_frames
 from avsc_core.data.demo_sounds import EVENTS, RATE, mix_events
 from avsc_core.labels import LABEL_FILE, SCENES, write_labels
@@ -28,6 +30,11 @@ CITIES = ("barcelona", "helsinki", "lisbon", "lyon", "prague", "vienna")
 CLIPS_PER_LOCATION = 4
 OWN, OTHER = 0.45, 0.12  # odds of the tag that leans to one scene of a pair, in that scene and in the other
 RARE = 0.02  # odds of any tag that a scene does not name
+ABOUT = """\
+These are the embedded scenes of avsc: sounds and pictures made by a program, not recorded anywhere.
+What is measured on them says nothing about real streets, and avsc says so as long as this file is here.
+If you put your own clips in their place, remove this file.
+"""
 PLACE, TAGS, SOUND, PICTURE = range(4)  # separate random streams, so that drawing one leaves the others alone
 
 
@@ -42,6 +49,7 @@ def write_demo(
     clips = plan_clips(clips_per_scene, seed)
     for folder in ("audio", "video", "evaluation_setup"):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / SYNTHETIC).write_text(ABOUT, encoding="utf-8", newline="\n")
     with process_pool(workers) as pool:
         for done, _ in enumerate(pool.map(partial(_write_clip, root, seed), clips, chunksize=2), start=1):
             if progress is not None:

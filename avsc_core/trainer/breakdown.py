@@ -34,16 +34,22 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """95 % interval of every score: percentiles over 1,000 draws of as many locations, with replacement.
 
-    Locations are drawn within each scene, so that no draw lacks one.
+    Locations are drawn within each scene, so that no draw lacks one; a location that two scenes share is one of each,
+    with that scene's clips. A scene with one location is the same in every draw; when all scenes are, nothing is known
+    of other locations and the ends are nan.
     """
     rng = np.random.default_rng(seed)
-    names, place = np.unique(np.asarray(locations), return_inverse=True)
-    rows = [np.flatnonzero(place == number) for number in range(len(names))]
-    of_scene = [np.unique(place[scenes == scene]) for scene in np.unique(scenes)]
+    _, place = np.unique(np.asarray(locations), return_inverse=True)
+    of_scene = [  # for every scene: the rows of each of its locations
+        [np.flatnonzero((scenes == scene) & (place == number)) for number in np.unique(place[scenes == scene])]
+        for scene in np.unique(scenes)
+    ]
+    if all(len(places) == 1 for places in of_scene):
+        return dict.fromkeys(scores(probability, scenes), (np.nan, np.nan))
     drawn: dict[str, list[float]] = {}
     for _ in range(DRAWS):
-        chosen = np.concatenate([rng.choice(places, len(places)) for places in of_scene])
-        sample = np.concatenate([rows[number] for number in chosen])
+        chosen = [places[number] for places in of_scene for number in rng.choice(len(places), len(places))]
+        sample = np.concatenate(chosen)
         for name, value in scores(probability[sample], scenes[sample]).items():
             drawn.setdefault(name, []).append(value)
     ends = (50 * (1 - LEVEL), 50 * (1 + LEVEL))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from avsc_core.data.dataset import EMBEDDED
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import atomic_path, write_text
 from avsc_core.trainer.evaluate import Trained
@@ -28,6 +29,7 @@ DIGITS = 12  # of a cosine; further ones depend on how a matrix product is block
 COLOURS = {"event": "#0072b2", "object": "#d55e00"}  # told apart by every kind of colour vision (Okabe and Ito)
 MARKERS = {"event": "o", "object": "D"}
 WIDTH, HEIGHT, MARGIN = 1000, 640, 40  # of the map on the page
+LABEL = "embedded scenes: synthetic, says nothing about real streets"  # as the report of a study has it
 
 
 class Pair(NamedTuple):
@@ -48,6 +50,7 @@ class ClassMap(NamedTuple):
     object_names: Sequence[str]  # O
     places: np.ndarray  # (E+O,2), events first
     pairs: list[Pair]
+    label: str = ""  # that the model was trained on embedded scenes
 
 
 def map_of(trained: Trained, name: str, count: int, seed: int) -> ClassMap:
@@ -64,7 +67,8 @@ def map_of(trained: Trained, name: str, count: int, seed: int) -> ClassMap:
     aligned = config.alignment.enabled and (config.loss_weights.e2o or config.loss_weights.o2e)
     source = trained.trained_on or "data its folder does not name"
     title = f"{name}, trained on {source} {'with' if aligned else 'without'} CEOA"
-    return ClassMap(title, trained.event_names, trained.object_names, places, pairs)
+    label = LABEL if source.startswith(EMBEDDED) else ""
+    return ClassMap(title, trained.event_names, trained.object_names, places, pairs, label)
 
 
 def embed(event_weight: np.ndarray, object_weight: np.ndarray, seed: int) -> np.ndarray:
@@ -110,15 +114,18 @@ def write_map(folder: Path, made: ClassMap) -> tuple[Path, Path, Path]:
     page, picture, pairs = (folder / name for name in ("map.html", "map.png", "pairs.tsv"))
     write_text(page, page_of(made))
     draw_picture(picture, made)
-    write_text(pairs, pairs_table(made.pairs))
+    write_text(pairs, pairs_table(made))
     return page, picture, pairs
 
 
-def pairs_table(pairs: Sequence[Pair]) -> str:
-    """The pairs as a TAB-separated table; a name with a TAB or a quote in it is quoted."""
+def pairs_table(made: ClassMap) -> str:
+    """The pairs as a TAB-separated table; a name with a TAB or a quote in it is quoted. A last column says so when the
+    model never saw a real street."""
     text = io.StringIO()
     table = csv.writer(text, delimiter="\t", lineterminator="\n")
-    table.writerows([("event", "object", "cosine"), *((pair.event, pair.object, pair.cosine) for pair in pairs)])
+    title, cell = (["data"], [made.label]) if made.label else ([], [])
+    table.writerow(["event", "object", "cosine", *title])
+    table.writerows([pair.event, pair.object, pair.cosine, *cell] for pair in made.pairs)
     return text.getvalue()
 
 

@@ -46,7 +46,7 @@ def published(study: Gathered) -> Table | None:
     told = [row for row in study.rows if row.published]
     if not told:
         return None
-    titles = ["published {}", "ours"] + ([] if study.embedded else ["ours - it"])
+    titles = ["published {}", "our {}"] + ([] if study.embedded else ["ours - it"])
     header = ["arm", "where", *(title.format(name) for name in ("Acc", "Logloss") for title in titles)]
     rows = []
     for row in told:

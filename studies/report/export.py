@@ -38,7 +38,13 @@ def export(recorder: Recorder, name: str, folder: Path) -> list[Path]:
     with atomic_path(paths[1]) as temporary:
         frame.to_parquet(temporary, index=False)
     value = winner.trial.metrics[f"best_{winner.metric}"]
-    head = f"# Best of study {name} by {winner.metric}: {value:.4f} on {winner.trial.tags['avsc.data']}\n"
-    head += f"# {winner.trial.arm}, trial {winner.trial.key}\n# avsc-core train --config {paths[2].name}\n"
+    head = _comment(f"Best of study {name} by {winner.metric}: {value:.4f} on {winner.trial.tags['avsc.data']}")
+    head += _comment(f"{winner.trial.arm}, trial {winner.trial.key}")
+    head += _comment(f"avsc-core train --config {paths[2].name}")
     write_text(paths[2], head + yaml.safe_dump(winner.trial.config.model_dump(mode="json"), sort_keys=False))
     return paths
+
+
+def _comment(text: str) -> str:
+    """A comment in YAML. A name may hold line ends and characters that YAML refuses."""
+    return "# " + " ".join("".join(char if char.isprintable() else " " for char in text).split()) + "\n"

@@ -7,6 +7,8 @@ in each of them.
 import base64
 import csv
 import io
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,7 +22,18 @@ from studies.runner.display import table_of
 TEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
+    | {"|": r"\textbar{}"}  # plain, it is a dash in LaTeX's old fonts
 )
+MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>&|#~$"})
+OF_THE_FIGURE = (INTERVAL, "p", "ours - it")  # columns that say something of the figure before them
+NAMED = ("against",)  # columns of names besides the first, where "-" may be a name
+FORMULA = re.compile(r"^[=+\-@\t\r](?![\d.]+(e[+-]?\d+)?\Z).+", re.DOTALL)  # what spreadsheets take for one; no numbers
+# What reports can hold: a file of such a name is a report's, any other a person's.
+TABLES = (
+    *("results", "published", "settings", "comparisons", "effects", "retuned", "ladder", "test"),
+    *("search", "importance", "pareto", "missing", "cost", "reproduce"),
+)
+FIGURES = ("rows", "factors", "importance", "slices", "pareto", "curves", "confusion")
 
 
 def to_terminal(report: Report, console: Console) -> None:
@@ -37,11 +50,14 @@ def to_terminal(report: Report, console: Console) -> None:
             console.print(table_of(block.title, block.header, block.rows))
             if block.note:
                 console.print(block.note, style="dim")
+            if report.label:
+                console.print(report.label, style="red")
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
-    """Every file format in a folder. Returns the main files, the page first."""
+    """Every file format in a folder, in place of an earlier report's. Returns the main files, the page first."""
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_others(report, folder)
     main = [folder / name for name in ("report.html", "report.md", "report.tex")]
     for path, text in zip(main, (to_html(report), to_markdown(report), to_latex(report)), strict=True):
         write_text(path, text)
@@ -63,20 +79,21 @@ def write_pictures(report: Report, folder: Path) -> list[Path]:
 
 
 def to_markdown(report: Report) -> str:
-    """For a repository or a notebook."""
-    parts = [f"# {report.title}"]
+    """For a repository or a notebook. What people wrote is shown as text, whatever it would mean in Markdown."""
+    parts = [f"# {_markdown(report.title)}"]
     if report.label:
         parts.append(f"**{report.label}**")
     for block in report.blocks:
-        parts.append(f"## {block.title}")
+        parts.append(f"## {_markdown(block.title)}")
         if isinstance(block, Words):
-            parts += block.lines
+            parts += map(_paragraph, block.lines)
         elif isinstance(block, Picture):
-            parts.append(f"![{block.says}](figures/{block.key}.png)")
+            parts.append(f"![{_markdown(block.says)}](figures/{block.key}.png)")
         else:
-            lines = (block.header, ["---"] * len(block.header), *block.rows)
-            parts.append("\n".join(map(_markdown_row, lines)))
-            parts += [part for part in (block.note, report.label) if part]
+            lines = [[_markdown(cell) for cell in row] for row in (block.header, *block.rows)]
+            lines.insert(1, ["---"] * len(block.header))
+            parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+            parts += [part for part in (_paragraph(block.note), report.label) if part]
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,12 +102,12 @@ def to_latex(report: Report) -> str:
     parts = [f"% {report.title}. Needs \\usepackage{{booktabs}}."]
     for table in report.tables:
         caption = " ".join(part for part in (f"{table.title}.", table.note, report.label) if part)
-        rows = [" & ".join(str(cell).translate(TEX) for cell in row) + r" \\" for row in (table.header, *table.rows)]
+        rows = [" & ".join(map(_latex, row)) + r" \\" for row in (table.header, *table.rows)]
         parts.append(
             "\n".join(
                 [
                     r"\begin{table}",
-                    rf"\caption{{{caption.translate(TEX)}}}",
+                    rf"\caption{{{_latex(caption)}}}",
                     rf"\label{{tab:{report.name}-{table.key}}}",
                     rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
                     r"\toprule",
@@ -107,17 +124,27 @@ def to_latex(report: Report) -> str:
 
 
 def to_csv(report: Report, table: Table) -> str:
-    """One table: an interval's ends in two columns, missing cells empty, and a last column that says what the figures
-    are of when they are not of real streets."""
-    extra = [["data"], [report.label]] if report.label else [[], []]
+    """One table for other tools: every column with a name of its own, an interval's ends and the seeds that are there
+    and wanted in two columns each, missing figures empty, and a last column that says what the figures are of when
+    they are not of real streets."""
+    columns: list[tuple[str, list[str]]] = []
+    figure = ""
+    for title, *cells in zip(table.header, *table.rows, strict=True):
+        name = f"{figure} {title}" if title in OF_THE_FIGURE else title or ("value" if columns else "what")
+        figure = figure if title in OF_THE_FIGURE else title
+        if columns and title not in NAMED:
+            cells = ["" if cell == MISSING else cell for cell in cells]
+        if title == INTERVAL:
+            columns += _halves(cells, " to ", f"{name} low", f"{name} high")
+        elif title.startswith("seeds") and any("/" in cell for cell in cells):
+            columns += _halves(cells, "/", name, f"{name} wanted")  # 3/3 in one cell would be a date
+        else:
+            columns.append((name, cells))
+    if report.label:
+        columns.append(("our figures are of", [report.label] * len(table.rows)))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for place, row in enumerate((table.header, *table.rows)):
-        cells: list[str] = []
-        for title, cell in zip(table.header, row, strict=True):
-            ends = ["95 % low", "95 % high"] if place == 0 else [*cell.split(" to "), ""][:2]
-            cells += ends if title == INTERVAL else [cell]
-        writer.writerow([*("" if cell == MISSING else cell for cell in cells), *extra[place > 0]])
+    rows = zip(*([name, *cells] for name, cells in columns), strict=True)
+    csv.writer(text, lineterminator="\n").writerows([FORMULA.sub(r"'\g<0>", cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
@@ -139,5 +166,36 @@ def _source(picture: Picture) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _markdown_row(cells: object) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"  # type: ignore[attr-defined]
+def _remove_others(report: Report, folder: Path) -> None:
+    """Remove an earlier report's tables and figures that this one does not have."""
+    for pattern, keys, blocks in (
+        ("tables/{}.csv", TABLES, report.tables),
+        ("figures/{}.png", FIGURES, report.pictures),
+    ):
+        for key in set(keys) - {block.key for block in blocks}:
+            (folder / pattern.format(key)).unlink(missing_ok=True)
+
+
+def _halves(cells: Iterable[str], between: str, *names: str) -> list[tuple[str, list[str]]]:
+    """A column of pairs as two columns."""
+    pairs = [cell.partition(between)[::2] for cell in cells]
+    return [(name, [pair[place] for pair in pairs]) for place, name in enumerate(names)]
+
+
+def _latex(text: str) -> str:
+    """Text in LaTeX. A cell that begins with [ or * would be an option of the line before it."""
+    plain = _one_line(text).translate(TEX)
+    return "{}" + plain if plain.startswith(("[", "*")) else plain
+
+
+def _markdown(text: str) -> str:
+    return _one_line(text).translate(MARKDOWN)
+
+
+def _paragraph(text: str) -> str:
+    """Text that stands by itself in Markdown, where its beginning may mean a list or a line."""
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", _markdown(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
