@@ -153,6 +153,15 @@ def test_whatever_ran_can_be_told_again(tmp_path: Path, name: str):
 
 
 @JUDGES
+def test_an_epoch_without_its_verdict_is_judged_again(tmp_path: Path, name: str):
+    """Killed after its third epoch was recorded and before it was stopped, a poor trial reports that epoch again."""
+    scheduler = build(tmp_path, name)
+    key = in_bracket(scheduler, 0)
+    told = Reported("search", key, False, ((1, 0.1), (2, 0.1), (3, 0.1)))
+    assert play(build(tmp_path, name, (*past(rising(0.8), 40), told)), key, lambda epoch: 0.1, first=3) == 3
+
+
+@JUDGES
 def test_a_study_in_two_sittings(tmp_path: Path, name: str):
     """Late starters, noise, both verdicts; every trial stays in its bracket and nothing breaks."""
     curves = {f"trial {n}": lambda epoch, n=n: math.sin(n) * epoch / 9 + math.sin(7 * n + epoch) / 9 for n in range(60)}
