@@ -72,7 +72,8 @@ class Suggestions(Searcher):  # type: ignore[misc]
         # A trial without a GPU share still sees the GPU, so it is told to leave it alone.
         config = planned.config if self.gpus else planned.config.model_copy(update={"device": "cpu"})
         checkpoint = checkpoint_of(self.ledger.study.name, planned.key)
-        return {"search": planned.search, "config": config.model_dump_json(), "checkpoint": str(checkpoint)}
+        known = {"search": planned.search, "key": planned.key}  # what schedulers go by
+        return known | {"config": config.model_dump_json(), "checkpoint": str(checkpoint)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The ledger has told the strategy already."""
@@ -156,8 +157,9 @@ def _reported(plan: Plan, recorder: Recorder) -> Iterator[Reported]:
     """What the searches' trials in the record have told their schedulers."""
     names = {search.name for search in plan.searches}
     for trial in recorder.trials(plan.study.name):
-        if trial.arm in names and trial.outcome in FINISHED:
-            yield Reported(trial.arm, trial.key, tuple(recorder.history(trial.run_id, plan.study.metric)))
+        if trial.arm in names:
+            history = tuple(recorder.history(trial.run_id, plan.study.metric))
+            yield Reported(trial.arm, trial.key, trial.outcome in FINISHED, history)
 
 
 def start_ray(study: Study, address: str | None) -> int:
