@@ -32,7 +32,7 @@ from studies.report.gather import Gathered
 from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_report
 from studies.report.searched import front
 from studies.report.statistics import Estimate
-from studies.runner.about import about, clip_table, row_key
+from studies.runner.about import PASSWORD, about, clip_table, row_key, sitting
 from studies.runner.card import duration
 from studies.runner.plan import Plan, PlannedTrial, make_plan
 from studies.runner.prepare import plan_for
@@ -79,7 +79,7 @@ def write(recorder: Recorder, plan: Plan, data: DataSet, outcome: Callable[[Plan
     study, rows = plan.study, split_parts(data, plan.study.base.split).validation
     tags = {"avsc.metric": study.metric, "avsc.data": data.title, "avsc.embedded": str(data.embedded).lower()}
     parent = recorder.open_study(study.name, tags, {**plan.definition, "data": data.fingerprint})
-    recorder.document(parent, "about.json", about(plan))
+    recorder.document(parent, "about.json", {**about(plan), "sittings": [sitting()]})
     recorder.text(parent, "clips_val.tsv", clip_table(data, study.base))
     strategy = Strategy(plan, recorder.trials(study.name))
     while trial := strategy.next():
@@ -542,3 +542,15 @@ def test_an_arm_without_all_its_seeds_is_not_called_the_best(study: Callable[...
     words = next(block for block in report.blocks if block.title == "In short").lines
     assert words[0].startswith("Best arm by val Acc: poor")
     assert "One seed says nothing" in report.tables[0].note
+
+
+def test_every_sitting_that_differs_is_told(study: Callable[..., Report], recorder: Recorder):
+    name = study(MODULES).name
+    run_id = recorder.study(name).info.run_id
+    first = {"command": "avsc-search run x.yaml", "avsc": "0.1.0, commit a", "libraries": "torch 1"}
+    sittings = [first, first, first | {"avsc": "0.1.0, commit b"}]
+    recorder.document(run_id, "about.json", {**recorder.read(run_id, "about.json"), "sittings": sittings})
+    (told,) = [each for each in build_report(recorder, name).tables if each.key == "reproduce"]
+    assert [value for what, value in told.rows if what == "avsc"] == ["0.1.0, commit a", "0.1.0, commit b"]
+    address = "avsc-search run x.yaml --tracking-uri postgresql://me:secret@host/db"
+    assert PASSWORD.sub(r"\1...@", address).endswith("postgresql://me:...@host/db")

@@ -54,7 +54,8 @@ def test_the_card_comes_before_anything_runs(place: Place, retuned: tuple[str, s
         assert word in out
     about = place.recorder.read(place.recorder.study("retuned").info.run_id, "about.json")
     assert about["cost"]["trials"] == 2 * 2 + 2 * 2 + 2 * 1
-    assert about["command"].startswith("avsc-search run retuned.yaml")
+    (sitting,) = about["sittings"]
+    assert sitting["command"].startswith("avsc-search run retuned.yaml")
 
 
 def test_hours_are_kept(place: Place, retuned: tuple[str, str]):

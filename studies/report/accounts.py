@@ -96,19 +96,23 @@ def retrained(study: Gathered) -> Table | None:
 
 def reproduce(study: Gathered) -> Table:
     """Everything that the same figures need."""
-    about = study.about
-    libraries = ", ".join(f"{name} {number}" for name, number in about["libraries"].items())
-    search = study.definition["search"]
-    rows = [
-        ["command", about["command"]],
-        ["avsc", about["version"] + (f", commit {about['commit']}" if about["commit"] else "")],
-        ["libraries", libraries],
+    rows = [[name, value] for each in _distinct(study.about["sittings"]) for name, value in each.items()]
+    rows += [
         ["data", f"{study.title}, fingerprint {study.definition['data'][:16]}"],
         ["seeds", ", ".join(map(str, study.seeds))],
     ]
+    search = study.definition["search"]
     if search:
-        how = f"{search['sampler']}, seed {search['seed']}, scheduler {search['scheduler']}"
-        rows.append(["search", f"{how}, space {search['space_hash']}"])
-    if about["best_of"]:
-        rows.append(["base", f"trial {about['best_of'][1]} of study {about['best_of'][0]}"])
-    return Table("reproduce", "How to repeat it", ["", ""], rows)
+        told = {name: value for name, value in search.items() if name not in ("space", "space_hash") and value}
+        rows.append(["search", ", ".join(f"{name} {value}" for name, value in told.items())])
+        rows.append(["space", search["space_hash"]])
+    rows += [[each["name"], f"{each['trials']} trials"] for each in study.about["searches"]]
+    if study.about["best_of"]:
+        rows.append(["base", f"trial {study.about['best_of'][1]} of study {study.about['best_of'][0]}"])
+    note = "In several sittings, each that differs from the one before." if len(study.about["sittings"]) > 1 else ""
+    return Table("reproduce", "How to repeat it", ["", ""], rows, note)
+
+
+def _distinct(sittings: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Sittings that differ from the one before."""
+    return [each for place, each in enumerate(sittings) if place == 0 or each != sittings[place - 1]]

@@ -1,10 +1,11 @@
 """What the record keeps of a study beside its trials: what a report needs to say what was asked, and how to repeat it.
 
-`about.json`, written at every sitting: question and source, arms with their factors and published figures, the command,
-the versions. `clips_val.tsv`: the validation clips with their true scene and location, in the order of every trial's
-predictions.
+`about.json`, written at every sitting: question and source, arms with their factors and published figures; and of every
+sitting that trained anything the command and the versions. `clips_val.tsv`: the validation clips with their true scene
+and location, in the order of every trial's predictions.
 """
 
+import re
 import shlex
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from search_spaces.space import canonical
 from studies.runner.plan import Plan, seeded
 
 LIBRARIES = ("torch", "timm", "ray", "optuna", "mlflow")
+PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
 
 
 def about(plan: Plan) -> dict[str, Any]:
-    """What a study is and how it was started, as JSON."""
+    """What a study is, as JSON."""
     study = plan.study
     return {
         "question": study.question,
@@ -49,20 +51,23 @@ def about(plan: Plan) -> dict[str, Any]:
                 "name": search.name,
                 "trials": search.trials,
                 "has_arm": search.point(canonical(seeded(search.base, search.seed))) is not None,
-                "dimensions": {key: domain.describe() for key, domain in search.space.dimensions.items()},
             }
             for search in plan.searches
         ],
-        "sampler": study.search.sampler if study.search else None,
-        "scheduler": study.search.scheduler if study.search else None,
         "ladder": study.final is not None,
-        "epochs": study.base.training.epochs,
         "file": study.path.name,
-        "text": study.path.read_text(encoding="utf-8-sig"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "version": __version__,
-        "commit": commit(),
-        "libraries": {name: version(name) for name in LIBRARIES},
+        "text": study.path.read_text(encoding="utf-8-sig"),  # for people: what the study was when it last ran
+    }
+
+
+def sitting() -> dict[str, str]:
+    """How a sitting of a study was started and by what, without the password of a record's address."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    at = commit()
+    return {
+        "command": PASSWORD.sub(r"\1...@", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        "avsc": __version__ + (f", commit {at}" if at else ""),
+        "libraries": libraries,
     }
 
 

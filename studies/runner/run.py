@@ -18,7 +18,7 @@ from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
 from avsc_core.terminal import err
 from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
-from studies.runner.about import about, clip_table
+from studies.runner.about import about, clip_table, sitting
 from studies.runner.card import cost_card, trimmed
 from studies.runner.display import table_of
 from studies.runner.plan import Plan
@@ -32,7 +32,7 @@ from studies.runner.prepare import (
 )
 from studies.runner.results import print_closing
 from studies.runner.schema import Study
-from studies.runner.strategy import Strategy
+from studies.runner.strategy import Strategy, used_up
 from studies.runner.tune import Ending, run_trials, start_ray
 
 
@@ -81,7 +81,8 @@ def _run_locked(
     if strategy.done and run:
         _announce(plan, data, strategy)
         told = recorder.read(run.info.run_id, "about.json")  # what its file says besides may have changed
-        recorder.document(run.info.run_id, "about.json", {**about(plan), "cost": told.get("cost")})
+        kept = {name: told[name] for name in ("cost", "sittings") if name in told}
+        recorder.document(run.info.run_id, "about.json", {**about(plan), **kept})
         recorder.text(run.info.run_id, "clips_val.tsv", clip_table(data, study.base))
         if run.data.tags.get("avsc.outcome") != "complete":  # the last sitting was killed after its last trial
             recorder.end(run.info.run_id, "complete", {})
@@ -99,7 +100,8 @@ def _run_locked(
     err.print(table_of("what it costs", ["", "about"], card.rows()))
     tags = {"avsc.metric": study.metric, "avsc.data": data.title, "avsc.embedded": str(data.embedded).lower()}
     parent = recorder.open_study(study.name, tags, definition_of(plan, data))
-    recorder.document(parent, "about.json", {**about(plan), "cost": card.as_json()})
+    sittings = [*recorder.read(parent, "about.json").get("sittings", []), sitting()]
+    recorder.document(parent, "about.json", {**about(plan), "cost": card.as_json(), "sittings": sittings})
     recorder.text(parent, "clips_val.tsv", clip_table(data, study.base))
     if accounts:
         recorder.document(parent, "weights.json", accounts)
@@ -111,6 +113,8 @@ def _run_locked(
         outcome = "interrupted" if ending.signal else "complete"
     finally:
         recorder.end(parent, outcome, {})
+    for note in used_up(strategy):
+        err.print(note, soft_wrap=True)
     print_closing(recorder, study)
     return ending
 

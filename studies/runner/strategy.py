@@ -48,6 +48,15 @@ class Searching:
         return 0 if self.exhausted else max(0, self.plan.trials - len(self.keys))
 
 
+def used_up(strategy: "Strategy") -> list[str]:
+    """A line for every search that ended with fewer trials than it was given, because nothing new was left to try."""
+    return [
+        f"note: {name} ended with {len(each.keys)} of {each.plan.trials} trials: its space has nothing new left"
+        for name, each in strategy.searches.items()
+        if each.exhausted and len(each.keys) < each.plan.trials
+    ]
+
+
 class Strategy:
     """The order of a study's trials; `next` and `finish` are all the runner calls."""
 

@@ -66,7 +66,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to add: the loop writes its own checkpoint after every epoch, and a retried trial continues from it."""
+        """Nothing to add: the loop writes its own checkpoint after every epoch; a retried trial continues from it."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """See `save_checkpoint`."""
