@@ -305,7 +305,7 @@ def evaluate(
     title = f"{split} split of {dataset.title}, {len(result.names)} {protocol}s"
     table = Table("measure", "value", "95 % by location", title=title)
     for name, (low, high) in intervals(result.probability, result.scenes, result.locations).items():
-        table.add_row(name, f"{result.metrics[name]:.4f}", f"{low:.4f} to {high:.4f}")
+        table.add_row(name, f"{result.metrics[name]:.4f}", "-" if low != low else f"{low:.4f} to {high:.4f}")
     out.print(table)
     for what, rows in (
         ("scene", by_scene(result.probability, result.scenes, dataset.scene_names)),

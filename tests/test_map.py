@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from avsc_core.config import Config, parse_set, resolve
+from avsc_core.data.dataset import LABEL
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.errors import UserError
 from avsc_core.labels import SCENES
@@ -30,7 +31,6 @@ from avsc_core.trainer.map import (
     pairs_table,
     write_map,
 )
-from studies.report.build import EMBEDDED
 from tests.conftest import TINY
 from tests.test_cli import run
 
@@ -197,7 +197,7 @@ def test_pairs_of_embedded_scenes_say_so(tiny: Config, monkeypatch: pytest.Monke
     table = pairs_table(map_of(trained_on(tiny, source), "m", 3, 0))
     rows = list(csv.reader(io.StringIO(table), delimiter="\t"))
     assert {len(row) for row in rows} == {4 if source.startswith("embedded") else 3}
-    assert table.count(EMBEDDED) == (3 if source.startswith("embedded") else 0)
+    assert table.count(LABEL) == (3 if source.startswith("embedded") else 0)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_the_command(tiny: Config, tmp_path: Path):
     lines = (tmp_path / "maps" / "model" / "pairs.tsv").read_text().splitlines()
     assert lines[0] == "event\tobject\tcosine\tdata"
     assert len(lines) == 6
-    assert all(line.endswith(f"\t{EMBEDDED}") for line in lines[1:])
+    assert all(line.endswith(f"\t{LABEL}") for line in lines[1:])
     code, _, err = run(tmp_path, "avsc-core", "map", "model", "--out", "model/model.json")
     assert (code, err) == (2, "model/model.json: is no folder; give --out a folder\n")
 

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
+from avsc_core.data.dataset import LABEL
 from avsc_core.terminal import err, out
 from avsc_core.trainer.recorder import Recorder
 from studies import report as package
 from studies.report.blocks import INTERVAL, MISSING, Picture, Report, Table, Words
-from studies.report.build import EMBEDDED
 from studies.report.export import export
 from studies.report.render import (
     FIGURES,
@@ -34,7 +34,7 @@ recorder, study = reports.recorder, reports.study
 PAIR = "question: q\narms: [{{name: {}}}, {{name: other, set: {{fusion.kind: none}}}}]\n"
 
 
-def report_of(*rows: list[str], header: tuple[str, ...] = ("arm", "val Acc"), label: str = EMBEDDED) -> Report:
+def report_of(*rows: list[str], header: tuple[str, ...] = ("arm", "val Acc"), label: str = LABEL) -> Report:
     """A report with one table."""
     return Report("x", "Study x", label, [Table("results", "Results", header, rows)])
 
@@ -67,7 +67,7 @@ class Page(html.parser.HTMLParser):
 
 def test_every_format_says_the_same_and_what_it_is_of(study: Callable[..., Report], tmp_path: Path):
     report = study(MODULES.replace("SF:", "'S<b>&F_%|':"))
-    assert report.label == EMBEDDED
+    assert report.label == LABEL
     paths = write_report(report, tmp_path / "out")
     page, markdown, latex = (path.read_text() for path in paths)
     assert all(each.startswith(("#", "data:")) for each in Page(page).resources)  # needs nothing else
@@ -76,14 +76,14 @@ def test_every_format_says_the_same_and_what_it_is_of(study: Callable[..., Repor
     acc = reports.table(report, "results")[0]["val Acc"]
     for text in (page, markdown, latex):
         assert acc in text
-        assert text.count(EMBEDDED) >= len(report.tables)
+        assert text.count(LABEL) >= len(report.tables)
     assert r"S$<$b$>$\&F\_\%\textbar{}" in latex
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == len(report.tables)
     assert r"S\<b\>\&F\_%\|" in markdown
     for each in report.tables:
         rows = list(csv.reader(io.StringIO((tmp_path / "out" / "tables" / f"{each.key}.csv").read_text())))
         assert len({len(row) for row in rows}) == 1
-        assert all(row[-1] == EMBEDDED for row in rows[1:])
+        assert all(row[-1] == LABEL for row in rows[1:])
     pictures = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
     assert pictures == sorted(f"{picture.key}.png" for picture in report.pictures)
     assert to_html(report) == page  # the same bytes for the same record
@@ -95,7 +95,7 @@ def test_what_people_write_is_shown_as_they_wrote_it(study: Callable[..., Report
     with out.capture() as terminal:
         to_terminal(report, out)
     assert terminal.get().count("[/bold] :bug:") >= 3  # the question, the row, the difference
-    assert terminal.get().count(EMBEDDED) == 1 + len(report.tables)
+    assert terminal.get().count(LABEL) == 1 + len(report.tables)
     page = to_html(report)
     assert name not in page
     assert ("th", name) in Page(page).cells

@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from statsmodels.stats.multitest import multipletests
 
 from avsc_core.config import resolve, trial_key
-from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.data.dataset import LABEL, DataSet, split_parts
 from avsc_core.data.tables import Clip
 from avsc_core.errors import UserError
 from avsc_core.trainer.metrics import prediction_table, scores
@@ -24,7 +24,7 @@ from search_spaces.importance import importance
 from search_spaces.space import build_space
 from studies.report.answer import verdicts
 from studies.report.blocks import Report, Table, p_value
-from studies.report.build import EMBEDDED, build_report
+from studies.report.build import build_report
 from studies.report.compared import contrast
 from studies.report.effects import asked_effects
 from studies.report.export import export, trial_frame
@@ -465,7 +465,7 @@ def test_pictures_are_of_what_the_record_has_and_say_so(study: Callable[..., Rep
     gathered = Gathered(recorder, report.name)
     for picture in report.pictures:
         figure = picture.draw()
-        assert EMBEDDED in [text.get_text() for text in figure.findobj(Text)]
+        assert LABEL in [text.get_text() for text in figure.findobj(Text)]
         figure.savefig(io.BytesIO(), format="png")
     drawn = {picture.key: picture.draw() for picture in report.pictures}
     row = gathered.rows[0]

@@ -26,6 +26,7 @@ from avsc_core.processes import Progress, silent
 
 BASELINE_SEED = 30
 SYNTHETIC = "SYNTHETIC.txt"  # lies in a folder of embedded scenes (demo.py), so that a folder of them is known as such
+LABEL = "embedded scenes: synthetic, says nothing about real streets"  # stands wherever figures are of them
 EMBEDDED = "embedded scenes (synthetic)"  # how their titles begin
 
 

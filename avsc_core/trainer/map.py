@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from avsc_core.data.dataset import EMBEDDED
+from avsc_core.data.dataset import EMBEDDED, LABEL
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import atomic_path, write_text
 from avsc_core.trainer.evaluate import Trained
@@ -29,7 +29,6 @@ DIGITS = 12  # of a cosine; further ones depend on how a matrix product is block
 COLOURS = {"event": "#0072b2", "object": "#d55e00"}  # told apart by every kind of colour vision (Okabe and Ito)
 MARKERS = {"event": "o", "object": "D"}
 WIDTH, HEIGHT, MARGIN = 1000, 640, 40  # of the map on the page
-LABEL = "embedded scenes: synthetic, says nothing about real streets"  # as the report of a study has it
 
 
 class Pair(NamedTuple):

@@ -1,5 +1,6 @@
 """A study's record -> its report: the question, the rows and their differences, what a search found, the costs."""
 
+from avsc_core.data.dataset import LABEL
 from avsc_core.errors import Fault, UserError
 from avsc_core.trainer.recorder import Recorder
 from studies.report.accounts import cost, missing, question, reproduce, retrained
@@ -11,8 +12,6 @@ from studies.report.figures import pictures
 from studies.report.gather import Gathered
 from studies.report.searched import best_trials, importance, ladder, pareto
 
-EMBEDDED = "embedded scenes: synthetic, says nothing about real streets"
-
 
 def build_report(recorder: Recorder, name: str) -> Report:
     """The report of study `name`. Raises UserError when no trial of it is complete."""
@@ -20,7 +19,7 @@ def build_report(recorder: Recorder, name: str) -> Report:
     if not study.complete:
         todo = f"run it: avsc-search run {study.about['file']}"
         raise UserError(Fault(name, f"study {name} has no complete trial", todo=todo))
-    label = EMBEDDED if study.embedded else ""
+    label = LABEL if study.embedded else ""
     drawn = {picture.key: picture for picture in pictures(study, label)}
     blocks: list[Block | None] = [
         question(study),
