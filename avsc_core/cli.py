@@ -222,12 +222,12 @@ def train(
     elif not best:
         config = resolve(preset or ("paper" if data else "demo"), overrides)
     from avsc_core.data.cache import build_features, open_data
-    from avsc_core.trainer.recorder import Recorder
+    from avsc_core.trainer.recorder import Recorder, open_record
     from avsc_core.trainer.retrain import check_data
     from avsc_core.trainer.retrain import train as run
     from avsc_core.trainer.winner import find_winner
 
-    recorder = Recorder(tracking_uri)
+    recorder = open_record(tracking_uri) if best else Recorder(tracking_uri)
     winner = find_winner(recorder, study) if best else None
     if winner:
         config = over(winner.trial.config, sets or ())
@@ -287,9 +287,8 @@ def evaluate(
     from avsc_core.trainer.evaluate import answer, load_trained
     from avsc_core.trainer.evaluate import evaluate as score
     from avsc_core.trainer.metrics import prediction_table
-    from avsc_core.trainer.recorder import Recorder
 
-    trained = load_trained(Recorder(tracking_uri).model_folder(model))
+    trained = load_trained(_model_folder(model, tracking_uri))
     if data and is_unlabelled(data):
         if out_file is None:
             raise UserError(
@@ -334,7 +333,6 @@ def predict(
     Example: avsc-core predict clip.mp4 --model best:lambda
     """
     from avsc_core.trainer.evaluate import load_trained, pair_of, predict_file
-    from avsc_core.trainer.recorder import Recorder
 
     pairs, faults = [], []
     for file in files:
@@ -344,7 +342,7 @@ def predict(
             faults += error.faults
     if faults:
         raise UserError(faults)
-    trained = load_trained(Recorder(tracking_uri).model_folder(model))
+    trained = load_trained(_model_folder(model, tracking_uri))
     for file, pair in zip(files, pairs, strict=True):
         result = predict_file(trained, *pair)
         scene = max(result["scenes"], key=result["scenes"].get)
@@ -367,18 +365,24 @@ def draw_map(
     """
     from avsc_core.trainer.evaluate import load_trained
     from avsc_core.trainer.map import default_folder, map_of, write_map
-    from avsc_core.trainer.recorder import Recorder
 
     folder = out_folder or default_folder(model)
     if folder.exists() and not folder.is_dir():
         raise UserError(Fault(str(folder), "is no folder", todo="give --out a folder"))
-    made = map_of(load_trained(Recorder(tracking_uri).model_folder(model)), model, names, seed)
+    made = map_of(load_trained(_model_folder(model, tracking_uri)), model, names, seed)
     files = write_map(folder, made)
     table = Table("event", "object", "cosine", title=made.title)
     for pair in made.pairs:
         table.add_row(pair.event, pair.object, f"{pair.cosine:.3f}")
     out.print(table)
     out.print(f"to explore in a browser: {files[0]}\npicture: {files[1]}\npairs: {files[2]}", soft_wrap=True)
+
+
+def _model_folder(model: str, tracking_uri: str | None) -> Path:
+    """The local folder of a model; the record is looked at only when it is no folder itself."""
+    from avsc_core.trainer.recorder import open_record
+
+    return Path(model) if Path(model).is_dir() else open_record(tracking_uri).model_folder(model)
 
 
 def over(config: Config, sets: list[str] | tuple[str, ...]) -> Config:

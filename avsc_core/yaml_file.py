@@ -89,7 +89,7 @@ def read_value(text: str) -> Any:
         loader = _Loader(text)
         node = loader.get_single_node()
         return None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+    except (yaml.YAMLError, LookupError, AttributeError, ValueError, TypeError, RecursionError):
         return text
 
 

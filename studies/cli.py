@@ -177,8 +177,7 @@ def status(name: StudyName, tracking_uri: Uri = None) -> None:
     """
     from studies.runner.results import print_status
 
-    _record_of(name, tracking_uri)
-    print_status(name, tracking_uri)
+    print_status(_record_of(name, tracking_uri), name)
 
 
 @app.command()

@@ -152,3 +152,10 @@ def test_features_are_checked_and_pruned(scenes: Path, tmp_path: Path):
     assert code == 0, err
     assert out.count(": 0 damaged rows") == 2
     assert "0 unused arrays deleted" in out
+
+
+def test_looking_for_a_model_makes_no_record(tmp_path: Path):
+    for command in (("evaluate", "best:x"), ("map", "best:x"), ("train", "--best")):
+        code, _, err = run(tmp_path, "avsc-core", *command)
+        assert (code, err) == (2, "mlruns/mlflow.db: no record in this folder; run a study first\n")
+    assert not list(tmp_path.iterdir())

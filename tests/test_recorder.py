@@ -96,7 +96,7 @@ def test_models_by_every_name(recorder: Recorder, tiny: Config, tmp_path: Path):
     source = recorder.folder(run_id, local, "model")
     assert recorder.register(run_id, source, "avsc-s", "best") == "1"
     recorder.end(run_id, "complete", {})
-    for name in (str(local), run_id, "best:s", "models:/avsc-s@best"):
+    for name in (run_id, "best:s", "models:/avsc-s@best"):
         assert (recorder.model_folder(name) / "model.json").read_text() == "{}", name
     for name in ("absent", "models:/absent@best", "models:/avsc-s@absent", "models:/avsc-s"):
         with pytest.raises(UserError, match=f"^{name}: no model there"):

@@ -63,3 +63,8 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path):
     write(tmp_path, "a: 1")
     with pytest.raises(UserError, match=r"lamda\.yaml: no such file; .* has study\.yaml"):
         read_yaml(tmp_path / "lamda.yaml")
+
+
+def test_what_yaml_trips_over_is_text():
+    for text in ("2024-99-99", "0x_", "!!bool x", "[" * 2000, "a: b: c"):
+        assert read_value(text) == text

@@ -230,9 +230,7 @@ class Recorder:
         return version
 
     def model_folder(self, reference: str) -> Path:
-        """The local folder of a model: a folder, a run id, `best:STUDY` or `models:/NAME@ALIAS`. Raises UserError."""
-        if Path(reference).is_dir():
-            return Path(reference)
+        """The local folder of a model: a run id, `best:STUDY` or `models:/NAME@ALIAS`. Raises UserError."""
         try:
             if reference.startswith("models:/"):
                 name, _, alias = reference.removeprefix("models:/").partition("@")

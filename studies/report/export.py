@@ -30,7 +30,7 @@ def trial_frame(recorder: Recorder, name: str) -> pd.DataFrame:
 
 def export(recorder: Recorder, name: str, folder: Path) -> list[Path]:
     """Write trials.csv, trials.parquet and best.yaml. Raises UserError when no trial is complete."""
-    winner = find_winner(recorder, name)
+    winner = find_winner(recorder, name, "NAME")
     frame = trial_frame(recorder, name)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / each for each in ("trials.csv", "trials.parquet", "best.yaml")]

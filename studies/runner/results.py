@@ -14,9 +14,8 @@ from studies.runner.schema import Study
 SHOWN = 5  # searched trials in the closing table
 
 
-def print_status(name: str, uri: str | None) -> None:
+def print_status(recorder: Recorder, name: str) -> None:
     """Every trial of a study, in the order they started."""
-    recorder = Recorder(uri)
     run = recorder.study(name)
     trials = recorder.trials(name)
     out.print(_table(f"{name} on {run.data.tags['avsc.data']}", trials, trials))
