@@ -62,7 +62,10 @@ def demo_data(
 
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise UserError(Fault(str(folder), "exists and is not empty", "a new or empty folder"))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(Fault(str(folder), f"no folder can be made there ({error.strerror})")) from None
     with progress() as show:
         write_demo(folder, clips_per_scene, seed, progress=lambda done, total: show("writing clips", done, total))
     out.print(f"{10 * clips_per_scene} clips in {folder}")
@@ -231,6 +234,9 @@ def train(
     winner = find_winner(recorder, study) if best else None
     if winner:
         config = over(winner.trial.config, sets or ())
+        if recorder.study(winner.study).data.tags.get("avsc.outcome") != "complete":
+            what = "another trial may yet win, and the test split will have been read"
+            err.print(f"note: study {winner.study} is not finished: {what}", soft_wrap=True)
     with progress() as show:
         dataset = open_data(data, show)
         if winner:

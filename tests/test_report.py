@@ -184,6 +184,10 @@ def test_planted_effects_are_found_and_absent_ones_are_not_claimed(study: Callab
     (unsure,) = [line for line in words if line.startswith("Factor CEOA: ")]
     assert unsure == f"Factor CEOA: with ({short(weak)}) cannot be told from without."
     assert words[-1] == "Interactions: none that can be told from 0."
+    believed = [
+        row for row in table(report, "comparisons") if row["p"] != "1.000" and float(row["p"].split()[-1]) < 0.05
+    ]
+    assert sum(" beats " in line for line in words if not line.startswith("Factor")) == len(believed) == 4
     pairs = table(report, "comparisons")
     assert len(pairs) == 6
     (one,) = [row for row in pairs if row["arm"] == "SF with, CEOA with" and row["against"] == "SF without, CEOA with"]
@@ -520,6 +524,7 @@ def test_what_is_planned_and_not_there_is_named(study: Callable[..., Report]):
     turns = iter(["complete", "complete", "killed"])
     report = study(words, outcome=lambda trial: next(turns))
     assert [list(row.values()) for row in table(report, "missing")] == [["search", "2 of 6 trials", "not run yet"]]
+    assert report.blocks[1].lines[0].startswith("The study is not finished")
     turns = iter(["complete"] * 4 + ["killed"])
     below = study(LADDER, outcome=lambda trial: next(turns))
     assert [row["what"] for row in table(below, "missing")] == ["search", "upper rung"]
@@ -540,7 +545,7 @@ def test_an_arm_without_all_its_seeds_is_not_called_the_best(study: Callable[...
         outcome=lambda trial: "failed" if trial.seed and trial.arm == "good" else "complete",
     )
     words = next(block for block in report.blocks if block.title == "In short").lines
-    assert words[0].startswith("Best arm by val Acc: poor")
+    assert words == ["Not ranked, because some of their seeds are missing: good."]
     assert "One seed says nothing" in report.tables[0].note
 
 
@@ -554,3 +559,13 @@ def test_every_sitting_that_differs_is_told(study: Callable[..., Report], record
     assert [value for what, value in told.rows if what == "avsc"] == ["0.1.0, commit a", "0.1.0, commit b"]
     address = "avsc-search run x.yaml --tracking-uri postgresql://me:secret@host/db"
     assert PASSWORD.sub(r"\1...@", address).endswith("postgresql://me:...@host/db")
+
+
+def test_a_report_says_what_it_was_measured_with(study: Callable[..., Report], recorder: Recorder):
+    report = study(MODULES.replace("seeds:", "base: {training.epochs: 7}\nseeds:") + SEARCH)
+    assert "Base: preset demo, with training.epochs 7. Seeds: 0, 1." in report.blocks[0].lines
+    gathered = Gathered(recorder, report.name)
+    size = f"validated on {len(gathered.clips.names)} clips of {len(np.unique(gathered.clips.places))} locations."
+    assert any(line.endswith(size) for line in report.blocks[0].lines)
+    (told,) = [each for each in report.tables if each.key == "reproduce"]
+    assert ["- loss_weights.scene", "0.01 to 100, log"] in told.rows

@@ -20,8 +20,11 @@ def question(study: Gathered) -> Words:
     lines = [about["question"]]
     if about["source"]:
         lines.append(f"Asks what {about['source']} of the paper asks.")
+    clips = study.clips
+    lines.append(f"Data: {study.title}; validated on {len(clips.names)} clips of {len(set(clips.places))} locations.")
     base = f"the best of study {about['best_of'][0]}" if about["best_of"] else f"preset {about['preset']}"
-    lines.append(f"Data: {study.title}. Base: {base}. Seeds: {', '.join(map(str, study.seeds))}.")
+    own = f", with {', '.join(about['changed'])}" if about["changed"] else ""
+    lines.append(f"Base: {base}{own}. Seeds: {', '.join(map(str, study.seeds))}.")
     if study.about["ladder"]:
         lower, upper = (dict(flatten(study.definition[rung])) for rung in ("base", "final"))
         changed = [f"{key} {setting(upper[key])} ({setting(lower[key])})" for key in upper if upper[key] != lower[key]]
@@ -33,7 +36,7 @@ def question(study: Gathered) -> Words:
 def missing(study: Gathered) -> Table | None:
     """Planned and not there: rows without all their seeds, searches that are not through, trials that failed."""
     rows = [
-        [row.name, f"{len(row.trials)} of {row.wanted} seeds", row.note]
+        [row.name, f"{len(row.trials)} of {row.wanted} seeds", row.note or "not run to their end"]
         for row in study.rows
         if len(row.trials) < row.wanted
     ]
@@ -56,14 +59,15 @@ def cost(study: Gathered) -> Table:
     """Time and epochs, what stopping early saved, and what the card had said before."""
     ended = [trial for trial in study.trials if trial.outcome in ("complete", "stopped")]
     seconds = sum(trial.metrics.get("seconds", 0.0) for trial in study.trials)
+    mean = sum(trial.metrics.get("seconds", 0.0) for trial in ended) / max(1, len(ended))
     searched = sum(is_search(trial.arm) and trial.outcome == "complete" for trial in ended)
     stopped = [trial for trial in ended if trial.outcome == "stopped"]
     ran = sum(epochs_of(study, trial.run_id) for trial in stopped)
     full = sum(trial.config.training.epochs for trial in stopped)
     rows = [
         ["trials to their end", f"{len(ended) - len(stopped)}, {searched} of them searched"],
-        ["trials stopped early", f"{len(stopped)}, after {ran} of {full} epochs"],
-        ["training time", f"{duration(seconds)} in all, {duration(seconds / len(study.trials))} a trial"],
+        ["trials stopped early", f"{len(stopped)}, after {ran} of {full} epochs" if stopped else "none"],
+        ["training time", f"{duration(seconds)} in all, {duration(mean)} a trial"],
     ]
     card = study.about.get("cost")
     if card:
@@ -105,11 +109,14 @@ def reproduce(study: Gathered) -> Table:
     if search:
         told = {name: value for name, value in search.items() if name not in ("space", "space_hash") and value}
         rows.append(["search", ", ".join(f"{name} {value}" for name, value in told.items())])
-        rows.append(["space", search["space_hash"]])
-    rows += [[each["name"], f"{each['trials']} trials"] for each in study.about["searches"]]
+        rows.append(["space", f"{search['space_hash']}, which is:"])
+        dimensions = study.space.dimensions if study.space else {}
+        rows += [[f"- {key}", domain.describe()] for key, domain in dimensions.items()]
+    rows += [[f"trials of {each['name']}", str(each["trials"])] for each in study.about["searches"]]
     if study.about["best_of"]:
         rows.append(["base", f"trial {study.about['best_of'][1]} of study {study.about['best_of'][0]}"])
-    note = "In several sittings, each that differs from the one before." if len(study.about["sittings"]) > 1 else ""
+    several = len(_distinct(study.about["sittings"])) > 1
+    note = "It was run in several sittings; those that differ are listed one after another." if several else ""
     return Table("reproduce", "How to repeat it", ["", ""], rows, note)
 
 

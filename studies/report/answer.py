@@ -4,13 +4,13 @@ Arms beat each other, factors' levels beat each other, or they cannot be told ap
 value, corrected as in its table, is below 0.05. All of it by the study's deciding metric.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations, groupby
 
 from studies.report.blocks import NAMES, Words, number, p_value, signed, span
 from studies.report.compared import ALL_PAIRS, compared_arms, corrected, differences, level, pairs_of
 from studies.report.effects import asked_effects, found_effects
-from studies.report.gather import Gathered
+from studies.report.gather import Gathered, Row
 from studies.report.searched import agreement, front, importances
 from studies.report.statistics import Estimate
 
@@ -23,6 +23,8 @@ Told = tuple[str, Estimate | None, float]  # what is compared, how much more it 
 def answer(study: Gathered) -> Words | None:
     """What the study says, or None when it has nothing to compare yet."""
     lines = [*_arms(study), *_factors(study), *_searched(study), *_rungs(study)]
+    if lines and study.tags.get("avsc.outcome") != "complete":
+        lines.insert(0, "The study is not finished: what follows is of what there is so far.")
     return Words("In short", lines) if lines else None
 
 
@@ -32,8 +34,14 @@ def _arms(study: Gathered) -> Iterator[str]:
     pairs = pairs_of(arms)
     if not pairs:
         return
-    whole = max(len(arm.trials) for arm in arms)  # an arm without all its seeds is not called the best
-    ranked = sorted(arms, key=lambda row: (len(row.trials) < whole, _sign(study) * -row.mean(study.metric)))
+    ranked = sorted((row for row in arms if len(row.trials) == row.wanted), key=_standing(study))
+    lacking = [row.name for row in arms if len(row.trials) < row.wanted]
+    if lacking:
+        yield f"Not ranked, because some of their seeds are missing: {'; '.join(lacking)}."
+    if len(ranked) < 2:
+        return
+    if min(len(row.trials) for row in ranked) == 1:
+        yield "One seed: what follows says nothing about the luck of trainings."
     own = level(study, ranked[0], metric)
     assert own is not None
     best = f"{ranked[0].name}, {number(own.value)} (95 % {span(own.low, own.high)})"
@@ -47,9 +55,10 @@ def _arms(study: Gathered) -> Iterator[str]:
         each = [(arm.name, *told[arm.name, arms[0].name]) for arm in arms[1:]]
         yield from verdicts(each, arms[0].name, _sign(study))
         return
-    for better, worse in pairwise(ranked):
+    for better, worse in combinations(ranked, 2):
         figure, p = told.get((better.name, worse.name)) or _turned(*told[worse.name, better.name])
-        yield from verdicts([(better.name, figure, p)], worse.name, _sign(study))
+        if ranked.index(worse) == ranked.index(better) + 1 or p < BELIEVED:
+            yield from verdicts([(better.name, figure, p)], worse.name, _sign(study))
 
 
 def _factors(study: Gathered) -> Iterator[str]:
@@ -135,6 +144,11 @@ def _turned(figure: Estimate | None, p: float) -> tuple[Estimate | None, float]:
 
 def _short(study: Gathered) -> str:
     return study.metric.removeprefix("val_")
+
+
+def _standing(study: Gathered) -> Callable[[Row], float]:
+    """What arms are sorted by, the best first."""
+    return lambda row: -_sign(study) * row.mean(study.metric)
 
 
 def _sign(study: Gathered) -> int:

@@ -20,6 +20,8 @@ from studies.report.statistics import Estimate, bounded, correct, costs, estimat
 VALUES = {"acc": correct, "logloss": costs}
 ALL_PAIRS = 5  # arms; of more, each is compared with the first
 
+CORRECTED = "p is corrected for {} of each metric (Holm), each interval is its own alone."
+
 Found = dict[str, list[Estimate | None]]  # metric -> a figure for each difference asked for; None: no seed in common
 
 
@@ -125,7 +127,9 @@ def comparisons(study: Gathered) -> Table | None:
         return None
     cells = differences_table([[one.name, other.name] for one, other in pairs], differences(study, pairs))
     header = ["arm", "against", "seeds", *DIFFERENCE_HEADER]
-    note = f"Paired by clip, location and seed; p corrected for {len(pairs)} comparisons of each metric (Holm)."
+    note = "Paired by clip, location and seed. " + CORRECTED.format(f"{len(pairs)} comparisons")
+    if any(len(row.trials) == 1 for pair in pairs for row in pair):
+        note += " Where there is one seed, nothing speaks of the luck of trainings."
     for first, *others in _by_training(study):
         if others:
             note += f" {', '.join(row.name for row in others)}: the same training as {first.name}."

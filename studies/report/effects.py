@@ -11,7 +11,7 @@ from math import prod
 from typing import NamedTuple
 
 from studies.report.blocks import INTERVAL, MISSING, NAMES, Table, Words, number, signed, span
-from studies.report.compared import DIFFERENCE_HEADER, VALUES, Found, contrast, differences_table
+from studies.report.compared import CORRECTED, DIFFERENCE_HEADER, VALUES, Found, contrast, differences_table
 from studies.report.gather import Gathered, Row
 from studies.runner.plan import RETUNED
 
@@ -53,8 +53,7 @@ def effects(study: Gathered) -> Table | Words | None:
     if not asked:
         return Words(title, ["Arms are missing, so no effect can be averaged over the levels of the other factors."])
     rows = differences_table([[effect.kind, effect.name] for effect in asked], found_effects(study, asked))
-    note = f"Averaged over the other factors' levels; p corrected for {len(asked)} effects of each metric (Holm)."
-    note += " Interactions of two factors with three levels or more each are not in the table."
+    note = "Averaged over the other factors' levels. " + CORRECTED.format(f"{len(asked)} effects")
     return Table("effects", title, ["effect", "of", "seeds", *DIFFERENCE_HEADER], rows, note)
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from avsc_core import __version__
-from avsc_core.config import Config, trial_key
+from avsc_core.config import Config, as_text, flatten, resolve, trial_key
 from avsc_core.data.dataset import DataSet, split_parts
 from search_spaces.space import canonical
 from studies.runner.plan import Plan, seeded
+from studies.runner.schema import Study
 
 LIBRARIES = ("torch", "timm", "ray", "optuna", "mlflow")
 PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
@@ -30,6 +31,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "question": study.question,
         "source": study.source,
         "preset": study.preset,
+        "changed": _changed(study),
         "best_of": study.best_of,
         "metrics": list(study.metrics),
         "seeds": list(study.seeds),
@@ -58,6 +60,15 @@ def about(plan: Plan) -> dict[str, Any]:
         "file": study.path.name,
         "text": study.path.read_text(encoding="utf-8-sig"),  # for people: what the study was when it last ran
     }
+
+
+def _changed(study: Study) -> list[str]:
+    """What the base has otherwise than its preset."""
+    if study.best_of:
+        return []
+    usual = dict(flatten(resolve(study.preset).model_dump()))
+    own = dict(flatten(study.base.model_dump()))
+    return [f"{key} {as_text(value)}" for key, value in own.items() if value != usual[key]]
 
 
 def sitting() -> dict[str, str]:

@@ -162,9 +162,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Field by field what two definitions ask differently; arms may be added, not changed or dropped."""
     before, after = dict(flatten(old)), dict(flatten(new))
     changed = []
+    # What only follows from something else is not told beside it.
+    follows = ("search.space_hash", *(("arms.",) if old.get("base") != new.get("base") else ()))
     for key in [*before, *(key for key in after if key not in before)]:
         added = key.startswith("arms.") and key not in before
-        if before.get(key) != after.get(key) and not added:
+        if before.get(key) != after.get(key) and not added and not key.startswith(follows):
             changed.append(f"{key}: {_shown(before, key)}, now {_shown(after, key)}")
     return changed
 

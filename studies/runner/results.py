@@ -21,8 +21,8 @@ def print_status(recorder: Recorder, name: str) -> None:
     out.print(_table(f"{name} on {run.data.tags['avsc.data']}", trials, trials))
 
 
-def print_closing(recorder: Recorder, study: Study) -> None:
-    """All arms, the best of the search, the best trial, and what to do next."""
+def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
+    """All arms, the best of the search, the best trial, and what to do next; a winner is that of a finished study."""
     trials = recorder.trials(study.name)
     complete = full(trials)
     if not complete:
@@ -39,11 +39,13 @@ def print_closing(recorder: Recorder, study: Study) -> None:
     figures = f"val Acc {best.metrics['best_val_acc']:.4f}, val Logloss {best.metrics['best_val_logloss']:.4f}"
     out.print(f"best by {study.metric}: {best.arm} {best.key[:6]}, {figures} on {data}", style="bold", soft_wrap=True)
     out.print(
-        f"next: avsc-search report {study.name:<20}     # tables, tests, figures: terminal, HTML, LaTeX, CSV\n"
-        f"      avsc-search ui                                # compare trials in the browser\n"
-        f"      avsc-core train --best --study {study.name:<16} # retrain the winner, read the test split once",
+        f"next: {f'avsc-search report {study.name}':<45} # tables, tests, figures: terminal, HTML, LaTeX, CSV\n"
+        f"      {'avsc-search ui':<45} # compare trials in the browser",
         soft_wrap=True,
     )
+    if finished:
+        train = f"avsc-core train --best --study {study.name}"
+        out.print(f"      {train:<45} # retrain the winner, read the test split once", soft_wrap=True)
 
 
 def _varying(trials: list[TrialRecord]) -> list[str]:

@@ -86,13 +86,16 @@ def _run_locked(
         recorder.text(run.info.run_id, "clips_val.tsv", clip_table(data, study.base))
         if run.data.tags.get("avsc.outcome") != "complete":  # the last sitting was killed after its last trial
             recorder.end(run.info.run_id, "complete", {})
-        print_closing(recorder, study)
+        print_closing(recorder, study, finished=True)
         return Ending(failed=0, signal=0)
+    workers = started()  # resources that are not there show before anything is computed for them
     accounts = prepare_study(plan, data, progress)
-    workers = started()
     card = cost_card(strategy, data, workers, progress)
     if max_hours is not None:
-        study = trimmed(study, card, max_hours)
+        asked, study = study, trimmed(study, card, max_hours)
+        if asked.search and study.search and study.search.trials < asked.search.trials:
+            few = f"{study.search.trials} of {asked.search.trials} trials"
+            err.print(f"note: --max-hours leaves the search {few}", soft_wrap=True)
         plan = plan_for(study, data)
         strategy = what_is_left(plan, data, recorder)
         card = cost_card(strategy, data, workers, progress)  # the probes are not repeated
@@ -115,7 +118,7 @@ def _run_locked(
         recorder.end(parent, outcome, {})
     for note in used_up(strategy):
         err.print(note, soft_wrap=True)
-    print_closing(recorder, study)
+    print_closing(recorder, study, finished=not ending.signal)
     return ending
 
 
