@@ -386,9 +386,14 @@ def draw_map(
 
 def _model_folder(model: str, tracking_uri: str | None) -> Path:
     """The local folder of a model; the record is looked at only when it is no folder itself."""
-    from avsc_core.trainer.recorder import open_record
+    from avsc_core.trainer.recorder import Recorder, absent
 
-    return Path(model) if Path(model).is_dir() else open_record(tracking_uri).model_folder(model)
+    if Path(model).is_dir():
+        return Path(model)
+    if file := absent(tracking_uri):
+        allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
+        raise UserError(Fault(model, f"no model there ({file}: no record in this folder)", allowed))
+    return Recorder(tracking_uri).model_folder(model)
 
 
 def over(config: Config, sets: list[str] | tuple[str, ...]) -> Config:

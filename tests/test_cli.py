@@ -83,7 +83,7 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
         (["avsc-core", "config", "--set", "a"], "--set: 'a' has no '='; key=value"),
         (["avsc-core", "config", "--preset", "papre"], "--preset: unknown preset 'papre'; did you mean 'paper'?"),
         (["avsc-core", "train", "--study", "x"], "--study: names whose winner to retrain; add --best"),
-        (["avsc-core", "train", "--best"], "--study: the record holds no study"),
+        (["avsc-core", "train", "--best"], "mlruns/mlflow.db: no record in this folder; run a study first"),
         (["avsc-core", "evaluate", "absent"], "absent: no model there"),
         (["avsc-core", "evaluate", "absent", "--split", "tset"], "command line: Invalid value for '--split'"),
         (["avsc-core", "predict", "absent.mp4", "--model", "m"], "absent.mp4: no .wav of that name; absent.wav or"),
@@ -157,5 +157,6 @@ def test_features_are_checked_and_pruned(scenes: Path, tmp_path: Path):
 def test_looking_for_a_model_makes_no_record(tmp_path: Path):
     for command in (("evaluate", "best:x"), ("map", "best:x"), ("train", "--best")):
         code, _, err = run(tmp_path, "avsc-core", *command)
-        assert (code, err) == (2, "mlruns/mlflow.db: no record in this folder; run a study first\n")
+        assert code == 2
+        assert "no record in this folder" in err
     assert not list(tmp_path.iterdir())
