@@ -458,6 +458,11 @@ def test_effects_are_differences_of_means_over_all_other_factors(study: Callable
     ]
     assert float(told["SF with x scene ten"]["Acc"]) == pytest.approx(np.mean(both), abs=6e-5)
     assert len(told) == (1 + 1 + 2) + (1 + 2 + 2)
+    note = next(each.note for each in report.tables if each.key == "effects")
+    assert "left out" not in note  # of these factors one alone has three levels
+    three = "CEOA: {one: {alignment.k: 1}, two: {alignment.k: 2}, three: {alignment.k: 3}}"
+    wider = study(re.sub("CEOA: .*", three, THREE))
+    assert "are left out." in next(each.note for each in wider.tables if each.key == "effects")
     asked = asked_effects(gathered)
     raw = [contrast(gathered, effect.weights, "acc").p for effect in asked]
     corrected = multipletests(raw, method="holm")[1]

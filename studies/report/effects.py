@@ -5,6 +5,7 @@ level; an interaction is how much that difference changes with another factor's 
 their intervals and tests are those of `compared.py`. Only a whole factorial has them.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 from math import prod
@@ -54,6 +55,9 @@ def effects(study: Gathered) -> Table | Words | None:
         return Words(title, ["Arms are missing, so no effect can be averaged over the levels of the other factors."])
     rows = differences_table([[effect.kind, effect.name] for effect in asked], found_effects(study, asked))
     note = "Averaged over the other factors' levels. " + CORRECTED.format(f"{len(asked)} effects")
+    main = Counter(effect.factor for effect in asked if effect.kind == "main")  # one for each level but the first
+    if sum(levels > 1 for levels in main.values()) > 1:
+        note += " Interactions of two factors with three levels or more each are left out."
     return Table("effects", title, ["effect", "of", "seeds", *DIFFERENCE_HEADER], rows, note)
 
 
