@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from avsc_core.config import (
-    Config,
+from avsc_core.config import Config
+from avsc_core.errors import Fault, UserError, gathered
+from avsc_core.resolve import (
     Override,
     as_text,
     flatten,
@@ -22,7 +23,6 @@ from avsc_core.config import (
     read_overrides,
     resolve,
 )
-from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.terminal import err, out, progress, run_app
 
 if TYPE_CHECKING:
@@ -36,11 +36,22 @@ app = typer.Typer(
 )
 
 PRESETS = ", ".join(preset_names())
-Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data set; without it the embedded scenes.")]
-Preset = Annotated[str | None, typer.Option("--preset", help=f"{PRESETS}; demo without --data, paper with it.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value over the preset; may be repeated.")]
-Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")]
-ModelName = Annotated[str, typer.Argument(help="MLflow run id, best:STUDY, models:/NAME@ALIAS, or a folder.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
+]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help=f"{PRESETS}; demo without --data, paper with it.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value over the preset; may be repeated.")
+]
+Uri = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
+]
+ModelName = Annotated[
+    str, typer.Argument(help="MLflow run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
+]
 
 
 def main() -> None:
@@ -51,31 +62,44 @@ def main() -> None:
 @app.command("demo-data")
 def demo_data(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    clips_per_scene: Annotated[int, typer.Option(min=3, help="Clips for each of the ten scenes.")] = 40,
+    clips_per_scene: Annotated[
+        int, typer.Option(min=3, help="Clips for each of the ten scenes.")
+    ] = 40,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
 ) -> None:
     """Write the embedded scenes in the data set's own layout.
 
     Example: avsc-core demo-data scenes --clips-per-scene 8
     """
-    from avsc_core.data.demo import write_demo
+    from avsc_core.demo.scenes import write_demo
 
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         raise UserError(Fault(str(folder), "exists and is not empty", "a new or empty folder"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(Fault(str(folder), f"no folder can be made there ({error.strerror})")) from None
+        raise UserError(
+            Fault(str(folder), f"no folder can be made there ({error.strerror})")
+        ) from None
     with progress() as show:
-        write_demo(folder, clips_per_scene, seed, progress=lambda done, total: show("writing clips", done, total))
+        write_demo(
+            folder,
+            clips_per_scene,
+            seed,
+            progress=lambda done, total: show("writing clips", done, total),
+        )
     out.print(f"{10 * clips_per_scene} clips in {folder}")
 
 
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    deep: Annotated[bool, typer.Option("--deep", help="Decode every clip, not only its header.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad clips out from now on (skip.tsv).")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode every clip, not only its header.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad clips out from now on (skip.tsv).")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
     sets: Set = None,
 ) -> None:
@@ -98,18 +122,25 @@ def check(
         out.print(table)
     faults = all_faults(seen)
     if seen.clips and not (folder / LABEL_FILE).is_file():
-        err.print(f"note: no {LABEL_FILE} yet; `avsc-core pseudo {folder}` makes one", soft_wrap=True)
+        err.print(
+            f"note: no {LABEL_FILE} yet; `avsc-core pseudo {folder}` makes one", soft_wrap=True
+        )
     elif seen.clips:
         with gathered(faults):
             labels = read_labels(folder / LABEL_FILE)
-            out.print(f"{len(labels.event_names)} events, {len(labels.object_names)} objects labelled")
+            out.print(
+                f"{len(labels.event_names)} events, {len(labels.object_names)} objects labelled"
+            )
     if faults and seen.clips:
         table = Table("where", "what", "allowed", "what to do", title=f"{len(faults)} faults")
         for fault in faults:
             table.add_row(fault.where, fault.what, fault.allowed, fault.todo)
         out.print(table)
     if skip_bad and seen.bad:
-        out.print(f"{len(seen.bad)} clips are left out from now on: {leave_out(folder, seen)}", soft_wrap=True)
+        out.print(
+            f"{len(seen.bad)} clips are left out from now on: {leave_out(folder, seen)}",
+            soft_wrap=True,
+        )
         faults = [fault for fault in faults if not any(fault in own for own in seen.bad.values())]
     if read_skipped(folder) and not seen.bad:
         out.print(f"{len(read_skipped(folder))} clips are left out by skip.tsv", soft_wrap=True)
@@ -123,17 +154,21 @@ def features(
     folder: Annotated[Path, typer.Argument(help="Folder of the data set.")],
     preset: Annotated[str, typer.Option(help=f"{PRESETS}.")] = "paper",
     sets: Set = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Check every row, compute damaged ones again.")] = False,
-    prune: Annotated[float | None, typer.Option(min=0, help="Delete what nobody used for so many days.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every row, compute damaged ones again.")
+    ] = False,
+    prune: Annotated[
+        float | None, typer.Option(min=0, help="Delete what nobody used for so many days.")
+    ] = None,
 ) -> None:
     """Compute the features of every clip into the cache, where all trials share them.
 
     Example: avsc-core features /data/TAU --preset paper --verify
     """
     config = resolve(preset, parse_set(sets or ()))
-    from avsc_core.data.cache import build_features, feature_folders, odd_lengths, open_data
-    from avsc_core.data.store import prune as delete_unused
-    from avsc_core.data.store import verify as damaged
+    from avsc_core.cache.store import prune as delete_unused
+    from avsc_core.cache.store import verify as damaged
+    from avsc_core.data.features import build_features, feature_folders, odd_lengths, open_data
     from avsc_core.files import cache_root
 
     with progress() as show:
@@ -142,13 +177,20 @@ def features(
         if verify:
             for path in feature_folders(data, config):
                 bad = damaged(path, partial(show, f"checking {path.name.split('-')[0]}"))
-                out.print(f"{path.name}: {len(bad)} damaged rows" + (", computed again" if bad else ""), soft_wrap=True)
+                out.print(
+                    f"{path.name}: {len(bad)} damaged rows" + (", computed again" if bad else ""),
+                    soft_wrap=True,
+                )
             made = build_features(data, config, show)
     shapes = f"log-mel {made.log_mel.shape}, frames {made.frames.shape}"
-    out.print(f"features of {len(made.data.clips)} clips in {cache_root()}: {shapes}", soft_wrap=True)
+    out.print(
+        f"features of {len(made.data.clips)} clips in {cache_root()}: {shapes}", soft_wrap=True
+    )
     counts = odd_lengths(data, config)
     if any(counts.values()):
-        out.print(", ".join(f"{count} recordings {note}" for note, count in counts.items()) + " to 10 s")
+        out.print(
+            ", ".join(f"{count} recordings {note}" for note, count in counts.items()) + " to 10 s"
+        )
     if prune is not None:
         gone = delete_unused(cache_root() / "features", prune)
         out.print(f"{len(gone)} unused arrays deleted")
@@ -157,10 +199,17 @@ def features(
 @app.command()
 def pseudo(
     folder: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    audio: Annotated[str, typer.Option("--audio-teacher", help="AST: a file, a folder or hf-hub:OWNER/NAME@COMMIT.")],
+    audio: Annotated[
+        str,
+        typer.Option("--audio-teacher", help="AST: a file, a folder or hf-hub:OWNER/NAME@COMMIT."),
+    ],
     visual: Annotated[str, typer.Option("--visual-teacher", help="ConvNeXt, likewise.")],
-    out_file: Annotated[Path | None, typer.Option("--out", help="Label file; default labels.npz in FOLDER.")] = None,
-    preset: Annotated[str, typer.Option(help=f"{PRESETS}: pictures, thresholds and readings.")] = "paper",
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Label file; default labels.npz in FOLDER.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help=f"{PRESETS}: pictures, thresholds and readings.")
+    ] = "paper",
     sets: Set = None,
     tracking_uri: Uri = None,
 ) -> None:
@@ -169,13 +218,15 @@ def pseudo(
     Example: avsc-core pseudo /data/TAU --audio-teacher ast/ --visual-teacher convnext_base-6075fbad.pth
     """
     config = resolve(preset, parse_set(sets or ()))
-    from avsc_core.trainer.pseudo import label, record, warnings
-    from avsc_core.trainer.recorder import Recorder
+    from avsc_core.record.recorder import Recorder
+    from avsc_core.teachers.pseudo import label, record, warnings
 
     with progress() as show:
         made = label(folder, config, audio, visual, out_file, show)
     run_id = record(Recorder(tracking_uri), config, made)
-    table = Table("labels", "split", "clips", "median", "mean", "without any", title="positives per clip")
+    table = Table(
+        "labels", "split", "clips", "median", "mean", "without any", title="positives per clip"
+    )
     for row in made.positives:
         numbers = f"{row.median:.0f}", f"{row.mean:.1f}", f"{row.without:.0%}"
         table.add_row(row.kind, row.split, str(row.clips), *numbers)
@@ -186,7 +237,9 @@ def pseudo(
 
 
 @app.command("config")
-def show_config(preset: Annotated[str, typer.Option(help=f"{PRESETS}.")] = "paper", sets: Set = None) -> None:
+def show_config(
+    preset: Annotated[str, typer.Option(help=f"{PRESETS}.")] = "paper", sets: Set = None
+) -> None:
     """Print the resolved configuration, one dotted key a line.
 
     Example: avsc-core config --preset demo --set alignment.k=10
@@ -201,11 +254,16 @@ def train(
     preset: Preset = None,
     sets: Set = None,
     best: Annotated[bool, typer.Option("--best", help="Retrain the winner of a study.")] = False,
-    study: Annotated[str | None, typer.Option(help="With --best: the study; default the latest.")] = None,
-    config_file: Annotated[
-        Path | None, typer.Option("--config", help="A configuration, as `avsc-search export` writes one.")
+    study: Annotated[
+        str | None, typer.Option(help="With --best: the study; default the latest.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Train this many times, with seed, seed + 1, ...")] = 1,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", help="A configuration, as `avsc-search export` writes one."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Train this many times, with seed, seed + 1, ...")
+    ] = 1,
     tracking_uri: Uri = None,
 ) -> None:
     """Train one configuration, or retrain a study's winner and read the test split once.
@@ -213,22 +271,30 @@ def train(
     Example: avsc-core train --best --study lambda
     """
     if best and preset:
-        raise UserError(Fault("--preset", "the winner has its own configuration", todo="leave out --preset or --best"))
+        raise UserError(
+            Fault(
+                "--preset",
+                "the winner has its own configuration",
+                todo="leave out --preset or --best",
+            )
+        )
     if study and not best:
         raise UserError(Fault("--study", "names whose winner to retrain", todo="add --best"))
     if config_file and (best or preset):
         what = "is a whole configuration"
-        raise UserError(Fault("--config", what, todo="leave out --best and --preset; --set goes over it"))
+        raise UserError(
+            Fault("--config", what, todo="leave out --best and --preset; --set goes over it")
+        )
     overrides = parse_set(sets or ())
     if config_file:
         config = resolve("paper", [*read_overrides(config_file), *overrides])
     elif not best:
         config = resolve(preset or ("paper" if data else "demo"), overrides)
-    from avsc_core.data.cache import build_features, open_data
-    from avsc_core.trainer.recorder import Recorder, open_record
-    from avsc_core.trainer.retrain import check_data
-    from avsc_core.trainer.retrain import train as run
-    from avsc_core.trainer.winner import find_winner
+    from avsc_core.data.features import build_features, open_data
+    from avsc_core.evaluation.retrain import check_data
+    from avsc_core.evaluation.retrain import train as run
+    from avsc_core.record.recorder import Recorder, open_record
+    from avsc_core.record.winner import find_winner
 
     recorder = open_record(tracking_uri) if best else Recorder(tracking_uri)
     winner = find_winner(recorder, study) if best else None
@@ -245,7 +311,8 @@ def train(
     bare = random_branches(config)
     if bare and not dataset.embedded:
         err.print(
-            f"note: random weights for {' and '.join(bare)}; the paper's start from published ones", soft_wrap=True
+            f"note: random weights for {' and '.join(bare)}; the paper's start from published ones",
+            soft_wrap=True,
         )
     results = []
     for seed in range(config.seed, config.seed + seeds):
@@ -254,7 +321,9 @@ def train(
             def report(epoch: "Epoch", epochs: int) -> None:
                 show("training", epoch.number, epochs)
 
-            results.append(run(recorder, config.model_copy(update={"seed": seed}), made, report, winner, show))
+            results.append(
+                run(recorder, config.model_copy(update={"seed": seed}), made, report, winner, show)
+            )
     split = "test" if winner else "val"
     title = f"{'winner of ' + winner.study if winner else 'training'} on {dataset.title}"
     table = Table("seed", "run", "Acc", "Logloss", title=title)
@@ -265,7 +334,8 @@ def train(
     out.print(f"{'test' if winner else 'validation'} figures of {dataset.title}", style="bold")
     reference = results[-1].registered or results[-1].run_id
     out.print(
-        f"next: avsc-core evaluate {reference}\n      avsc-core predict CLIP.mp4 --model {reference}", soft_wrap=True
+        f"next: avsc-core evaluate {reference}\n      avsc-core predict CLIP.mp4 --model {reference}",
+        soft_wrap=True,
     )
 
 
@@ -273,12 +343,16 @@ def train(
 def evaluate(
     model: ModelName,
     data: Data = None,
-    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which part to score.")] = "test",
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Which part to score.")
+    ] = "test",
     protocol: Annotated[
         Literal["clip", "segment"],
         typer.Option(help="One decision per 10-s clip (paper) or per second (challenge)."),
     ] = "clip",
-    out_file: Annotated[Path | None, typer.Option("--out", help="Write predictions as a TAB-separated file.")] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write predictions as a TAB-separated file.")
+    ] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the confusion matrix (PNG).")] = None,
     tracking_uri: Uri = None,
 ) -> None:
@@ -286,22 +360,28 @@ def evaluate(
 
     Example: avsc-core evaluate best:lambda --split test --protocol segment --out answers.tsv
     """
-    from avsc_core.data.cache import open_data
+    from avsc_core.data.features import open_data
     from avsc_core.data.tau import is_unlabelled
+    from avsc_core.evaluation.breakdown import by_city, by_scene, draw_confusion, intervals
+    from avsc_core.evaluation.evaluate import answer, load_trained
+    from avsc_core.evaluation.evaluate import evaluate as score
     from avsc_core.files import write_text
-    from avsc_core.trainer.breakdown import by_city, by_scene, draw_confusion, intervals
-    from avsc_core.trainer.evaluate import answer, load_trained
-    from avsc_core.trainer.evaluate import evaluate as score
-    from avsc_core.trainer.metrics import prediction_table
+    from avsc_core.metrics import prediction_table
 
     trained = load_trained(_model_folder(model, tracking_uri))
     if data and is_unlabelled(data):
         if out_file is None:
             raise UserError(
-                Fault(str(data), "is unlabelled, so there is nothing to score", todo="give --out for answers")
+                Fault(
+                    str(data),
+                    "is unlabelled, so there is nothing to score",
+                    todo="give --out for answers",
+                )
             )
         with progress() as show:
-            write_text(out_file, prediction_table(*answer(trained, data, show), trained.scene_names))
+            write_text(
+                out_file, prediction_table(*answer(trained, data, show), trained.scene_names)
+            )
         out.print(f"answers in {out_file}", soft_wrap=True)
         return
     with progress() as show:
@@ -310,7 +390,9 @@ def evaluate(
     title = f"{split} split of {dataset.title}, {len(result.names)} {protocol}s"
     table = Table("measure", "value", "95 % by location", title=title)
     for name, (low, high) in intervals(result.probability, result.scenes, result.locations).items():
-        table.add_row(name, f"{result.metrics[name]:.4f}", "-" if low != low else f"{low:.4f} to {high:.4f}")
+        table.add_row(
+            name, f"{result.metrics[name]:.4f}", "-" if low != low else f"{low:.4f} to {high:.4f}"
+        )
     out.print(table)
     for what, rows in (
         ("scene", by_scene(result.probability, result.scenes, dataset.scene_names)),
@@ -321,7 +403,9 @@ def evaluate(
             table.add_row(key, str(count), f"{acc:.4f}", f"{logloss:.4f}")
         out.print(table)
     if out_file:
-        write_text(out_file, prediction_table(result.names, result.probability, dataset.scene_names))
+        write_text(
+            out_file, prediction_table(result.names, result.probability, dataset.scene_names)
+        )
         out.print(f"predictions in {out_file}", soft_wrap=True)
     if figure:
         draw_confusion(figure, result.probability, result.scenes, dataset.scene_names, title)
@@ -330,15 +414,19 @@ def evaluate(
 
 @app.command()
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="Clips: a wav or mp4 with the other beside it.")],
-    model: Annotated[str, typer.Option("--model", help="Run id, best:STUDY, models:/NAME@ALIAS, or a folder.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Clips: a wav or mp4 with the other beside it.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", help="Run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
+    ],
     tracking_uri: Uri = None,
 ) -> None:
     """Classify clips: the scene with its probability, the likeliest events and objects.
 
     Example: avsc-core predict clip.mp4 --model best:lambda
     """
-    from avsc_core.trainer.evaluate import load_trained, pair_of, predict_file
+    from avsc_core.evaluation.evaluate import load_trained, pair_of, predict_file
 
     pairs, faults = [], []
     for file in files:
@@ -354,23 +442,32 @@ def predict(
         scene = max(result["scenes"], key=result["scenes"].get)
         out.print(f"{file}: {scene} ({result['scenes'][scene]:.2f})", soft_wrap=True)
         for kind in ("events", "objects"):
-            err.print(f"  {kind}: " + ", ".join(f"{name} {value:.2f}" for name, value in result[kind].items()))
+            err.print(
+                f"  {kind}: "
+                + ", ".join(f"{name} {value:.2f}" for name, value in result[kind].items())
+            )
 
 
 @app.command("map")
 def draw_map(
     model: ModelName,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder; default maps/ and its name.")] = None,
-    names: Annotated[int, typer.Option(min=1, help="How many nearest pairs to list and to label.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same map.")] = 0,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder; default maps/ and its name.")
+    ] = None,
+    names: Annotated[
+        int, typer.Option(min=1, help="How many nearest pairs to list and to label.")
+    ] = 20,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same map.")
+    ] = 0,
     tracking_uri: Uri = None,
 ) -> None:
     """Draw what the event and object classifiers learned in two dimensions, and list the nearest pairs.
 
     Example: avsc-core map best:lambda --names 30
     """
-    from avsc_core.trainer.evaluate import load_trained
-    from avsc_core.trainer.map import default_folder, map_of, write_map
+    from avsc_core.evaluation.class_map import default_folder, map_of, write_map
+    from avsc_core.evaluation.evaluate import load_trained
 
     folder = out_folder or default_folder(model)
     if folder.exists() and not folder.is_dir():
@@ -381,12 +478,15 @@ def draw_map(
     for pair in made.pairs:
         table.add_row(pair.event, pair.object, f"{pair.cosine:.3f}")
     out.print(table)
-    out.print(f"to explore in a browser: {files[0]}\npicture: {files[1]}\npairs: {files[2]}", soft_wrap=True)
+    out.print(
+        f"to explore in a browser: {files[0]}\npicture: {files[1]}\npairs: {files[2]}",
+        soft_wrap=True,
+    )
 
 
 def _model_folder(model: str, tracking_uri: str | None) -> Path:
     """The local folder of a model; the record is looked at only when it is no folder itself."""
-    from avsc_core.trainer.recorder import Recorder, absent
+    from avsc_core.record.recorder import Recorder, absent
 
     if Path(model).is_dir():
         return Path(model)

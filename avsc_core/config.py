@@ -6,25 +6,17 @@ taken. A preset states only its difference. A configuration is resolved from a p
 Modules never see this object: builders turn it into plain arguments.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from avsc_core.errors import Fault, UserError, near
-from avsc_core.sources import absolute, fingerprint
-from avsc_core.yaml_file import read_value, read_yaml
-
-PRESETS = Path(__file__).parent / "presets"
-NOT_IN_KEY = {"device", "workers", "compute"}  # where and how a trial is computed does not change what it is
+from avsc_core.weights.sources import absolute
 
 
 def _freezing(value: str | int) -> str | int:
-    if isinstance(value, bool) or (value not in ("none", "all") and not (isinstance(value, int) and value > 0)):
+    if isinstance(value, bool) or (
+        value not in ("none", "all") and not (isinstance(value, int) and value > 0)
+    ):
         raise ValueError("none, all, or how many stages from the input on")
     return value
 
@@ -52,7 +44,9 @@ class LogMel(Section):
     hop_ms: Annotated[float, Field(gt=0)] = 10.0
     frames: Positive = 1024  # T; shorter clips are padded, longer ones cut
     normalise: Literal["audioset", "dataset", "peak"] = "audioset"
-    stored: Literal["float32", "float16"] = "float32"  # in the cache; float16 halves it and rounds to 3 digits
+    stored: Literal["float32", "float16"] = (
+        "float32"  # in the cache; float16 halves it and rounds to 3 digits
+    )
 
 
 class Media(Section):
@@ -66,14 +60,18 @@ class Pictures(Section):
     """Frames of a clip (F,3,H,W)."""
 
     frames: Positive = 10  # F, spread evenly over the clip: one a second
-    offset_s: Annotated[float, Field(ge=0)] = 0.4  # not in the paper; inside the second, off its first key frame
+    offset_s: Annotated[float, Field(ge=0)] = (
+        0.4  # not in the paper; inside the second, off its first key frame
+    )
     resize: Positive | None = 232  # shorter side before the cut, as torchvision has it; none: size
     size: Annotated[int, Field(ge=32)] = 224  # H = W, pixels
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Pictures":
         if self.resize is not None and self.resize < self.size:
-            raise ValueError(f"size|{self.size} is above pictures.resize {self.resize}, which it is cut out of")
+            raise ValueError(
+                f"size|{self.size} is above pictures.resize {self.resize}, which it is cut out of"
+            )
         return self
 
 
@@ -112,7 +110,9 @@ class Visual(Section):
     freeze: Freezing = "none"  # as audio.freeze
     depths: tuple[Positive, Positive, Positive, Positive] = (3, 3, 27, 3)
     dims: tuple[Positive, Positive, Positive, Positive] = (128, 256, 512, 1024)
-    pooling: Literal["mean", "max", "mean+max"] = "mean"  # over frames; not in the paper: AST averages too
+    pooling: Literal["mean", "max", "mean+max"] = (
+        "mean"  # over frames; not in the paper: AST averages too
+    )
     embedding: Positive = 1024  # D: the classifier is (O,D)
     classes: Annotated[int, Field(ge=2)] = 1000  # O
 
@@ -134,11 +134,17 @@ class Fusion(Section):
     head_width: Positive = 64  # d
     tokens: Literal["probability", "logit"] = "probability"
     bias: bool = False  # Eq. 5 has none
-    attention_dropout: Share = 0.0  # on what SF adds; 0.1 with a bias is the other reading, that of a transformer layer
-    decision: Literal["mean", "weighted", "class-wise"] = "mean"  # how `decision` and `hybrid` weigh their scores
+    attention_dropout: Share = (
+        0.0  # on what SF adds; 0.1 with a bias is the other reading, that of a transformer layer
+    )
+    decision: Literal["mean", "weighted", "class-wise"] = (
+        "mean"  # how `decision` and `hybrid` weigh their scores
+    )
     hidden: Positive = 1024  # H
     dropout: Share = 0.1  # not in the paper; the usual value
-    literal_relu: bool = False  # a ReLU on the scene logits, as the equation reads; it can silence classes
+    literal_relu: bool = (
+        False  # a ReLU on the scene logits, as the equation reads; it can silence classes
+    )
 
 
 class LossWeights(Section):
@@ -163,9 +169,13 @@ class Training(Section):
     epochs: Positive = 100
     batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-6
-    head_multiplier: Annotated[float, Field(gt=0)] = 1.0  # learning rate of the new layers over that of the backbones
+    head_multiplier: Annotated[float, Field(gt=0)] = (
+        1.0  # learning rate of the new layers over that of the backbones
+    )
     weight_decay: Weight = 0.01  # not in the paper; AdamW's default
-    precision: Literal["float32", "bf16", "fp16"] = "float32"  # of the model's products; losses stay in float32
+    precision: Literal["float32", "bf16", "fp16"] = (
+        "float32"  # of the model's products; losses stay in float32
+    )
     warmup: Share = 0.0  # share of all steps with a linearly rising rate; the paper states none
 
 
@@ -179,7 +189,9 @@ class Augmentation(Section):
     crop: Share = 0.0  # largest share of a picture's side that is cut off
     rand_augment: Annotated[int, Field(ge=0)] = 0  # operations on each clip's pictures
     mixup: Weight = 0.0  # alpha of the Beta distribution of shares
-    mixup_partners: Literal["joint", "single"] = "joint"  # the same partner for sound and pictures, or one for each
+    mixup_partners: Literal["joint", "single"] = (
+        "joint"  # the same partner for sound and pictures, or one for each
+    )
 
 
 class Pseudo(Section):
@@ -187,7 +199,9 @@ class Pseudo(Section):
 
     event_threshold: Probability = 0.0365  # on AST's sigmoid
     object_threshold: Probability = 0.9216  # on ConvNeXt's; a logit of 2.464
-    object_activation: Literal["sigmoid", "softmax"] = "sigmoid"  # softmax hardly ever reaches 0.9216
+    object_activation: Literal["sigmoid", "softmax"] = (
+        "sigmoid"  # softmax hardly ever reaches 0.9216
+    )
     object_pooling: Literal["max", "mean"] = "max"  # of probabilities over frames
 
 
@@ -197,22 +211,32 @@ class Compute(Section):
     channels_last: bool = False  # memory format of pictures
     compile: bool = False  # torch.compile on both backbones
     checkpointing: bool = False  # keep no activations inside the backbones, compute them again
-    micro_batch: Positive | None = None  # clips that a backbone holds activations of at a time; none: the whole batch
+    micro_batch: Positive | None = (
+        None  # clips that a backbone holds activations of at a time; none: the whole batch
+    )
 
 
 class Split(Section):
     """Validation: a part of the training split, cut by location; the test split is read once, at the end."""
 
-    rule: Literal["share", "fold", "baseline"] = "share"  # baseline: that of the challenge's own system
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of each scene's training locations
-    fold: Annotated[int, Field(ge=0)] = 0  # with rule fold: which of `folds` equal parts of the locations
+    rule: Literal["share", "fold", "baseline"] = (
+        "share"  # baseline: that of the challenge's own system
+    )
+    validation: Annotated[float, Field(gt=0, lt=1)] = (
+        0.1  # share of each scene's training locations
+    )
+    fold: Annotated[int, Field(ge=0)] = (
+        0  # with rule fold: which of `folds` equal parts of the locations
+    )
     folds: Annotated[int, Field(ge=2)] = 5
     seed: Annotated[int, Field(ge=0)] = 0  # of share and fold; the baseline has its own
 
     @model_validator(mode="after")
     def _fold_exists(self) -> "Split":
         if self.fold >= self.folds:
-            raise ValueError(f"fold|{self.fold} is no fold of {self.folds}; allowed: 0 to {self.folds - 1}")
+            raise ValueError(
+                f"fold|{self.fold} is no fold of {self.folds}; allowed: 0 to {self.folds - 1}"
+            )
         return self
 
 
@@ -237,7 +261,9 @@ class Config(Section):
     scenes: Annotated[int, Field(ge=2)] = 10  # S; their names are the data set's
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: Annotated[int, Field(ge=0)] = 0  # processes that build the feature cache; 0: one per core
+    workers: Annotated[int, Field(ge=0)] = (
+        0  # processes that build the feature cache; 0: one per core
+    )
 
     @property
     def k_max(self) -> int:
@@ -247,160 +273,17 @@ class Config(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":
         if self.alignment.k > self.k_max:
-            raise ValueError(f"alignment.k|{self.alignment.k} is above half the classes; allowed: 1 to {self.k_max}")
+            raise ValueError(
+                f"alignment.k|{self.alignment.k} is above half the classes; allowed: 1 to {self.k_max}"
+            )
         if self.audio.embedding != self.visual.embedding:
-            raise ValueError("visual.embedding|must equal audio.embedding: Eq. 3 multiplies the two classifiers")
+            raise ValueError(
+                "visual.embedding|must equal audio.embedding: Eq. 3 multiplies the two classifiers"
+            )
         if self.augmentation != Augmentation() and "all" in (self.audio.freeze, self.visual.freeze):
-            raise ValueError("augmentation|the features of a frozen encoder are computed once, of clips as they are")
+            raise ValueError(
+                "augmentation|the features of a frozen encoder are computed once, of clips as they are"
+            )
         if not any(self.loss_weights.model_dump().values()):
             raise ValueError("loss_weights|all five are 0: nothing to learn")
         return self
-
-
-class Override(NamedTuple):
-    """One value put over a preset, and where a person wrote it."""
-
-    key: str  # dotted
-    value: Any
-    where: str
-
-
-def resolve(preset: str, overrides: Iterable[Override] = (), where: str = "--preset") -> Config:
-    """The configuration of `preset` with `overrides` put over it, later ones winning.
-
-    Raises UserError with every fault: unknown keys, values out of range, parts that do not fit each other.
-    """
-    values, origin = dict(flatten(_preset(preset, where))), {}
-    faults = []
-    for key, value, place in overrides:
-        names = field_types()
-        if key not in names:
-            faults.append(Fault(place, f"unknown key '{key}'", near(key, names), "see `avsc-core config`"))
-            continue
-        values[key], origin[key] = value, place
-    config = None
-    try:
-        config = Config.model_validate(nest(values))
-    except ValidationError as error:
-        faults += [_fault(item, origin, f"preset {preset}") for item in error.errors()]
-    if faults or config is None:
-        raise UserError(faults)
-    return config
-
-
-def parse_set(items: Iterable[str]) -> list[Override]:
-    """`--set key=value` items as overrides. Raises UserError for items without `=`."""
-    items = list(items)
-    faults = [Fault("--set", f"'{item}' has no '='", "key=value") for item in items if "=" not in item]
-    if faults:
-        raise UserError(faults)
-    pairs = (item.split("=", 1) for item in items)
-    return [Override(key.strip(), read_value(text), "--set") for key, text in pairs]
-
-
-def read_overrides(path: Path) -> list[Override]:
-    """A YAML file of settings, nested or dotted, as overrides with their lines. Raises UserError."""
-    located = read_yaml(path)
-    if not isinstance(located.data, Mapping):
-        raise UserError(Fault(located.where(), "a configuration is a mapping", "section: {key: value}"))
-    return [Override(key, value, located.where(*key.split("."))) for key, value in flatten(located.data)]
-
-
-def identity(config: Config) -> dict[str, Any]:
-    """What a trial is, as JSON: the whole resolved configuration without where and how it is computed.
-
-    Pretrained weights stand in it by their SHA-256: a moved file is the same file, another file of the name is not.
-    """
-    values = config.model_dump(mode="json", exclude=NOT_IN_KEY)
-    for branch, weights in weights_of(config).items():
-        values[branch]["weights"] = fingerprint(weights)
-    return values
-
-
-def weights_of(config: Config) -> dict[str, str]:
-    """Branch -> pretrained weights, of the branches that start from any."""
-    named = {"audio": config.audio.weights, "visual": config.visual.weights}
-    return {branch: weights for branch, weights in named.items() if weights and branch in config.modality.split("-")}
-
-
-def random_branches(config: Config) -> list[str]:
-    """The branches whose backbone starts from random weights, where the paper's start from published ones."""
-    return [name for name in config.modality.split("-") if name not in weights_of(config)]
-
-
-def trial_key(config: Config) -> str:
-    """Sixteen hex digits that name a trial: a hash of its `identity`.
-
-    Of the whole, never of the difference from defaults: a default that changes later must change the key.
-    """
-    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
-
-
-@cache
-def field_types() -> Mapping[str, Any]:
-    """Every dotted key of a configuration with its field, in order."""
-    return dict(_fields(Config, ""))
-
-
-def preset_names() -> list[str]:
-    """The presets that ship with the package."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as (dotted key, value) pairs."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def as_text(value: Any) -> str:
-    """A value as `--set` and the record's params have it, so that `read_value` gives it back.
-
-    Strings stand as they are where YAML reads them so (`/data/a #1` it does not), anything else as JSON, which is YAML.
-    """
-    plain = isinstance(value, str) and read_value(value) == value
-    return value if plain else json.dumps(value, ensure_ascii=False)
-
-
-def nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        section = result
-        for part in sections:
-            section = section.setdefault(part, {})
-        section[name] = value
-    return result
-
-
-def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _fields(info.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", info
-
-
-def _preset(name: str, where: str) -> dict[str, Any]:
-    if name not in preset_names():
-        raise UserError(Fault(where, f"unknown preset '{name}'", near(name, preset_names())))
-    data: dict[str, Any] = read_yaml(PRESETS / f"{name}.yaml").data
-    return data
-
-
-def _fault(item: Any, origin: Mapping[str, str], default: str) -> Fault:
-    """One of pydantic's findings as a fault at the override that caused it."""
-    key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
-    key = next((name for name in field_types() if key.startswith(f"{name}.")), key)  # a member of a union
-    message = item["msg"].removeprefix("Value error, ")
-    if "|" in message:  # a rule across fields names its own key
-        own, message = message.split("|", 1)
-        key = f"{key}.{own}" if key else own
-    elif "input" in item and not isinstance(item["input"], Mapping):
-        message = f"{item['input']!r} is not allowed; {message[0].lower()}{message[1:]}"
-    where = origin.get(key) or next((place for name, place in origin.items() if name.startswith(f"{key}.")), default)
-    return Fault(where, f"{key}: {message}")

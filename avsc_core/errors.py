@@ -30,7 +30,9 @@ class Fault:
 
     def __str__(self) -> str:
         text = "; ".join(part for part in (self.what, self.allowed, self.todo) if part)
-        return " ".join(f"{self.where}: {text}".split())  # one line, whatever a library's message contained
+        return " ".join(
+            f"{self.where}: {text}".split()
+        )  # one line, whatever a library's message contained
 
 
 class UserError(Exception):

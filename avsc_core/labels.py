@@ -34,7 +34,9 @@ SCENES = (
 )
 LABEL_FILE = "labels.npz"
 EVENT_SCORES = "event_sigmoid"
-OBJECT_READINGS = tuple((activation, pooling) for activation in ("sigmoid", "softmax") for pooling in ("max", "mean"))
+OBJECT_READINGS = tuple(
+    (activation, pooling) for activation in ("sigmoid", "softmax") for pooling in ("max", "mean")
+)
 
 
 ARRAYS = ("clips", "events", "objects", "event_names", "object_names")
@@ -48,7 +50,9 @@ class Labels(NamedTuple):
     objects: np.ndarray  # (N,O) uint8
     event_names: list[str]  # E
     object_names: list[str]  # O
-    scores: dict[str, np.ndarray]  # float32 (N,E) and (N,O) by the name of their reading; empty for true labels
+    scores: dict[
+        str, np.ndarray
+    ]  # float32 (N,E) and (N,O) by the name of their reading; empty for true labels
 
 
 def object_scores(activation: str, pooling: str) -> str:
@@ -69,8 +73,13 @@ def write_labels(
     scores: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write the label file atomically. Raises ValueError when the shapes do not belong together."""
-    if events.shape != (len(clips), len(event_names)) or objects.shape != (len(clips), len(object_names)):
-        raise ValueError(f"labels of shapes {events.shape} and {objects.shape} for {len(clips)} clips")
+    if events.shape != (len(clips), len(event_names)) or objects.shape != (
+        len(clips),
+        len(object_names),
+    ):
+        raise ValueError(
+            f"labels of shapes {events.shape} and {objects.shape} for {len(clips)} clips"
+        )
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -86,14 +95,27 @@ def write_labels(
 def read_labels(path: Path) -> Labels:
     """Read a label file. Raises UserError when it is missing or is not one."""
     if not path.is_file():
-        raise UserError(Fault(str(path), "no label file", "an .npz with the events and objects of every clip"))
+        raise UserError(
+            Fault(str(path), "no label file", "an .npz with the events and objects of every clip")
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = [file[name] for name in ARRAYS]
             scores = {name: file[name] for name in SCORES if name in file}
     except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
-        raise UserError(Fault(str(path), f"not a label file ({error})", f"arrays {', '.join(ARRAYS)}")) from None
+        raise UserError(
+            Fault(str(path), f"not a label file ({error})", f"arrays {', '.join(ARRAYS)}")
+        ) from None
     clips, events, objects, event_names, object_names = arrays
-    if events.shape != (len(clips), len(event_names)) or objects.shape != (len(clips), len(object_names)):
-        raise UserError(Fault(str(path), f"events {events.shape}, objects {objects.shape} for {len(clips)} clips"))
-    return Labels(clips.tolist(), events, objects, event_names.tolist(), object_names.tolist(), scores)
+    if events.shape != (len(clips), len(event_names)) or objects.shape != (
+        len(clips),
+        len(object_names),
+    ):
+        raise UserError(
+            Fault(
+                str(path), f"events {events.shape}, objects {objects.shape} for {len(clips)} clips"
+            )
+        )
+    return Labels(
+        clips.tolist(), events, objects, event_names.tolist(), object_names.tolist(), scores
+    )

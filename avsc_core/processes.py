@@ -23,7 +23,9 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers or os.cpu_count() or 1, get_context("spawn"), _start)
 
 
-def mapped(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def mapped(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
     """The results in the order of the items, computed by several processes, or in this one when they are few."""
     workers = min(workers or os.cpu_count() or 1, len(items) // FEW)
     if workers < 2:
@@ -35,7 +37,9 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 
 def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, which only the work itself does
+    os.environ["OMP_NUM_THREADS"] = (
+        "1"  # read when torch is imported, which only the work itself does
+    )
 
 
 def silent(what: str, done: int, total: int) -> None:

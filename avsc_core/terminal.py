@@ -16,18 +16,36 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from avsc_core.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_TERMINATED, Fault, UserError
 
 PLAIN_WIDTH = 120  # of tables in a file or a pipe, which have no width of their own
 
 # Names are people's: [b] and :bug: in them are text.
-out = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-err = Console(
-    stderr=True, markup=False, emoji=False, highlight=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH
+out = Console(
+    markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH
 )
-NOT_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # the disk's faults and the folder's
+err = Console(
+    stderr=True,
+    markup=False,
+    emoji=False,
+    highlight=False,
+    width=None if sys.stderr.isatty() else PLAIN_WIDTH,
+)
+NOT_OURS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+)  # the disk's faults and the folder's
 PLAIN_SECONDS = 10.0  # between two plain lines of progress
 
 
@@ -49,7 +67,9 @@ def run_app(app: typer.Typer) -> NoReturn:
     except OSError as error:
         if error.errno not in NOT_OURS:
             raise
-        fault = Fault(str(error.filename or "disk"), error.strerror or "", todo="the same command continues")
+        fault = Fault(
+            str(error.filename or "disk"), error.strerror or "", todo="the same command continues"
+        )
         print(fault, file=sys.stderr)
         code = EXIT_ENVIRONMENT
     except Exception as error:
@@ -64,7 +84,12 @@ def run_app(app: typer.Typer) -> NoReturn:
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A function (what, done, total) that shows how far each piece of work is."""
     if err.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=err, transient=True) as bars:
             yield _bars(bars)
     else:
@@ -92,7 +117,10 @@ def _lines() -> Callable[[str, int, int], None]:
         if done == total or now - told.get(what, start) >= PLAIN_SECONDS:
             told[what] = now
             left = (now - start) / done * (total - done)
-            print(f"{what}: {done}/{total}" + (f", about {left:.0f} s left" if done < total else ""), file=sys.stderr)
+            print(
+                f"{what}: {done}/{total}" + (f", about {left:.0f} s left" if done < total else ""),
+                file=sys.stderr,
+            )
 
     return show
 

@@ -24,7 +24,9 @@ class _Loader(yaml.SafeLoader):
 
 KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 _Loader.yaml_constructors = {
-    tag: build for tag, build in _Loader.yaml_constructors.items() if tag is None or tag.rpartition(":")[2] in KINDS
+    tag: build
+    for tag, build in _Loader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in KINDS
 }
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
@@ -32,7 +34,9 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
     list("-+0123456789."),
 )
 
@@ -44,7 +48,9 @@ class Located:
     name: str
     data: Any
     lines: dict[Trail, int] = field(default_factory=dict)
-    over: dict[Trail, str] = field(default_factory=dict)  # what a command line put over the file, and the flag
+    over: dict[Trail, str] = field(
+        default_factory=dict
+    )  # what a command line put over the file, and the flag
 
     def where(self, *trail: str | int) -> str:
         """The flag that put `trail` over the file, else `file:line` of the deepest part of it that stands there."""
@@ -74,7 +80,9 @@ def read_yaml(path: Path) -> Located:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(
-            Fault(f"{path}:{line}", f"not YAML: {error.problem}", todo="check indentation and quotes")
+            Fault(
+                f"{path}:{line}", f"not YAML: {error.problem}", todo="check indentation and quotes"
+            )
         ) from None
     except (UnicodeDecodeError, yaml.YAMLError, ValueError, TypeError) as error:
         raise UserError(Fault(str(path), f"not YAML: {error}")) from None
@@ -93,7 +101,9 @@ def read_value(text: str) -> Any:
         return text
 
 
-def _collect(node: yaml.Node, trail: Trail, located: Located, seen: set[str], faults: list[Fault]) -> None:
+def _collect(
+    node: yaml.Node, trail: Trail, located: Located, seen: set[str], faults: list[Fault]
+) -> None:
     """Walk the parsed nodes: note every line, and every key that stands twice; `seen` has the dotted ones so far."""
     located.lines.setdefault(trail, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
@@ -101,7 +111,11 @@ def _collect(node: yaml.Node, trail: Trail, located: Located, seen: set[str], fa
             name, line = str(key.value), key.start_mark.line + 1
             dotted = ".".join(map(str, (*trail, name)))
             if dotted in seen:
-                faults.append(Fault(f"{located.name}:{line}", f"'{name}' stands twice", todo="keep one of them"))
+                faults.append(
+                    Fault(
+                        f"{located.name}:{line}", f"'{name}' stands twice", todo="keep one of them"
+                    )
+                )
             seen.add(dotted)
             located.lines[(*trail, name)] = line
             _collect(value, (*trail, name), located, seen, faults)
@@ -112,5 +126,7 @@ def _collect(node: yaml.Node, trail: Trail, located: Located, seen: set[str], fa
 
 def _neighbours(path: Path) -> str:
     """The YAML files beside a missing one, as a hint."""
-    names = sorted(other.name for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    names = (
+        sorted(other.name for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    )
     return f"{path.parent} has {', '.join(names[:8])}" if names else ""

@@ -27,7 +27,9 @@ MOVED_BY = (
 def layout() -> Clips:
     """The clips of every simulated study."""
     scenes = np.repeat(np.arange(SCENES), PLACES * EACH)
-    return Clips(tuple(map(str, range(len(scenes)))), scenes, np.repeat(np.arange(SCENES * PLACES), EACH))
+    return Clips(
+        tuple(map(str, range(len(scenes)))), scenes, np.repeat(np.arange(SCENES * PLACES), EACH)
+    )
 
 
 def simulated(
@@ -36,7 +38,11 @@ def simulated(
     """(R,N) values with mean 0, all 0 but in the scenes that vary."""
     place, seed, both, clip = moved_by
     count = SCENES * PLACES
-    values = rng.normal(0, place, (1, count)) + rng.normal(0, both, (seeds, count)) + rng.normal(0, seed, (seeds, 1))
+    values = (
+        rng.normal(0, place, (1, count))
+        + rng.normal(0, both, (seeds, count))
+        + rng.normal(0, seed, (seeds, 1))
+    )
     table: np.ndarray = values[:, clips.places] + rng.normal(0, clip, (seeds, len(clips.names)))
     table[:, clips.scenes >= varying] = 0.0
     return table
@@ -48,7 +54,9 @@ def bootstrap(rng: np.random.Generator, values: np.ndarray) -> tuple[float, floa
     places = values.reshape(seeds, SCENES, PLACES, EACH).mean(3)  # (R,S,L)
     drawn = rng.integers(0, PLACES, (DRAWS, SCENES, PLACES))
     counts = (drawn[..., None] == np.arange(PLACES)).sum(2)  # (draws,S,L)
-    rows = (rng.integers(0, seeds, (DRAWS, seeds))[..., None] == np.arange(seeds)).sum(1)  # (draws,R)
+    rows = (rng.integers(0, seeds, (DRAWS, seeds))[..., None] == np.arange(seeds)).sum(
+        1
+    )  # (draws,R)
     means = np.einsum("dr,rsl,dsl->d", rows, places, counts) / (seeds * SCENES * PLACES)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
@@ -64,7 +72,11 @@ def measure(seeds: int, moved_by: tuple[float, ...], varying: int) -> dict[str, 
         ends["ours"][study] = found.low, found.high
         ends["bootstrap"][study] = bootstrap(rng, values)
     row: dict[str, Any] = dict(
-        zip(("seeds", "scenes", "locations", "trainings", "both", "clips"), (seeds, varying, *moved_by), strict=True)
+        zip(
+            ("seeds", "scenes", "locations", "trainings", "both", "clips"),
+            (seeds, varying, *moved_by),
+            strict=True,
+        )
     )
     for name, pairs in ends.items():
         row[f"{name} covers"] = float(((pairs[:, 0] <= 0) & (pairs[:, 1] >= 0)).mean())

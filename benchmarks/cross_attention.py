@@ -29,7 +29,9 @@ ROUNDS = 3
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def literal(query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor) -> Tensor:
+def literal(
+    query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor
+) -> Tensor:
     """Eq. 5 as it is written."""
     q, k, v = _wide(query, w_q), _wide(key, w_k), _wide(key, w_v)
     attended = (q @ k.mT / math.sqrt(w_q.shape[1])).softmax(-1) @ v  # (B,heads,Nq,d)
@@ -38,17 +40,24 @@ def literal(query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w
 
 def sdpa(query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor) -> Tensor:
     """Eq. 5 with torch's fused attention."""
-    attended = scaled_dot_product_attention(_wide(query, w_q), _wide(key, w_k), _wide(key, w_v))  # (B,heads,Nq,d)
+    attended = scaled_dot_product_attention(
+        _wide(query, w_q), _wide(key, w_k), _wide(key, w_v)
+    )  # (B,heads,Nq,d)
     return torch.einsum("bhqd,hd->bq", attended, w_o)
 
 
 def problem(queries: int, keys: int, slope: float, clips: int = CLIPS) -> list[Tensor]:
     """Probabilities as a branch gives them, and weights whose steepest head has |c| = `slope`."""
     generator = torch.Generator().manual_seed(0)
-    tokens = [torch.sigmoid(2 * torch.randn(clips, n, generator=generator) - 3) for n in (queries, keys)]
+    tokens = [
+        torch.sigmoid(2 * torch.randn(clips, n, generator=generator) - 3) for n in (queries, keys)
+    ]
     w_q, w_k, w_v, w_o = torch.randn(4, HEADS, WIDTH, generator=generator) / math.sqrt(WIDTH)
     steepest = (w_q * w_k).sum(1).abs().max() / math.sqrt(WIDTH)
-    return [tensor.to(DEVICE).requires_grad_() for tensor in (*tokens, w_q * (slope / steepest), w_k, w_v, w_o)]
+    return [
+        tensor.to(DEVICE).requires_grad_()
+        for tensor in (*tokens, w_q * (slope / steepest), w_k, w_v, w_o)
+    ]
 
 
 def step(form: Callable[..., Tensor], tensors: list[Tensor]) -> list[Tensor]:
@@ -79,8 +88,13 @@ def errors(name: str, queries: int, keys: int, slope: float) -> tuple[float, flo
     tensors = problem(queries, keys, slope, clips=2)
     exact = step(literal, [tensor.detach().double().requires_grad_() for tensor in tensors])
     found = step(FORMS[name], tensors)
-    scales = [(tensors[4] * tensors[5]).sum(1).abs().sum().item(), *(float(tensor.abs().max()) for tensor in exact[1:])]
-    off = [float((a - b).abs().max()) / scale for a, b, scale in zip(found, exact, scales, strict=True)]
+    scales = [
+        (tensors[4] * tensors[5]).sum(1).abs().sum().item(),
+        *(float(tensor.abs().max()) for tensor in exact[1:]),
+    ]
+    off = [
+        float((a - b).abs().max()) / scale for a, b, scale in zip(found, exact, scales, strict=True)
+    ]
     return off[0], max(off[1:])
 
 
@@ -109,13 +123,23 @@ def main() -> None:
                 with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                     memory = pool.submit(peak_memory, name, queries, keys, slope).result()
                 output, gradients = errors(name, queries, keys, slope)
-                row = {"queries": queries, "keys": keys, "|c|": slope, "form": name, "ms": 1000 * seconds}
+                row = {
+                    "queries": queries,
+                    "keys": keys,
+                    "|c|": slope,
+                    "form": name,
+                    "ms": 1000 * seconds,
+                }
                 row |= {"times ours": seconds / times["ours"], "MiB": memory}
                 rows.append(row | {"output error": output, "gradient error": gradients})
     keep("cross_attention", f"Eq. 5, {CLIPS} clips, {HEADS} heads of {WIDTH}, one step", rows)
 
 
-FORMS: dict[str, Callable[..., Tensor]] = {"ours": cross_attention, "literal": literal, "sdpa": sdpa}
+FORMS: dict[str, Callable[..., Tensor]] = {
+    "ours": cross_attention,
+    "literal": literal,
+    "sdpa": sdpa,
+}
 
 if __name__ == "__main__":
     main()

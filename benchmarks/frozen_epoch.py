@@ -12,15 +12,15 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from avsc_core.config import resolve
 from avsc_core.data.batches import IMAGENET, Inputs, batches, shuffled
-from avsc_core.data.cache import Features
 from avsc_core.data.dataset import DataSet
+from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.data.tables import Clip
 from avsc_core.labels import SCENES
 from avsc_core.model import build_model, fusion
 from avsc_core.model.losses import build_losses
+from avsc_core.resolve import resolve
 from avsc_core.trainer.loop import targets
 from avsc_core.trainer.optim import build_optimiser
 from benchmarks.cross_attention import DEVICE, literal
@@ -42,7 +42,8 @@ def inputs() -> Inputs:
     data = DataSet(Path(), clips, events, objects, [], [], SCENES, {}, [], [], "", embedded=True)
     features = Features(data, np.empty(0), np.empty(0), events, objects)
     audio, visual = (
-        rng.standard_normal((CLIPS, width), dtype=np.float32) for width in (config.audio.width, config.visual.dims[-1])
+        rng.standard_normal((CLIPS, width), dtype=np.float32)
+        for width in (config.audio.width, config.visual.dims[-1])
     )
     return Inputs(features, AUDIOSET, IMAGENET, audio, visual)
 
@@ -54,7 +55,9 @@ def steps(given: Inputs, limit: int) -> tuple[float, int]:
     model = build_model(config, frozenset({"audio", "visual"})).to(device).train()
     optimiser, losses = build_optimiser(model, config.training), build_losses(config)
     done, start = 0, time.perf_counter()
-    for batch in batches(given, shuffled(np.arange(CLIPS), 0, 1), config.training.batch_size, device):
+    for batch in batches(
+        given, shuffled(np.arange(CLIPS), 0, 1), config.training.batch_size, device
+    ):
         if done == limit:
             break
         total = losses(model, model(batch.log_mel, batch.frames), *targets(batch), None)["total"]
@@ -76,7 +79,13 @@ def main() -> None:
         steps(given, 1)
         theirs, few = steps(given, STEPS_OF_LITERAL)
     rows = [
-        {"form": "ours", "steps": count, "ms a step": 1000 * seconds / count, "s an epoch": seconds, "times ours": 1.0},
+        {
+            "form": "ours",
+            "steps": count,
+            "ms a step": 1000 * seconds / count,
+            "s an epoch": seconds,
+            "times ours": 1.0,
+        },
         {
             "form": "literal SF",
             "steps": few,

@@ -22,14 +22,15 @@ import torch
 import torchaudio
 from torchvision.transforms import functional as pictures
 
-from avsc_core.config import Media, resolve
+from avsc_core.config import Media
 from avsc_core.data.batches import IMAGENET, Inputs, batches
-from avsc_core.data.cache import Features
+from avsc_core.data.clip_features import clip_frames, clip_log_mel
 from avsc_core.data.dataset import DataSet
-from avsc_core.data.features import clip_frames, clip_log_mel
+from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.data.tables import Clip
 from avsc_core.labels import SCENES
+from avsc_core.resolve import resolve
 from benchmarks.report import keep
 
 CLIPS, STORED = 8, 64  # written as files; rows of the store that is read
@@ -47,7 +48,9 @@ def write_clip(folder: Path, number: int) -> Clip:
         stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
         row = np.add.outer(np.arange(720), np.arange(1280))
         for frame in range(300):
-            picture = np.stack([(row + shift * frame + 40 * number) % 256 for shift in (1, 2, 3)], 2).astype(np.uint8)
+            picture = np.stack(
+                [(row + shift * frame + 40 * number) % 256 for shift in (1, 2, 3)], 2
+            ).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(stream.encode())
     return Clip(str(number), path, video, 0, "x-1", "train")
@@ -71,11 +74,15 @@ def straightforward(clip: Clip) -> None:
     """Every frame transformed, ten kept."""
     samples, rate = soundfile.read(clip.audio, dtype="float32", always_2d=True)
     mono = torchaudio.functional.resample(torch.from_numpy(samples).mean(1), rate, 16000)
-    torchaudio.compliance.kaldi.fbank(mono[None], sample_frequency=16000, num_mel_bins=128, window_type="hamming")
+    torchaudio.compliance.kaldi.fbank(
+        mono[None], sample_frequency=16000, num_mel_bins=128, window_type="hamming"
+    )
     with av.open(str(clip.video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     shown = [
-        pictures.center_crop(pictures.resize(torch.from_numpy(frame).permute(2, 0, 1), [232], antialias=True), [224])
+        pictures.center_crop(
+            pictures.resize(torch.from_numpy(frame).permute(2, 0, 1), [232], antialias=True), [224]
+        )
         for frame in frames
     ]
     torch.stack(shown)[12::30]
@@ -104,7 +111,9 @@ def store(folder: Path) -> Inputs:
     clips = [Clip(str(row), Path(), Path(), row % 10, str(row), "train") for row in range(STORED)]
     events, objects = np.zeros((STORED, 527), np.uint8), np.zeros((STORED, 1000), np.uint8)
     data = DataSet(Path(), clips, events, objects, [], [], SCENES, {}, [], [], "", embedded=True)
-    return Inputs(Features(data, arrays["log_mel"], arrays["frames"], events, objects), AUDIOSET, IMAGENET)
+    return Inputs(
+        Features(data, arrays["log_mel"], arrays["frames"], events, objects), AUDIOSET, IMAGENET
+    )
 
 
 def read_epoch(inputs: Inputs) -> float:
@@ -135,7 +144,9 @@ def memory(folder: Path, readers: int) -> float:
     """MiB of the store's pages in so many readers together."""
     context = multiprocessing.get_context("spawn")
     ready, measured, pss = context.Barrier(readers), context.Barrier(readers), context.Queue()
-    running = [context.Process(target=reader, args=(folder, ready, measured, pss)) for _ in range(readers)]
+    running = [
+        context.Process(target=reader, args=(folder, ready, measured, pss)) for _ in range(readers)
+    ]
     for process in running:
         process.start()
     total = sum(pss.get() for _ in running)
@@ -164,7 +175,9 @@ def main() -> None:
         second = STORED / read_epoch(inputs)
         rows.append(row("second epoch: clips a second and core", second, rates["ours"]))
         del inputs  # or this process would share the pages too
-        size = sum((folder / f"{array}.npy").stat().st_size for array in ("log_mel", "frames")) / 2**20
+        size = (
+            sum((folder / f"{array}.npy").stat().st_size for array in ("log_mel", "frames")) / 2**20
+        )
         one = memory(folder, 1)
         for readers in (1, 2, 4, 8):
             total = one if readers == 1 else memory(folder, readers)

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avsc_core.config import Config, Override, resolve
+from avsc_core.config import Config
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.network import Outputs
+from avsc_core.resolve import Override, resolve
 from avsc_core.trainer.device import autocast
 from avsc_core.trainer.optim import build_optimiser
 from benchmarks.cross_attention import DEVICE, literal, status_field
@@ -58,7 +59,9 @@ class PlainNet(nn.Module):
         self.audio_embed, self.visual_embed = nn.Linear(768, 1024), nn.Linear(1024, 1024)
         self.events, self.objects = nn.Linear(1024, 527), nn.Linear(1024, 1000)
         self.attention = nn.Parameter(torch.randn(2, 4, 8, 64) / 8)
-        self.layer = nn.Sequential(nn.Linear(1527, 1024), nn.ReLU(), nn.Dropout(0.1), nn.Linear(1024, 10))
+        self.layer = nn.Sequential(
+            nn.Linear(1527, 1024), nn.ReLU(), nn.Dropout(0.1), nn.Linear(1024, 10)
+        )
 
     def forward(self, log_mel: Tensor, frames: Tensor) -> Outputs:
         heard = self.audio_embed(self.audio(log_mel).pooler_output).relu()
@@ -67,8 +70,13 @@ class PlainNet(nn.Module):
         seen = self.visual_embed(pooled).relu()
         event_logits, object_logits = self.events(heard).float(), self.objects(seen).float()
         event, thing = event_logits.sigmoid(), object_logits.sigmoid()
-        tokens = event + literal(event, thing, *self.attention[0]), thing + literal(thing, event, *self.attention[1])
-        return Outputs(event_logits, object_logits, self.layer(torch.cat(tokens, 1)).float(), heard, seen)
+        tokens = (
+            event + literal(event, thing, *self.attention[0]),
+            thing + literal(thing, event, *self.attention[1]),
+        )
+        return Outputs(
+            event_logits, object_logits, self.layer(torch.cat(tokens, 1)).float(), heard, seen
+        )
 
     @property
     def event_classifier_weight(self) -> Tensor:
@@ -87,11 +95,17 @@ def steps(config: Config, plain: bool) -> Iterator[float]:
     device = torch.device(DEVICE)
     model: Any = (PlainNet() if plain else build_model(config)).to(device).train()
     own = config.training
-    optimiser = torch.optim.AdamW(model.parameters(), own.learning_rate) if plain else build_optimiser(model, own)
+    optimiser = (
+        torch.optim.AdamW(model.parameters(), own.learning_rate)
+        if plain
+        else build_optimiser(model, own)
+    )
     losses = build_losses(config)
     log_mel = torch.randn(CLIPS, 1024, 128, device=device)
     frames = torch.randn(CLIPS, 10, 3, 224, 224, device=device)
-    events, objects = (torch.randint(0, 2, (CLIPS, classes), device=device) for classes in (527, 1000))
+    events, objects = (
+        torch.randint(0, 2, (CLIPS, classes), device=device) for classes in (527, 1000)
+    )
     scenes = torch.randint(0, 10, (CLIPS,), device=device)
     while True:
         start = time.perf_counter()
@@ -111,7 +125,11 @@ def measure(name: str) -> dict[str, Any]:
     running = steps(resolve("paper", overrides), name.startswith("plain"))
     next(running)  # warms up
     seconds = min(next(running) for _ in range(STEPS))
-    peak = torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else status_field("VmHWM") / 2**20
+    peak = (
+        torch.cuda.max_memory_allocated() / 2**30
+        if DEVICE == "cuda"
+        else status_field("VmHWM") / 2**20
+    )
     return {"form": name, "s a step": seconds, "clips a second": CLIPS / seconds, "GiB": peak}
 
 

@@ -16,12 +16,12 @@ import ray
 import yaml
 from ray import tune
 
-from avsc_core.config import Override, resolve
-from avsc_core.data.cache import build_features, open_data
 from avsc_core.data.dataset import split_parts
+from avsc_core.data.features import build_features, open_data
 from avsc_core.processes import silent
+from avsc_core.record.recorder import Recorder
+from avsc_core.resolve import Override, resolve
 from avsc_core.trainer.loop import fit
-from avsc_core.trainer.recorder import Recorder
 from benchmarks.report import keep
 
 TRIALS, RIVAL_TRIALS, EPOCH = 32, 8, Override("training.epochs", 1, "benchmark")
@@ -38,7 +38,9 @@ def main() -> None:
         row("plain Ray Tune, whole run", RIVAL_TRIALS, theirs, theirs_trained),
     ]
     for each in rows:
-        each["of plain Ray Tune's"] = each["overhead per trial, s"] / rows[-1]["overhead per trial, s"]
+        each["of plain Ray Tune's"] = (
+            each["overhead per trial, s"] / rows[-1]["overhead per trial, s"]
+        )
     keep("trial_overhead", "What does a trial cost beyond its training?", rows)
 
 
@@ -55,12 +57,21 @@ def row(name: str, trials: int, wall: float, trained: float) -> dict[str, Any]:
 
 def run_study() -> tuple[float, tuple[float, float], float]:
     """Wall seconds of the whole command, (wall, training) without its start and its first trial, training seconds."""
-    arms = [{"name": f"arm {number}", "set": {"loss_weights.scene": number}} for number in range(1, TRIALS + 1)]
+    arms = [
+        {"name": f"arm {number}", "set": {"loss_weights.scene": number}}
+        for number in range(1, TRIALS + 1)
+    ]
     study = {"question": "What does a trial cost?", "arms": arms, "base": {EPOCH.key: EPOCH.value}}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "overhead.yaml"
         file.write_text(yaml.safe_dump(study))
-        command = [str(Path(sys.executable).parent / "avsc-search"), "run", file.name, "--cpus", "2"]
+        command = [
+            str(Path(sys.executable).parent / "avsc-search"),
+            "run",
+            file.name,
+            "--cpus",
+            "2",
+        ]
         began = time.perf_counter()
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         wall = time.perf_counter() - began
@@ -75,7 +86,9 @@ def run_study() -> tuple[float, tuple[float, float], float]:
 def train_one(settings: dict[str, Any]) -> None:
     """A trial the plain way; its own clock starts when everything is imported and loaded."""
     began = time.perf_counter()
-    config = resolve("demo", [EPOCH, Override("loss_weights.scene", settings["scene"], "benchmark")])
+    config = resolve(
+        "demo", [EPOCH, Override("loss_weights.scene", settings["scene"], "benchmark")]
+    )
     features = build_features(open_data(None, silent), config, silent)
     parts = split_parts(features.data, config.split)
     (epoch,) = fit(config, features, parts.train, parts.validation)

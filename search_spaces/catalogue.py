@@ -6,7 +6,7 @@ something when other settings have certain values says so in CONDITIONS. GROUPS 
 
 from typing import Any, get_args
 
-from avsc_core.config import field_types
+from avsc_core.resolve import field_types
 from search_spaces.domains import Choice, Domain, Float, Int
 
 
@@ -109,7 +109,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "contrast": ("alignment.k", "alignment.mode"),
     "loss_weights": tuple(key for key in CATALOGUE if key.startswith("loss_weights.")),
     "modules": ("alignment.enabled", "fusion.kind"),
-    "training": ("training.learning_rate", "training.head_multiplier", "training.weight_decay", "training.batch_size"),
+    "training": (
+        "training.learning_rate",
+        "training.head_multiplier",
+        "training.weight_decay",
+        "training.batch_size",
+    ),
     "readings": (
         "losses.bce_reduction",
         "visual.pooling",

@@ -42,9 +42,7 @@ class Float:
         return (self.low + number * (self.step or 0.0) for number in range(self.count() or 0))
 
     def describe(self) -> str:
-        return (
-            f"{self.low:g} to {self.high:g}{', log' if self.log else ''}{f', step {self.step:g}' if self.step else ''}"
-        )
+        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}{f', step {self.step:g}' if self.step else ''}"
 
 
 @dataclass(frozen=True)
@@ -143,16 +141,26 @@ def _choices(domain: Domain, values: list[Any] | tuple[Any, ...]) -> Domain:
 
 
 def _range(domain: Float | Int, spec: Mapping[str, Any]) -> Domain:
-    bounds = {"low": domain.low, "high": domain.high, "log": domain.log, "step": domain.step, **spec}
+    bounds = {
+        "low": domain.low,
+        "high": domain.high,
+        "log": domain.log,
+        "step": domain.step,
+        **spec,
+    }
     whole = isinstance(domain, Int)
     kind = "whole number" if whole else "number"
     for end in ("low", "high"):
         if not _is_number(bounds[end], whole):
             raise DomainFault(f"{end} {bounds[end]!r} is no {kind}")
     if bounds["low"] > bounds["high"]:
-        raise DomainFault(f"low {bounds['low']:g} is above high {bounds['high']:g}; the space is empty")
+        raise DomainFault(
+            f"low {bounds['low']:g} is above high {bounds['high']:g}; the space is empty"
+        )
     if bounds["low"] < domain.low or bounds["high"] > domain.high:
-        raise DomainFault(f"{bounds['low']:g} to {bounds['high']:g} reaches outside {domain.low:g} to {domain.high:g}")
+        raise DomainFault(
+            f"{bounds['low']:g} to {bounds['high']:g} reaches outside {domain.low:g} to {domain.high:g}"
+        )
     if not isinstance(bounds["log"], bool):
         raise DomainFault(f"log {bounds['log']!r} is neither true nor false")
     step = bounds["step"]
@@ -160,7 +168,9 @@ def _range(domain: Float | Int, spec: Mapping[str, Any]) -> Domain:
         raise DomainFault(f"step {step!r} is no {kind} above 0")
     if bounds["log"] and step is not None and not (whole and step == 1):
         raise DomainFault(
-            "log and step together; one of them" if "log" in spec else "a log scale has no steps; log: false"
+            "log and step together; one of them"
+            if "log" in spec
+            else "a log scale has no steps; log: false"
         )
     if step is not None and (bounds["high"] - bounds["low"]) / step > MOST_STEPS:
         raise DomainFault(f"step {step:g} is too fine to count")
@@ -168,7 +178,12 @@ def _range(domain: Float | Int, spec: Mapping[str, Any]) -> Domain:
         raise DomainFault("a log scale starts above 0")
     if isinstance(domain, Int):
         return Int(int(bounds["low"]), int(bounds["high"]), bounds["log"], int(step))
-    return Float(float(bounds["low"]), float(bounds["high"]), bounds["log"], None if step is None else float(step))
+    return Float(
+        float(bounds["low"]),
+        float(bounds["high"]),
+        bounds["log"],
+        None if step is None else float(step),
+    )
 
 
 def _is_number(value: Any, whole: bool) -> bool:

@@ -35,8 +35,12 @@ def importance(
     if len(points) < ENOUGH or len(set(values)) == 1:
         return Importance({}, 1.0)
     rng = np.random.default_rng(0)
-    shuffled = (_shares(space, points, rng.permutation(values).tolist(), direction) for _ in range(SHUFFLES))
-    return Importance(_shares(space, points, values, direction), max(max(each.values()) for each in shuffled))
+    shuffled = (
+        _shares(space, points, rng.permutation(values).tolist(), direction) for _ in range(SHUFFLES)
+    )
+    return Importance(
+        _shares(space, points, values, direction), max(max(each.values()) for each in shuffled)
+    )
 
 
 def _shares(

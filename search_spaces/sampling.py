@@ -13,9 +13,22 @@ from itertools import chain
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
@@ -24,7 +37,9 @@ from search_spaces.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-PROPOSALS = 5  # of a sampler, one after another, that bring nothing new before one is drawn at random
+PROPOSALS = (
+    5  # of a sampler, one after another, that bring nothing new before one is drawn at random
+)
 DRAWS = 1000  # at random that bring nothing new before a space counts as used up
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -39,14 +54,24 @@ class Sampler:
     """One sampler over one space; `directions` has max or min for each metric, `first` the points to begin with."""
 
     def __init__(
-        self, space: Space, name: str, seed: int, directions: Sequence[str], first: Iterable[Mapping[str, Any]] = ()
+        self,
+        space: Space,
+        name: str,
+        seed: int,
+        directions: Sequence[str],
+        first: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         self.space, self.name, self.seed = space, name, seed
         self.points = chain(first, space.every() if name == "brute_force" else ())
         self.distributions = {key: distribution(domain) for key, domain in space.dimensions.items()}
-        goals = [StudyDirection.MAXIMIZE if each == "max" else StudyDirection.MINIMIZE for each in directions]
+        goals = [
+            StudyDirection.MAXIMIZE if each == "max" else StudyDirection.MINIMIZE
+            for each in directions
+        ]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # of options that have stood for years
+            warnings.simplefilter(
+                "ignore", ExperimentalWarning
+            )  # of options that have stood for years
             self.study = optuna.create_study(sampler=SAMPLERS[name](seed), directions=goals)
         self.at_random = optuna.create_study(sampler=RandomSampler(seed))
 
@@ -119,12 +144,18 @@ ONE_METRIC = ("cmaes",)  # cannot take two
 # constant_liar keeps trials that run side by side apart; the first ten trials of TPE are random, replayed ones included
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
-    "tpe_multivariate": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
+    "tpe_multivariate": lambda seed: TPESampler(
+        seed=seed, multivariate=True, group=True, constant_liar=True
+    ),
     "gp": lambda seed: GPSampler(seed=seed),
     "cmaes": lambda seed: CmaEsSampler(seed=seed),
-    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),  # its usual 50 is more than most studies have
+    "nsga2": lambda seed: NSGAIISampler(
+        seed=seed, population_size=20
+    ),  # its usual 50 is more than most studies have
     # Scrambled, so that a study that goes on, with another seed, does not begin the same sequence again.
     "qmc": lambda seed: QMCSampler(seed=seed, scramble=True, warn_asynchronous_seeding=False),
     "random": lambda seed: RandomSampler(seed=seed),
-    "brute_force": lambda seed: RandomSampler(seed=seed),  # never draws: all its points are told to it
+    "brute_force": lambda seed: RandomSampler(
+        seed=seed
+    ),  # never draws: all its points are told to it
 }

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from avsc_core.config import Augmentation, Config, flatten, nest
+from avsc_core.config import Augmentation, Config
 from avsc_core.errors import Fault, UserError, near
+from avsc_core.resolve import flatten, nest
 from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS, IDLE
 from search_spaces.domains import Choice, Domain, DomainFault, Int, as_json, from_json, narrow
 
@@ -113,7 +114,9 @@ def canonical(config: Config) -> Config:
     idle = idle_in(config)
     if not idle:
         return config
-    return Config.model_validate(nest(settings | {key: IDLE.get(key, default[key]) for key in idle}))
+    return Config.model_validate(
+        nest(settings | {key: IDLE.get(key, default[key]) for key in idle})
+    )
 
 
 def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
@@ -124,16 +127,27 @@ def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
     if not isinstance(spec, Mapping) or not spec:
         names = [*GROUPS, *CATALOGUE]
         what = "the search space is empty" if not spec else "the search space is no mapping"
-        raise UserError(Fault(where(""), what, f"dimensions such as {', '.join(names[:3])}", "name at least one"))
+        raise UserError(
+            Fault(
+                where(""), what, f"dimensions such as {', '.join(names[:3])}", "name at least one"
+            )
+        )
     faults: list[Fault] = []
     chosen: dict[str, Domain] = {}
     for key, narrowing in spec.items():
         if key not in CATALOGUE and key not in GROUPS:
-            faults.append(Fault(where(key), f"unknown dimension '{key}'", near(key, [*CATALOGUE, *GROUPS])))
+            faults.append(
+                Fault(where(key), f"unknown dimension '{key}'", near(key, [*CATALOGUE, *GROUPS]))
+            )
             continue
         if key in GROUPS and narrowing not in (None, {}):
             faults.append(
-                Fault(where(key), f"{key} is a group", "its bounds cannot be narrowed together", "name its members")
+                Fault(
+                    where(key),
+                    f"{key} is a group",
+                    "its bounds cannot be narrowed together",
+                    "name its members",
+                )
             )
             continue
         for member in GROUPS.get(key, (key,)):
@@ -160,23 +174,35 @@ def _narrowed(key: str, narrowing: Any, base: Config) -> Domain:
     domain = narrow(CATALOGUE[key], narrowing)
     if key != "alignment.k":
         return domain
-    own = domain.values if isinstance(domain, Choice) else [(narrowing or {}).get(end, 1) for end in ("low", "high")]
+    own = (
+        domain.values
+        if isinstance(domain, Choice)
+        else [(narrowing or {}).get(end, 1) for end in ("low", "high")]
+    )
     if max(own) > base.k_max:
         raise DomainFault(f"{max(own)} is above half the classes; allowed: 1 to {base.k_max}")
     return replace(domain, high=min(domain.high, base.k_max)) if isinstance(domain, Int) else domain
 
 
-def _conditions(chosen: Mapping[str, Domain], fixed: Mapping[str, Any], where: Callable[[str], str]) -> list[Fault]:
+def _conditions(
+    chosen: Mapping[str, Domain], fixed: Mapping[str, Any], where: Callable[[str], str]
+) -> list[Fault]:
     """Dimensions that could never exist."""
     faults = []
     for key in chosen:
         if not _possible(key, chosen, fixed):
-            needs = " and ".join(f"{other} is {' or '.join(map(str, w))}" for other, w in CONDITIONS[key].items())
-            faults.append(Fault(where(key), f"{key} only means something when {needs}", todo="leave it out"))
+            needs = " and ".join(
+                f"{other} is {' or '.join(map(str, w))}" for other, w in CONDITIONS[key].items()
+            )
+            faults.append(
+                Fault(where(key), f"{key} only means something when {needs}", todo="leave it out")
+            )
     return faults
 
 
-def impossible(chosen: Mapping[str, Domain], base: Config, where: Callable[[str], str]) -> list[Fault]:
+def impossible(
+    chosen: Mapping[str, Domain], base: Config, where: Callable[[str], str]
+) -> list[Fault]:
     """Dimensions some of whose combinations around `base` are no configuration: rules that look at several settings."""
     faults, fixed = list[Fault](), dict(flatten(base.model_dump()))
 
@@ -186,15 +212,25 @@ def impossible(chosen: Mapping[str, Domain], base: Config, where: Callable[[str]
     frozen = [key for key in ("audio.freeze", "visual.freeze") if "all" in values(key)]
     changed = [key for key in chosen if key.startswith("augmentation.")]
     if frozen and (changed or base.augmentation != Augmentation()):
-        what, why = f"{(changed or ['augmentation'])[0]} with {frozen[0]} all", "a frozen encoder runs once, without it"
+        what, why = (
+            f"{(changed or ['augmentation'])[0]} with {frozen[0]} all",
+            "a frozen encoder runs once, without it",
+        )
         faults.append(Fault(where((changed or frozen)[0]), what, why, "leave out one of them"))
-    weights = {key: 1.0 for key in GROUPS["loss_weights"] if key in chosen}  # of a dimension all are above 0
+    weights = {
+        key: 1.0 for key in GROUPS["loss_weights"] if key in chosen
+    }  # of a dimension all are above 0
     switches = ("alignment.enabled", "modality")
-    for point in (dict(zip(switches, each, strict=True)) for each in product(*map(values, switches))):
+    for point in (
+        dict(zip(switches, each, strict=True)) for each in product(*map(values, switches))
+    ):
         if not _learns(fixed | weights | point):
             own = [key for key in switches if key in chosen]
             what = f"nothing to learn when {' and '.join(f'{key} is {point[key]}' for key in own)}"
-            return [*faults, Fault(where(own[0]), what, "a loss weight above 0 that means something then")]
+            return [
+                *faults,
+                Fault(where(own[0]), what, "a loss weight above 0 that means something then"),
+            ]
     return faults
 
 
@@ -206,7 +242,9 @@ def _learns(settings: Mapping[str, Any]) -> bool:
 def _possible(key: str, chosen: Mapping[str, Domain], fixed: Mapping[str, Any]) -> bool:
     """Whether some point of the dimensions `chosen` has `key`."""
     for other, wanted in CONDITIONS.get(key, {}).items():
-        if not (any(map(chosen[other].contains, wanted)) if other in chosen else fixed[other] in wanted):
+        if not (
+            any(map(chosen[other].contains, wanted)) if other in chosen else fixed[other] in wanted
+        ):
             return False
     return True
 
@@ -217,4 +255,6 @@ def _means_something(key: str, settings: Mapping[str, Any]) -> bool:
 
 def _depth(key: str, chosen: Mapping[str, Domain]) -> int:
     """How many of the dimensions `chosen` must have a value before this one, one after another."""
-    return 1 + max((_depth(other, chosen) for other in CONDITIONS.get(key, {}) if other in chosen), default=-1)
+    return 1 + max(
+        (_depth(other, chosen) for other in CONDITIONS.get(key, {}) if other in chosen), default=-1
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avsc_core.config import Config, as_text, flatten, preset_names
+from avsc_core.config import Config
 from avsc_core.errors import (
     EXIT_INTERRUPTED,
     EXIT_SOME_TRIALS_FAILED,
@@ -20,14 +20,15 @@ from avsc_core.errors import (
     Fault,
     UserError,
 )
+from avsc_core.resolve import as_text, flatten, preset_names
 from avsc_core.terminal import err, out, progress, run_app
 from avsc_core.yaml_file import read_yaml
-from studies.runner.plan import describe, make_plan
-from studies.runner.read import OF_THE_STUDY, read_study
-from studies.runner.schema import Study
+from studies.study.plan import describe, make_plan
+from studies.study.reading import OF_THE_STUDY, read_study
+from studies.study.schema import Study
 
 if TYPE_CHECKING:
-    from avsc_core.trainer.recorder import Recorder
+    from avsc_core.record.recorder import Recorder
 
 app = typer.Typer(
     help="Run ablations and searches as studies, and compare their trials.",
@@ -44,19 +45,33 @@ def _hours(value: float | None) -> float | None:
 
 
 File = Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
-Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data set; without it the embedded scenes.")]
-Preset = Annotated[str | None, typer.Option("--preset", help=f"{', '.join(preset_names())}; over the file's own.")]
-Trials = Annotated[int | None, typer.Option("--trials", help="Trials of the search, over the file's own.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
+]
+Preset = Annotated[
+    str | None, typer.Option("--preset", help=f"{', '.join(preset_names())}; over the file's own.")
+]
+Trials = Annotated[
+    int | None, typer.Option("--trials", help="Trials of the search, over the file's own.")
+]
 SET_HELP = f"key=value over the base, or of the study ({', '.join(OF_THE_STUDY)}); may be repeated."
 Set = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
 Name = Annotated[str | None, typer.Option("--name", help="Name in the record; default the file's.")]
 Cpus = Annotated[float | None, typer.Option("--cpus", help="CPUs per trial.")]
-Gpus = Annotated[float | None, typer.Option("--gpus", help="GPUs per trial: a share such as 0.25, or whole ones.")]
+Gpus = Annotated[
+    float | None,
+    typer.Option("--gpus", help="GPUs per trial: a share such as 0.25, or whole ones."),
+]
 MaxHours = Annotated[
     float | None,
-    typer.Option("--max-hours", callback=_hours, help="Search fewer trials to stay below, or refuse."),
+    typer.Option(
+        "--max-hours", callback=_hours, help="Search fewer trials to stay below, or refuse."
+    ),
 ]
-Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")]
+Uri = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
+]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 
 
@@ -82,7 +97,10 @@ def check(
     Example: avsc-search check studies/lambda.yaml
     """
     study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
-    out.print(f"{file}: fine, {len(make_plan(study).trials)} trials of arms" + _search_words(study), soft_wrap=True)
+    out.print(
+        f"{file}: fine, {len(make_plan(study).trials)} trials of arms" + _search_words(study),
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -103,9 +121,9 @@ def plan(
     Example: avsc-search plan studies/lambda.yaml --trials 50
     """
     study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
-    from avsc_core.data.cache import open_data
-    from avsc_core.trainer.recorder import absent, open_record
-    from studies.runner.card import cost_card, here, trimmed
+    from avsc_core.data.features import open_data
+    from avsc_core.record.recorder import absent, open_record
+    from studies.runner.cost import cost_card, here, trimmed
     from studies.runner.display import table_of
     from studies.runner.prepare import check_warm_start, left_out, plan_for, what_is_left
     from studies.runner.strategy import Strategy
@@ -113,7 +131,9 @@ def plan(
     header, *rows = describe(make_plan(study))
     out.print(table_of(f"{study.name}: {study.question}", header, rows))
     out.print(
-        f"preset {study.preset}, {study.base.training.epochs} epochs a trial" + _search_words(study), soft_wrap=True
+        f"preset {study.preset}, {study.base.training.epochs} epochs a trial"
+        + _search_words(study),
+        soft_wrap=True,
     )
     recorder = None if absent(tracking_uri) else open_record(tracking_uri)
     if recorder:
@@ -125,7 +145,10 @@ def plan(
     for note in left_out(served):
         err.print(note, soft_wrap=True)
     if strategy.reused:
-        out.print(f"{strategy.reused} of {strategy.total} trials are in the record already", soft_wrap=True)
+        out.print(
+            f"{strategy.reused} of {strategy.total} trials are in the record already",
+            soft_wrap=True,
+        )
     if strategy.done:
         return
     with progress() as show:
@@ -134,7 +157,9 @@ def plan(
     out.print(table_of(f"{title} on {dataset.title}", ["", "about"], card.rows()))
     if max_hours is not None:
         left = trimmed(study, card, max_hours).search
-        out.print(f"within {max_hours:g} h" + (f": {left.trials} trials of the search" if left else ""))
+        out.print(
+            f"within {max_hours:g} h" + (f": {left.trials} trials of the search" if left else "")
+        )
 
 
 @app.command()
@@ -148,7 +173,9 @@ def run(
     cpus: Cpus = None,
     gpus: Gpus = None,
     max_hours: MaxHours = None,
-    address: Annotated[str | None, typer.Option("--address", help="A Ray cluster; default this machine.")] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="A Ray cluster; default this machine.")
+    ] = None,
     tracking_uri: Uri = None,
 ) -> None:
     """Run a study, or finish one: what the record has is not run again.
@@ -175,7 +202,7 @@ def status(name: StudyName, tracking_uri: Uri = None) -> None:
 
     Example: avsc-search status lambda
     """
-    from studies.runner.results import print_status
+    from studies.report.status import print_status
 
     print_status(_record_of(name, tracking_uri), name)
 
@@ -186,7 +213,7 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
 
     Example: avsc-search best lambda
     """
-    from avsc_core.trainer.winner import find_winner
+    from avsc_core.record.winner import find_winner
 
     winner = find_winner(_record_of(name, tracking_uri), name, "NAME")
     value = winner.trial.metrics[f"best_{winner.metric}"]
@@ -200,7 +227,9 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
 @app.command()
 def report(
     name: StudyName,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder; default reports/NAME.")] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder; default reports/NAME.")
+    ] = None,
     tracking_uri: Uri = None,
 ) -> None:
     """Report on a study: tables with intervals and tests, figures, costs; in the terminal and as files.
@@ -221,7 +250,9 @@ def report(
 @app.command()
 def plot(
     name: StudyName,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder; default reports/NAME/figures.")] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder; default reports/NAME/figures.")
+    ] = None,
     tracking_uri: Uri = None,
 ) -> None:
     """Draw the figures of a study's report as PNG files.
@@ -239,7 +270,9 @@ def plot(
 @app.command()
 def export(
     name: StudyName,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="Folder; default exports/NAME.")] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder; default exports/NAME.")
+    ] = None,
     tracking_uri: Uri = None,
 ) -> None:
     """Write a study's trials as CSV and Parquet, and its best configuration for `avsc-core train --config`.
@@ -261,7 +294,7 @@ def ui(
 
     Example: avsc-search ui --port 5001
     """
-    from avsc_core.trainer.recorder import open_record
+    from avsc_core.record.recorder import open_record
 
     uri = open_record(tracking_uri).uri
     typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
@@ -284,7 +317,7 @@ def ui(
 
 def _record_of(name: str, tracking_uri: str | None) -> "Recorder":
     """The record, to read study `name` from; a fault calls it as the command's help does."""
-    from avsc_core.trainer.recorder import open_record
+    from avsc_core.record.recorder import open_record
 
     recorder = open_record(tracking_uri)
     recorder.study(name, "NAME")
@@ -305,14 +338,24 @@ def _study(
     """The checked study; a missing data folder is reported together with the file's own faults."""
 
     def winner_of(own: str, source: str) -> tuple[str, Config]:
-        from avsc_core.trainer.recorder import open_record  # only a study with `best-of` reads the record
-        from avsc_core.trainer.winner import pinned_winner
+        from avsc_core.record.recorder import (
+            open_record,  # only a study with `best-of` reads the record
+        )
+        from avsc_core.record.winner import pinned_winner
 
-        return pinned_winner(open_record(tracking_uri), own, source, read_yaml(file).where("best-of"))
+        return pinned_winner(
+            open_record(tracking_uri), own, source, read_yaml(file).where("best-of")
+        )
 
     faults = []
     if data is not None and not data.is_dir():
-        faults.append(Fault("--data", f"{data} is no folder", todo="give the folder that holds audio/ and video/"))
+        faults.append(
+            Fault(
+                "--data",
+                f"{data} is no folder",
+                todo="give the folder that holds audio/ and video/",
+            )
+        )
     try:
         study = read_study(
             file,

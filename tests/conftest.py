@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-from avsc_core.config import Config, parse_set, resolve
-from avsc_core.data.cache import Features, build_features
+from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, read_dataset
-from avsc_core.data.demo import write_demo
+from avsc_core.data.features import Features, build_features
+from avsc_core.demo.scenes import write_demo
 from avsc_core.processes import silent
+from avsc_core.resolve import parse_set, resolve
 
 torch.set_num_threads(1)
 # The same examples in every run, and no time limit: what fails here fails everywhere, on a busy machine too.

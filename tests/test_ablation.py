@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from avsc_core.config import Override, resolve
 from avsc_core.errors import UserError
-from studies.runner.plan import Plan, PlannedTrial, make_plan
-from studies.runner.read import read_study
+from avsc_core.resolve import Override, resolve
 from studies.runner.strategy import Strategy
+from studies.study.plan import Plan, PlannedTrial, make_plan
+from studies.study.reading import read_study
 from tests.test_schema import faults, read
 from tests.test_strategy import record, told
 
@@ -21,7 +21,9 @@ ablation:
     SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}
     CEOA: {without: {alignment.enabled: false}, with: {alignment.enabled: true}}
 """
-SEARCH = "search: {space: {alignment.k: , loss_weights.scene: }, sampler: random, scheduler: none}\n"
+SEARCH = (
+    "search: {space: {alignment.k: , loss_weights.scene: }, sampler: random, scheduler: none}\n"
+)
 LADDER = """\
 question: q
 seeds: [0, 1]
@@ -68,7 +70,9 @@ def test_every_design(tmp_path: Path, design: str, names: list[str]):
 
 def test_combinations_that_train_the_same_run_once(tmp_path: Path):
     """Without CEOA there is no K, so three of the six cells are one training."""
-    text = MODULES.replace("    SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}\n", "")
+    text = MODULES.replace(
+        "    SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}\n", ""
+    )
     text = text.replace("  factors:\n", "  factors:\n    alignment.k: [3, 4, 6]\n")
     made = plan(tmp_path, text)
     assert len(made.study.arms) == 6
@@ -154,19 +158,30 @@ def test_two_metrics_suit_not_every_sampler_or_scheduler(tmp_path: Path):
         "study.yaml:3: cmaes takes one metric; tpe, gp or nsga2 take two",
         "study.yaml:3: asha compares trials by one metric; scheduler: none",
     ]
-    assert faults(tmp_path, text.replace("val_logloss", "val_acc"))[0] == "study.yaml:2: a metric stands twice"
+    assert (
+        faults(tmp_path, text.replace("val_logloss", "val_acc"))[0]
+        == "study.yaml:2: a metric stands twice"
+    )
 
 
 def test_no_arm_and_no_factor_looks_like_a_search(tmp_path: Path):
     text = MODULES.replace("factorial", "one_at_a_time").replace("SF:", "'search: SF':")
-    assert faults(tmp_path, text) == ["study.yaml:3: 'search: SF with' names the search's trials; rename the arm"]
+    assert faults(tmp_path, text) == [
+        "study.yaml:3: 'search: SF with' names the search's trials; rename the arm"
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("ladder: [{training.epochs: 2}, frozen]\n", "the upper rung: augmentation.flip with audio.freeze all"),
-        ("retune: 3\narms: [{name: a, set: {audio.freeze: all}}]\n", "a: augmentation.flip with audio.freeze all"),
+        (
+            "ladder: [{training.epochs: 2}, frozen]\n",
+            "the upper rung: augmentation.flip with audio.freeze all",
+        ),
+        (
+            "retune: 3\narms: [{name: a, set: {audio.freeze: all}}]\n",
+            "a: augmentation.flip with audio.freeze all",
+        ),
     ],
 )
 def test_a_space_suits_every_configuration_it_is_laid_around(tmp_path: Path, text: str, fault: str):
@@ -189,7 +204,9 @@ def test_a_whole_number_is_a_choice_of_real_ones(tmp_path: Path):
 
 def test_every_arm_is_retuned_over_what_it_leaves_open(tmp_path: Path):
     made = plan(tmp_path, MODULES + SEARCH + "retune: 3\n")
-    assert [search.name for search in made.searches] == [f"search: {arm.name}" for arm in made.study.arms]
+    assert [search.name for search in made.searches] == [
+        f"search: {arm.name}" for arm in made.study.arms
+    ]
     dimensions = [set(search.space.dimensions) for search in made.searches]
     assert dimensions == [{"loss_weights.scene"}, {"alignment.k", "loss_weights.scene"}] * 2
     strategy = Strategy(made, [])
@@ -212,14 +229,18 @@ def test_a_retuned_study_goes_on_where_it_was(tmp_path: Path):
     made = plan(tmp_path, MODULES + SEARCH + "retune: 3\n")
     first = drain(Strategy(made, []), lambda trial: trial.config.loss_weights.scene)
     for cut in (5, 9, 15, 21, len(first)):
-        records = [record(trial, "complete", trial.config.loss_weights.scene) for trial in first[:cut]]
+        records = [
+            record(trial, "complete", trial.config.loss_weights.scene) for trial in first[:cut]
+        ]
         rest = drain(Strategy(made, records), lambda trial: trial.config.loss_weights.scene)
         assert len(rest) == len(first) - cut
         assert not {trial.key for trial in rest} & {trial.key for trial in first[:cut]}
     assert Strategy(made, records).done
 
 
-@pytest.mark.parametrize("text", [MODULES + SEARCH + "retune: 4\n", LADDER], ids=["retuned", "ladder"])
+@pytest.mark.parametrize(
+    "text", [MODULES + SEARCH + "retune: 4\n", LADDER], ids=["retuned", "ladder"]
+)
 def test_of_equals_the_same_is_handed_on_whoever_was_over_first(tmp_path: Path, text: str):
     made = plan(tmp_path, text)
     trials = drain(Strategy(made, []))  # all equal
@@ -250,21 +271,30 @@ def test_a_ladder_hands_on_the_best_and_what_is_published(tmp_path: Path):
 
 def test_the_published_configuration_is_no_finalist(tmp_path: Path):
     """The base is a point of the space as well; as the best of all it still is trained once at each rung."""
-    trials = drain(Strategy(plan(tmp_path, LADDER), []), lambda trial: -abs(trial.config.loss_weights.scene - 1))
+    trials = drain(
+        Strategy(plan(tmp_path, LADDER), []),
+        lambda trial: -abs(trial.config.loss_weights.scene - 1),
+    )
     assert len({trial.key for trial in trials}) == len(trials) == 1 + 4 + 2 * 3
     finalists = [trial for trial in trials if trial.arm.startswith("finalist")]
     assert all(trial.config.loss_weights.scene != 1 for trial in finalists)
 
 
 def test_known_points_start_a_search(tmp_path: Path):
-    text = SEARCH.replace("sampler: random", "trials: 3, first: [{alignment.k: 9}, {loss_weights.scene: 7}]")
+    text = SEARCH.replace(
+        "sampler: random", "trials: 3, first: [{alignment.k: 9}, {loss_weights.scene: 7}]"
+    )
     made = plan(tmp_path, "question: q\n" + text)
     trials = drain(Strategy(made, []))
-    assert [(trial.config.alignment.k, trial.config.loss_weights.scene) for trial in trials[:2]] == [(9, 1.0), (5, 7.0)]
+    assert [
+        (trial.config.alignment.k, trial.config.loss_weights.scene) for trial in trials[:2]
+    ] == [(9, 1.0), (5, 7.0)]
 
 
 def test_a_warm_start_hears_of_an_earlier_study_where_it_fits(tmp_path: Path):
-    earlier = plan(tmp_path, "question: q\nsearch: {space: {alignment.k: }, trials: 6, sampler: random}\n")
+    earlier = plan(
+        tmp_path, "question: q\nsearch: {space: {alignment.k: }, trials: 6, sampler: random}\n"
+    )
     records = [record(trial, "complete", 0.7) for trial in drain(Strategy(earlier, []))]
     other = resolve("demo", [Override("fusion.hidden", 99, "t")])
     records.append(records[0]._replace(config=other, key="other"))
@@ -296,8 +326,12 @@ def test_the_base_may_be_the_best_of_another_study(tmp_path: Path):
 
 
 def test_an_arm_that_is_still_training_is_not_asked_for_again(tmp_path: Path):
-    text = SEARCH.replace("sampler: random", "trials: 2, first: [{alignment.k: 5}, {alignment.k: 9}]")
-    strategy = Strategy(plan(tmp_path, "question: q\narms: [{name: k 5, set: {alignment.k: 5}}]\n" + text), [])
+    text = SEARCH.replace(
+        "sampler: random", "trials: 2, first: [{alignment.k: 5}, {alignment.k: 9}]"
+    )
+    strategy = Strategy(
+        plan(tmp_path, "question: q\narms: [{name: k 5, set: {alignment.k: 5}}]\n" + text), []
+    )
     arm, other = strategy.next(), strategy.next()
     assert arm
     assert other
@@ -312,5 +346,8 @@ def test_a_search_that_switches_a_module_on_finds_its_settings_as_written(tmp_pa
     """The base has CEOA off; its lambda_3 is at rest there and not in the trials that switch it on."""
     text = "question: q\nbase: {alignment.enabled: false, loss_weights.e2o: 0.5}\n"
     text += "search: {space: {alignment.enabled: }, trials: 2, sampler: brute_force}\n"
-    found = {t.config.alignment.enabled: t.config.loss_weights.e2o for t in drain(Strategy(plan(tmp_path, text), []))}
+    found = {
+        t.config.alignment.enabled: t.config.loss_weights.e2o
+        for t in drain(Strategy(plan(tmp_path, text), []))
+    }
     assert found == {True: 0.5, False: 0.0}

@@ -12,7 +12,9 @@ from torch import Tensor
 from avsc_core.model.alignment import alignment_losses, pick
 
 
-def naive_direction(own: Tensor, other: Tensor, own_rows: list[int], positive: list[int], negative: list[int]) -> float:
+def naive_direction(
+    own: Tensor, other: Tensor, own_rows: list[int], positive: list[int], negative: list[int]
+) -> float:
     """Eq. 3 for one clip: loops over i and j, in Python's own floats."""
     k = len(positive)
     total = 0.0
@@ -54,8 +56,13 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     k = draw(st.integers(1, min(events, objects) // 2))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     scale = draw(st.sampled_from([0.1, 1.0, 4.0]))
-    weights = [scale * torch.randn(n, width, generator=generator, dtype=torch.float64) for n in (events, objects)]
-    probs = [torch.rand(clips, n, generator=generator, dtype=torch.float64) for n in (events, objects)]
+    weights = [
+        scale * torch.randn(n, width, generator=generator, dtype=torch.float64)
+        for n in (events, objects)
+    ]
+    probs = [
+        torch.rand(clips, n, generator=generator, dtype=torch.float64) for n in (events, objects)
+    ]
     return *weights, *probs, k
 
 
@@ -64,11 +71,15 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
 def test_lkm_is_the_equations(problem: tuple[Tensor, Tensor, Tensor, Tensor, int]):
     *tensors, k = problem
     negatives = [
-        torch.tensor([sorted(range(len(row)), key=lambda c, row=row: row[c])[:k] for row in prob.tolist()])
+        torch.tensor(
+            [sorted(range(len(row)), key=lambda c, row=row: row[c])[:k] for row in prob.tolist()]
+        )
         for prob in (tensors[3], tensors[2])
     ]
     expected = naive(*tensors, k, negatives)
-    assert [float(loss) for loss in alignment_losses(*tensors, k, "lkm")] == pytest.approx(expected, rel=1e-9)
+    assert [float(loss) for loss in alignment_losses(*tensors, k, "lkm")] == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -76,7 +87,9 @@ def test_lkm_is_the_equations(problem: tuple[Tensor, Tensor, Tensor, Tensor, int
 def test_rkm_is_the_equations(problem: tuple[Tensor, Tensor, Tensor, Tensor, int], seed: int):
     *tensors, k = problem
     generator = torch.Generator().manual_seed(seed)
-    drawn = [pick(prob, k, "rkm", generator)[1] for prob in (tensors[3], tensors[2])]  # objects first, then events
+    drawn = [
+        pick(prob, k, "rkm", generator)[1] for prob in (tensors[3], tensors[2])
+    ]  # objects first, then events
     losses = alignment_losses(*tensors, k, "rkm", torch.Generator().manual_seed(seed))
     assert [float(loss) for loss in losses] == pytest.approx(naive(*tensors, k, drawn), rel=1e-9)
 
@@ -130,11 +143,15 @@ def test_rkm_is_uniform():
     counts = torch.bincount(negative.flatten(), minlength=12)
     assert counts[:3].sum() == 0
     assert chisquare(counts[3:].numpy()).pvalue > 1e-3
-    first = torch.bincount(negative[:, 0], minlength=12)[3:]  # the order decides which positive each one meets
+    first = torch.bincount(negative[:, 0], minlength=12)[
+        3:
+    ]  # the order decides which positive each one meets
     assert chisquare(first.numpy()).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(("k", "mode"), [(0, "lkm"), (4, "lkm"), (4, "rkm"), (2, "random")])
 def test_nonsense_is_refused(k: int, mode: str):
     with pytest.raises(ValueError):
-        alignment_losses(torch.rand(8, 2), torch.rand(7, 2), torch.rand(1, 8), torch.rand(1, 7), k, mode)
+        alignment_losses(
+            torch.rand(8, 2), torch.rand(7, 2), torch.rand(1, 8), torch.rand(1, 7), k, mode
+        )

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from avsc_core.config import Augmentation, Config, Override, parse_set, resolve
+from avsc_core.config import Augmentation, Config
 from avsc_core.data.augment import augment_log_mel, augment_pictures, mixup
 from avsc_core.data.batches import IMAGENET, Inputs, batches
-from avsc_core.data.cache import Features
 from avsc_core.data.dataset import split_parts
+from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.errors import UserError
+from avsc_core.resolve import Override, parse_set, resolve
 from avsc_core.trainer.loop import fit
 from tests.conftest import TINY
 
@@ -34,11 +35,16 @@ def test_off_by_default():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_changes_training_and_repeats(features: Features, kind: str):
-    config = resolve("demo", [*parse_set(TINY), Override(f"augmentation.{kind}", KINDS[kind], "here")])
+    config = resolve(
+        "demo", [*parse_set(TINY), Override(f"augmentation.{kind}", KINDS[kind], "here")]
+    )
     parts = split_parts(features.data, config.split)
 
     def run(settings: Config, **options: object) -> list[dict[str, float]]:
-        return [epoch.metrics for epoch in fit(settings, features, parts.train, parts.validation, **options)]
+        return [
+            epoch.metrics
+            for epoch in fit(settings, features, parts.train, parts.validation, **options)
+        ]
 
     plain, changed = run(resolve("demo", parse_set(TINY))), run(config)
     assert changed[0]["train_total"] != plain[0]["train_total"]
@@ -54,7 +60,10 @@ def test_a_continued_trial_sees_what_it_would_have_seen(features: Features, tmp_
     running = fit(config, features, parts.train, parts.validation, checkpoint=tmp_path / "c.pt")
     next(running)
     running.close()
-    rest = [e.metrics for e in fit(config, features, parts.train, parts.validation, checkpoint=tmp_path / "c.pt")]
+    rest = [
+        e.metrics
+        for e in fit(config, features, parts.train, parts.validation, checkpoint=tmp_path / "c.pt")
+    ]
     assert rest == whole
 
 
@@ -86,7 +95,9 @@ def test_masks_hide_one_span(kind: str, axis: int):
     assert widths.float().mean() == pytest.approx(0.15 * mel.shape[axis], rel=0.2)
     assert ((hidden[:, 1:] != hidden[:, :-1]).sum(1) <= 2).all()  # one span each
     row = int(widths.argmax())
-    assert torch.allclose(changed[row][hidden[row]] if axis == 1 else changed[row][:, hidden[row]], mel[row].mean())
+    assert torch.allclose(
+        changed[row][hidden[row]] if axis == 1 else changed[row][:, hidden[row]], mel[row].mean()
+    )
 
 
 def test_pictures_of_a_clip_change_alike():
@@ -103,7 +114,10 @@ def test_a_mirror_is_a_mirror():
     frames = torch.randint(0, 255, (400, 1, 3, 4, 4), dtype=torch.uint8)
     changed = augment_pictures(frames, Augmentation(flip=0.3))
     mirrored = [torch.equal(new, old.flip(-1)) for new, old in zip(changed, frames, strict=True)]
-    assert all(torch.equal(new, old) or done for new, old, done in zip(changed, frames, mirrored, strict=True))
+    assert all(
+        torch.equal(new, old) or done
+        for new, old, done in zip(changed, frames, mirrored, strict=True)
+    )
     assert sum(mirrored) / 400 == pytest.approx(0.3, abs=0.07)
 
 
@@ -127,5 +141,7 @@ def test_mixup_keeps_sums_and_pairs(partners: str):
 
 
 def test_frozen_encoders_see_clips_as_they_are():
-    with pytest.raises(UserError, match=r"augmentation: the features of a frozen encoder are computed once"):
+    with pytest.raises(
+        UserError, match=r"augmentation: the features of a frozen encoder are computed once"
+    ):
         resolve("frozen", parse_set(["augmentation.flip=0.5"]))

@@ -36,7 +36,9 @@ def first(root: Path, kind: str) -> Path:
     return root / kind / f"{Path(row.split(chr(9))[0]).stem}.{ending}"
 
 
-def table(change: Callable[[list[str]], list[str]], name: str = "evaluation_setup/fold1_train.csv") -> Break:
+def table(
+    change: Callable[[list[str]], list[str]], name: str = "evaluation_setup/fold1_train.csv"
+) -> Break:
     """Rewrite a table, its lines without line ends."""
 
     def breaks(root: Path) -> None:
@@ -48,7 +50,9 @@ def table(change: Callable[[list[str]], list[str]], name: str = "evaluation_setu
 
 def cell(old: str, new: str, line: int = 1) -> Break:
     """Replace the first `old` of a line of the training table; `old` may be a pattern."""
-    return table(lambda lines: [*lines[:line], re.sub(old, new, lines[line], count=1), *lines[line + 1 :]])
+    return table(
+        lambda lines: [*lines[:line], re.sub(old, new, lines[line], count=1), *lines[line + 1 :]]
+    )
 
 
 def wav(write: Callable[[Path], None]) -> Break:
@@ -59,8 +63,12 @@ def mp4(write: Callable[[Path], None]) -> Break:
     return lambda root: write(first(root, "video"))
 
 
-def samples(seconds: float = 10.0, rate: int = 8000, value: float = 0.1, **how: str) -> Callable[[Path], None]:
-    return lambda path: soundfile.write(path, np.full(round(seconds * rate), value), rate, **({"format": "WAV"} | how))
+def samples(
+    seconds: float = 10.0, rate: int = 8000, value: float = 0.1, **how: str
+) -> Callable[[Path], None]:
+    return lambda path: soundfile.write(
+        path, np.full(round(seconds * rate), value), rate, **({"format": "WAV"} | how)
+    )
 
 
 def replace(content: bytes) -> Callable[[Path], None]:
@@ -68,7 +76,9 @@ def replace(content: bytes) -> Callable[[Path], None]:
 
 
 def cut(share: float) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)]) and None
+    return lambda path: (
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)]) and None
+    )
 
 
 def zeroed(path: Path) -> None:
@@ -88,7 +98,9 @@ def sound_only(path: Path) -> None:
     path.unlink()
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -128,7 +140,10 @@ def labels(**arrays: object) -> Break:
             content = {name: file[name] for name in file}
         for name, change in arrays.items():
             content[name] = change(content[name])  # type: ignore[operator]
-        np.savez(root / "labels.npz", **{name: array for name, array in content.items() if array is not None})
+        np.savez(
+            root / "labels.npz",
+            **{name: array for name, array in content.items() if array is not None},
+        )
 
     return breaks
 
@@ -141,7 +156,10 @@ TEN = "a clip of 10 s"
 DECODE = "mp4 or mov with a video track"
 
 TABLES: dict[str, tuple[Break, str]] = {
-    "no folder": (shutil.rmtree, "DATA: no such folder; give the folder that holds audio/ and video/"),
+    "no folder": (
+        shutil.rmtree,
+        "DATA: no such folder; give the folder that holds audio/ and video/",
+    ),
     "no tables": (
         lambda root: shutil.rmtree(root / "evaluation_setup"),
         "DATA: not a TAU data set; evaluation_setup/fold1_train.csv at most three folders down, or clips.csv; "
@@ -178,13 +196,19 @@ TABLES: dict[str, tuple[Break, str]] = {
     ),
     "not text": (
         lambda root: (
-            (root / "evaluation_setup" / "fold1_train.csv").write_bytes(b"filename_audio\t\xff\xfe\n") and None
+            (root / "evaluation_setup" / "fold1_train.csv").write_bytes(
+                b"filename_audio\t\xff\xfe\n"
+            )
+            and None
         ),
         f"{TRAIN}: not UTF-8 text (invalid start byte); save the table as UTF-8",
     ),
     "a column too few": (cell("\t[^\t]+$", ""), f"{TRAIN}:2: 2 columns; 3 as in the header"),
     "a column too many": (cell("$", "\tmore"), f"{TRAIN}:2: 4 columns; 3 as in the header"),
-    "unknown scene": (cell("\tairport$", "\tairprt"), f"{TRAIN}:2: unknown scene 'airprt'; did you mean 'airport'?"),
+    "unknown scene": (
+        cell("\tairport$", "\tairprt"),
+        f"{TRAIN}:2: unknown scene 'airprt'; did you mean 'airport'?",
+    ),
     "no scene": (
         cell("\tairport$", "\t"),
         f"{TRAIN}:2: unknown scene ''; one of airport, bus, metro, metro_station, park, public_square, shopping_mall, "
@@ -202,7 +226,10 @@ TABLES: dict[str, tuple[Break, str]] = {
         cell("audio/", "../audio/"),
         f"{TRAIN}:2: '../audio/CLIP.wav' leaves the data folder; audio/NAME.wav",
     ),
-    "absolute path": (cell("audio/", "/etc/"), f"{TRAIN}:2: '/etc/CLIP.wav' leaves the data folder; audio/NAME.wav"),
+    "absolute path": (
+        cell("audio/", "/etc/"),
+        f"{TRAIN}:2: '/etc/CLIP.wav' leaves the data folder; audio/NAME.wav",
+    ),
     "address": (
         cell("video/", "http://host/"),
         f"{TRAIN}:2: 'http://host/CLIP.mp4' leaves the data folder; video/NAME.mp4",
@@ -211,8 +238,14 @@ TABLES: dict[str, tuple[Break, str]] = {
         cell("video/", "file:///etc/"),
         f"{TRAIN}:2: 'file:///etc/CLIP.mp4' leaves the data folder; video/NAME.mp4",
     ),
-    "wav for video": (cell(r"\.mp4", ".wav"), f"{TRAIN}:2: 'video/CLIP.wav' is no video file; video/NAME.mp4"),
-    "mp3 for audio": (cell(r"\.wav", ".mp3"), f"{TRAIN}:2: 'audio/CLIP.mp3' is no audio file; audio/NAME.wav"),
+    "wav for video": (
+        cell(r"\.mp4", ".wav"),
+        f"{TRAIN}:2: 'video/CLIP.wav' is no video file; video/NAME.mp4",
+    ),
+    "mp3 for audio": (
+        cell(r"\.wav", ".mp3"),
+        f"{TRAIN}:2: 'audio/CLIP.mp3' is no audio file; audio/NAME.wav",
+    ),
     "no ending": (cell(r"\.wav", ""), f"{TRAIN}:2: 'audio/CLIP' is no audio file; audio/NAME.wav"),
     "empty name": (cell(r"^[^\t]+", ""), f"{TRAIN}:2: '' is no audio file; audio/NAME.wav"),
     "a part too few": (
@@ -225,7 +258,11 @@ TABLES: dict[str, tuple[Break, str]] = {
     ),
     "another clip's video": (
         lambda root: table(
-            lambda lines: [lines[0], "\t".join([lines[1].split("\t")[0], *lines[2].split("\t")[1:]]), *lines[2:]]
+            lambda lines: [
+                lines[0],
+                "\t".join([lines[1].split("\t")[0], *lines[2].split("\t")[1:]]),
+                *lines[2:],
+            ]
         )(root),
         f"{TRAIN}:2: audio CLIP beside video SECOND; the same name for both",
     ),
@@ -238,11 +275,20 @@ TABLES: dict[str, tuple[Break, str]] = {
         f"{SETUP}/fold1_evaluate.csv:12: CLIP stands twice; keep one of its rows",
     ),
     "one location on both sides": (
-        table(lambda lines: [re.sub(r"^(\S*airport-.*)\t\S+$", r"\1\tx-1", line) for line in lines], "meta.csv"),
+        table(
+            lambda lines: [re.sub(r"^(\S*airport-.*)\t\S+$", r"\1\tx-1", line) for line in lines],
+            "meta.csv",
+        ),
         "x-1: location in both train and test; keep it on one side",
     ),
-    "no wav": (wav(Path.unlink), f"{TRAIN}:2: DATA/audio/CLIP.wav does not exist; unpack it again or remove the row"),
-    "no mp4": (mp4(Path.unlink), f"{TRAIN}:2: DATA/video/CLIP.mp4 does not exist; unpack it again or remove the row"),
+    "no wav": (
+        wav(Path.unlink),
+        f"{TRAIN}:2: DATA/audio/CLIP.wav does not exist; unpack it again or remove the row",
+    ),
+    "no mp4": (
+        mp4(Path.unlink),
+        f"{TRAIN}:2: DATA/video/CLIP.mp4 does not exist; unpack it again or remove the row",
+    ),
     "a folder for a file": (
         wav(lambda path: [path.unlink(), path.mkdir()].clear()),
         f"{TRAIN}:2: DATA/audio/CLIP.wav does not exist; unpack it again or remove the row",
@@ -346,7 +392,11 @@ def plain(text: object, root: Path, original: list[str]) -> str:
     """An error text without what changes from run to run."""
     clip, second = (Path(row.split("\t")[0]).stem for row in original[1:3])
     text = str(text).replace(str(root), "DATA").replace("\t", ", ")
-    text = text.replace(original[1].replace("\t", ", "), "ROW").replace(clip, "CLIP").replace(second, "SECOND")
+    text = (
+        text.replace(original[1].replace("\t", ", "), "ROW")
+        .replace(clip, "CLIP")
+        .replace(second, "SECOND")
+    )
     text = re.sub(r"'airport-[a-z]+-0'", "'SHORT'", text)
     text = re.sub(r"'airport--0-0'", "'HOLLOW'", text)
     text = re.sub(r"\S+(CLIP\.\w+: )", r"\1", re.sub(r"^\S+ (CLIP\.\w+: )", r"\1", text))
@@ -369,7 +419,9 @@ def test_bad_media(name: str, copy: Path, monkeypatch: pytest.MonkeyPatch):
     original = (copy / "evaluation_setup" / "fold1_train.csv").read_text().splitlines()
     for fold in ("fold1_train.csv", "fold1_evaluate.csv"):  # of all clips the first is enough
         path = copy / "evaluation_setup" / fold
-        path.write_text("\n".join(path.read_text().splitlines()[: 2 if "train" in fold else 1]) + "\n")
+        path.write_text(
+            "\n".join(path.read_text().splitlines()[: 2 if "train" in fold else 1]) + "\n"
+        )
     breaks(copy)
     seen = inspect(copy, Media(), deep=True, workers=1, progress=silent)
     assert [plain(fault, copy, original) for fault in all_faults(seen)] == [expected]
@@ -387,7 +439,11 @@ def test_check_shows_all_and_can_leave_bad_clips_out(copy: Path):
 
     good = check("--deep")
     assert good.returncode == 0, good.stderr
-    for text in ("20 train, 10 test (30 of the 12291 of TAU 2021)", "h264 at 10 frames a second: 30", "nothing wrong"):
+    for text in (
+        "20 train, 10 test (30 of the 12291 of TAU 2021)",
+        "h264 at 10 frames a second: 30",
+        "nothing wrong",
+    ):
         assert text in good.stdout
     first(copy, "audio").write_bytes(b"")
     first(copy, "video").write_bytes(b"rubbish")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avsc_core.evaluation.breakdown import by_city, by_scene, draw_confusion, intervals
 from avsc_core.labels import SCENES
-from avsc_core.trainer.breakdown import by_city, by_scene, draw_confusion, intervals
-from avsc_core.trainer.metrics import scores
+from avsc_core.metrics import scores
 
 
 def example(seed: int = 0, count: int = 200) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -16,14 +16,20 @@ def example(seed: int = 0, count: int = 200) -> tuple[np.ndarray, np.ndarray, li
     scenes = np.arange(count) % 10
     probability = rng.dirichlet(np.ones(10), count) + 0.3 * np.eye(10)[scenes]
     cities = ("lisbon", "lyon")
-    return probability / 1.3, scenes, [f"{cities[row % 2]}-{scenes[row]}{row % 4}" for row in range(count)]
+    return (
+        probability / 1.3,
+        scenes,
+        [f"{cities[row % 2]}-{scenes[row]}{row % 4}" for row in range(count)],
+    )
 
 
 def test_by_scene_and_city():
     probability, scenes, locations = example()
     found = by_scene(probability, scenes, SCENES)
     assert list(found) == sorted(SCENES)
-    assert np.mean([acc for _, acc, _ in found.values()]) == pytest.approx(scores(probability, scenes)["acc"])
+    assert np.mean([acc for _, acc, _ in found.values()]) == pytest.approx(
+        scores(probability, scenes)["acc"]
+    )
     cities = by_city(probability, scenes, locations)
     assert {city: count for city, (count, _, _) in cities.items()} == {"lisbon": 100, "lyon": 100}
     rows = [row for row, location in enumerate(locations) if location.startswith("lyon")]
@@ -44,7 +50,9 @@ def test_clips_of_one_location_are_one_draw():
     """Copying every clip within its location adds no knowledge, so the interval stays as wide."""
     probability, scenes, locations = example(count=80)
     wide = intervals(probability, scenes, locations)["acc"]
-    copied = intervals(np.repeat(probability, 5, 0), np.repeat(scenes, 5), np.repeat(locations, 5).tolist())["acc"]
+    copied = intervals(
+        np.repeat(probability, 5, 0), np.repeat(scenes, 5), np.repeat(locations, 5).tolist()
+    )["acc"]
     assert copied == pytest.approx(wide)
 
 

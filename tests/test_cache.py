@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from avsc_core.config import Config, parse_set, resolve
+from avsc_core.config import Config
 from avsc_core.data.batches import IMAGENET, Inputs, batches, log_mel_scale, shuffled
-from avsc_core.data.cache import Features, build_features, once
+from avsc_core.data.clip_features import clip_frames, clip_log_mel
 from avsc_core.data.dataset import DataSet
-from avsc_core.data.features import clip_frames, clip_log_mel
+from avsc_core.data.features import Features, build_features, once
 from avsc_core.data.logmel import AUDIOSET, Scale
 from avsc_core.errors import UserError
 from avsc_core.files import cache_root
 from avsc_core.processes import silent
+from avsc_core.resolve import parse_set, resolve
 from tests.conftest import TINY
 
 
@@ -27,7 +28,9 @@ def test_rows_are_the_clips(features: Features, tiny: Config):
     assert features.frames.shape == (30, 1, 3, 32, 32)
     for row in (0, 17, 29):
         clip = features.data.clips[row]
-        assert np.array_equal(features.log_mel[row], clip_log_mel(clip, tiny.log_mel, tiny.media)[0])
+        assert np.array_equal(
+            features.log_mel[row], clip_log_mel(clip, tiny.log_mel, tiny.media)[0]
+        )
         assert np.array_equal(features.frames[row], clip_frames(clip, tiny.pictures, tiny.media)[0])
 
 
@@ -49,7 +52,9 @@ def test_a_second_call_reads_what_the_first_wrote(features: Features, tiny: Conf
         ("loss_weights.scene=3", set()),
     ],
 )
-def test_only_what_a_setting_touches_is_rebuilt(features: Features, setting: str, rebuilt: set[str]):
+def test_only_what_a_setting_touches_is_rebuilt(
+    features: Features, setting: str, rebuilt: set[str]
+):
     before = folders()
     build_features(features.data, resolve("demo", parse_set([*TINY, setting])), silent)
     assert {name.split("-")[0] for name in folders() - before} == rebuilt
@@ -59,7 +64,9 @@ def test_every_unreadable_file_is_named(data: DataSet, tiny: Config, tmp_path: P
     bad = [tmp_path / name for name in ("a.wav", "b.wav")]
     for path in bad:
         path.write_text("nothing")
-    clips = [clip._replace(audio=path) for clip, path in zip(data.clips, bad, strict=False)] + data.clips[2:]
+    clips = [
+        clip._replace(audio=path) for clip, path in zip(data.clips, bad, strict=False)
+    ] + data.clips[2:]
     broken = data._replace(clips=clips, sounds=["a", "b", *data.sounds[2:]])
     with pytest.raises(UserError) as caught:
         build_features(broken, tiny, silent)
@@ -86,7 +93,9 @@ def test_what_a_killed_process_left_is_thrown_away(tmp_path: Path):
 def test_scale_is_the_training_rows_own(features: Features):
     rows = np.array([3, 4, 9])
     values = features.log_mel[rows].astype(np.float64)
-    assert log_mel_scale(features, "dataset", rows) == pytest.approx(Scale(values.mean(), values.std()))
+    assert log_mel_scale(features, "dataset", rows) == pytest.approx(
+        Scale(values.mean(), values.std())
+    )
     assert log_mel_scale(features, "audioset", rows) == AUDIOSET
 
 
@@ -97,17 +106,22 @@ def test_batches_hold_every_row_once(features: Features):
     assert list(rows) != list(shuffled(np.arange(30), seed=3, epoch=3))
     parts = list(batches(Inputs(features, AUDIOSET, IMAGENET), rows, 8, torch.device("cpu")))
     assert [len(part.scenes) for part in parts] == [8, 8, 8, 6]
-    assert torch.cat([part.scenes for part in parts]).tolist() == features.data.scenes[rows].tolist()
+    assert (
+        torch.cat([part.scenes for part in parts]).tolist() == features.data.scenes[rows].tolist()
+    )
     events = torch.cat([part.events for part in parts]).numpy()
     assert np.array_equal(events, features.events[rows])
-    picture = (features.frames[rows[0], 0].astype(np.float64) / 255 - np.reshape([0.485, 0.456, 0.406], (3, 1, 1))) / (
-        np.reshape([0.229, 0.224, 0.225], (3, 1, 1))
-    )
+    picture = (
+        features.frames[rows[0], 0].astype(np.float64) / 255
+        - np.reshape([0.485, 0.456, 0.406], (3, 1, 1))
+    ) / (np.reshape([0.229, 0.224, 0.225], (3, 1, 1)))
     assert np.allclose(parts[0].frames[0, 0].numpy(), picture, atol=1e-5)
 
 
 def test_log_mels_may_be_stored_in_half(features: Features):
-    half = build_features(features.data, resolve("demo", parse_set([*TINY, "log_mel.stored=float16"])), silent)
+    half = build_features(
+        features.data, resolve("demo", parse_set([*TINY, "log_mel.stored=float16"])), silent
+    )
     assert half.log_mel.dtype == np.float16
     assert np.allclose(half.log_mel.astype(np.float32), features.log_mel, rtol=1e-3, atol=1e-3)
     (batch,) = batches(Inputs(half, AUDIOSET, IMAGENET), np.arange(3), 3, torch.device("cpu"))

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from avsc_core.config import Config, Override, parse_set, resolve
+from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_parts
 from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.processes import silent
+from avsc_core.resolve import Override, parse_set, resolve
 from avsc_core.trainer import probe as module
 from avsc_core.trainer.probe import probe
-from studies.runner.card import Card, cost_card, duration, room, trimmed
-from studies.runner.plan import make_plan
-from studies.runner.schema import Resources
+from studies.runner.cost import Card, cost_card, duration, room, trimmed
 from studies.runner.strategy import Strategy
+from studies.study.plan import make_plan
+from studies.study.schema import Resources
 from tests.conftest import TINY
 from tests.test_ablation import LADDER, MODULES, SEARCH, drain, record
 from tests.test_schema import read
@@ -36,14 +37,19 @@ def test_the_probe_measures_a_real_step(scenes: Path, sets: list[str]):
     assert measured.parameters > 1000
     assert probe(config, 1) == measured  # read, not measured again
     if sets == []:
-        assert measured.parameters > probe(resolve("demo", parse_set([*TINY, "modality=audio"])), 1).parameters
+        assert (
+            measured.parameters
+            > probe(resolve("demo", parse_set([*TINY, "modality=audio"])), 1).parameters
+        )
 
 
 def test_the_card_counts_what_is_left(tmp_path: Path, data: DataSet, scenes: Path):
     sets = list(TINY)
     plan = make_plan(read(tmp_path, MODULES + SEARCH + "retune: 3\n", sets=sets))
     card = cost_card(Strategy(plan, []), data, 2, silent)
-    assert card.trials == 8 + 4 * 3 + 4 * 1  # arms with two seeds, their searches, the best of each with the other seed
+    assert (
+        card.trials == 8 + 4 * 3 + 4 * 1
+    )  # arms with two seeds, their searches, the best of each with the other seed
     assert card.epochs == card.trials * 3
     done = [record(trial, "complete", 0.5) for trial in plan.trials]
     left = cost_card(Strategy(plan, done), data, 2, silent)
@@ -53,7 +59,8 @@ def test_the_card_counts_what_is_left(tmp_path: Path, data: DataSet, scenes: Pat
     size = plan.study.base.training.batch_size
     kinds = [probe(trial.config, 1) for trial in plan.trials]
     seconds = [
-        3 * (ceil(len(train) / size) * each.step + ceil(len(validation) / size) * each.predict) for each in kinds
+        3 * (ceil(len(train) / size) * each.step + ceil(len(validation) / size) * each.predict)
+        for each in kinds
     ]
     assert card.hours - left.hours == pytest.approx(sum(seconds) / 3600 / 2)
     assert card.longest == pytest.approx(max(seconds))
@@ -65,9 +72,19 @@ def test_more_places_than_trials_make_no_trial_shorter(tmp_path: Path, data: Dat
     assert card.hours == pytest.approx(card.longest / 3600)
 
 
-def test_only_what_changes_the_cost_is_probed(tmp_path: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch):
-    arms = ["training.learning_rate: 0.1", "training.epochs: 6", "loss_weights.scene: 2", "training.batch_size: 4"]
-    lines = "".join(f"  - {{name: {name}, set: {{{setting}}}}}\n" for name, setting in zip("abcd", arms, strict=True))
+def test_only_what_changes_the_cost_is_probed(
+    tmp_path: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch
+):
+    arms = [
+        "training.learning_rate: 0.1",
+        "training.epochs: 6",
+        "loss_weights.scene: 2",
+        "training.batch_size: 4",
+    ]
+    lines = "".join(
+        f"  - {{name: {name}, set: {{{setting}}}}}\n"
+        for name, setting in zip("abcd", arms, strict=True)
+    )
     asked: list[Config] = []
 
     def measured(config: Config, threads: int) -> module.Measured:
@@ -79,14 +96,20 @@ def test_only_what_changes_the_cost_is_probed(tmp_path: Path, data: DataSet, mon
     card = cost_card(Strategy(make_plan(read(tmp_path, text, sets=TINY)), []), data, 1, silent)
     assert [config.training.batch_size for config in asked] == [8, 4]
     assert [config.device for config in asked] == ["cpu", "cpu"]  # as the trials are told
-    assert card.longest == pytest.approx(6 * 3)  # measured with the others, counted by its own six epochs
+    assert card.longest == pytest.approx(
+        6 * 3
+    )  # measured with the others, counted by its own six epochs
     cost_card(Strategy(make_plan(read(tmp_path, text, sets=TINY, gpus=0.5)), []), data, 1, silent)
     assert asked[-1].device == "auto"
 
 
 @pytest.mark.parametrize(
     "error",
-    [BrokenProcessPool("killed"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],
+    [
+        BrokenProcessPool("killed"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_what_does_not_fit_is_told_in_one_line(
@@ -120,13 +143,18 @@ def test_a_ladder_costs_its_upper_rung(tmp_path: Path, data: DataSet, scenes: Pa
 
 
 def test_hours_cut_the_search_or_refuse(tmp_path: Path):
-    study = read(tmp_path, "question: q\narms: [{name: one}]\nsearch: {space: {loss_weights: }, trials: 13}\n")
+    study = read(
+        tmp_path,
+        "question: q\narms: [{name: one}]\nsearch: {space: {loss_weights: }, trials: 13}\n",
+    )
     assert trimmed(study, CARD, 2.0) is study
     less = trimmed(study, CARD, 0.95)
     assert less.search is not None
     assert less.search.trials == 13 - 5
     with pytest.raises(UserError):
-        trimmed(study, replace(CARD, searched=4), 0.95)  # the rest of the search is in the record already
+        trimmed(
+            study, replace(CARD, searched=4), 0.95
+        )  # the rest of the search is in the record already
     with pytest.raises(UserError) as caught:
         trimmed(study, CARD, 0.1)
     told = "--max-hours: 14 trials take up to 1.4 h, 0.1 h are allowed; "
@@ -134,7 +162,9 @@ def test_hours_cut_the_search_or_refuse(tmp_path: Path):
     with pytest.raises(UserError):
         trimmed(replace(study, search=None), CARD, 1.0)
     with pytest.raises(UserError):
-        trimmed(study, replace(CARD, longest=3600.0), 0.95)  # fewer trials do not make one of them shorter
+        trimmed(
+            study, replace(CARD, longest=3600.0), 0.95
+        )  # fewer trials do not make one of them shorter
 
 
 @pytest.mark.parametrize(
@@ -152,10 +182,14 @@ def test_durations_as_people_say_them():
     assert told == ["5 s", "89 s", "3.3 min", "2.5 h", "2.3 days"]
 
 
-def test_a_batch_too_slow_to_run_whole_is_reckoned_from_two_clips(tiny: Config, monkeypatch: pytest.MonkeyPatch):
+def test_a_batch_too_slow_to_run_whole_is_reckoned_from_two_clips(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch
+):
     asked: list[int] = []
 
-    def two_seconds(model: object, config: Config, count: int, device: object) -> tuple[float, float]:
+    def two_seconds(
+        model: object, config: Config, count: int, device: object
+    ) -> tuple[float, float]:
         asked.append(count)
         return 2.0, 0.5
 

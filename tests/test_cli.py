@@ -22,7 +22,11 @@ search:
 
 def run(folder: Path, *command: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        [str(BIN / command[0]), *command[1:]], cwd=folder, capture_output=True, text=True, timeout=120
+        [str(BIN / command[0]), *command[1:]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
@@ -34,7 +38,16 @@ def run(folder: Path, *command: str) -> tuple[int, str, str]:
         ["avsc-core"],
         *(
             ["avsc-core", name]
-            for name in ["demo-data", "check", "features", "config", "train", "evaluate", "predict", "map"]
+            for name in [
+                "demo-data",
+                "check",
+                "features",
+                "config",
+                "train",
+                "evaluate",
+                "predict",
+                "map",
+            ]
         ),
         ["avsc-search"],
         *(["avsc-search", name] for name in ["check", "plan", "run", "status", "best", "ui"]),
@@ -56,7 +69,9 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
         "--data: absent is no folder; give the folder that holds audio/ and video/",
     ]
     (tmp_path / "bad.yaml").write_text(BAD_STUDY.replace("sed", "seeds"))
-    code, out, err = run(tmp_path, "avsc-search", "run", "bad.yaml", "--data", "absent", "--preset", "demo")
+    code, out, err = run(
+        tmp_path, "avsc-search", "run", "bad.yaml", "--data", "absent", "--preset", "demo"
+    )
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         "bad.yaml:4: alignment.k: 40 is above half the classes; allowed: 1 to 32",
@@ -75,18 +90,42 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
             ["avsc-search", "run", "good.yaml", "--max-hours", "nan"],
             "--max-hours: nan is no number of hours; 0 or",
         ),
-        (["avsc-search", "plan", "good.yaml", "--max-hours", "inf"], "--max-hours: inf is no number of hours; 0 or"),
-        (["avsc-search", "plan", "good.yaml", "--max-hours", "-1"], "--max-hours: -1 is no number of hours; 0 or"),
+        (
+            ["avsc-search", "plan", "good.yaml", "--max-hours", "inf"],
+            "--max-hours: inf is no number of hours; 0 or",
+        ),
+        (
+            ["avsc-search", "plan", "good.yaml", "--max-hours", "-1"],
+            "--max-hours: -1 is no number of hours; 0 or",
+        ),
         (["avsc-search", "ui"], "mlruns/mlflow.db: no record in this folder; run a study first"),
         (["avsc-search", "rnu"], "command line: No such command 'rnu'"),
-        (["avsc-core", "check", "absent"], "absent: no such folder; give the folder that holds audio/ and video/"),
+        (
+            ["avsc-core", "check", "absent"],
+            "absent: no such folder; give the folder that holds audio/ and video/",
+        ),
         (["avsc-core", "config", "--set", "a"], "--set: 'a' has no '='; key=value"),
-        (["avsc-core", "config", "--preset", "papre"], "--preset: unknown preset 'papre'; did you mean 'paper'?"),
-        (["avsc-core", "train", "--study", "x"], "--study: names whose winner to retrain; add --best"),
-        (["avsc-core", "train", "--best"], "mlruns/mlflow.db: no record in this folder; run a study first"),
+        (
+            ["avsc-core", "config", "--preset", "papre"],
+            "--preset: unknown preset 'papre'; did you mean 'paper'?",
+        ),
+        (
+            ["avsc-core", "train", "--study", "x"],
+            "--study: names whose winner to retrain; add --best",
+        ),
+        (
+            ["avsc-core", "train", "--best"],
+            "mlruns/mlflow.db: no record in this folder; run a study first",
+        ),
         (["avsc-core", "evaluate", "absent"], "absent: no model there"),
-        (["avsc-core", "evaluate", "absent", "--split", "tset"], "command line: Invalid value for '--split'"),
-        (["avsc-core", "predict", "absent.mp4", "--model", "m"], "absent.mp4: no .wav of that name; absent.wav or"),
+        (
+            ["avsc-core", "evaluate", "absent", "--split", "tset"],
+            "command line: Invalid value for '--split'",
+        ),
+        (
+            ["avsc-core", "predict", "absent.mp4", "--model", "m"],
+            "absent.mp4: no .wav of that name; absent.wav or",
+        ),
         (
             ["avsc-core", "demo-data", ".", "--clips-per-scene", "1"],
             "command line: Invalid value for '--clips-per-scene'",
@@ -104,14 +143,18 @@ def test_mistakes_cost_one_line(tmp_path: Path, command: list[str], error: str):
 @pytest.mark.parametrize("verb", ["status", "best", "report", "plot", "export", "check", "plan"])
 def test_reading_makes_no_record(tmp_path: Path, verb: str):
     (tmp_path / "mine.yaml").write_text("question: q\nbest-of: lambda\narms: [{name: one}]\n")
-    code, out, err = run(tmp_path, "avsc-search", verb, "mine.yaml" if verb in ("check", "plan") else "lambda")
+    code, out, err = run(
+        tmp_path, "avsc-search", verb, "mine.yaml" if verb in ("check", "plan") else "lambda"
+    )
     assert (code, out) == (2, "")
     assert err == "mlruns/mlflow.db: no record in this folder; run a study first\n"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
 
 @pytest.mark.parametrize("address", ["foo", "foo bar", "http://x:1"])
-def test_no_address_is_told_before_anything_is_prepared(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch):
+def test_no_address_is_told_before_anything_is_prepared(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mine.yaml").write_text("question: q\narms: [{name: one}]\n")
     code, out, err = run(tmp_path, "avsc-search", "run", "mine.yaml", "--address", address)
@@ -128,7 +171,9 @@ def test_demo_data_does_not_overwrite(tmp_path: Path):
 
 
 def test_config_prints_what_set_reads(tmp_path: Path):
-    code, out, _ = run(tmp_path, "avsc-core", "config", "--preset", "demo", "--set", "alignment.mode=rkm")
+    code, out, _ = run(
+        tmp_path, "avsc-core", "config", "--preset", "demo", "--set", "alignment.mode=rkm"
+    )
     assert code == 0
     assert "alignment.mode=rkm" in out.splitlines()
     sets = [word for line in out.splitlines() for word in ("--set", line)]

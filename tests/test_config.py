@@ -4,8 +4,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from avsc_core.config import (
-    Config,
+from avsc_core.config import Config
+from avsc_core.errors import UserError
+from avsc_core.resolve import (
     Override,
     as_text,
     field_types,
@@ -16,7 +17,6 @@ from avsc_core.config import (
     resolve,
     trial_key,
 )
-from avsc_core.errors import UserError
 from avsc_core.yaml_file import read_value
 
 
@@ -31,7 +31,11 @@ def test_paper_is_the_paper():
     assert config == Config()
     audio, visual, training = config.audio, config.visual, config.training
     assert (audio.width, audio.depth, audio.heads, audio.classes) == (768, 12, 12, 527)
-    assert (visual.depths, visual.dims, visual.classes) == ((3, 3, 27, 3), (128, 256, 512, 1024), 1000)
+    assert (visual.depths, visual.dims, visual.classes) == (
+        (3, 3, 27, 3),
+        (128, 256, 512, 1024),
+        1000,
+    )
     assert (training.learning_rate, training.batch_size, training.epochs) == (5e-6, 16, 100)
     assert config.log_mel.window == "hamming"
     assert config.k_max == 263
@@ -47,11 +51,15 @@ def test_later_overrides_win():
 
 
 def test_numbers_read_as_numbers():
-    assert resolve("demo", parse_set(["training.learning_rate=1e-3"])).training.learning_rate == 1e-3
+    assert (
+        resolve("demo", parse_set(["training.learning_rate=1e-3"])).training.learning_rate == 1e-3
+    )
 
 
 def test_all_faults_at_once():
-    found = faults("demo", "alignmnt.k=2", "training.learning_rate=abc", "fusion.kind=semantik", "seed=-1")
+    found = faults(
+        "demo", "alignmnt.k=2", "training.learning_rate=abc", "fusion.kind=semantik", "seed=-1"
+    )
     assert found == [
         "--set: unknown key 'alignmnt.k'; did you mean 'alignment.k'?; see `avsc-core config`",
         "--set: fusion.kind: 'semantik' is not allowed; input should be 'semantic', 'none', "
@@ -67,7 +75,10 @@ def test_all_faults_at_once():
     [
         ("alignment.k=33", "--set: alignment.k: 33 is above half the classes; allowed: 1 to 32"),
         ("alignment.k", "--set: 'alignment.k' has no '='; key=value"),
-        ("loss_weights.event=.nan", "--set: loss_weights.event: nan is not allowed; input should be a finite number"),
+        (
+            "loss_weights.event=.nan",
+            "--set: loss_weights.event: nan is not allowed; input should be a finite number",
+        ),
         (
             "audio.freeze=true",
             "--set: audio.freeze: True is not allowed; none, all, or how many stages from the input on",
@@ -99,8 +110,17 @@ def test_key_ignores_where_a_trial_runs_and_nothing_else():
     base = resolve("demo")
     assert trial_key(base) == trial_key(base.model_copy(update={"device": "cpu", "workers": 5}))
     settings = dict(flatten(base.model_dump()))
-    changes = {"alignment.k": 6, "fusion.dropout": 0.2, "seed": 1, "split.seed": 1, "log_mel.window": "hanning"}
-    keys = {trial_key(Config.model_validate(nest(settings | {key: value}))) for key, value in changes.items()}
+    changes = {
+        "alignment.k": 6,
+        "fusion.dropout": 0.2,
+        "seed": 1,
+        "split.seed": 1,
+        "log_mel.window": "hanning",
+    }
+    keys = {
+        trial_key(Config.model_validate(nest(settings | {key: value})))
+        for key, value in changes.items()
+    }
     assert len(keys | {trial_key(base)}) == len(changes) + 1
 
 
@@ -116,7 +136,12 @@ def test_flatten_and_nest_are_inverse(key: str):
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]))
 
 
-@given(st.one_of(NAMES.map(lambda name: f"/{name}"), st.sampled_from(["", "yes", "null", "1e3", "a: b", "[x", "- x"])))
+@given(
+    st.one_of(
+        NAMES.map(lambda name: f"/{name}"),
+        st.sampled_from(["", "yes", "null", "1e3", "a: b", "[x", "- x"]),
+    )
+)
 @example("/data/a #1/x.pth")
 @example("/data/a: b/x.pth")
 @example("/data/\U0001f399 #1")
@@ -125,4 +150,8 @@ def test_text_is_read_as_it_was_written(text: str):
 
 
 def test_most_text_stands_as_it_is():
-    assert [as_text(value) for value in ("lkm", "/data/x.pth", "1")] == ["lkm", "/data/x.pth", '"1"']
+    assert [as_text(value) for value in ("lkm", "/data/x.pth", "1")] == [
+        "lkm",
+        "/data/x.pth",
+        '"1"',
+    ]

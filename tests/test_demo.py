@@ -15,12 +15,14 @@ import pytest
 import soundfile
 
 from avsc_core.data.dataset import SYNTHETIC, read_dataset
-from avsc_core.data.demo import LOOKS, OWN, SOUNDS, Pair, plan_clips, tag_odds, write_demo
-from avsc_core.data.demo_pictures import OBJECTS, draw_frames
-from avsc_core.data.demo_sounds import EVENTS, T, mix_events
+from avsc_core.demo.pictures import OBJECTS, draw_frames
+from avsc_core.demo.scenes import LOOKS, OWN, SOUNDS, Pair, plan_clips, tag_odds, write_demo
+from avsc_core.demo.sounds import EVENTS, T, mix_events
 from avsc_core.labels import SCENES, Labels, read_labels
 
-NAME = re.compile(rf"(?P<scene>{'|'.join(SCENES)})-(?P<city>[a-z]+)-(?P<location>\d+)-(?P<segment>\d+)")
+NAME = re.compile(
+    rf"(?P<scene>{'|'.join(SCENES)})-(?P<city>[a-z]+)-(?P<location>\d+)-(?P<segment>\d+)"
+)
 CLIPS_PER_SCENE = 3  # the fewest: one location each to train, validate and test
 SETUP = "evaluation_setup/fold1_"
 
@@ -44,7 +46,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def hashes(root: Path) -> dict[str, str]:
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
 
 
 def generators(*seeds: int) -> list[np.random.Generator]:
@@ -64,26 +68,40 @@ def test_meta_follows_the_grammar_of_names(demo: Path) -> None:
         assert row["scene_label"] == match["scene"]
         assert row["identifier"] == f"{match['city']}-{match['location']}"
         scenes_of.setdefault(match["location"], set()).add(match["scene"] + match["city"])
-    assert all(len(scenes) == 1 for scenes in scenes_of.values()), "a location number belongs to one place"
+    assert all(len(scenes) == 1 for scenes in scenes_of.values()), (
+        "a location number belongs to one place"
+    )
 
 
 def test_files_on_disk_are_those_of_meta(demo: Path) -> None:
     rows = read_table(demo / "meta.csv")
     listed = {row[column] for row in rows for column in ("filename_audio", "filename_video")}
-    on_disk = {f"{path.parent.name}/{path.name}" for folder in ("audio", "video") for path in (demo / folder).iterdir()}
+    on_disk = {
+        f"{path.parent.name}/{path.name}"
+        for folder in ("audio", "video")
+        for path in (demo / folder).iterdir()
+    }
     assert listed == on_disk
     assert len(listed) == 2 * len(rows)
 
 
 def test_split_files_cover_meta_and_hide_test_labels(demo: Path) -> None:
-    train, test, evaluate = (read_table(demo / f"{SETUP}{part}.csv") for part in ("train", "test", "evaluate"))
-    assert list(train[0]) == list(evaluate[0]) == ["filename_audio", "filename_video", "scene_label"]
+    train, test, evaluate = (
+        read_table(demo / f"{SETUP}{part}.csv") for part in ("train", "test", "evaluate")
+    )
+    assert (
+        list(train[0]) == list(evaluate[0]) == ["filename_audio", "filename_video", "scene_label"]
+    )
     assert list(test[0]) == ["filename_audio", "filename_video"]
     assert [row["filename_audio"] for row in test] == [row["filename_audio"] for row in evaluate]
     assert [row["filename_video"] for row in test] == [row["filename_video"] for row in evaluate]
     parts = sorted(row["filename_audio"] for row in train + test)
     assert parts == sorted(row["filename_audio"] for row in read_table(demo / "meta.csv"))
-    assert {row["scene_label"] for row in train} == {row["scene_label"] for row in evaluate} == set(SCENES)
+    assert (
+        {row["scene_label"] for row in train}
+        == {row["scene_label"] for row in evaluate}
+        == set(SCENES)
+    )
 
 
 @pytest.mark.parametrize("clips_per_scene", [3, 4, 6, 8, 40, 100])
@@ -92,7 +110,11 @@ def test_locations_belong_to_one_split(clips_per_scene: int) -> None:
     assert len(clips) == len({clip.name for clip in clips}) == 10 * clips_per_scene
     for scene in SCENES:
         train, test = (
-            {clip.location for clip in clips if clip.name.startswith(f"{scene}-") and clip.test is part}
+            {
+                clip.location
+                for clip in clips
+                if clip.name.startswith(f"{scene}-") and clip.test is part
+            }
             for part in (False, True)
         )
         assert not train & test
@@ -134,17 +156,25 @@ def test_mp4s_are_a_hundred_moving_pictures(demo: Path) -> None:
 
 
 def test_labels_are_those_of_the_clips(demo: Path, labels: Labels) -> None:
-    assert labels.clips == [Path(row["filename_audio"]).stem for row in read_table(demo / "meta.csv")]
+    assert labels.clips == [
+        Path(row["filename_audio"]).stem for row in read_table(demo / "meta.csv")
+    ]
     assert labels.events.shape == labels.objects.shape == (30, 64)
     assert labels.events.dtype == labels.objects.dtype == np.uint8
     assert labels.event_names == list(EVENTS)
     assert labels.object_names == list(OBJECTS)
-    for clip, events, objects in zip(plan_clips(CLIPS_PER_SCENE, 0), labels.events, labels.objects, strict=True):
+    for clip, events, objects in zip(
+        plan_clips(CLIPS_PER_SCENE, 0), labels.events, labels.objects, strict=True
+    ):
         assert {labels.event_names[index] for index in np.flatnonzero(events)} == set(clip.events)
-        assert {labels.object_names[index] for index in np.flatnonzero(objects)} == set(clip.objects)
+        assert {labels.object_names[index] for index in np.flatnonzero(objects)} == set(
+            clip.objects
+        )
 
 
-def test_a_folder_of_them_is_known_as_synthetic(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_them_is_known_as_synthetic(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
     shutil.copytree(demo, tmp_path / "moved")
     moved = read_dataset(tmp_path / "moved")
@@ -156,12 +186,21 @@ def test_a_folder_of_them_is_known_as_synthetic(demo: Path, tmp_path: Path, monk
     assert (own.embedded, own.title) == (False, str(tmp_path / "moved"))
     assert own.fingerprint == moved.fingerprint
     shutil.copytree(demo, tmp_path / "cache" / "scenes")
-    assert read_dataset(tmp_path / "cache" / "scenes", embedded=True).title == "embedded scenes (synthetic)"
+    assert (
+        read_dataset(tmp_path / "cache" / "scenes", embedded=True).title
+        == "embedded scenes (synthetic)"
+    )
 
 
 def test_same_seed_same_bytes_and_progress(demo: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    write_demo(tmp_path, CLIPS_PER_SCENE, seed=0, workers=1, progress=lambda done, total: calls.append((done, total)))
+    write_demo(
+        tmp_path,
+        CLIPS_PER_SCENE,
+        seed=0,
+        workers=1,
+        progress=lambda done, total: calls.append((done, total)),
+    )
     assert hashes(tmp_path) == hashes(demo), "the number of workers must not matter"
     assert calls == [(done, 30) for done in range(1, 31)]
 
@@ -170,7 +209,9 @@ def test_another_seed_other_bytes(demo: Path, tmp_path: Path) -> None:
     write_demo(tmp_path, CLIPS_PER_SCENE, seed=1, workers=2)
     first, second = hashes(demo), hashes(tmp_path)
     assert first.keys() == second.keys()
-    media = [name for name in first if name.startswith(("audio/", "video/")) or name == "labels.npz"]
+    media = [
+        name for name in first if name.startswith(("audio/", "video/")) or name == "labels.npz"
+    ]
     assert not [name for name in media if first[name] == second[name]]
 
 
@@ -180,7 +221,7 @@ def test_video_bytes_do_not_depend_on_what_memory_held(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         import numpy as np
-        from avsc_core.data.demo import draw_frames, plan_clips, write_video
+        from avsc_core.demo.scenes import draw_frames, plan_clips, write_video
         for clip in plan_clips(3, 0)[:10]:
             frames = draw_frames(clip.objects, np.random.default_rng(clip.location), np.random.default_rng(clip.number))
             write_video(Path(sys.argv[1]) / clip.name, frames)
@@ -188,7 +229,9 @@ def test_video_bytes_do_not_depend_on_what_memory_held(tmp_path: Path) -> None:
     for byte in ("0", "85"):
         (tmp_path / byte).mkdir()
         environment = os.environ | {"MALLOC_PERTURB_": byte}
-        subprocess.run([sys.executable, "-c", script, str(tmp_path / byte)], check=True, env=environment)
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / byte)], check=True, env=environment
+        )
     assert len(hashes(tmp_path / "0")) == 10
     assert hashes(tmp_path / "0") == hashes(tmp_path / "85")
 
@@ -203,7 +246,9 @@ def test_every_event_is_heard(name: str) -> None:
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_every_object_is_seen(name: str) -> None:
-    empty, frames = (np.stack(list(draw_frames(names, *generators(0, 1)))) for names in ([], [name]))  # (100,96,96,3)
+    empty, frames = (
+        np.stack(list(draw_frames(names, *generators(0, 1)))) for names in ([], [name])
+    )  # (100,96,96,3)
     differs = np.abs(frames.astype(int) - empty).max(axis=3) > 25  # (100,96,96)
     assert differs.sum(axis=(1, 2)).max() >= 60, "too small or too much like its background"
     assert differs.any(axis=(1, 2)).mean() > 0.6, "out of the picture for too long"
@@ -219,11 +264,17 @@ def test_a_place_has_one_look_and_one_sound() -> None:
 
 @pytest.mark.parametrize(
     ("pairs", "others", "names", "other_names"),
-    [(SOUNDS, LOOKS, tuple(EVENTS), tuple(OBJECTS)), (LOOKS, SOUNDS, tuple(OBJECTS), tuple(EVENTS))],
+    [
+        (SOUNDS, LOOKS, tuple(EVENTS), tuple(OBJECTS)),
+        (LOOKS, SOUNDS, tuple(OBJECTS), tuple(EVENTS)),
+    ],
     ids=["sounds", "looks"],
 )
 def test_a_pair_shares_one_modality_and_differs_in_the_other(
-    pairs: tuple[Pair, ...], others: tuple[Pair, ...], names: tuple[str, ...], other_names: tuple[str, ...]
+    pairs: tuple[Pair, ...],
+    others: tuple[Pair, ...],
+    names: tuple[str, ...],
+    other_names: tuple[str, ...],
 ) -> None:
     assert len(names) == len(set(names)) == 64
     odds, other_odds = tag_odds(pairs, names), tag_odds(others, other_names)  # (10,64) each
@@ -232,8 +283,14 @@ def test_a_pair_shares_one_modality_and_differs_in_the_other(
         first, second = (SCENES.index(scene) for scene in pair.scenes)
         differing = np.flatnonzero(odds[first] != odds[second])
         assert {names[index] for index in differing} == set(pair.leaning)
-        assert np.abs(odds[first] - odds[second]).max() < OWN, "the difference within a pair is weak"
-        assert (np.abs(other_odds[first] - other_odds[second]) > 0.5).sum() >= 8, "the other modality tells them apart"
+        assert np.abs(odds[first] - odds[second]).max() < OWN, (
+            "the difference within a pair is weak"
+        )
+        assert (np.abs(other_odds[first] - other_odds[second]) > 0.5).sum() >= 8, (
+            "the other modality tells them apart"
+        )
         for scene in set(range(10)) - {first, second}:
-            assert (np.abs(odds[first] - odds[scene]) > 0.5).sum() >= 8, "pairs differ from each other"
+            assert (np.abs(odds[first] - odds[scene]) > 0.5).sum() >= 8, (
+                "pairs differ from each other"
+            )
     assert ((odds <= 0.3).all(axis=0)).sum() >= 25, "most tags are rare"

@@ -60,7 +60,9 @@ def test_narrowing_faults(domain: Domain, spec: object, fault: str):
 
 
 @pytest.mark.parametrize(
-    "domain", [*CATALOGUE.values(), Float(0, 1, step=0.1), Int(1, 9, step=2)], ids=lambda domain: domain.describe()
+    "domain",
+    [*CATALOGUE.values(), Float(0, 1, step=0.1), Int(1, 9, step=2)],
+    ids=lambda domain: domain.describe(),
 )
 def test_the_record_gives_back_what_it_was_given(domain: Domain):
     assert json.loads(json.dumps(as_json(domain))) == as_json(domain)

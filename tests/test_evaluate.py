@@ -10,17 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avsc_core.config import Config, resolve
-from avsc_core.data.cache import Features
+from avsc_core.config import Config
+from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.data.tau import is_unlabelled, read_unlabelled
 from avsc_core.errors import UserError
+from avsc_core.evaluation.evaluate import Trained, answer, evaluate
+from avsc_core.evaluation.segments import cut
 from avsc_core.labels import SCENES
+from avsc_core.metrics import prediction_table, read_prediction_table, scores
 from avsc_core.model import build_model
 from avsc_core.processes import silent
-from avsc_core.trainer.evaluate import Trained, answer, evaluate
-from avsc_core.trainer.metrics import prediction_table, read_prediction_table, scores
-from avsc_core.trainer.segments import cut
+from avsc_core.resolve import resolve
 from tests.test_media import write_video
 
 
@@ -34,7 +35,10 @@ def test_ten_decisions_a_clip(features: Features, trained: Trained):
     whole = evaluate(trained, features.data, "test", silent)
     parts = evaluate(trained, features.data, "test", silent, "segment")
     assert parts.probability.shape == (10 * len(whole.names), 10)
-    assert parts.names[:11] == [*(f"{whole.names[0]}-{second}" for second in range(10)), f"{whole.names[1]}-0"]
+    assert parts.names[:11] == [
+        *(f"{whole.names[0]}-{second}" for second in range(10)),
+        f"{whole.names[1]}-0",
+    ]
     assert parts.locations[::10] == whole.locations
     assert np.array_equal(parts.scenes[::10], whole.scenes)
     assert parts.metrics == scores(parts.probability, parts.scenes)
@@ -43,7 +47,9 @@ def test_ten_decisions_a_clip(features: Features, trained: Trained):
 
 def test_a_second_keeps_its_own_sound_and_picture():
     config = resolve("paper")
-    log_mel = np.repeat(np.arange(1024, dtype=np.float32)[:, None], 128, 1)  # every frame is its number
+    log_mel = np.repeat(
+        np.arange(1024, dtype=np.float32)[:, None], 128, 1
+    )  # every frame is its number
     frames = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8)
     sounds, pictures = cut(log_mel, frames, config)
     assert sounds.shape == (10, 1024, 128)
@@ -81,11 +87,15 @@ def write_evaluation_set(root: Path, count: int) -> None:
         (root / kind).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(count):
-        soundfile.write(root / "audio" / f"{number}.wav", 0.1 * rng.standard_normal((48000, 2)), 48000, "PCM_24")
+        soundfile.write(
+            root / "audio" / f"{number}.wav", 0.1 * rng.standard_normal((48000, 2)), 48000, "PCM_24"
+        )
         write_video(root / "video" / f"{number}.mp4", seconds=1)
 
 
-def test_an_unlabelled_set_is_answered_in_order(trained: Trained, features: Features, tmp_path: Path):
+def test_an_unlabelled_set_is_answered_in_order(
+    trained: Trained, features: Features, tmp_path: Path
+):
     write_evaluation_set(tmp_path / "set", 12)
     assert is_unlabelled(tmp_path / "set")
     assert not is_unlabelled(features.data.root)
@@ -96,7 +106,9 @@ def test_an_unlabelled_set_is_answered_in_order(trained: Trained, features: Feat
     assert len(np.unique(probability[:, 0])) == 12
 
 
-def test_a_clip_of_ten_seconds_is_none_of_the_challenges(trained: Trained, scenes: Path, tmp_path: Path):
+def test_a_clip_of_ten_seconds_is_none_of_the_challenges(
+    trained: Trained, scenes: Path, tmp_path: Path
+):
     for kind in ("audio", "video"):
         shutil.copytree(scenes / kind, tmp_path / kind)
     with pytest.raises(UserError, match=r"is 10\.00 s long; 1 s, give or take 0.05 s"):
@@ -106,5 +118,7 @@ def test_a_clip_of_ten_seconds_is_none_of_the_challenges(trained: Trained, scene
 def test_a_missing_partner_is_a_fault(tmp_path: Path):
     write_evaluation_set(tmp_path, 3)
     (tmp_path / "video" / "1.mp4").unlink()
-    with pytest.raises(UserError, match="1 files without a partner, first 1; a wav and an mp4 of every name"):
+    with pytest.raises(
+        UserError, match="1 files without a partner, first 1; a wav and an mp4 of every name"
+    ):
         read_unlabelled(tmp_path)

@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from avsc_core.config import Config, parse_set, resolve
-from avsc_core.data.arrays import filled
-from avsc_core.data.cache import Features
+from avsc_core.cache.arrays import filled
+from avsc_core.config import Config
 from avsc_core.data.dataset import Parts, split_parts
+from avsc_core.data.features import Features
+from avsc_core.evaluation.evaluate import (
+    Trained,
+    evaluate,
+    evaluate_rows,
+    load_trained,
+    save_trained,
+)
 from avsc_core.processes import silent
+from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer import frozen, loop
-from avsc_core.trainer.evaluate import Trained, evaluate, evaluate_rows, load_trained, save_trained
 from avsc_core.trainer.frozen import frozen_branches, prepare, with_encoders
 from avsc_core.trainer.loop import fit
 from tests.conftest import TINY
@@ -55,7 +62,9 @@ def test_the_metrics_of_running_frozen_encoders_at_every_step(
     every_step = run(config, features, parts)
     for ours, theirs in zip(cached, every_step, strict=True):
         assert ours["val_acc"] == theirs["val_acc"]
-        assert ours == pytest.approx(theirs, rel=1e-2 if "training.precision=bf16" in sets else 1e-5)
+        assert ours == pytest.approx(
+            theirs, rel=1e-2 if "training.precision=bf16" in sets else 1e-5
+        )
 
 
 def test_a_trial_trains_its_heads_only(features: Features, parts: Parts):
@@ -65,18 +74,30 @@ def test_a_trial_trains_its_heads_only(features: Features, parts: Parts):
     assert isinstance(epoch.inputs.audio, np.memmap)
 
 
-def test_once_for_all_trials(features: Features, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_once_for_all_trials(
+    features: Features, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(frozen, "cache_root", lambda: tmp_path)
     torch.save(reference_convnext().state_dict(), tmp_path / "c.pth")
     ran: list[str] = []
 
     def ask(*sets: str) -> set[str]:
         ran.clear()
-        prepare(configured(*sets), features, parts.train, lambda what, done, total: ran.append(what))
+        prepare(
+            configured(*sets), features, parts.train, lambda what, done, total: ran.append(what)
+        )
         return {what.split()[-2] for what in ran}
 
     assert ask() == {"audio", "visual"}
-    assert ask("loss_weights.scene=7", "fusion.hidden=8", "training.learning_rate=0.1", "audio.embedding=16") == set()
+    assert (
+        ask(
+            "loss_weights.scene=7",
+            "fusion.hidden=8",
+            "training.learning_rate=0.1",
+            "audio.embedding=16",
+        )
+        == set()
+    )
     assert ask("seed=1") == {"audio", "visual"}  # other random weights
     assert ask("visual.pooling=max") == {"visual"}
     assert ask("log_mel.normalise=audioset") == {"audio"}
@@ -122,4 +143,6 @@ def test_a_partial_array_is_continued(tmp_path: Path):
     assert asked == [6, 7, 8, 9]
     assert np.array_equal(array[:, 1], np.arange(10) ** 2)
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["a.npy", "a.npy.lock"]
-    assert filled(*arguments[:3], lambda: pytest.fail("computed again"), lambda done, total: None).shape == (10, 2)
+    assert filled(
+        *arguments[:3], lambda: pytest.fail("computed again"), lambda done, total: None
+    ).shape == (10, 2)

@@ -9,14 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from avsc_core.config import Fusion, parse_set, resolve
+from avsc_core.config import Fusion
 from avsc_core.model import build_model
 from avsc_core.model.attention import _grids, cross_attention
 from avsc_core.model.fusion import FUSIONS, Average, Branches, CrossAttention, FusionLayer, Parts
+from avsc_core.resolve import parse_set, resolve
 from tests.conftest import TINY
 
 
-def literal(query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor) -> Tensor:
+def literal(
+    query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor
+) -> Tensor:
     """Eq. 5 as it is written: d-wide queries, keys and values of every token, heads concatenated, then w_o."""
     heads, d = w_q.shape
     out = torch.zeros_like(query)
@@ -24,16 +27,24 @@ def literal(query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w
         for i, q in enumerate(query[clip]):
             concatenated = []
             for h in range(heads):
-                scores = torch.stack([(q * w_q[h]) @ (k * w_k[h]) / math.sqrt(d) for k in key[clip]])
+                scores = torch.stack(
+                    [(q * w_q[h]) @ (k * w_k[h]) / math.sqrt(d) for k in key[clip]]
+                )
                 attention = torch.softmax(scores, 0)
-                concatenated.append(sum(a * k * w_v[h] for a, k in zip(attention, key[clip], strict=True)))
+                concatenated.append(
+                    sum(a * k * w_v[h] for a, k in zip(attention, key[clip], strict=True))
+                )
             out[clip, i] = torch.cat(concatenated) @ w_o.flatten()
     return out
 
 
-def problem(seed: int, clips: int, queries: int, keys: int, heads: int, d: int, scale: float = 1.0) -> list[Tensor]:
+def problem(
+    seed: int, clips: int, queries: int, keys: int, heads: int, d: int, scale: float = 1.0
+) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    tokens = [torch.rand(clips, n, generator=generator, dtype=torch.float64) for n in (queries, keys)]
+    tokens = [
+        torch.rand(clips, n, generator=generator, dtype=torch.float64) for n in (queries, keys)
+    ]
     weights = [torch.randn(heads, d, generator=generator, dtype=torch.float64) for _ in range(4)]
     return [*tokens, scale * weights[0], *weights[1:]]
 
@@ -55,7 +66,9 @@ def test_cross_attention_is_the_equation(
     assert torch.allclose(cross_attention(*tensors), literal(*tensors), rtol=1e-9, atol=1e-9)
 
 
-def at_once(query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor) -> Tensor:
+def at_once(
+    query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor
+) -> Tensor:
     """`literal` without its loops, for sizes at which cross_attention interpolates."""
     q, k, v = (x[:, None, :, None] * w[:, None] for x, w in ((query, w_q), (key, w_k), (key, w_v)))
     return torch.einsum("bhqd,hd->bq", (q @ k.mT / math.sqrt(w_q.shape[1])).softmax(-1) @ v, w_o)
@@ -84,7 +97,10 @@ def differences(tensors: list[Tensor]) -> list[float]:
     theirs_grad = torch.autograd.grad((theirs * weights).sum(), exact)
     norms = (exact[4] * exact[5]).detach().sum(1).abs().sum()
     found = [float((ours.double() - theirs).detach().abs().max() / norms)]
-    return found + [float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours_grad, theirs_grad, strict=True)]
+    return found + [
+        float((a - b).abs().max() / b.abs().max())
+        for a, b in zip(ours_grad, theirs_grad, strict=True)
+    ]
 
 
 def test_both_transcriptions_agree():
@@ -98,7 +114,9 @@ def test_the_interpolated_form_at_the_papers_sizes(slope: float, dtype: torch.dt
     tensors = with_slope(problem(0, 2, 527, 1000, 4, 16), slope)
     rounded = [tensor.to(dtype) for tensor in tensors]
     assert interpolates(rounded)
-    output, *gradients = differences(rounded) if slope else differences(rounded)[:1]  # at 0 most gradients are 0
+    output, *gradients = (
+        differences(rounded) if slope else differences(rounded)[:1]
+    )  # at 0 most gradients are 0
     small = dtype == torch.float32
     assert output < (5e-7 if small else 1e-13)
     assert all(each < (1e-5 if small else 1e-9) for each in gradients)
@@ -111,8 +129,12 @@ def clusters(draw: st.DrawFn) -> list[Tensor]:
     keys = draw(st.integers(1, 600))
     heaps = draw(st.lists(st.floats(0, 1), min_size=1, max_size=5))
     shares = torch.tensor([10.0 ** -draw(st.integers(0, 3)) for _ in heaps])
-    key = torch.tensor(heaps, dtype=torch.float64)[torch.multinomial(shares, keys, True, generator=generator)][None]
-    key = key + draw(st.sampled_from([0, 1e-3])) * torch.rand(key.shape, generator=generator, dtype=torch.float64)
+    key = torch.tensor(heaps, dtype=torch.float64)[
+        torch.multinomial(shares, keys, True, generator=generator)
+    ][None]
+    key = key + draw(st.sampled_from([0, 1e-3])) * torch.rand(
+        key.shape, generator=generator, dtype=torch.float64
+    )
     low, high = draw(st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (0.4, 0.6), (0.5, 0.5)]))
     query = torch.linspace(low, high, draw(st.integers(1, 500)), dtype=torch.float64)[None]
     weights = problem(draw(st.integers(0, 2**31)), 1, 1, 1, draw(st.integers(1, 3)), 4)[2:]
@@ -185,14 +207,19 @@ def test_not_a_number_goes_through():
 
 @pytest.mark.parametrize(("queries", "interpolated"), [(5, False), (30, True)])
 def test_gradients_are_exact(queries: int, interpolated: bool):
-    tensors = [tensor.requires_grad_() for tensor in with_slope(problem(1, 2, queries, 6, 2, 3), 0.05)]
+    tensors = [
+        tensor.requires_grad_() for tensor in with_slope(problem(1, 2, queries, 6, 2, 3), 0.05)
+    ]
     assert interpolates(tensors) == interpolated
     assert torch.autograd.gradcheck(cross_attention, tensors)
 
 
 @pytest.mark.parametrize("queries", [5, 60])
 def test_compiled(queries: int):
-    tensors = [tensor.float().requires_grad_() for tensor in with_slope(problem(8, 2, queries, 40, 2, 4), 1.0)]
+    tensors = [
+        tensor.float().requires_grad_()
+        for tensor in with_slope(problem(8, 2, queries, 40, 2, 4), 1.0)
+    ]
     compiled = torch.compile(cross_attention, backend="aot_eager")(*tensors)
     plain = cross_attention(*tensors)
     assert torch.allclose(compiled, plain, atol=1e-6)
@@ -219,7 +246,9 @@ def test_cross_attention_on_a_gpu():
     assert torch.allclose(there, cross_attention(*tensors), atol=1e-4)
 
 
-def biased_literal(query: Tensor, key: Tensor, weight: Tensor, b_q: Tensor, b_k: Tensor, b_v: Tensor, b_o: float):
+def biased_literal(
+    query: Tensor, key: Tensor, weight: Tensor, b_q: Tensor, b_k: Tensor, b_v: Tensor, b_o: float
+):
     """Eq. 5 with a bias on every projection, as torch's MultiheadAttention has them."""
     w_q, w_k, w_v, w_o = weight
     q, k, v = (
@@ -235,13 +264,18 @@ def test_sf_with_biases(queries: int, scale: float):
     """The reading of a transformer layer; a bias of the keys changes nothing, so the module has none."""
     generator = torch.Generator().manual_seed(3)
     module = CrossAttention(3, 8, bias=True, dropout=0.0).double()
-    query, key = (torch.rand(2, n, generator=generator, dtype=torch.float64, requires_grad=True) for n in (queries, 90))
+    query, key = (
+        torch.rand(2, n, generator=generator, dtype=torch.float64, requires_grad=True)
+        for n in (queries, 90)
+    )
     with torch.no_grad():
         module.weight.mul_(scale)
         module.bias.normal_(generator=generator)
         module.output_bias.fill_(0.7)
     b_k = torch.randn(3, 8, generator=generator, dtype=torch.float64)
-    expected = biased_literal(query, key, module.weight, module.bias[0], b_k, module.bias[1], module.output_bias)
+    expected = biased_literal(
+        query, key, module.weight, module.bias[0], b_k, module.bias[1], module.output_bias
+    )
     found = module(query, key)
     assert torch.allclose(found, expected, atol=1e-9)
     parameters = [query, key, *module.parameters()]
@@ -268,14 +302,20 @@ def test_decisions_are_averaged_as_probabilities(kind: str):
     scores = [3 * torch.randn(5, 10) for _ in range(3)]
     weight = torch.ones(3, 10)
     if average.weight is not None:
-        assert torch.allclose(average(scores).softmax(1), torch.stack([each.softmax(1) for each in scores]).mean(0))
+        assert torch.allclose(
+            average(scores).softmax(1), torch.stack([each.softmax(1) for each in scores]).mean(0)
+        )
         torch.nn.init.normal_(average.weight)
         weight = average.weight.exp().expand(3, 10)
-    mixed = sum(weight[index] * each.softmax(1) for index, each in enumerate(scores)) / weight.sum(0)
+    mixed = sum(weight[index] * each.softmax(1) for index, each in enumerate(scores)) / weight.sum(
+        0
+    )
     assert torch.allclose(average(scores).softmax(1), mixed / mixed.sum(1, keepdim=True), atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "hears"), [("intermediate", "embedding"), ("decision", "logits"), ("hybrid", "both")])
+@pytest.mark.parametrize(
+    ("kind", "hears"), [("intermediate", "embedding"), ("decision", "logits"), ("hybrid", "both")]
+)
 def test_what_each_rival_looks_at(kind: str, hears: str):
     torch.manual_seed(0)
     layer = partial(FusionLayer, 8, 0.0, 10, False)
@@ -297,7 +337,12 @@ def test_config_and_fusions_name_the_same():
 def test_every_fusion(kind: str, modality: str, decision: str):
     """Right shapes, finite values, a gradient for every parameter that the fusion hears, no mixing of clips."""
     torch.manual_seed(0)
-    sets = [f"fusion.kind={kind}", f"modality={modality}", f"fusion.decision={decision}", "fusion.bias=true"]
+    sets = [
+        f"fusion.kind={kind}",
+        f"modality={modality}",
+        f"fusion.decision={decision}",
+        "fusion.bias=true",
+    ]
     config = resolve("demo", parse_set([*TINY, *sets, "fusion.dropout=0"]))
     model = build_model(config)
     inputs = torch.randn(3, 64, 128), torch.randn(3, 2, 3, 32, 32)
@@ -315,8 +360,12 @@ def test_every_fusion(kind: str, modality: str, decision: str):
     assert torch.allclose(alone[0], outputs.scene_logits[1], atol=1e-5)
 
 
-@given(st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 6), st.integers(1, 5), st.booleans())
-def test_the_fusion_layer_is_the_equation(seed: int, clips: int, inputs: int, hidden: int, literal_relu: bool):
+@given(
+    st.integers(0, 2**31), st.integers(1, 4), st.integers(1, 6), st.integers(1, 5), st.booleans()
+)
+def test_the_fusion_layer_is_the_equation(
+    seed: int, clips: int, inputs: int, hidden: int, literal_relu: bool
+):
     """Eq. 6 number by number."""
     torch.manual_seed(seed)
     layer = FusionLayer(hidden, 0.3, 3, literal_relu, inputs).double().eval()
@@ -327,14 +376,20 @@ def test_the_fusion_layer_is_the_equation(seed: int, clips: int, inputs: int, hi
             max(0.0, b + sum(w * x for w, x in zip(weights, row, strict=True)))
             for weights, b in zip(first.weight.tolist(), first.bias.tolist(), strict=True)
         ]
-        for weights, b, logit in zip(second.weight.tolist(), second.bias.tolist(), found, strict=True):
+        for weights, b, logit in zip(
+            second.weight.tolist(), second.bias.tolist(), found, strict=True
+        ):
             expected = b + sum(w * x for w, x in zip(weights, inner, strict=True))
-            assert logit == pytest.approx(max(0.0, expected) if literal_relu else expected, abs=1e-12)
+            assert logit == pytest.approx(
+                max(0.0, expected) if literal_relu else expected, abs=1e-12
+            )
 
 
 def test_the_literal_relu():
     torch.manual_seed(0)
-    plain, literal_layer = (FusionLayer(8, 0.0, 10, literal_relu, 6) for literal_relu in (False, True))
+    plain, literal_layer = (
+        FusionLayer(8, 0.0, 10, literal_relu, 6) for literal_relu in (False, True)
+    )
     literal_layer.load_state_dict(plain.state_dict())
     inputs = torch.randn(20, 6)
     assert plain(inputs).min() < 0

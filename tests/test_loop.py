@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from avsc_core.config import Config, parse_set, resolve, trial_key
-from avsc_core.data.cache import Features
+from avsc_core.config import Config
 from avsc_core.data.dataset import Parts, split_parts
+from avsc_core.data.features import Features
 from avsc_core.errors import Diverged
+from avsc_core.metrics import better
 from avsc_core.model import build_model
+from avsc_core.resolve import parse_set, resolve, trial_key
 from avsc_core.trainer.checkpoint import load_checkpoint
 from avsc_core.trainer.loop import fit
-from avsc_core.trainer.metrics import better
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 from tests.conftest import TINY
 
@@ -23,8 +24,12 @@ def parts(features: Features, tiny: Config) -> Parts:
     return split_parts(features.data, tiny.split)
 
 
-def run(config: Config, features: Features, parts: Parts, **options: object) -> list[dict[str, float]]:
-    return [epoch.metrics for epoch in fit(config, features, parts.train, parts.validation, **options)]
+def run(
+    config: Config, features: Features, parts: Parts, **options: object
+) -> list[dict[str, float]]:
+    return [
+        epoch.metrics for epoch in fit(config, features, parts.train, parts.validation, **options)
+    ]
 
 
 def test_the_same_seed_gives_the_same_digits(features: Features, parts: Parts, tiny: Config):
@@ -40,7 +45,9 @@ def test_other_precisions_train_as_well(features: Features, parts: Parts, precis
     """Near float32's losses; fp16 skips a few steps first, until the scale of its loss fits."""
     sets = [*TINY, "training.epochs=20"]
     exact = run(resolve("demo", parse_set(sets)), features, parts)
-    other = run(resolve("demo", parse_set([*sets, f"training.precision={precision}"])), features, parts)
+    other = run(
+        resolve("demo", parse_set([*sets, f"training.precision={precision}"])), features, parts
+    )
     assert other != exact
     assert exact[-1]["train_total"] < 0.9 * exact[0]["train_total"]
     assert other[-1]["train_total"] == pytest.approx(exact[-1]["train_total"], rel=0.05)
@@ -52,7 +59,9 @@ def test_other_precisions_train_as_well(features: Features, parts: Parts, precis
 def test_a_continued_trial_ends_with_the_same_digits(
     features: Features, parts: Parts, tmp_path: Path, mode: str, stop_after: int, precision: str
 ):
-    config = resolve("demo", parse_set([*TINY, f"alignment.mode={mode}", f"training.precision={precision}"]))
+    config = resolve(
+        "demo", parse_set([*TINY, f"alignment.mode={mode}", f"training.precision={precision}"])
+    )
     whole = run(config, features, parts)
     path = tmp_path / "trial.pt"
     running = fit(config, features, parts.train, parts.validation, checkpoint=path)
@@ -65,15 +74,25 @@ def test_a_continued_trial_ends_with_the_same_digits(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    "way", ["training.precision=bf16", "training.precision=fp16", "compute.channels_last=true", "compute.micro_batch=2"]
+    "way",
+    [
+        "training.precision=bf16",
+        "training.precision=fp16",
+        "compute.channels_last=true",
+        "compute.micro_batch=2",
+    ],
 )
 def test_training_on_a_gpu(features: Features, parts: Parts, tiny: Config, way: str):
     config = resolve("demo", parse_set([*TINY, "device=cuda", way]))
     there, here = run(config, features, parts), run(tiny, features, parts)
-    assert [epoch["train_total"] for epoch in there] == pytest.approx([e["train_total"] for e in here], rel=0.1)
+    assert [epoch["train_total"] for epoch in there] == pytest.approx(
+        [e["train_total"] for e in here], rel=0.1
+    )
 
 
-def test_a_foreign_checkpoint_is_not_used(features: Features, parts: Parts, tiny: Config, tmp_path: Path):
+def test_a_foreign_checkpoint_is_not_used(
+    features: Features, parts: Parts, tiny: Config, tmp_path: Path
+):
     path = tmp_path / "trial.pt"
     run(tiny, features, parts, checkpoint=path)
     assert load_checkpoint(path, trial_key(tiny)) is not None
@@ -82,7 +101,10 @@ def test_a_foreign_checkpoint_is_not_used(features: Features, parts: Parts, tiny
 
 def test_it_learns(features: Features, parts: Parts):
     config = resolve(
-        "demo", parse_set([*TINY, "training.epochs=60", "training.learning_rate=5e-3", "loss_weights.scene=10"])
+        "demo",
+        parse_set(
+            [*TINY, "training.epochs=60", "training.learning_rate=5e-3", "loss_weights.scene=10"]
+        ),
     )
     metrics = run(config, features, parts)
     assert metrics[-1]["train_total"] < 0.6 * metrics[0]["train_total"]
@@ -114,7 +136,9 @@ def test_without_validation_there_is_no_best(features: Features, tiny: Config):
 
 
 def test_validation_rows_do_not_reach_the_model(features: Features, parts: Parts, tiny: Config):
-    changed = features._replace(frames=np.array(features.frames), log_mel=np.array(features.log_mel))
+    changed = features._replace(
+        frames=np.array(features.frames), log_mel=np.array(features.log_mel)
+    )
     changed.frames[parts.validation] = 0
     changed.log_mel[parts.validation] = 0
     mine, theirs = run(tiny, features, parts), run(tiny, changed, parts)
@@ -145,20 +169,31 @@ def test_better():
 
 def test_groups_of_the_optimiser():
     config = resolve(
-        "demo", parse_set(["training.head_multiplier=10", "training.weight_decay=0.3", "training.learning_rate=2e-3"])
+        "demo",
+        parse_set(
+            [
+                "training.head_multiplier=10",
+                "training.weight_decay=0.3",
+                "training.learning_rate=2e-3",
+            ]
+        ),
     )
     model = build_model(config)
     optimiser = build_optimiser(model, config.training)
     of = {id(p): group for group in optimiser.param_groups for p in group["params"]}
     assert len(of) == len(list(model.parameters()))
-    assert of[id(model.audio.encoder.backbone.blocks[0].attn.qkv.weight)]["lr"] == pytest.approx(2e-3)
+    assert of[id(model.audio.encoder.backbone.blocks[0].attn.qkv.weight)]["lr"] == pytest.approx(
+        2e-3
+    )
     assert of[id(model.audio.classifier.weight)]["lr"] == pytest.approx(2e-2)
     assert of[id(model.audio.classifier.weight)]["weight_decay"] == 0.3
     assert of[id(model.audio.classifier.bias)]["weight_decay"] == 0.0
 
 
 def test_the_warm_up_rises_and_stays():
-    settings = resolve("demo", parse_set(["training.warmup=0.2", "training.learning_rate=0.002"])).training
+    settings = resolve(
+        "demo", parse_set(["training.warmup=0.2", "training.learning_rate=0.002"])
+    ).training
     optimiser = build_optimiser(torch.nn.Linear(2, 2), settings)
     schedule = build_schedule(optimiser, settings, 10)
     rates = []

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from avsc_core.config import parse_set, resolve
 from avsc_core.model import build_model
 from avsc_core.model.alignment import alignment_losses
 from avsc_core.model.losses import build_losses, tagging_loss
+from avsc_core.resolve import parse_set, resolve
 from tests.conftest import TINY
 
 
@@ -25,8 +25,12 @@ def test_tagging_loss_is_the_equation(seed: int, clips: int, classes: int):
         for logit, label in zip(row, truth, strict=True):
             p = 1 / (1 + math.exp(-logit))
             total -= label * math.log(p) + (1 - label) * math.log(1 - p)
-    assert float(tagging_loss(logits, labels, per_class=False)) == pytest.approx(total / clips, rel=1e-5)
-    assert float(tagging_loss(logits, labels, per_class=True)) == pytest.approx(total / clips / classes, rel=1e-5)
+    assert float(tagging_loss(logits, labels, per_class=False)) == pytest.approx(
+        total / clips, rel=1e-5
+    )
+    assert float(tagging_loss(logits, labels, per_class=True)) == pytest.approx(
+        total / clips / classes, rel=1e-5
+    )
 
 
 def terms(*sets: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -37,9 +41,14 @@ def terms(*sets: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     outputs = model(torch.randn(4, 64, 128), torch.randn(4, 1, 3, 32, 32))
     events, objects = (torch.randint(0, 2, (4, 64)).float() for _ in range(2))
     scenes = torch.tensor([0, 3, 9, 3])
-    found = build_losses(config)(model, outputs, events, objects, scenes, torch.Generator().manual_seed(1))
+    found = build_losses(config)(
+        model, outputs, events, objects, scenes, torch.Generator().manual_seed(1)
+    )
     rows = outputs.scene_logits.double().tolist()
-    costs = [math.log(sum(map(math.exp, row))) - row[scene] for row, scene in zip(rows, scenes.tolist(), strict=True)]
+    costs = [
+        math.log(sum(map(math.exp, row))) - row[scene]
+        for row, scene in zip(rows, scenes.tolist(), strict=True)
+    ]
     wanted = {"scene": torch.tensor(sum(costs) / len(costs))}
     if outputs.event_logits is not None and outputs.object_logits is not None:
         weights = model.audio.classifier.weight, model.visual.classifier.weight
@@ -55,12 +64,15 @@ def terms(*sets: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 def test_the_total_is_the_weighted_sum(mode: str):
     lambdas = {"event": 0.5, "object": 2.0, "e2o": 3.0, "o2e": 0.25, "scene": 7.0}
     found, wanted = terms(
-        f"alignment.mode={mode}", *(f"loss_weights.{name}={value}" for name, value in lambdas.items())
+        f"alignment.mode={mode}",
+        *(f"loss_weights.{name}={value}" for name, value in lambdas.items()),
     )
     for name, value in wanted.items():
         assert torch.allclose(found[name], value), name
     values = {name: float(term.detach()) for name, term in found.items()}
-    assert values["total"] == pytest.approx(sum(lambdas[name] * values[name] for name in lambdas), rel=1e-6)
+    assert values["total"] == pytest.approx(
+        sum(lambdas[name] * values[name] for name in lambdas), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,6 +98,8 @@ def test_autocast_leaves_the_losses_alone():
     plain = build_losses(config)(model, outputs, *labels, None)
     with torch.autocast("cpu", torch.bfloat16):
         within = build_losses(config)(model, outputs, *labels, None)
-        whole = build_losses(config)(model, model(torch.randn(4, 64, 128), torch.randn(4, 1, 3, 32, 32)), *labels, None)
+        whole = build_losses(config)(
+            model, model(torch.randn(4, 64, 128), torch.randn(4, 1, 3, 32, 32)), *labels, None
+        )
     assert all(torch.equal(within[name], plain[name]) for name in plain)
     assert {term.dtype for term in whole.values()} == {torch.float32}

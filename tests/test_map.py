@@ -14,14 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from avsc_core.config import Config, parse_set, resolve
+from avsc_core.config import Config
 from avsc_core.data.dataset import LABEL
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.errors import UserError
-from avsc_core.labels import SCENES
-from avsc_core.model import build_model
-from avsc_core.trainer.evaluate import Trained, load_trained, save_trained
-from avsc_core.trainer.map import (
+from avsc_core.evaluation.class_map import (
     ClassMap,
     default_folder,
     embed,
@@ -31,16 +28,27 @@ from avsc_core.trainer.map import (
     pairs_table,
     write_map,
 )
+from avsc_core.evaluation.evaluate import Trained, load_trained, save_trained
+from avsc_core.labels import SCENES
+from avsc_core.model import build_model
+from avsc_core.resolve import parse_set, resolve
 from tests.conftest import TINY
 from tests.test_cli import run
 
-HOSTILE = ["</script><script>alert(1)</script>", 'a "quoted" <b>name</b>', "it's & $x$ $y", "[red]tab\there[/red]"]
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    'a "quoted" <b>name</b>',
+    "it's & $x$ $y",
+    "[red]tab\there[/red]",
+]
 
 
 def trained_on(config: Config, title: str = "embedded scenes (synthetic)") -> Trained:
     """A model with random weights under names of its own; the first four of each kind mean harm."""
     torch.manual_seed(0)
-    names = [[*HOSTILE, *(f"{kind} {number}" for number in range(60))] for kind in ("event", "object")]
+    names = [
+        [*HOSTILE, *(f"{kind} {number}" for number in range(60))] for kind in ("event", "object")
+    ]
     return Trained(build_model(config).eval(), config, AUDIOSET, *names, list(SCENES), title)
 
 
@@ -51,7 +59,9 @@ def planted(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     centres = np.repeat(5 * np.eye(16)[:2], 20, axis=0)
     events = centres + rng.standard_normal((40, 16))
-    return events, 3 * events + 0.1 * rng.standard_normal((40, 16))  # a cosine does not see the length
+    return events, 3 * events + 0.1 * rng.standard_normal(
+        (40, 16)
+    )  # a cosine does not see the length
 
 
 class Reader(html.parser.HTMLParser):
@@ -77,26 +87,44 @@ class Reader(html.parser.HTMLParser):
             self.texts[self.open][-1] += data
 
 
-@given(st.integers(0, 2**31), st.integers(2, 6), st.integers(2, 6), st.integers(1, 3), st.integers(1, 40))
-def test_pairs_are_those_of_a_plain_loop(seed: int, events: int, objects: int, width: int, count: int):
+@given(
+    st.integers(0, 2**31),
+    st.integers(2, 6),
+    st.integers(2, 6),
+    st.integers(1, 3),
+    st.integers(1, 40),
+)
+def test_pairs_are_those_of_a_plain_loop(
+    seed: int, events: int, objects: int, width: int, count: int
+):
     rng = np.random.default_rng(seed)
-    e, o = (rng.integers(-2, 3, (rows, width)).astype(float) for rows in (events, objects))  # many ties, rows of zeros
+    e, o = (
+        rng.integers(-2, 3, (rows, width)).astype(float) for rows in (events, objects)
+    )  # many ties, rows of zeros
     wanted = []
     for i in range(events):
         for j in range(objects):
             lengths = float(np.sqrt(sum(x * x for x in e[i])) * np.sqrt(sum(x * x for x in o[j])))
             dot = sum(float(x) * float(y) for x, y in zip(e[i], o[j], strict=True))
             wanted.append((-round(dot / lengths, 12) if lengths else 0.0, i, j))
-    found = nearest_pairs(e, o, [f"e{i}" for i in range(events)], [f"o{j}" for j in range(objects)], count)
-    assert [(pair.event_row, pair.object_row) for pair in found] == [(i, j) for _, i, j in sorted(wanted)[:count]]
-    assert [pair.cosine for pair in found] == pytest.approx([-value for value, _, _ in sorted(wanted)[:count]])
+    found = nearest_pairs(
+        e, o, [f"e{i}" for i in range(events)], [f"o{j}" for j in range(objects)], count
+    )
+    assert [(pair.event_row, pair.object_row) for pair in found] == [
+        (i, j) for _, i, j in sorted(wanted)[:count]
+    ]
+    assert [pair.cosine for pair in found] == pytest.approx(
+        [-value for value, _, _ in sorted(wanted)[:count]]
+    )
     assert all(pair[:2] == (f"e{pair.event_row}", f"o{pair.object_row}") for pair in found)
 
 
 def test_equal_rows_come_in_their_order():
     row = np.random.default_rng(0).standard_normal(1024)
     pairs = nearest_pairs(np.tile(row, (7, 1)), np.tile(2 * row, (5, 1)), "abcdefg", "vwxyz", 35)
-    assert [(pair.event, pair.object) for pair in pairs] == [(a, b) for a in "abcdefg" for b in "vwxyz"]
+    assert [(pair.event, pair.object) for pair in pairs] == [
+        (a, b) for a in "abcdefg" for b in "vwxyz"
+    ]
     assert {pair.cosine for pair in pairs} == {1.0}
 
 
@@ -118,7 +146,9 @@ def test_the_smallest_model_has_a_map():
 
 def test_three_files_that_repeat(tiny: Config, tmp_path: Path):
     trained = trained_on(tiny)
-    files = [write_map(tmp_path / folder, map_of(trained, "m", 12, seed=1)) for folder in ("a", "b")]
+    files = [
+        write_map(tmp_path / folder, map_of(trained, "m", 12, seed=1)) for folder in ("a", "b")
+    ]
     assert [path.name for path in files[0]] == ["map.html", "map.png", "pairs.tsv"]
     assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
     with Image.open(files[0][1]) as picture:
@@ -136,7 +166,16 @@ def test_the_page_is_whole_and_takes_names_as_they_are(tiny: Config):
     assert "://" not in page
     assert not re.search(r"@import|url\(|\bimport\b|fetch\(|XMLHttpRequest", page)
     read = Reader(page)
-    assert not {tag for tag, _ in read.tags} & {"b", "link", "img", "iframe", "image", "use", "base", "object"}
+    assert not {tag for tag, _ in read.tags} & {
+        "b",
+        "link",
+        "img",
+        "iframe",
+        "image",
+        "use",
+        "base",
+        "object",
+    }
     attributes = {name for _, own in read.tags for name in own}
     assert not attributes & {"src", "href", "xlink:href"}
     assert not any(name.startswith("on") for name in attributes)
@@ -147,7 +186,9 @@ def test_the_page_is_whole_and_takes_names_as_they_are(tiny: Config):
     for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", '"+"', '"-"', "0"):
         assert f"  {key}: " in page  # what a wheel and a pointer do, keys do too
     wheel = page.split('map.addEventListener("wheel"')[1].split("event.preventDefault()")[0]
-    assert "document.activeElement !== map) return;" in wheel  # a page that is scrolled past is not held up
+    assert (
+        "document.activeElement !== map) return;" in wheel
+    )  # a page that is scrolled past is not held up
     assert read.texts["h1"] == ["Events and objects of models:/<b>@best"]
     assert read.texts["text"] == [*names[0], *names[1]]
     titles = [f"{name} (event)" for name in names[0]] + [f"{name} (object)" for name in names[1]]
@@ -161,7 +202,9 @@ def test_the_page_is_whole_and_takes_names_as_they_are(tiny: Config):
     assert (spots > 0).all()
     assert (spots < (1000, 640)).all()
     assert np.corrcoef(spots[:, 0], places[:, 0])[0, 1] == pytest.approx(1, abs=1e-5)
-    assert np.corrcoef(spots[:, 1], places[:, 1])[0, 1] == pytest.approx(-1, abs=1e-5)  # a page counts from the top
+    assert np.corrcoef(spots[:, 1], places[:, 1])[0, 1] == pytest.approx(
+        -1, abs=1e-5
+    )  # a page counts from the top
 
 
 @pytest.mark.parametrize(("modality", "lacking"), [("audio", "object"), ("visual", "event")])
@@ -183,17 +226,29 @@ def test_what_a_model_was_trained_on_is_saved(tiny: Config, tmp_path: Path):
 
 
 def test_the_title_says_what_is_known(tiny: Config, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("avsc_core.trainer.map.embed", lambda events, objects, seed: np.zeros((128, 2)))
-    assert map_of(trained_on(tiny), "m", 3, 0).title == "m, trained on embedded scenes (synthetic) with CEOA"
+    monkeypatch.setattr(
+        "avsc_core.evaluation.class_map.embed", lambda events, objects, seed: np.zeros((128, 2))
+    )
+    assert (
+        map_of(trained_on(tiny), "m", 3, 0).title
+        == "m, trained on embedded scenes (synthetic) with CEOA"
+    )
     off = resolve("demo", parse_set([*TINY, "loss_weights.e2o=0", "loss_weights.o2e=0"]))
-    assert map_of(trained_on(off, ""), "m", 3, 0).title == "m, trained on data its folder does not name without CEOA"
+    assert (
+        map_of(trained_on(off, ""), "m", 3, 0).title
+        == "m, trained on data its folder does not name without CEOA"
+    )
 
 
 @pytest.mark.parametrize(
     "source", ["embedded scenes (synthetic)", "embedded scenes (synthetic) in /x", "/data/TAU", ""]
 )
-def test_pairs_of_embedded_scenes_say_so(tiny: Config, monkeypatch: pytest.MonkeyPatch, source: str):
-    monkeypatch.setattr("avsc_core.trainer.map.embed", lambda events, objects, seed: np.zeros((128, 2)))
+def test_pairs_of_embedded_scenes_say_so(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch, source: str
+):
+    monkeypatch.setattr(
+        "avsc_core.evaluation.class_map.embed", lambda events, objects, seed: np.zeros((128, 2))
+    )
     table = pairs_table(map_of(trained_on(tiny, source), "m", 3, 0))
     rows = list(csv.reader(io.StringIO(table), delimiter="\t"))
     assert {len(row) for row in rows} == {4 if source.startswith("embedded") else 3}
@@ -202,7 +257,12 @@ def test_pairs_of_embedded_scenes_say_so(tiny: Config, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("model", "folder"),
-    [("best:lambda", "best-lambda"), ("models:/avsc-x@best", "models-avsc-x-best"), ("../m/", "m"), ("..", "model")],
+    [
+        ("best:lambda", "best-lambda"),
+        ("models:/avsc-x@best", "models-avsc-x-best"),
+        ("../m/", "m"),
+        ("..", "model"),
+    ],
 )
 def test_a_folder_for_each_model(model: str, folder: str):
     assert default_folder(model) == Path("maps") / folder
@@ -214,7 +274,11 @@ def test_the_command(tiny: Config, tmp_path: Path):
     assert (code, err) == (0, "")
     assert "embedded scenes (synthetic)" in " ".join(out.split())
     assert "pairs: maps/model/pairs.tsv" in out
-    assert sorted(path.name for path in (tmp_path / "maps" / "model").iterdir()) == ["map.html", "map.png", "pairs.tsv"]
+    assert sorted(path.name for path in (tmp_path / "maps" / "model").iterdir()) == [
+        "map.html",
+        "map.png",
+        "pairs.tsv",
+    ]
     lines = (tmp_path / "maps" / "model" / "pairs.tsv").read_text().splitlines()
     assert lines[0] == "event\tobject\tcosine\tdata"
     assert len(lines) == 6

@@ -18,7 +18,9 @@ from avsc_core.data.media import Lengths, read_audio, read_frames
 from avsc_core.errors import UserError
 
 
-def write_video(path: Path, seconds: float = 10.0, rate: int = 10, size: tuple[int, int] = (96, 64)) -> Path:
+def write_video(
+    path: Path, seconds: float = 10.0, rate: int = 10, size: tuple[int, int] = (96, 64)
+) -> Path:
     """A video whose brightness says its time: frame n is n grey levels bright."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"qp": "0"})
@@ -68,7 +70,9 @@ def test_frames_are_chosen_by_time(tmp_path: Path, count: int, offset: float):
     assert frames.shape == (count, 3, 32, 32)
     assert frames.dtype == torch.uint8
     shown = [int((offset + index * 10 / count) * 10 + 1e-9) for index in range(count)]
-    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx([2 * number for number in shown], abs=1.5)
+    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx(
+        [2 * number for number in shown], abs=1.5
+    )
 
 
 def test_a_short_video_repeats_its_last_frame(tmp_path: Path):
@@ -88,7 +92,9 @@ def test_a_playlist_in_disguise_is_refused(tmp_path: Path):
 def test_a_sound_without_pictures_is_refused(tmp_path: Path):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -120,7 +126,9 @@ def test_log_mel_equals_asts_own_features():
     transformers = pytest.importorskip("transformers")
     samples = torch.randn(160000, generator=torch.Generator().manual_seed(1)) * 0.1
     extract = transformers.ASTFeatureExtractor()
-    theirs = extract(samples.numpy(), sampling_rate=16000, return_tensors="pt").input_values[0]  # (1024,128)
+    theirs = extract(samples.numpy(), sampling_rate=16000, return_tensors="pt").input_values[
+        0
+    ]  # (1024,128)
     ours = normalise(log_mel(samples, 16000, "hanning"), AUDIOSET)
     assert torch.allclose(ours, theirs, atol=1e-4)
 
@@ -145,17 +153,26 @@ def write_rotated(path: Path, degrees: int) -> None:
     content = bytearray(plain.read_bytes())
     cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
     matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
-    start = content.index(b"tkhd") + 4 + 40  # version and flags, times, ids, duration, layer, volume
+    start = (
+        content.index(b"tkhd") + 4 + 40
+    )  # version and flags, times, ids, duration, layer, volume
     content[start : start + 36] = matrix
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("degrees", "bright"), [(0, "left"), (90, "top"), (180, "right"), (270, "bottom")])
+@pytest.mark.parametrize(
+    ("degrees", "bright"), [(0, "left"), (90, "top"), (180, "right"), (270, "bottom")]
+)
 def test_rotation_is_honoured(tmp_path: Path, degrees: int, bright: str):
     """The matrix turns clockwise: what was left is on top after 90 degrees."""
     write_rotated(tmp_path / "a.mp4", degrees)
     picture = read_frames(tmp_path / "a.mp4", 1, 0.4, 32, 32)[0].float().mean(0)  # (32,32)
-    halves = {"left": picture[:, :14], "right": picture[:, 18:], "top": picture[:14], "bottom": picture[18:]}
+    halves = {
+        "left": picture[:, :14],
+        "right": picture[:, 18:],
+        "top": picture[:14],
+        "bottom": picture[18:],
+    }
     assert max(halves, key=lambda side: float(halves[side].mean())) == bright
 
 
@@ -172,8 +189,13 @@ def test_a_variable_frame_rate_goes_by_time_stamps(tmp_path: Path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     frames = read_frames(tmp_path / "a.mp4", 10, 0.4, 32, 32)
-    shown = [max(index for index, time in enumerate(times) if time <= second + 0.4) for second in range(10)]
-    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx([10 * number for number in shown], abs=1.5)
+    shown = [
+        max(index for index, time in enumerate(times) if time <= second + 0.4)
+        for second in range(10)
+    ]
+    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx(
+        [10 * number for number in shown], abs=1.5
+    )
 
 
 @pytest.mark.parametrize("size", [(97, 65), (33, 200), (1, 1)])
@@ -212,10 +234,18 @@ def test_no_policy_opens_what_is_far_too_long(tmp_path: Path):
         read_audio(tmp_path / "a.wav", 16000, Lengths("pad", "crop"))
 
 
-@pytest.mark.parametrize(("cap", "name"), [("MAX_BYTES", "a.wav"), ("MAX_BYTES", "a.mp4"), ("MAX_PIXELS", "a.mp4")])
-def test_what_no_clip_can_be_is_not_decoded(tmp_path: Path, cap: str, name: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("cap", "name"), [("MAX_BYTES", "a.wav"), ("MAX_BYTES", "a.mp4"), ("MAX_PIXELS", "a.mp4")]
+)
+def test_what_no_clip_can_be_is_not_decoded(
+    tmp_path: Path, cap: str, name: str, monkeypatch: pytest.MonkeyPatch
+):
     soundfile.write(tmp_path / "a.wav", np.zeros(80000), 8000)
     write_video(tmp_path / "a.mp4", seconds=1)
     monkeypatch.setattr(media, cap, 1000)
-    with pytest.raises(UserError, match="has pictures of 96 x 64" if cap == "MAX_PIXELS" else "MiB; a clip of 10 s"):
-        read_audio(tmp_path / name, 8000) if name.endswith("wav") else read_frames(tmp_path / name, 1, 0.0, 32, 32)
+    with pytest.raises(
+        UserError, match="has pictures of 96 x 64" if cap == "MAX_PIXELS" else "MiB; a clip of 10 s"
+    ):
+        read_audio(tmp_path / name, 8000) if name.endswith("wav") else read_frames(
+            tmp_path / name, 1, 0.0, 32, 32
+        )

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from avsc_core.config import parse_set, resolve
 from avsc_core.errors import UserError
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.visual import POOLINGS, VisualEncoder, build_visual_backbone
+from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer.device import autocast
 from tests.conftest import TINY
 
@@ -30,11 +30,17 @@ def test_the_papers_sizes():
         model = build_model(resolve("paper"))
     assert model.audio is not None
     assert model.visual is not None
-    assert model.audio.encoder.backbone.pos_embed.shape == (1, 1214, 768)  # 12 x 101 patches, cls and dist
+    assert model.audio.encoder.backbone.pos_embed.shape == (
+        1,
+        1214,
+        768,
+    )  # 12 x 101 patches, cls and dist
     assert model.audio.classifier.weight.shape == (527, 1024)
     assert model.visual.classifier.weight.shape == (1000, 1024)
     assert model.fusion.layer.layers[0].weight.shape == (1024, 1527)
-    branches = sum(p.numel() for branch in (model.audio, model.visual) for p in branch.encoder.parameters())
+    branches = sum(
+        p.numel() for branch in (model.audio, model.visual) for p in branch.encoder.parameters()
+    )
     assert 170e6 < branches < 178e6  # AST-base 86 M and ConvNeXt-Base 88 M
 
 
@@ -45,7 +51,10 @@ def test_one_modality_needs_no_other_input(modality: str):
     frames = torch.randn(2, 4, 3, 64, 64) if modality == "visual" else None
     outputs = model(mel, frames)
     assert outputs.scene_logits.shape == (2, 10)
-    assert (outputs.event_logits is None, outputs.object_logits is None) == (modality == "visual", modality == "audio")
+    assert (outputs.event_logits is None, outputs.object_logits is None) == (
+        modality == "visual",
+        modality == "audio",
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -60,7 +69,9 @@ def test_training_steps_lower_the_loss(device: str, mode: str):
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
     totals = []
     for _ in range(5):
-        generator = torch.Generator().manual_seed(0)  # on the CPU on every device, so RKM draws the same
+        generator = torch.Generator().manual_seed(
+            0
+        )  # on the CPU on every device, so RKM draws the same
         total = losses(model, model(*inputs), events, objects, scenes, generator)["total"]
         optimiser.zero_grad()
         total.backward()
@@ -71,14 +82,22 @@ def test_training_steps_lower_the_loss(device: str, mode: str):
 
 def outputs_and_gradients(sets: list[str]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    config = resolve("demo", parse_set([*TINY, "audio.depth=2", "alignment.mode=rkm", "fusion.dropout=0.5", *sets]))
+    config = resolve(
+        "demo",
+        parse_set([*TINY, "audio.depth=2", "alignment.mode=rkm", "fusion.dropout=0.5", *sets]),
+    )
     model, losses = build_model(config).train(), build_losses(config)
     generator = torch.Generator().manual_seed(1)
-    mel, frames = torch.randn(5, 64, 128, generator=generator), torch.randn(5, 2, 3, 32, 32, generator=generator)
+    mel, frames = (
+        torch.randn(5, 64, 128, generator=generator),
+        torch.randn(5, 2, 3, 32, 32, generator=generator),
+    )
     labels = [torch.randint(0, 2, (5, 64), generator=generator) for _ in range(2)]
     torch.manual_seed(2)  # of the dropout
     outputs = model(mel, frames)
-    terms = losses(model, outputs, *labels, torch.tensor([0, 3, 9, 3, 1]), torch.Generator().manual_seed(0))
+    terms = losses(
+        model, outputs, *labels, torch.tensor([0, 3, 9, 3, 1]), torch.Generator().manual_seed(0)
+    )
     terms["total"].backward()
     return terms["total"].detach(), {
         name: each.grad for name, each in model.named_parameters() if each.grad is not None
@@ -99,7 +118,9 @@ def test_how_it_is_computed_changes_nothing(way: str, monkeypatch: pytest.Monkey
     assert torch.allclose(total, again, rtol=1e-5)
     assert gradients.keys() == others.keys()
     for name, gradient in gradients.items():
-        assert torch.allclose(gradient, others[name], rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1)), name
+        assert torch.allclose(
+            gradient, others[name], rtol=1e-3, atol=1e-5 * float(gradient.abs().max() + 1)
+        ), name
 
 
 def test_micro_batches_hold_fewer_activations():
@@ -151,7 +172,9 @@ def test_any_timm_backbone_can_stand_in(branch: str, backbone: str):
 
 def test_an_unknown_backbone_is_a_fault():
     config = resolve("demo", parse_set(["visual.backbone=vit_base_patch99"]))
-    with pytest.raises(UserError, match=r"visual\.backbone: timm has no model 'vit_base_patch99'; .*vit_"):
+    with pytest.raises(
+        UserError, match=r"visual\.backbone: timm has no model 'vit_base_patch99'; .*vit_"
+    ):
         build_model(config)
 
 
@@ -165,20 +188,28 @@ def test_freezing(branch: str, policy: str):
     stages = "blocks" if branch == "audio" else "stages"
     count = 3 if branch == "audio" else 4
     frozen = {"none": 0, "all": count}.get(policy) if policy in ("none", "all") else int(policy)
-    assert {int(name.split(".")[1]) for name in free if name.startswith(stages)} == set(range(frozen, count))
+    assert {int(name.split(".")[1]) for name in free if name.startswith(stages)} == set(
+        range(frozen, count)
+    )
     stem = "patch_embed.proj.weight" if branch == "audio" else "stem.0.weight"
     assert (stem in free) == (policy == "none")
-    assert [part.training for part in getattr(backbone, stages)] == [index >= frozen for index in range(count)]
+    assert [part.training for part in getattr(backbone, stages)] == [
+        index >= frozen for index in range(count)
+    ]
     other = model.branches["visual" if branch == "audio" else "audio"].encoder
     assert all(each.requires_grad for each in other.parameters())
 
 
 def test_frozen_batch_statistics_do_not_move():
-    model = build_model(resolve("demo", parse_set([*TINY, "visual.backbone=resnet10t", "visual.freeze=2"]))).train()
+    model = build_model(
+        resolve("demo", parse_set([*TINY, "visual.backbone=resnet10t", "visual.freeze=2"]))
+    ).train()
     before = {name: tensor.clone() for name, tensor in model.visual.encoder.state_dict().items()}
     model(torch.randn(4, 64, 128), torch.randn(4, 1, 3, 32, 32))
     moved = {
-        name for name, tensor in model.visual.encoder.state_dict().items() if not torch.equal(tensor, before[name])
+        name
+        for name, tensor in model.visual.encoder.state_dict().items()
+        if not torch.equal(tensor, before[name])
     }
     assert moved
     assert {name.split(".")[1] for name in moved if "running" in name} == {"layer3", "layer4"}

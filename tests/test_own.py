@@ -7,14 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_core.config import parse_set, resolve
-from avsc_core.data.cache import build_features
 from avsc_core.data.dataset import DataSet, read_dataset, split_parts
+from avsc_core.data.features import build_features
 from avsc_core.data.tau import is_unlabelled
 from avsc_core.errors import UserError
+from avsc_core.evaluation.evaluate import (
+    Trained,
+    evaluate,
+    load_trained,
+    predict_file,
+    save_trained,
+)
 from avsc_core.labels import write_labels
 from avsc_core.processes import silent
-from avsc_core.trainer.evaluate import Trained, evaluate, load_trained, predict_file, save_trained
+from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer.loop import fit
 from tests.conftest import TINY
 
@@ -32,10 +38,19 @@ def root(data: DataSet, tmp_path: Path) -> Path:
         shutil.copy(clip.audio, root / "sound" / f"take {number}.wav")
         shutil.copy(clip.video, root / "film" / f"{number}.mp4")
         split = "test" if number >= 9 else "train"
-        lines.append(f"sound/take {number}.wav,film/{number}.mp4,{SCENES[number % 3]},day {number},{split}")
+        lines.append(
+            f"sound/take {number}.wav,film/{number}.mp4,{SCENES[number % 3]},day {number},{split}"
+        )
     (root / "clips.csv").write_text("\n".join(lines) + "\n")
     names = [f"take {number}" for number in range(12)]
-    write_labels(root / "labels.npz", names, data.events[:12], data.objects[:12], data.event_names, data.object_names)
+    write_labels(
+        root / "labels.npz",
+        names,
+        data.events[:12],
+        data.objects[:12],
+        data.event_names,
+        data.object_names,
+    )
     return root
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from avsc_core.config import trial_key
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import UserError
-from studies.runner.plan import describe, differences, make_plan, seeded
+from avsc_core.resolve import trial_key
 from studies.runner.prepare import left_out, plan_for
+from studies.study.plan import describe, differences, make_plan, seeded
 from tests.test_schema import GOOD, read
 
 
@@ -32,7 +32,9 @@ def test_more_trials_and_arms_are_welcome_anything_else_is_told(tmp_path: Path):
         "search:\n", "  - {name: new, set: {alignment.k: 3}}\nsearch:\n", 1
     )
     assert differences(old, make_plan(read(tmp_path, more, cpus=2)).definition) == []
-    changed = make_plan(read(tmp_path, GOOD.replace("high: 10", "high: 20"), sets=["metric=val_logloss"])).definition
+    changed = make_plan(
+        read(tmp_path, GOOD.replace("high: 10", "high: 20"), sets=["metric=val_logloss"])
+    ).definition
     told = differences(old, changed)
     assert told[0] == "metric: val_acc, now val_logloss"
     assert "search.space.loss_weights.scene.high: 10.0, now 20.0" in told
@@ -45,14 +47,23 @@ def test_the_record_gives_back_the_same_question(tmp_path: Path):
     text = GOOD.replace("    alignment.mode:\n", groups)
     definition = make_plan(read(tmp_path, text)).definition
     assert "alignment.mode" in definition["search"]["space"]
-    assert differences(json.loads(json.dumps(definition)), make_plan(read(tmp_path, text)).definition) == []
+    assert (
+        differences(json.loads(json.dumps(definition)), make_plan(read(tmp_path, text)).definition)
+        == []
+    )
 
 
 def test_keys_do_not_change_with_device_or_the_way_of_writing(tmp_path: Path):
     keys = [trial.key for trial in make_plan(read(tmp_path, GOOD)).trials]
-    same = GOOD.replace("fusion: {kind: none}", "fusion.kind: none").replace("{alignment.k: 4}", "{alignment: {k: 4}}")
-    assert [trial.key for trial in make_plan(read(tmp_path, same, sets=["device=cpu"])).trials] == keys
-    assert [trial.key for trial in make_plan(read(tmp_path, GOOD, sets=["alignment.k=5"])).trials] != keys
+    same = GOOD.replace("fusion: {kind: none}", "fusion.kind: none").replace(
+        "{alignment.k: 4}", "{alignment: {k: 4}}"
+    )
+    assert [
+        trial.key for trial in make_plan(read(tmp_path, same, sets=["device=cpu"])).trials
+    ] == keys
+    assert [
+        trial.key for trial in make_plan(read(tmp_path, GOOD, sets=["alignment.k=5"])).trials
+    ] != keys
 
 
 def test_a_searched_trial_and_its_values(tmp_path: Path):
@@ -78,12 +89,16 @@ def test_the_plan_says_what_differs(tmp_path: Path):
 
 
 def test_readings_of_teachers_need_teachers(tmp_path: Path, data: DataSet):
-    arms = "question: q\narms:\n  - {name: one}\n  - {name: two, set: {pseudo.event_threshold: 0.1}}\n"
+    arms = (
+        "question: q\narms:\n  - {name: one}\n  - {name: two, set: {pseudo.event_threshold: 0.1}}\n"
+    )
     why = f"{data.title} has true labels, no teachers' probabilities to read otherwise"
     plan = plan_for(read(tmp_path, arms), data)
     assert [trial.arm for trial in plan.trials] == ["one"]
     assert left_out(plan) == [f"note: arm two is left out: {why}"]
-    study = read(tmp_path, arms + "search:\n  space:\n    alignment.k:\n    pseudo.object_threshold:\n")
+    study = read(
+        tmp_path, arms + "search:\n  space:\n    alignment.k:\n    pseudo.object_threshold:\n"
+    )
     with pytest.raises(UserError) as caught:
         plan_for(study, data)
     told = f"pseudo.object_threshold cannot be searched; {why}; leave it out, or run `avsc-core pseudo`"

@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-from avsc_core.config import Config, parse_set, resolve, trial_key
+from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.model import build_model
-from avsc_core.model.pretrained import check_pretrained, load_pretrained
-from avsc_core.model.weights import load_model, save_model
-from avsc_core.sources import locate
+from avsc_core.resolve import parse_set, resolve, trial_key
+from avsc_core.weights.model_folder import load_model, save_model
+from avsc_core.weights.pretrained import check_pretrained, load_pretrained
+from avsc_core.weights.sources import locate
 from tests.conftest import TINY
 
 transformers = pytest.importorskip("transformers")
@@ -86,7 +87,11 @@ def save_ast(model: Any, layout: str, folder: Path) -> Path:
         tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     names = load_file(folder / "model.safetensors")
-    assert any((".layers.0.attention.q_proj" in name) == (layout == "current") for name in names if ".0." in name)
+    assert any(
+        (".layers.0.attention.q_proj" in name) == (layout == "current")
+        for name in names
+        if ".0." in name
+    )
     return folder
 
 
@@ -122,8 +127,12 @@ def test_ast_in_every_layout(layout: str, tmp_path: Path):
     assert len(account.taken) == 2 * 12 + 7  # blocks, tokens, positions, patches, norm
     spare = {f"imagenet_{head}" for head in ("head", "head_dist")} if layout == "authors" else set()
     parts = ("weight", "bias")
-    assert set(account.dropped) == {f"{layer}.{part}" for layer in {"head.norm", "head.fc"} | spare for part in parts}
-    assert set(account.new) == {f"audio.{layer}.{part}" for layer in ("classifier", "embed.0") for part in parts}
+    assert set(account.dropped) == {
+        f"{layer}.{part}" for layer in {"head.norm", "head.fc"} | spare for part in parts
+    }
+    assert set(account.new) == {
+        f"audio.{layer}.{part}" for layer in ("classifier", "embed.0") for part in parts
+    }
     mel = 3 * torch.randn(3, 96, 128)
     with torch.inference_mode():
         expected = reference.audio_spectrogram_transformer(mel).pooler_output
@@ -134,7 +143,7 @@ def test_ast_in_every_layout(layout: str, tmp_path: Path):
 
 def test_the_published_counts(tmp_path: Path):
     """159 tensors of the authors', 203 of Hugging Face's, 344 of ConvNeXt: a bijection but for AST's spare heads."""
-    from avsc_core.model.layouts import from_authors, from_hugging_face, from_torchvision
+    from avsc_core.weights.layouts import from_authors, from_hugging_face, from_torchvision
 
     with torch.device("meta"):
         big = transformers.ASTForAudioClassification(transformers.ASTConfig(num_labels=527))
@@ -157,28 +166,40 @@ def test_the_published_counts(tmp_path: Path):
     theirs = torchvision.state_dict()
     assert len(theirs) == 344
     found = from_torchvision(theirs)
-    wanted = {name: tensor.shape for name, tensor in timm.create_model("convnext_base").state_dict().items()}
+    wanted = {
+        name: tensor.shape
+        for name, tensor in timm.create_model("convnext_base").state_dict().items()
+    }
     assert {name: tensor.shape for name, tensor in found.items()} == wanted
 
 
 @pytest.mark.parametrize("layout", ["torchvision", "timm"])
 def test_convnext_in_both_layouts_bit_for_bit(layout: str, tmp_path: Path):
-    from avsc_core.model.layouts import from_torchvision
+    from avsc_core.weights.layouts import from_torchvision
 
     reference = reference_convnext()
-    tensors = reference.state_dict() if layout == "torchvision" else from_torchvision(reference.state_dict())
+    tensors = (
+        reference.state_dict()
+        if layout == "torchvision"
+        else from_torchvision(reference.state_dict())
+    )
     torch.save(tensors, tmp_path / "convnext.pth")
     config = configured(*CONVNEXT, f"visual.weights={tmp_path / 'convnext.pth'}")
     model = build_model(config).eval()
     (account,) = load_pretrained(model, config)
-    assert (len(account.taken), account.dropped) == (len(tensors) - 2, ["head.fc.weight", "head.fc.bias"])
+    assert (len(account.taken), account.dropped) == (
+        len(tensors) - 2,
+        ["head.fc.weight", "head.fc.bias"],
+    )
     assert account.sha256 == hashlib.sha256((tmp_path / "convnext.pth").read_bytes()).hexdigest()
     loaded = model.visual.encoder.backbone.state_dict()
     for name, tensor in from_torchvision(reference.state_dict()).items():
         assert name.startswith("head.fc") or torch.equal(loaded[name], tensor), name
     frames = torch.randn(2, 3, 3, 64, 64)
     with torch.no_grad():
-        features = reference.classifier[:2](reference.avgpool(reference.features(frames.flatten(0, 1))))  # (6,32)
+        features = reference.classifier[:2](
+            reference.avgpool(reference.features(frames.flatten(0, 1)))
+        )  # (6,32)
         expected = features.unflatten(0, (2, 3)).mean(1)
         assert torch.allclose(model.visual.encoder(frames), expected, atol=1e-4)
 
@@ -213,7 +234,10 @@ def test_timm_weights_for_the_audio_branch(backbone: str, tmp_path: Path):
     """Three colours become one channel, and a classifier is dropped, by timm's own conversions."""
     torch.manual_seed(0)
     source = timm.create_model(backbone, num_classes=4)
-    save_file({name: tensor.contiguous() for name, tensor in source.state_dict().items()}, tmp_path / "w.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in source.state_dict().items()},
+        tmp_path / "w.safetensors",
+    )
     config = configured(f"audio.backbone={backbone}", f"audio.weights={tmp_path / 'w.safetensors'}")
     model = build_model(config)
     (account,) = load_pretrained(model, config)
@@ -241,7 +265,9 @@ def test_a_saved_model_keeps_the_epsilon_without_the_source(tmp_path: Path):
 def test_the_key_knows_the_content_not_the_path(tmp_path: Path):
     for place in ("a", "b"):
         save_ast(reference_ast(), "published", tmp_path / place)
-    keys = [trial_key(configured(*AST, f"audio.weights={tmp_path / place}")) for place in ("a", "b")]
+    keys = [
+        trial_key(configured(*AST, f"audio.weights={tmp_path / place}")) for place in ("a", "b")
+    ]
     assert keys[0] == keys[1] != trial_key(configured(*AST))
     file = tmp_path / "b" / "model.safetensors"
     tensors = load_file(file)
@@ -271,8 +297,13 @@ def test_what_does_not_fit_is_named_with_its_shapes(tmp_path: Path):
         "/config.json: 3 heads; audio.heads is 4; set audio.heads to 3"
     ]
     torch.save(reference_convnext().state_dict(), tmp_path / "c.pth")
-    wrong = faults(configured(*CONVNEXT, "visual.dims=[8, 16, 24, 40]", f"visual.weights={tmp_path / 'c.pth'}"))
-    assert "tensor stages.3.blocks.0.norm.weight has shape (32,); (40,) in the configuration" in "\n".join(wrong)
+    wrong = faults(
+        configured(*CONVNEXT, "visual.dims=[8, 16, 24, 40]", f"visual.weights={tmp_path / 'c.pth'}")
+    )
+    assert (
+        "tensor stages.3.blocks.0.norm.weight has shape (32,); (40,) in the configuration"
+        in "\n".join(wrong)
+    )
 
 
 def test_both_branches_faults_at_once(tmp_path: Path):
@@ -287,7 +318,11 @@ def test_both_branches_faults_at_once(tmp_path: Path):
         "foreign.pth": "no checkpoint of ast (it begins with a.weight); the authors' file or Hugging Face's",
         "rubbish.safetensors": "holds no tensors that can be read safely",
     }.items():
-        lines = faults(configured(f"audio.weights={tmp_path / audio}", f"visual.weights={tmp_path / 'foreign.pth'}"))
+        lines = faults(
+            configured(
+                f"audio.weights={tmp_path / audio}", f"visual.weights={tmp_path / 'foreign.pth'}"
+            )
+        )
         assert len(lines) == 2
         assert expected in lines[0]
         assert "no checkpoint of convnext" in lines[1]
@@ -302,7 +337,8 @@ def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     torch.save({"stem.0.weight": torch.zeros(1), "x": Evil()}, tmp_path / "evil.pth")
     assert (
-        "holds no tensors that can be read safely" in faults(configured(f"visual.weights={tmp_path / 'evil.pth'}"))[0]
+        "holds no tensors that can be read safely"
+        in faults(configured(f"visual.weights={tmp_path / 'evil.pth'}"))[0]
     )
     assert not (tmp_path / "executed").exists()
 
@@ -317,7 +353,9 @@ def test_a_folder_holds_one_checkpoint(tmp_path: Path):
 
 
 def test_the_hub_needs_a_commit_and_a_network(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(UserError, match="'hf-hub:MIT/ast@main' is not pinned; hf-hub:OWNER/NAME@COMMIT"):
+    with pytest.raises(
+        UserError, match="'hf-hub:MIT/ast@main' is not pinned; hf-hub:OWNER/NAME@COMMIT"
+    ):
         locate("hf-hub:MIT/ast@main", "audio.weights")
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError

@@ -27,7 +27,7 @@ class Sum(nn.Module):
 FUSIONS: dict'''
 TRY_IT = """
 import torch
-from avsc_core.config import parse_set, resolve
+from avsc_core.resolve import parse_set, resolve
 from avsc_core.model import build_model
 model = build_model(resolve("demo", parse_set(["fusion.kind=sum"])))
 print(tuple(model(torch.randn(2, 256, 128), torch.randn(2, 4, 3, 64, 64)).scene_logits.shape))
@@ -37,7 +37,9 @@ print(tuple(model(torch.randn(2, 256, 128), torch.randn(2, 4, 3, 64, 64)).scene_
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     return tmp_path
 
 
@@ -49,8 +51,17 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def touched(copy: Path) -> list[str]:
     """Files that differ from ours, or that we do not have."""
-    found = [path.relative_to(copy) for package in PACKAGES for path in (copy / package).rglob("*") if path.is_file()]
-    return sorted(str(path) for path in found if "__pycache__" not in path.parts and not same(ROOT / path, copy / path))
+    found = [
+        path.relative_to(copy)
+        for package in PACKAGES
+        for path in (copy / package).rglob("*")
+        if path.is_file()
+    ]
+    return sorted(
+        str(path)
+        for path in found
+        if "__pycache__" not in path.parts and not same(ROOT / path, copy / path)
+    )
 
 
 def same(one: Path, other: Path) -> bool:
@@ -59,7 +70,9 @@ def same(one: Path, other: Path) -> bool:
 
 def run(copy: Path, *words: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(copy)}
-    done = subprocess.run([sys.executable, *words], cwd=copy, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=copy, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -72,25 +85,35 @@ def test_a_fusion_is_two_files(copy: Path):
     edit(copy / "avsc_core/model/fusion.py", "\nFUSIONS: dict", FUSION)
     edit(copy / "avsc_core/model/fusion.py", '    "hybrid": ', '    "sum": Sum,\n    "hybrid": ')
     edit(
-        copy / "avsc_core/config.py", '"decision", "hybrid"] = "semantic"', '"decision", "hybrid", "sum"] = "semantic"'
+        copy / "avsc_core/config.py",
+        '"decision", "hybrid"] = "semantic"',
+        '"decision", "hybrid", "sum"] = "semantic"',
     )
     assert touched(copy) == ["avsc_core/config.py", "avsc_core/model/fusion.py"]
     assert run(copy, "-c", TRY_IT).strip() == "(2, 10)"
-    (copy / "mine.yaml").write_text("question: q\nsearch: {space: {fusion.kind: [semantic, sum]}, trials: 2}\n")
+    (copy / "mine.yaml").write_text(
+        "question: q\nsearch: {space: {fusion.kind: [semantic, sum]}, trials: 2}\n"
+    )
     assert "fine" in check(copy, "mine.yaml")  # it can be searched without another word
 
 
 def test_a_dimension_is_one_file(copy: Path):
     line = '    "fusion.hidden": '
-    edit(copy / "search_spaces/catalogue.py", line, f'    "fusion.head_width": Int(8, 128),\n{line}')
+    edit(
+        copy / "search_spaces/catalogue.py", line, f'    "fusion.head_width": Int(8, 128),\n{line}'
+    )
     assert touched(copy) == ["search_spaces/catalogue.py"]
-    (copy / "mine.yaml").write_text("question: q\nsearch: {space: {fusion.head_width: {high: 64}}, trials: 2}\n")
+    (copy / "mine.yaml").write_text(
+        "question: q\nsearch: {space: {fusion.head_width: {high: 64}}, trials: 2}\n"
+    )
     assert "fine" in check(copy, "mine.yaml")
 
 
 def test_a_study_is_one_file(copy: Path):
     text = (ROOT / "README.md").read_text()
-    study = "\n".join(line.removeprefix("    ") for line in text.split("**A study** (1 file)")[1].splitlines()[2:])
+    study = "\n".join(
+        line.removeprefix("    ") for line in text.split("**A study** (1 file)")[1].splitlines()[2:]
+    )
     study = study.split("\n`avsc-search check`")[0]
     (copy / "studies" / "k.yaml").write_text(study)
     assert touched(copy) == ["studies/k.yaml"]

@@ -5,13 +5,20 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from avsc_core.config import Config, parse_set, resolve, trial_key
+from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, UserError
-from avsc_core.trainer.recorder import STATUS, Recorder, open_record
+from avsc_core.record.recorder import STATUS, Recorder, open_record
+from avsc_core.resolve import parse_set, resolve, trial_key
 from studies.runner.prepare import check_same, check_warm_start
 from tests.test_schema import read
 
-TAGS = {"avsc.kind": "trial", "avsc.study": "s", "avsc.arm": "row 1", "avsc.data": "d", "avsc.data_fingerprint": "f"}
+TAGS = {
+    "avsc.kind": "trial",
+    "avsc.study": "s",
+    "avsc.arm": "row 1",
+    "avsc.data": "d",
+    "avsc.data_fingerprint": "f",
+}
 
 
 @pytest.fixture
@@ -25,7 +32,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_trial_is_read_as_it_was_written(recorder: Recorder):
-    config = resolve("demo", parse_set(["training.learning_rate=1e-5", "alignment.mode=rkm", "seed=3"]))
+    config = resolve(
+        "demo", parse_set(["training.learning_rate=1e-5", "alignment.mode=rkm", "seed=3"])
+    )
     run_id = recorder.begin("s", config, TAGS, "parent")
     recorder.epoch(run_id, 1, {"train_total": 2.0, "val_acc": 0.5})
     recorder.epoch(run_id, 2, {"train_total": 1.0, "val_acc": 0.7})
@@ -66,10 +75,15 @@ def test_a_run_cut_off_before_its_params_counts_for_nothing(recorder: Recorder):
 def test_a_study_is_one_run(recorder: Recorder):
     first = recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc"})
     recorder.end(first, "complete", {})
-    assert recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc", "more": 1}) == first
+    assert (
+        recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc", "more": 1})
+        == first
+    )
     assert recorder.definition(first) == {"metric": "val_acc", "more": 1}
     assert recorder.study("s").info.run_id == first
-    assert recorder.study("s").data.tags["avsc.outcome"] == "running"  # complete it was until it went on
+    assert (
+        recorder.study("s").data.tags["avsc.outcome"] == "running"
+    )  # complete it was until it went on
     second = recorder.open_study("t", {"avsc.metric": "val_acc"}, {})
     assert recorder.study(None).info.run_id == second
     with pytest.raises(UserError, match="no study 'u' in the record; one of s, t"):
@@ -81,7 +95,11 @@ def test_more_runs_than_a_page(recorder: Recorder, tiny: Config, monkeypatch: py
     for seed in range(5):
         recorder.begin("s", tiny.model_copy(update={"seed": seed}), TAGS)
     search = recorder.client.search_runs
-    monkeypatch.setattr(recorder.client, "search_runs", lambda *args, **kwargs: search(*args, max_results=2, **kwargs))
+    monkeypatch.setattr(
+        recorder.client,
+        "search_runs",
+        lambda *args, **kwargs: search(*args, max_results=2, **kwargs),
+    )
     assert [trial.seed for trial in recorder.trials("s")] == [0, 1, 2, 3, 4]
 
 
@@ -90,7 +108,10 @@ def test_models_by_every_name(recorder: Recorder, tiny: Config, tmp_path: Path):
     local.mkdir()
     (local / "model.json").write_text("{}")
     recorder.open_study("s", {"avsc.metric": "val_acc"}, {})
-    with pytest.raises(UserError, match=r"best:s: study s has no retrained model; `avsc-core train --best --study s`"):
+    with pytest.raises(
+        UserError,
+        match=r"best:s: study s has no retrained model; `avsc-core train --best --study s`",
+    ):
         recorder.model_folder("best:s")
     run_id = recorder.begin("s", tiny, TAGS | {"avsc.kind": "training"})
     source = recorder.folder(run_id, local, "model")
@@ -104,12 +125,16 @@ def test_models_by_every_name(recorder: Recorder, tiny: Config, tmp_path: Path):
 
 
 def test_a_store_that_does_not_answer():
-    with pytest.raises(UserError, match=r"^--tracking-uri: sqlite:////proc/none/x\.db does not answer") as caught:
+    with pytest.raises(
+        UserError, match=r"^--tracking-uri: sqlite:////proc/none/x\.db does not answer"
+    ) as caught:
         Recorder("sqlite:////proc/none/x.db")
     assert caught.value.exit_code == 4
 
 
-def test_a_study_cut_off_before_its_definition_is_not_locked(recorder: Recorder, tiny: Config, tmp_path: Path):
+def test_a_study_cut_off_before_its_definition_is_not_locked(
+    recorder: Recorder, tiny: Config, tmp_path: Path
+):
     study = read(tmp_path, "question: q\narms: [{name: one}]\n")
     tags = {"avsc.kind": "study", "avsc.study": study.name}
     recorder.client.create_run(recorder.experiment(study.name), tags=tags)
@@ -153,7 +178,7 @@ def test_whatever_call_fails_is_told_in_one_line(
 def test_a_path_of_weights_is_read_as_it_was_written(
     recorder: Recorder, tiny: Config, path: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("avsc_core.trainer.recorder.fingerprint", lambda source: "0" * 64)
+    monkeypatch.setattr("avsc_core.record.recorder.fingerprint", lambda source: "0" * 64)
     monkeypatch.setattr("avsc_core.config.fingerprint", lambda source: "0" * 64)
     config = tiny.model_copy(update={"audio": tiny.audio.model_copy(update={"weights": path})})
     recorder.begin("s", config, TAGS)
@@ -166,12 +191,17 @@ def test_a_warm_start_from_no_study_is_told_with_its_line(recorder: Recorder, tm
     recorder.open_study("lambda", {}, {})
     with pytest.raises(UserError) as caught:
         check_warm_start(recorder, study)
-    assert str(caught.value) == f"{study.path}:4: no study 'lamda' in the record; did you mean 'lambda'?"
+    assert (
+        str(caught.value)
+        == f"{study.path}:4: no study 'lamda' in the record; did you mean 'lambda'?"
+    )
     check_warm_start(recorder, read(tmp_path, text.replace("lamda", "lambda")))
 
 
 def test_looking_for_a_record_does_not_make_it(tmp_path: Path):
-    with pytest.raises(UserError, match=r"^mlruns/mlflow.db: no record in this folder; run a study first$"):
+    with pytest.raises(
+        UserError, match=r"^mlruns/mlflow.db: no record in this folder; run a study first$"
+    ):
         open_record(None)
     assert list(tmp_path.iterdir()) == []
     assert Recorder().uri == open_record(None).uri

@@ -12,8 +12,8 @@ import yaml
 from matplotlib.figure import Figure
 
 from avsc_core.data.dataset import LABEL
+from avsc_core.record.recorder import Recorder
 from avsc_core.terminal import err, out
-from avsc_core.trainer.recorder import Recorder
 from studies import report as package
 from studies.report.blocks import INTERVAL, MISSING, Picture, Report, Table, Words
 from studies.report.export import export
@@ -34,7 +34,9 @@ recorder, study = reports.recorder, reports.study
 PAIR = "question: q\narms: [{{name: {}}}, {{name: other, set: {{fusion.kind: none}}}}]\n"
 
 
-def report_of(*rows: list[str], header: tuple[str, ...] = ("arm", "val Acc"), label: str = LABEL) -> Report:
+def report_of(
+    *rows: list[str], header: tuple[str, ...] = ("arm", "val Acc"), label: str = LABEL
+) -> Report:
     """A report with one table."""
     return Report("x", "Study x", label, [Table("results", "Results", header, rows)])
 
@@ -55,7 +57,9 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.resources += [f"<{tag}>"] if tag in ("script", "iframe", "object") else []
-        self.resources += [value or "" for name, value in attributes if name in ("src", "href", "srcset")]
+        self.resources += [
+            value or "" for name, value in attributes if name in ("src", "href", "srcset")
+        ]
         self.elements.append((tag, dict(attributes)))
         if tag in ("th", "td"):
             self.cells.append((tag, ""))
@@ -70,7 +74,9 @@ def test_every_format_says_the_same_and_what_it_is_of(study: Callable[..., Repor
     assert report.label == LABEL
     paths = write_report(report, tmp_path / "out")
     page, markdown, latex = (path.read_text() for path in paths)
-    assert all(each.startswith(("#", "data:")) for each in Page(page).resources)  # needs nothing else
+    assert all(
+        each.startswith(("#", "data:")) for each in Page(page).resources
+    )  # needs nothing else
     assert "S<b>" not in page
     assert "S&lt;b&gt;&amp;F_%|" in page
     acc = reports.table(report, "results")[0]["val Acc"]
@@ -81,7 +87,9 @@ def test_every_format_says_the_same_and_what_it_is_of(study: Callable[..., Repor
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == len(report.tables)
     assert r"S\<b\>\&F\_%\|" in markdown
     for each in report.tables:
-        rows = list(csv.reader(io.StringIO((tmp_path / "out" / "tables" / f"{each.key}.csv").read_text())))
+        rows = list(
+            csv.reader(io.StringIO((tmp_path / "out" / "tables" / f"{each.key}.csv").read_text()))
+        )
         assert len({len(row) for row in rows}) == 1
         assert all(row[-1] == LABEL for row in rows[1:])
     pictures = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
@@ -129,7 +137,9 @@ def test_csv_has_a_name_for_every_column(study: Callable[..., Report]):
             header = next(csv.reader(io.StringIO(to_csv(report, table))))
             assert len(set(header)) == len(header), table.key
     shared = ("arm", "val Acc", INTERVAL, "ours - it", "val Logloss", INTERVAL, "p")
-    names = csv_rows(report_of(["a", "1", "0.1 to 2", "-", "1", "-", "0.1"], header=shared, label=""))
+    names = csv_rows(
+        report_of(["a", "1", "0.1 to 2", "-", "1", "-", "0.1"], header=shared, label="")
+    )
     assert names[0] == [
         *("arm", "val Acc", "val Acc 95 % low", "val Acc 95 % high", "val Acc ours - it"),
         *("val Logloss", "val Logloss 95 % low", "val Logloss 95 % high", "val Logloss p"),
@@ -138,19 +148,41 @@ def test_csv_has_a_name_for_every_column(study: Callable[..., Report]):
 
 
 def test_csv_in_a_spreadsheet_is_what_it_says():
-    texts = ["=HYPERLINK(1)", "+cmd", "-2+3", "@sum", "-0.25", "+1e-05", "3/3", "plain = text", MISSING]
+    texts = [
+        "=HYPERLINK(1)",
+        "+cmd",
+        "-2+3",
+        "@sum",
+        "-0.25",
+        "+1e-05",
+        "3/3",
+        "plain = text",
+        MISSING,
+    ]
     rows = csv_rows(report_of(*([text, text] for text in texts), label=""))[1:]
     shown = ["'=HYPERLINK(1)", "'+cmd", "'-2+3", "'@sum", "-0.25", "+1e-05", "3/3", "plain = text"]
     assert [row[1] for row in rows] == [*shown, ""]  # a figure that is missing
     assert [row[0] for row in rows] == [*shown, "-"]  # an arm of that name
-    seeds = csv_rows(report_of(["a", "3/3", "-"], ["b", "0/3", "a"], header=("arm", "seeds", "against"), label=""))
-    assert seeds == [["arm", "seeds", "seeds wanted", "against"], ["a", "3", "3", "-"], ["b", "0", "3", "a"]]
+    seeds = csv_rows(
+        report_of(
+            ["a", "3/3", "-"], ["b", "0/3", "a"], header=("arm", "seeds", "against"), label=""
+        )
+    )
+    assert seeds == [
+        ["arm", "seeds", "seeds wanted", "against"],
+        ["a", "3", "3", "-"],
+        ["b", "0", "3", "a"],
+    ]
 
 
 def test_markdown_takes_nothing_for_markup():
     question = "# no\n\nheading ![i](http://x/y.png) *a* _b_ `c` <i>d</i> &amp; \\|"
-    table = Table("results", "Results", ("arm", "note"), [["a\nb", "c | *d*"]], "- no list\nof *two*")
-    text = to_markdown(Report("x", "Study x", "", [Words("Question", [question, "1. no list"]), table]))
+    table = Table(
+        "results", "Results", ("arm", "note"), [["a\nb", "c | *d*"]], "- no list\nof *two*"
+    )
+    text = to_markdown(
+        Report("x", "Study x", "", [Words("Question", [question, "1. no list"]), table])
+    )
     plain = r"\# no heading !\[i\](http://x/y.png) \*a\* \_b\_ \`c\` \<i\>d\</i\> \&amp; \\\|"
     assert text.split("\n\n")[2:4] == [plain, r"1\. no list"]
     assert "| a b | c \\| \\*d\\* |" in text.splitlines()
@@ -163,11 +195,18 @@ def test_an_earlier_reports_files_do_not_stay(tmp_path: Path):
     first.blocks.extend([Table("missing", "Missing", ("what",), [["b"]]), picture])
     write_report(first, tmp_path)
     assert (tmp_path / "figures" / "factors.png").is_file()
-    own = [tmp_path / "tables" / "mine.csv", tmp_path / "figures" / "mine.png", tmp_path / "missing.csv"]
+    own = [
+        tmp_path / "tables" / "mine.csv",
+        tmp_path / "figures" / "mine.png",
+        tmp_path / "missing.csv",
+    ]
     for path in own:
         path.write_text("a person's")
     write_report(report_of(["a", "1"]), tmp_path)
-    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == ["mine.csv", "results.csv"]
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == [
+        "mine.csv",
+        "results.csv",
+    ]
     assert all(path.is_file() for path in own)
     assert not (tmp_path / "figures" / "factors.png").exists()
 
@@ -189,20 +228,34 @@ def test_the_page_is_read_without_eyes_or_mouse():
     assert page.cells[2:] == [("td", ""), ("th", "measured"), ("th", "trials"), ("td", "3")]
     assert [own["scope"] for tag, own in page.elements if tag == "th"] == ["row", "col", "row"]
     (first, second) = [own for _, own in page.elements if own.get("class") == "wide"]
-    assert (first["tabindex"], first["role"], first["aria-label"]) == ("0", "region", "How to repeat it")
+    assert (first["tabindex"], first["role"], first["aria-label"]) == (
+        "0",
+        "region",
+        "How to repeat it",
+    )
     assert second["aria-label"] == "Cost"
 
 
 def luminance(colour: str) -> float:
     """Relative luminance of #rgb or #rrggbb, as WCAG 2 defines it."""
     digits = colour.lstrip("#")
-    pairs = [digits[n : n + 2] for n in (0, 2, 4)] if len(digits) == 6 else [2 * digit for digit in digits]
+    pairs = (
+        [digits[n : n + 2] for n in (0, 2, 4)]
+        if len(digits) == 6
+        else [2 * digit for digit in digits]
+    )
     values = [int(pair, 16) / 255 for pair in pairs]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]
-    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values
+    ]
+    return sum(
+        weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True)
+    )
 
 
-@pytest.mark.parametrize(("scheme", "canvas"), [(0, "#fff"), (1, "#1c1b22")])  # the lightest dark canvas of browsers
+@pytest.mark.parametrize(
+    ("scheme", "canvas"), [(0, "#fff"), (1, "#1c1b22")]
+)  # the lightest dark canvas of browsers
 def test_small_print_has_contrast(scheme: int, canvas: str):
     page = to_html(report_of(["a", "1"]))
     for name in ("quiet", "warn"):
@@ -215,7 +268,9 @@ def test_an_exported_configuration_can_be_read_whatever_its_arm_is_called(
     study: Callable[..., Report], recorder: Recorder, tmp_path: Path
 ):
     name = '"two\\nlines: [\\a"'
-    report = study(PAIR.format(name), outcome=lambda trial: "failed" if trial.arm == "other" else "complete")
+    report = study(
+        PAIR.format(name), outcome=lambda trial: "failed" if trial.arm == "other" else "complete"
+    )
     best = export(recorder, report.name, tmp_path)[2]
     assert yaml.safe_load(best.read_text())["fusion"]["kind"] == "semantic"
     assert best.read_text().splitlines()[1].startswith("# two lines: [ , trial ")

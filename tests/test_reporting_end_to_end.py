@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from avsc_core.config import trial_key
-from avsc_core.trainer.recorder import Recorder
+from avsc_core.record.recorder import Recorder
+from avsc_core.resolve import trial_key
 from tests.test_study_end_to_end import Place
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,9 @@ def test_hours_are_kept(place: Place, retuned: tuple[str, str]):
     long = LADDER.replace("finalists: 2, ", "").replace(", WARM", "")
     long = long.replace("ladder: [{training.epochs: 1}, {training.epochs: 2}]\n", "")
     out, _ = place.run(
-        *command(place, "long", long.replace("trials: 3", "trials: 100000"), "plan"), "--max-hours", "0.1"
+        *command(place, "long", long.replace("trials: 3", "trials: 100000"), "plan"),
+        "--max-hours",
+        "0.1",
     )
     trimmed = int(out.split("within 0.1 h: ")[1].split(" trials")[0])
     assert 0 < trimmed < 100000
@@ -77,14 +79,33 @@ def test_every_arm_was_retuned_and_the_report_says_so(place: Place, retuned: tup
     assert {arms.count(f"search: {name}") for name in ("all", "without SF")} == {2}
     assert all(trial.outcome == "complete" for trial in trials)
     out, _ = place.run("avsc-search", "report", "retuned")
-    for word in ("Is SF worth it?", "Before and after retuning", "Differences between arms", "How to repeat it"):
+    for word in (
+        "Is SF worth it?",
+        "Before and after retuning",
+        "Differences between arms",
+        "How to repeat it",
+    ):
         assert word in out
-    assert "Missing" not in out  # what the report calls the best of a search is what was trained with every seed
+    assert (
+        "Missing" not in out
+    )  # what the report calls the best of a search is what was trained with every seed
     folder = place.folder / "reports" / "retuned"
     names = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert names >= {"report.html", "report.md", "report.tex", "results.csv", "retuned.csv", "rows.png", "curves.png"}
+    assert names >= {
+        "report.html",
+        "report.md",
+        "report.tex",
+        "results.csv",
+        "retuned.csv",
+        "rows.png",
+        "curves.png",
+    }
     out, _ = place.run("avsc-search", "plot", "retuned", "--out", "drawn")
-    assert {path.name for path in (place.folder / "drawn").iterdir()} == {"rows.png", "curves.png", "confusion.png"}
+    assert {path.name for path in (place.folder / "drawn").iterdir()} == {
+        "rows.png",
+        "curves.png",
+        "confusion.png",
+    }
     before = [trial.run_id for trial in trials]
     _, err = place.run(*command(place, "retuned", RETUNED))
     assert f"{len(before)} trials, {len(before)} of them in the record already" in err
@@ -96,11 +117,16 @@ def test_what_is_exported_can_be_trained(place: Place, retuned: tuple[str, str])
     folder = place.folder / "exports" / "retuned"
     assert {path.name for path in folder.iterdir()} == {"trials.csv", "trials.parquet", "best.yaml"}
     best = place.run("avsc-search", "best", "retuned")[1].split(":")[0].split()[-1]
-    place.run("avsc-core", "train", "--config", str(folder / "best.yaml"), "--data", str(place.scenes))
+    place.run(
+        "avsc-core", "train", "--config", str(folder / "best.yaml"), "--data", str(place.scenes)
+    )
     (run,) = place.recorder.trials("training", "training")
     assert trial_key(run.config)[:6] == best
     _, err = place.run("avsc-core", "train", "--config", "x.yaml", "--preset", "demo", code=2)
-    assert err == "--config: is a whole configuration; leave out --best and --preset; --set goes over it\n"
+    assert (
+        err
+        == "--config: is a whole configuration; leave out --best and --preset; --set goes over it\n"
+    )
 
 
 def test_a_ladder_from_the_best_of_another_study(place: Place, retuned: tuple[str, str]):
@@ -112,7 +138,10 @@ def test_a_ladder_from_the_best_of_another_study(place: Place, retuned: tuple[st
     assert "the sampler told of 0 trials of retuned" in err  # whose search had other epochs
     source = {trial.key: trial for trial in place.trials("retuned")}
     definition = place.recorder.definition(place.recorder.study("ladder").info.run_id)
-    assert source[definition["best_of"]["key"]].config.fusion.kind == definition["base"]["fusion"]["kind"]
+    assert (
+        source[definition["best_of"]["key"]].config.fusion.kind
+        == definition["base"]["fusion"]["kind"]
+    )
     trials = place.trials("ladder")
     rungs = [(trial.tags["avsc.rung"], trial.config.training.epochs) for trial in trials]
     assert set(rungs) == {("lower", 1), ("upper", 2)}
@@ -123,7 +152,10 @@ def test_a_ladder_from_the_best_of_another_study(place: Place, retuned: tuple[st
     assert "Rank correlation (Spearman)" in out
     _, err = place.run(*words)
     assert "7 of them in the record already" in err
-    _, err = place.run(*command(place, "nowhere", text.replace("best-of: retuned", "best-of: nothing"))[:-6], code=2)
+    _, err = place.run(
+        *command(place, "nowhere", text.replace("best-of: retuned", "best-of: nothing"))[:-6],
+        code=2,
+    )
     assert err.splitlines()[-1].startswith("nowhere.yaml:4: no study 'nothing' in the record")
 
 
@@ -139,7 +171,7 @@ def test_the_record_holds_what_a_report_needs(place: Place, retuned: tuple[str, 
     lines = recorder.lines(run_id, "clips_val.tsv")
     assert lines[0] == "filename\tscene\tlocation"
     trial = place.trials("retuned")[0]
-    assert [line.split("\t")[0] for line in recorder.lines(trial.run_id, "predictions_val.tsv")][1:] == [
-        line.split("\t")[0] for line in lines[1:]
-    ]
+    assert [line.split("\t")[0] for line in recorder.lines(trial.run_id, "predictions_val.tsv")][
+        1:
+    ] == [line.split("\t")[0] for line in lines[1:]]
     assert json.loads(json.dumps(recorder.definition(run_id)))["search"]["space_hash"]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from avsc_core.config import Config
-from avsc_core.data.cache import Features
+from avsc_core.data.features import Features
 from avsc_core.errors import Diverged, UserError
+from avsc_core.record.recorder import CHECKPOINTS, Recorder
 from avsc_core.trainer import retrain
-from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
 
 
 @pytest.fixture
@@ -23,7 +23,9 @@ def checkpoints() -> list[Path]:
     return list(CHECKPOINTS.rglob("*.pt"))
 
 
-def test_the_same_training_twice_at_once_is_refused(recorder: Recorder, tiny: Config, features: Features):
+def test_the_same_training_twice_at_once_is_refused(
+    recorder: Recorder, tiny: Config, features: Features
+):
     told = []
 
     def meanwhile(*about: object) -> None:
@@ -49,7 +51,9 @@ def test_a_diverged_training_leaves_no_checkpoint(
         raise Diverged("epoch 1: train_total is not finite")
 
     monkeypatch.setattr(retrain, "fit", diverges)
-    with pytest.raises(UserError, match=r"^training: diverged, epoch 1: train_total is not finite; a lower"):
+    with pytest.raises(
+        UserError, match=r"^training: diverged, epoch 1: train_total is not finite; a lower"
+    ):
         retrain.train(recorder, tiny, features, print)
     assert recorder.trials("training", "training")[0].outcome == "diverged"
     assert checkpoints() == []

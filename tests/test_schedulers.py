@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
-from studies.runner.plan import make_plan
 from studies.runner.schedulers import SCHEDULERS, Reported, build_scheduler
-from studies.runner.searching import SCHEDULER_NAMES
 from studies.runner.tune import _reported
+from studies.study.plan import make_plan
+from studies.study.search import SCHEDULER_NAMES
 from tests.test_schema import read
 from tests.test_study_end_to_end import Place
 
@@ -37,7 +37,12 @@ def test_names_agree():
 @pytest.mark.slow
 def test_every_scheduler_finishes_a_study(tmp_path: Path, scenes: Path, scheduler: str):
     place = Place(tmp_path, scenes)
-    sets = [f"search.scheduler={scheduler}", "search.trials=5", "seeds=[0]", "search.sampler=random"]
+    sets = [
+        f"search.scheduler={scheduler}",
+        "search.trials=5",
+        "seeds=[0]",
+        "search.sampler=random",
+    ]
     place.run(*place.run_study, *(word for each in sets for word in ("--set", each)))
     trials = place.trials()
     assert len(trials) == 7
@@ -58,15 +63,26 @@ class Trial:
         self.config = {"search": search, "key": key}
 
 
-CROWD = SimpleNamespace(get_live_trials=lambda: [Trial("waiting", "search")])  # as much of Ray's controller
+CROWD = SimpleNamespace(
+    get_live_trials=lambda: [Trial("waiting", "search")]
+)  # as much of Ray's controller
 
 
-def build(folder: Path, name: str, past: tuple[Reported, ...] = (), grace: int = 3) -> TrialScheduler:
+def build(
+    folder: Path, name: str, past: tuple[Reported, ...] = (), grace: int = 3
+) -> TrialScheduler:
     text = TEXT.replace("SCHEDULER", name).replace("GRACE", str(grace))
     return build_scheduler(make_plan(read(folder, text)), past)
 
 
-def play(scheduler: TrialScheduler, key: str, curve: Curve, search: str = "search", first: int = 1, last: int = 9):
+def play(
+    scheduler: TrialScheduler,
+    key: str,
+    curve: Curve,
+    search: str = "search",
+    first: int = 1,
+    last: int = 9,
+):
     """The epoch a trial gets to, run as Ray does: what is stopped or at its last epoch is closed with that result."""
     trial = Trial(key, search)
     scheduler.on_trial_add(CROWD, trial)
@@ -148,7 +164,9 @@ def test_whatever_ran_can_be_told_again(tmp_path: Path, name: str):
     key = in_bracket(scheduler, 0)
     assert play(scheduler, key, rising(0.1)) == 3
     resumed = {play(scheduler, trial.key, rising(0.1), first=6) for trial in unfinished}
-    assert resumed == ({6} if name == "median" else {9})  # which judges at every epoch; the rungs are 3 and 9
+    assert resumed == (
+        {6} if name == "median" else {9}
+    )  # which judges at every epoch; the rungs are 3 and 9
     assert play(scheduler, f"{key} good", rising(0.9)) == 9
 
 
@@ -158,26 +176,40 @@ def test_an_epoch_without_its_verdict_is_judged_again(tmp_path: Path, name: str)
     scheduler = build(tmp_path, name)
     key = in_bracket(scheduler, 0)
     told = Reported("search", key, False, ((1, 0.1), (2, 0.1), (3, 0.1)))
-    assert play(build(tmp_path, name, (*past(rising(0.8), 40), told)), key, lambda epoch: 0.1, first=3) == 3
+    assert (
+        play(build(tmp_path, name, (*past(rising(0.8), 40), told)), key, lambda epoch: 0.1, first=3)
+        == 3
+    )
 
 
 @JUDGES
 def test_a_study_in_two_sittings(tmp_path: Path, name: str):
     """Late starters, noise, both verdicts; every trial stays in its bracket and nothing breaks."""
-    curves = {f"trial {n}": lambda epoch, n=n: math.sin(n) * epoch / 9 + math.sin(7 * n + epoch) / 9 for n in range(60)}
+    curves = {
+        f"trial {n}": lambda epoch, n=n: math.sin(n) * epoch / 9 + math.sin(7 * n + epoch) / 9
+        for n in range(60)
+    }
     scheduler = build(tmp_path, name, grace=1)
     reached = {key: play(scheduler, key, curve) for key, curve in curves.items()}
     assert 5 < list(reached.values()).count(9) < 55
     assert reached[max(curves, key=lambda key: min(map(curves[key], range(1, 10))))] == 9
     told = tuple(
-        Reported("search", key, bool(number % 5), tuple((e, curves[key](e)) for e in range(1, reached[key] + 1)))
+        Reported(
+            "search",
+            key,
+            bool(number % 5),
+            tuple((e, curves[key](e)) for e in range(1, reached[key] + 1)),
+        )
         for number, key in enumerate(curves)
     )
     again = build(tmp_path, name, told, grace=1)
     assert brackets(again, list(curves)) == brackets(scheduler, list(curves))
     for trial in told:
         if not trial.finished:
-            assert play(again, trial.key, curves[trial.key], first=reached[trial.key]) >= reached[trial.key]
+            assert (
+                play(again, trial.key, curves[trial.key], first=reached[trial.key])
+                >= reached[trial.key]
+            )
 
 
 def test_hyperband_has_the_brackets_of_hyperband(tmp_path: Path):
@@ -187,23 +219,45 @@ def test_hyperband_has_the_brackets_of_hyperband(tmp_path: Path):
     keys = [str(number) for number in range(1700)]
     shares = Counter(brackets(scheduler, keys))
     assert [shares[number] / 100 for number in range(3)] == pytest.approx([9, 5, 3], abs=0.8)
-    assert brackets(scheduler, keys[:12]) == [0, 0, 1, 2, 0, 0, 0, 1, 0, 0, 1, 2]  # in every process
+    assert brackets(scheduler, keys[:12]) == [
+        0,
+        0,
+        1,
+        2,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        1,
+        2,
+    ]  # in every process
     for number in range(40):
         assert play(scheduler, f"good {number}", rising(0.8 + number / 100)) == 9
-    assert [play(scheduler, in_bracket(scheduler, number), rising(0.1)) for number in range(3)] == [1, 3, 9]
+    assert [play(scheduler, in_bracket(scheduler, number), rising(0.1)) for number in range(3)] == [
+        1,
+        3,
+        9,
+    ]
 
 
 @pytest.mark.parametrize(("grace", "begins"), [(1, [1, 3, 9]), (2, [2, 6]), (4, [4]), (20, [9])])
 def test_grace_epochs_count_for_hyperband(tmp_path: Path, grace: int, begins: list[int]):
     scheduler = build(tmp_path, "hyperband", past(rising(0.8), 60), grace)
-    poor = [play(scheduler, in_bracket(scheduler, number), rising(0.1)) for number in range(len(begins))]
+    poor = [
+        play(scheduler, in_bracket(scheduler, number), rising(0.1)) for number in range(len(begins))
+    ]
     assert (len(scheduler.brackets["search"]), poor) == (len(begins), begins)
 
 
 @JUDGES
 def test_a_retuned_arm_has_its_own_last_epoch(tmp_path: Path, name: str):
     scheduler = build(tmp_path, name)
-    reached = [play(scheduler, str(number), rising(number / 10), "search: long", last=18) for number in range(9)]
+    reached = [
+        play(scheduler, str(number), rising(number / 10), "search: long", last=18)
+        for number in range(9)
+    ]
     assert reached == [18] * 9  # each is better than those before
 
 
@@ -231,9 +285,13 @@ def test_a_resumed_trial_enters_no_rung_late(tmp_path: Path, name: str, first: i
 def test_the_record_tells_of_all_trials_of_searches(tmp_path: Path):
     plan = make_plan(read(tmp_path, TEXT.replace("SCHEDULER", "asha").replace("GRACE", "3")))
     outcomes = ("complete", "stopped", "diverged", "failed", "interrupted", "running")
-    trials = [SimpleNamespace(arm="search", key=each, run_id=each, outcome=each) for each in outcomes]
+    trials = [
+        SimpleNamespace(arm="search", key=each, run_id=each, outcome=each) for each in outcomes
+    ]
     trials.append(SimpleNamespace(arm="one", key="arm", run_id="arm", outcome="complete"))
-    recorder = SimpleNamespace(trials=lambda name: trials, history=lambda run_id, metric: [(1, 0.5)])
+    recorder = SimpleNamespace(
+        trials=lambda name: trials, history=lambda run_id, metric: [(1, 0.5)]
+    )
     told = list(_reported(plan, recorder))
     assert [trial.key for trial in told] == list(outcomes)
     assert [trial.finished for trial in told] == [True, True, True, False, False, False]

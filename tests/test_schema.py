@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from avsc_core.config import Config, resolve
+from avsc_core.config import Config
 from avsc_core.errors import UserError
-from studies.runner.plan import make_plan
-from studies.runner.read import read_study
-from studies.runner.schema import Study
+from avsc_core.resolve import resolve
+from studies.study.plan import make_plan
+from studies.study.reading import read_study
+from studies.study.schema import Study
 
 STUDIES = Path(__file__).parent.parent / "studies"
 GOOD = """\
@@ -51,7 +52,12 @@ def test_every_study_that_ships_is_fine(path: Path, preset: str):
 
 def test_a_good_study(tmp_path: Path):
     study = read(tmp_path, GOOD)
-    assert (study.name, study.preset, study.metric, study.direction) == ("study", "demo", "val_acc", "max")
+    assert (study.name, study.preset, study.metric, study.direction) == (
+        "study",
+        "demo",
+        "val_acc",
+        "max",
+    )
     assert study.base.alignment.k == 4
     assert [arm.config.fusion.kind for arm in study.arms] == ["semantic", "none"]
     assert study.arms[1].published.acc == 0.9
@@ -63,14 +69,24 @@ def test_lambda_has_twelve_rows_and_a_search_of_all_five():
     assert len(make_plan(study).trials) == 12
     search = study.search
     assert search is not None
-    assert [key.split(".")[1] for key in search.space.dimensions] == ["event", "object", "e2o", "o2e", "scene"]
+    assert [key.split(".")[1] for key in search.space.dimensions] == [
+        "event",
+        "object",
+        "e2o",
+        "o2e",
+        "scene",
+    ]
     assert all(domain.log for domain in search.space.dimensions.values())
     assert (search.sampler, search.scheduler) == ("tpe", "asha")
 
 
 @pytest.mark.parametrize(
     ("options", "preset"),
-    [({}, "demo"), ({"data_given": True}, "paper"), ({"data_given": True, "preset": "demo"}, "demo")],
+    [
+        ({}, "demo"),
+        ({"data_given": True}, "paper"),
+        ({"data_given": True, "preset": "demo"}, "demo"),
+    ],
 )
 def test_the_preset_follows_the_data(tmp_path: Path, options: dict[str, object], preset: str):
     assert read(tmp_path, GOOD, **options).preset == preset
@@ -82,7 +98,12 @@ def test_the_command_line_wins(tmp_path: Path):
     search = study.search
     assert search is not None
     assert (study.base.alignment.k, study.arms[1].config.alignment.k) == (7, 7)
-    assert (search.sampler, search.trials, study.seeds, study.direction) == ("random", 9, (5,), "min")
+    assert (search.sampler, search.trials, study.seeds, study.direction) == (
+        "random",
+        9,
+        (5,),
+        "min",
+    )
     assert (study.name, study.resources.cpus, study.resources.gpus) == ("other", 0.5, 0.25)
 
 
@@ -208,7 +229,9 @@ def best(own: str, source: str) -> tuple[str, Config]:
           "study.yaml:2: arms.0.published.logloss: nan is not allowed; input should be a finite number"]),
     ],
 )  # fmt: skip
-def test_golden_faults_between_parts(tmp_path: Path, text: str, options: dict[str, object], expected: list[str]):
+def test_golden_faults_between_parts(
+    tmp_path: Path, text: str, options: dict[str, object], expected: list[str]
+):
     assert faults(tmp_path, text, **options) == expected
 
 
@@ -220,7 +243,9 @@ def test_an_empty_space_and_nothing_to_run(tmp_path: Path):
     assert faults(tmp_path, "question: q\nsearch:\n  space: {}\n") == [
         "study.yaml:3: the search space is empty; dimensions such as contrast, loss_weights, modules; name at least one"
     ]
-    assert faults(tmp_path, "question: q\n") == ["study.yaml:1: nothing to run; arms, an ablation, or a search"]
+    assert faults(tmp_path, "question: q\n") == [
+        "study.yaml:1: nothing to run; arms, an ablation, or a search"
+    ]
 
 
 def test_all_faults_at_once(tmp_path: Path):

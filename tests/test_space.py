@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_core.config import Config, Override, field_types, flatten, resolve, trial_key
+from avsc_core.config import Config
 from avsc_core.errors import UserError
+from avsc_core.resolve import Override, field_types, flatten, resolve, trial_key
 from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS, IDLE
 from search_spaces.domains import Choice, Domain, Float, Int
 from search_spaces.sampling import ONE_METRIC, SAMPLERS, Sampler
 from search_spaces.space import SAMPLER_NAMES, Space, build_space, canonical
-from studies.runner.searching import ONE_METRIC_SAMPLERS
+from studies.study.search import ONE_METRIC_SAMPLERS
 
 BASE = resolve("demo")
 
@@ -28,7 +29,9 @@ def ends(domain: Domain) -> list[object]:
 @pytest.mark.parametrize("key", CATALOGUE)
 def test_every_dimension_is_a_field_that_accepts_its_ends(key: str):
     assert key in field_types()
-    needs = [Override(other, wanted[0], "test") for other, wanted in CONDITIONS.get(key, {}).items()]
+    needs = [
+        Override(other, wanted[0], "test") for other, wanted in CONDITIONS.get(key, {}).items()
+    ]
     domain = build_space({key: None}, resolve("paper", needs), where).dimensions[key]
     for value in ends(domain):
         assert domain.contains(value)
@@ -50,13 +53,26 @@ def test_settings_that_mean_nothing_are_put_at_rest():
     off = [Override("alignment.enabled", False, "t")]
     one = canonical(resolve("demo", [*off, Override("alignment.k", 7, "t")]))
     other = canonical(
-        resolve("demo", [*off, Override("alignment.mode", "rkm", "t"), Override("loss_weights.e2o", 9, "t")])
+        resolve(
+            "demo",
+            [*off, Override("alignment.mode", "rkm", "t"), Override("loss_weights.e2o", 9, "t")],
+        )
     )
     assert trial_key(one) == trial_key(other)
     assert (one.alignment.k, one.loss_weights.e2o, one.loss_weights.o2e) == (1, 0.0, 0.0)
-    heard = canonical(resolve("demo", [Override("modality", "audio", "t"), Override("fusion.kind", "hybrid", "t")]))
-    assert trial_key(heard) == trial_key(canonical(resolve("demo", [Override("modality", "audio", "t")])))
-    for key, value in (("augmentation.gain_db", 3), ("pseudo.event_threshold", 0.5), ("audio.freeze", "all")):
+    heard = canonical(
+        resolve(
+            "demo", [Override("modality", "audio", "t"), Override("fusion.kind", "hybrid", "t")]
+        )
+    )
+    assert trial_key(heard) == trial_key(
+        canonical(resolve("demo", [Override("modality", "audio", "t")]))
+    )
+    for key, value in (
+        ("augmentation.gain_db", 3),
+        ("pseudo.event_threshold", 0.5),
+        ("audio.freeze", "all"),
+    ):
         seen = [Override("modality", "visual", "t")]
         unheard = canonical(resolve("demo", [*seen, Override(key, value, "t")]))
         assert trial_key(unheard) == trial_key(canonical(resolve("demo", seen)))
@@ -121,9 +137,12 @@ def test_a_full_k_ends_at_half_the_classes():
 
 
 @pytest.mark.parametrize(
-    ("narrowing", "bounds"), [({"low": 2}, Int(2, 32)), ({"log": True}, Int(1, 32, log=True)), ({}, Int(1, 32))]
+    ("narrowing", "bounds"),
+    [({"low": 2}, Int(2, 32)), ({"log": True}, Int(1, 32, log=True)), ({}, Int(1, 32))],
 )
-def test_half_the_classes_is_no_fault_of_a_file_that_names_no_end(narrowing: dict[str, object], bounds: Int):
+def test_half_the_classes_is_no_fault_of_a_file_that_names_no_end(
+    narrowing: dict[str, object], bounds: Int
+):
     assert build_space({"alignment.k": narrowing}, BASE, where).dimensions["alignment.k"] == bounds
 
 
@@ -198,7 +217,9 @@ class TestEverySampler:
         for values in trials(space, name, 30):
             assert space.contains(values)
             aligned = {"alignment.k", "alignment.mode", "loss_weights.e2o"}
-            assert set(values) == set(space.dimensions) - (set() if values["alignment.enabled"] else aligned)
+            assert set(values) == set(space.dimensions) - (
+                set() if values["alignment.enabled"] else aligned
+            )
             settings = dict(flatten(BASE.model_dump())) | values
             resolve("demo", [Override(key, value, "test") for key, value in settings.items()])
 
@@ -266,7 +287,10 @@ class TestEverySampler:
         assert sorted(map(str, seen)) == sorted(map(str, small.every()))
 
     def test_known_points_that_are_known_already_are_passed_over(self, name: str, space: Space):
-        first = [{"alignment.enabled": False, "training.warmup": 0.1, "fusion.hidden": each} for each in range(16, 64)]
+        first = [
+            {"alignment.enabled": False, "training.warmup": 0.1, "fusion.hidden": each}
+            for each in range(16, 64)
+        ]
         asked = Sampler(space, name, 0, ["max"], first).ask(lambda values: values in first[:-1])
         assert asked is not None
         assert asked[1] == first[-1]
@@ -279,7 +303,9 @@ def test_what_was_known_before_steers_a_sampler(name: str):
     wide = build_space({"loss_weights": None}, BASE, where)
 
     def value(values: dict[str, object]) -> float:
-        return -sum(float(np.log10(float(each)) - 1.9) ** 2 for each in values.values())  # best near a corner
+        return -sum(
+            float(np.log10(float(each)) - 1.9) ** 2 for each in values.values()
+        )  # best near a corner
 
     known = trials(wide, "random", 40)
     sampler = Sampler(wide, name, 3, ["max"])
@@ -309,8 +335,17 @@ def test_brute_force_asks_every_point_once():
 
 
 def test_points_are_counted_without_making_them():
-    spec = {"modality": None, "alignment.enabled": None, "fusion.kind": None, "fusion.decision": None}
-    spec |= {"alignment.k": [1, 2, 3], "training.warmup": {"step": 0.1}, "augmentation.rand_augment": None}
+    spec = {
+        "modality": None,
+        "alignment.enabled": None,
+        "fusion.kind": None,
+        "fusion.decision": None,
+    }
+    spec |= {
+        "alignment.k": [1, 2, 3],
+        "training.warmup": {"step": 0.1},
+        "augmentation.rand_augment": None,
+    }
     space = build_space(spec, BASE, where)
     assert space.count() == len(list(space.every()))
     large = build_space({"training.warmup": {"step": 1e-9}}, BASE, where)
@@ -332,7 +367,9 @@ def test_points_are_counted_without_making_them():
          "modality is visual; a loss weight above 0 that means something then"),
     ],
 )  # fmt: skip
-def test_every_point_is_a_configuration(spec: dict[str, object], sets: dict[str, object], fault: str):
+def test_every_point_is_a_configuration(
+    spec: dict[str, object], sets: dict[str, object], fault: str
+):
     base = resolve("demo", [Override(key, value, "t") for key, value in sets.items()])
     with pytest.raises(UserError) as caught:
         build_space(spec, base, where)

@@ -8,8 +8,16 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.multitest import multipletests
 
-from avsc_core.trainer.metrics import scores
-from studies.report.statistics import Clips, bounded, correct, costs, estimate, holm, rank_correlation
+from avsc_core.metrics import scores
+from studies.report.statistics import (
+    Clips,
+    bounded,
+    correct,
+    costs,
+    estimate,
+    holm,
+    rank_correlation,
+)
 
 SIMULATIONS = 2000
 SCENES, PLACES, EACH = 10, 3, 6  # scenes, locations in each, clips in each location
@@ -17,15 +25,27 @@ SCENES, PLACES, EACH = 10, 3, 6  # scenes, locations in each, clips in each loca
 
 def clips(scenes: int = SCENES, places: int = PLACES, each: int = EACH) -> Clips:
     of_scene = np.repeat(np.arange(scenes), places * each)
-    return Clips(tuple(map(str, range(len(of_scene)))), of_scene, np.repeat(np.arange(scenes * places), each))
+    return Clips(
+        tuple(map(str, range(len(of_scene)))), of_scene, np.repeat(np.arange(scenes * places), each)
+    )
 
 
 def draw(
-    rng: np.random.Generator, layout: Clips, seeds: int, place: float, seed: float, both: float, clip: float
+    rng: np.random.Generator,
+    layout: Clips,
+    seeds: int,
+    place: float,
+    seed: float,
+    both: float,
+    clip: float,
 ) -> np.ndarray:
     """(R,N) values with mean 0 and these standard deviations of locations, seeds, their interaction, and clips."""
     count = layout.places.max() + 1
-    by_place = rng.normal(0, place, (1, count)) + rng.normal(0, both, (seeds, count)) + rng.normal(0, seed, (seeds, 1))
+    by_place = (
+        rng.normal(0, place, (1, count))
+        + rng.normal(0, both, (seeds, count))
+        + rng.normal(0, seed, (seeds, 1))
+    )
     return by_place[:, layout.places] + rng.normal(0, clip, (seeds, len(layout.names)))
 
 
@@ -67,7 +87,9 @@ def test_arms_compared_are_the_paired_t_test():
     layout = clips(scenes=1, places=15)
     rng = np.random.default_rng(1)
     one, other = (draw(rng, layout, 1, 1.0, 0.0, 0.0, 1.0) for _ in range(2))
-    reference = stats.ttest_rel(one[0].reshape(15, EACH).mean(1), other[0].reshape(15, EACH).mean(1))
+    reference = stats.ttest_rel(
+        one[0].reshape(15, EACH).mean(1), other[0].reshape(15, EACH).mean(1)
+    )
     assert estimate(one - other, layout, "logloss").p == pytest.approx(reference.pvalue)
 
 
@@ -76,11 +98,16 @@ def test_arms_compared_are_the_paired_t_test():
     ("place", "seed", "both", "clip"),
     [(1.0, 0.0, 0.0, 1.0), (1.0, 0.3, 0.5, 1.0), (0.3, 0.3, 1.0, 1.0), (0.2, 0.5, 0.2, 1.0)],
 )
-def test_intervals_cover_and_tests_hold_their_level(seeds: int, place: float, seed: float, both: float, clip: float):
+def test_intervals_cover_and_tests_hold_their_level(
+    seeds: int, place: float, seed: float, both: float, clip: float
+):
     """Whatever makes figures move, about 95 % of intervals hold the truth and about 5 % of tests of nothing cry out."""
     rng = np.random.default_rng(seeds)
     layout = clips()
-    found = [estimate(draw(rng, layout, seeds, place, seed, both, clip), layout, "acc") for _ in range(SIMULATIONS)]
+    found = [
+        estimate(draw(rng, layout, seeds, place, seed, both, clip), layout, "acc")
+        for _ in range(SIMULATIONS)
+    ]
     covered = np.mean([each.low <= 0 <= each.high for each in found])
     assert 0.93 <= covered <= 0.985
     assert np.mean([each.p < 0.05 for each in found]) == pytest.approx(1 - covered)
@@ -90,7 +117,10 @@ def test_one_seed_covers_what_it_speaks_of():
     """The luck of the locations, for this training: with several trainings it would have to know more."""
     rng = np.random.default_rng(9)
     layout = clips()
-    found = [estimate(draw(rng, layout, 1, 1.0, 0.0, 0.0, 1.0), layout, "acc") for _ in range(SIMULATIONS)]
+    found = [
+        estimate(draw(rng, layout, 1, 1.0, 0.0, 0.0, 1.0), layout, "acc")
+        for _ in range(SIMULATIONS)
+    ]
     assert 0.935 <= np.mean([each.low <= 0 <= each.high for each in found]) <= 0.965
 
 
@@ -101,11 +131,17 @@ def test_known_effects_of_real_predictions_are_found(seeds: int, found: float):
     covered, sure = [], []
     for _ in range(SIMULATIONS):
         luck = rng.normal(0, 0.5, (1, 40))[:, layout.places] + rng.normal(0, 0.15, (seeds, 1))
-        one, other = (rng.random((seeds, 320)) < 1 / (1 + np.exp(-(bias + luck))) for bias in (1.0, 0.4))
+        one, other = (
+            rng.random((seeds, 320)) < 1 / (1 + np.exp(-(bias + luck))) for bias in (1.0, 0.4)
+        )
         ours = estimate(one.astype(float) - other, layout, "acc")
-        covered.append(ours.low <= 0.1299 <= ours.high)  # the mean difference of the two logistic curves over the luck
+        covered.append(
+            ours.low <= 0.1299 <= ours.high
+        )  # the mean difference of the two logistic curves over the luck
         sure.append(ours.low > 0)
-    assert 0.93 <= np.mean(covered) <= 0.995  # wide where hardly anything but the clips' own luck moves the figure
+    assert (
+        0.93 <= np.mean(covered) <= 0.995
+    )  # wide where hardly anything but the clips' own luck moves the figure
     assert np.mean(sure) > found
 
 
@@ -152,7 +188,9 @@ def test_what_cannot_be_known_is_not_claimed():
     assert np.isnan(rank_correlation([1, 2], [2, 1]))
     same = estimate(np.zeros((3, len(clips().names))), clips(), "acc")
     assert (same.value, same.p) == (0.0, 1.0)
-    assert np.isnan([same.low, same.high]).all()  # that two arms agreed on these clips does not say that they always do
+    assert np.isnan(
+        [same.low, same.high]
+    ).all()  # that two arms agreed on these clips does not say that they always do
     layout = clips(scenes=2, places=2)
     one_more = np.zeros((3, len(layout.names)))
     one_more[:, [0, EACH]] = 1.0  # the first clip of both locations of one scene, whatever the seed
@@ -173,14 +211,19 @@ def test_a_level_stays_within_what_it_can_be():
 
 
 @pytest.mark.parametrize("metric", ["acc", "logloss"])
-@pytest.mark.parametrize("places", [[1] * 10, [1] * 8 + [3] * 2, [1] + [3] * 9], ids=["all", "most", "one"])
+@pytest.mark.parametrize(
+    "places", [[1] * 10, [1] * 8 + [3] * 2, [1] + [3] * 9], ids=["all", "most", "one"]
+)
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_scenes_with_one_location_count_together(metric: str, places: list[int], seeds: int):
     """They have no spread of their own; left out, or measured from themselves, they would pass for certain."""
     of_place = np.repeat(np.arange(sum(places)), EACH)
     layout = Clips(tuple(map(str, of_place)), np.repeat(np.arange(10), places)[of_place], of_place)
     rng = np.random.default_rng(6)
-    found = [estimate(draw(rng, layout, seeds, 1.0, 0.1, 0.1, 1.0), layout, metric) for _ in range(SIMULATIONS)]
+    found = [
+        estimate(draw(rng, layout, seeds, 1.0, 0.1, 0.1, 1.0), layout, metric)
+        for _ in range(SIMULATIONS)
+    ]
     assert 0.925 <= np.mean([each.low <= 0 <= each.high for each in found]) <= 0.985
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_core.data.contents import contents
-from avsc_core.data.store import BLOCK, notes, prune, read_rows, stored, verify
+from avsc_core.cache.contents import contents
+from avsc_core.cache.store import BLOCK, notes, prune, read_rows, stored, verify
 from avsc_core.data.tables import Clip
 from avsc_core.errors import Fault, UserError
 
@@ -50,7 +50,14 @@ def row_of(clip: Clip, log: Path | None = None, pause: float = 0.0) -> tuple[np.
 def build(root: Path, given: list[Clip], log: Path | None = None, workers: int = 1) -> np.ndarray:
     content = hashes(root, given)
     name = f"kind-settings-{abs(hash(tuple(content)))}"
-    return stored(root / "features" / name, given, content, partial(row_of, log=log), workers, lambda done, total: None)
+    return stored(
+        root / "features" / name,
+        given,
+        content,
+        partial(row_of, log=log),
+        workers,
+        lambda done, total: None,
+    )
 
 
 def asked(log: Path) -> list[int]:
@@ -95,7 +102,11 @@ def test_faults_are_gathered_and_the_rest_is_kept(tmp_path: Path):
     with pytest.raises(UserError) as caught:
         build(tmp_path, given, log)
     assert [Path(fault.where).name for fault in caught.value.faults] == ["3.wav", "50.wav"]
-    assert not [path for path in (tmp_path / "features").iterdir() if not path.name.endswith((".partial", ".lock"))]
+    assert not [
+        path
+        for path in (tmp_path / "features").iterdir()
+        if not path.name.endswith((".partial", ".lock"))
+    ]
     asked(log)
     for number in (3, 50):
         given[number].audio.write_text(str(number))
@@ -141,7 +152,9 @@ def test_contents_are_read_once(tmp_path: Path):
     assert told == [5] * 5
     told.clear()
     paths[2].write_text("changed")
-    second = contents(tmp_path / "i.json", [*paths, tmp_path / "absent"], lambda done, total: told.append(total))
+    second = contents(
+        tmp_path / "i.json", [*paths, tmp_path / "absent"], lambda done, total: told.append(total)
+    )
     assert told == [2, 2]
     assert [a == b for a, b in zip(first, second, strict=False)] == [True, True, False, True, True]
     assert second[5] == f"{tmp_path / 'absent'}: No such file or directory"
@@ -152,7 +165,7 @@ import sys
 from functools import partial
 from pathlib import Path
 import numpy as np
-from avsc_core.data.store import stored
+from avsc_core.cache.store import stored
 from tests.test_store import clips, hashes, row_of
 root = Path(sys.argv[1])
 given = clips(root / "a")
@@ -165,7 +178,9 @@ print("whole")
 
 def start(root: Path) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", BUILDER, str(root)]
-    return subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.slow
@@ -183,7 +198,9 @@ def test_four_processes_and_kills_in_between(tmp_path: Path):
         told = [process.communicate(timeout=120)[0] for process in running]
         assert all("whole" in text for text in told[2:])
         folder = root / "features" / "kind-settings-clips"
-        assert [path.name for path in folder.parent.iterdir() if path.name.endswith(".partial")] == []
+        assert [
+            path.name for path in folder.parent.iterdir() if path.name.endswith(".partial")
+        ] == []
         assert sorted(row.number for row in read_rows(folder)) == list(range(COUNT))
         reference = reference or (folder / "array.npy").read_bytes()
         assert (folder / "array.npy").read_bytes() == reference
@@ -204,6 +221,8 @@ def test_a_killed_build_goes_on(tmp_path: Path):
         file.write("99\ttorn")  # as a power cut leaves it
     log, given = tmp_path / "log", clips(tmp_path / "a")
     content = hashes(tmp_path, given)
-    array = stored(half.with_suffix(""), given, content, partial(row_of, log=log), 1, lambda done, total: None)
+    array = stored(
+        half.with_suffix(""), given, content, partial(row_of, log=log), 1, lambda done, total: None
+    )
     assert np.array_equal(array[:, 1], np.arange(COUNT))
     assert asked(log) == list(range(done, COUNT))

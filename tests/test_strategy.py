@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from avsc_core.config import Config
-from avsc_core.trainer.recorder import TrialRecord
-from studies.runner.plan import Plan, PlannedTrial, make_plan
-from studies.runner.read import read_study
+from avsc_core.record.recorder import TrialRecord
 from studies.runner.strategy import Strategy
+from studies.study.plan import Plan, PlannedTrial, make_plan
+from studies.study.reading import read_study
 
 TEXT = """\
 question: q
@@ -28,7 +28,17 @@ def told(acc: float) -> dict[str, float]:
 
 def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> TrialRecord:
     metrics = {} if value is None else told(value)
-    return TrialRecord(f"run-{trial.key}", trial.key, trial.arm, trial.seed, outcome, trial.config, metrics, {}, 0.0)
+    return TrialRecord(
+        f"run-{trial.key}",
+        trial.key,
+        trial.arm,
+        trial.seed,
+        outcome,
+        trial.config,
+        metrics,
+        {},
+        0.0,
+    )
 
 
 def drain(strategy: Strategy) -> list[PlannedTrial]:
@@ -81,7 +91,9 @@ def test_an_arm_that_a_search_was_training_goes_on_once(tmp_path: Path):
     search = "search: {space: {alignment.k: [3, 4, 6]}, trials: 3, sampler: random}\n"
     first = drain(Strategy(plan(tmp_path, f"question: q\n{search}"), []))
     arm = f"question: q\narms: [{{name: b, set: {{alignment.k: {k(first[0].config)}}}}}]\n{search}"
-    records = [record(trial, "interrupted" if trial is first[0] else "complete", 0.5) for trial in first]
+    records = [
+        record(trial, "interrupted" if trial is first[0] else "complete", 0.5) for trial in first
+    ]
     strategy = Strategy(plan(tmp_path, arm), records)
     assert [trial.key for trial in drain(strategy)] == [first[0].key]
     assert strategy.total == 3
@@ -90,9 +102,13 @@ def test_an_arm_that_a_search_was_training_goes_on_once(tmp_path: Path):
 def test_points_that_are_no_configuration_are_passed_over(tmp_path: Path):
     text = "question: q\nsearch: {space: {alignment.k: }, trials: 40, sampler: brute_force}\n"
     made = plan(tmp_path, text)
-    narrow = made.study.base.model_copy(update={"audio": made.study.base.audio.model_copy(update={"classes": 20})})
+    narrow = made.study.base.model_copy(
+        update={"audio": made.study.base.audio.model_copy(update={"classes": 20})}
+    )
     search = replace(made.searches[0], base=narrow)  # K may be 10 at most
-    assert [k(t.config) for t in drain(Strategy(replace(made, searches=(search,)), []))] == list(range(1, 11))
+    assert [k(t.config) for t in drain(Strategy(replace(made, searches=(search,)), []))] == list(
+        range(1, 11)
+    )
 
 
 def test_every_search_is_told_of_an_earlier_study(tmp_path: Path):
@@ -100,10 +116,15 @@ def test_every_search_is_told_of_an_earlier_study(tmp_path: Path):
     text += "search: {space: {alignment.k: [3, 4, 6]}, warm_start: s0, first: [{alignment.k: 6}], sampler: random}\n"
     made = plan(tmp_path, text)
     assert [dict(search.first[0]) for search in made.searches] == [{"alignment.k": 6}] * 2
-    earlier = [record(search.trial({"alignment.k": 4}), "complete", 0.5) for search in made.searches]
+    earlier = [
+        record(search.trial({"alignment.k": 4}), "complete", 0.5) for search in made.searches
+    ]
     strategy = Strategy(made, [], earlier)
     assert strategy.warm == 2
-    assert [len(searching.sampler.study.trials) for searching in strategy.searches.values()] == [1, 1]
+    assert [len(searching.sampler.study.trials) for searching in strategy.searches.values()] == [
+        1,
+        1,
+    ]
 
 
 def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path):
@@ -121,7 +142,11 @@ def test_finished_trials_are_not_run_again(tmp_path: Path):
     assert drain(Strategy(asked, records)) == []
     more = drain(Strategy(plan(tmp_path, trials=3), records))
     assert len(more) == 0  # the space has three points and all are known
-    stopped = [record(first[0], "stopped"), record(first[1], "diverged"), record(first[2], "stopped")]
+    stopped = [
+        record(first[0], "stopped"),
+        record(first[1], "diverged"),
+        record(first[2], "stopped"),
+    ]
     assert len(drain(Strategy(asked, stopped))) == 1
 
 
@@ -138,12 +163,20 @@ def test_unfinished_and_failed_trials_go_on_in_their_own_runs(tmp_path: Path):
 
 def test_the_sampler_hears_of_everything(tmp_path: Path):
     strategy = Strategy(plan(tmp_path), [])
-    outcomes = iter([("complete", told(0.3)), ("complete", told(0.4)), ("stopped", told(0.2)), ("diverged", {})])
+    outcomes = iter(
+        [("complete", told(0.3)), ("complete", told(0.4)), ("stopped", told(0.2)), ("diverged", {})]
+    )
     while trial := strategy.next():
         strategy.finish(trial, *next(outcomes))
-    states = [(trial.state.name, trial.value) for trial in strategy.searches["search"].sampler.study.trials]
+    states = [
+        (trial.state.name, trial.value)
+        for trial in strategy.searches["search"].sampler.study.trials
+    ]
     # "one" has K = 5, which is not in the space; a value from a trial stopped early is not told as a full one
-    assert {state for state in states if state[0] != "COMPLETE"} == {("PRUNED", None), ("FAIL", None)}
+    assert {state for state in states if state[0] != "COMPLETE"} == {
+        ("PRUNED", None),
+        ("FAIL", None),
+    }
     assert ("COMPLETE", 0.4) in states
     assert ("COMPLETE", 0.3) not in states
 
@@ -152,5 +185,9 @@ def test_a_restart_does_not_ask_the_same_again(tmp_path: Path):
     text = TEXT.replace("alignment.k: [3, 4, 6], alignment.mode: [lkm]", "loss_weights:")
     asked = plan(tmp_path, text)
     first = [trial for trial in drain(Strategy(asked, [])) if trial.arm == "search"]
-    again = drain(Strategy(plan(tmp_path, text, trials=4), [record(trial, "complete", 0.1) for trial in first]))
+    again = drain(
+        Strategy(
+            plan(tmp_path, text, trials=4), [record(trial, "complete", 0.1) for trial in first]
+        )
+    )
     assert not {trial.key for trial in again} & {trial.key for trial in first}

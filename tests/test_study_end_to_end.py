@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from avsc_core.trainer.recorder import Recorder, TrialRecord
+from avsc_core.record.recorder import Recorder, TrialRecord
 from tests.conftest import TINY
 from tests.test_evaluate import write_evaluation_set
 from tests.test_pretrained import reference_convnext
@@ -38,14 +38,24 @@ class Place:
     def __init__(self, folder: Path, scenes: Path) -> None:
         self.folder, self.scenes = folder, scenes
         (folder / "tiny.yaml").write_text(STUDY)
-        self.run_study = ["avsc-search", "run", "tiny.yaml", "--data", str(scenes), "--preset", "demo"]
+        self.run_study = [
+            "avsc-search",
+            "run",
+            "tiny.yaml",
+            "--data",
+            str(scenes),
+            "--preset",
+            "demo",
+        ]
         for setting in TINY:
             self.run_study += ["--set", setting]
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         full = [str(BIN / command[0]), *command[1:]]
         pipe = subprocess.PIPE
-        return subprocess.Popen(full, cwd=self.folder, text=True, stdout=pipe, stderr=pipe, start_new_session=True)
+        return subprocess.Popen(
+            full, cwd=self.folder, text=True, stdout=pipe, stderr=pipe, start_new_session=True
+        )
 
     def run(self, *command: str, code: int = 0) -> tuple[str, str]:
         process = self.start(*command)
@@ -93,20 +103,29 @@ def test_a_study_leaves_one_run_with_its_trials_under_it(place: Place, finished:
             assert steps == list(range(1, len(steps) + 1))
             assert len(steps) == 3 or trial.outcome == "stopped"
         params = recorder.client.get_run(trial.run_id).data.params
-        lambdas = [float(params[f"loss_weights.{name}"]) for name in ("event", "object", "e2o", "o2e", "scene")]
+        lambdas = [
+            float(params[f"loss_weights.{name}"])
+            for name in ("event", "object", "e2o", "o2e", "scene")
+        ]
         assert all(0.01 <= value <= 100 for value in lambdas)
         assert len(set(lambdas)) == (5 if trial.arm == "search" else 1)
     whole = next(trial for trial in trials if trial.outcome == "complete")
     table = Path(recorder.download(whole.run_id, "predictions_val.tsv")).read_text().splitlines()
     assert len(table) == 11
-    assert float(np.sum([float(value) for value in table[1].split("\t")[2:]])) == pytest.approx(1, abs=1e-4)
+    assert float(np.sum([float(value) for value in table[1].split("\t")[2:]])) == pytest.approx(
+        1, abs=1e-4
+    )
 
 
 def test_the_closing_table_says_what_next(place: Place, finished: tuple[str, str]):
     out, err = finished
     assert "8/8" in err
     assert "best by val_acc: " in out
-    for command in ("avsc-search ui", "avsc-core train --best --study tiny", "avsc-search report tiny"):
+    for command in (
+        "avsc-search ui",
+        "avsc-core train --best --study tiny",
+        "avsc-search report tiny",
+    ):
         assert command in out
     assert str(place.scenes) in out.replace("\n", "")
 
@@ -114,7 +133,9 @@ def test_the_closing_table_says_what_next(place: Place, finished: tuple[str, str
 def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
     before = [(trial.run_id, trial.metrics) for trial in place.trials()]
     recorder = place.recorder
-    recorder.open_study("tiny", {}, recorder.definition(recorder.study("tiny").info.run_id))  # and was killed there
+    recorder.open_study(
+        "tiny", {}, recorder.definition(recorder.study("tiny").info.run_id)
+    )  # and was killed there
     _, err = place.run(*place.run_study)
     assert "8 trials, 8 of them in the record already" in err
     assert [(trial.run_id, trial.metrics) for trial in place.trials()] == before
@@ -137,7 +158,15 @@ def test_a_plan_counts_what_is_left(place: Place, finished: tuple[str, str]):
 
 @pytest.mark.slow
 def test_the_same_study_elsewhere_gives_the_same_digits(place: Place, finished: tuple[str, str]):
-    one_worker = [*place.run_study, "--name", "again", "--cpus", str(os.cpu_count()), "--set", "seeds=[0]"]
+    one_worker = [
+        *place.run_study,
+        "--name",
+        "again",
+        "--cpus",
+        str(os.cpu_count()),
+        "--set",
+        "seeds=[0]",
+    ]
     place.run(*one_worker)
     twin = [word if word != "again" else "twin" for word in one_worker]
     place.run(*twin)
@@ -151,7 +180,9 @@ def test_the_same_study_elsewhere_gives_the_same_digits(place: Place, finished: 
 
 
 def test_a_changed_question_is_refused(place: Place, finished: tuple[str, str]):
-    _, err = place.run(*place.run_study, "--set", "alignment.k=3", "--set", "metric=val_logloss", code=2)
+    _, err = place.run(
+        *place.run_study, "--set", "alignment.k=3", "--set", "metric=val_logloss", code=2
+    )
     assert err.splitlines()[0] == (
         "tiny.yaml: study tiny is in the record with metric: val_acc, now val_logloss; "
         "use --name for a new study, or undo the change"
@@ -179,7 +210,9 @@ def test_an_interrupted_study_finishes_without_repeating(
     if number == signal.SIGTERM:
         process.send_signal(number)
     else:
-        os.killpg(process.pid, number)  # as a terminal's Ctrl-C does: to every process of the command
+        os.killpg(
+            process.pid, number
+        )  # as a terminal's Ctrl-C does: to every process of the command
     process.communicate(timeout=60)
     assert process.returncode == code
     before = {trial.key: trial for trial in place.trials()}
@@ -211,7 +244,10 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     (trained,) = place.recorder.trials("tiny", "training")
     complete = [trial for trial in place.trials() if trial.outcome == "complete"]
     # Trials this small often tie in Acc, now and then in both metrics.
-    figures = {trial.key: (-trial.metrics["best_val_acc"], trial.metrics["best_val_logloss"]) for trial in complete}
+    figures = {
+        trial.key: (-trial.metrics["best_val_acc"], trial.metrics["best_val_logloss"])
+        for trial in complete
+    }
     winner = min(complete, key=lambda trial: (*figures[trial.key], trial.key))
     assert trained.tags["avsc.winner"] == winner.run_id
     assert trained.config == winner.config
@@ -225,7 +261,16 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     rows = [line.split("\t") for line in answers.read_text().splitlines()]
     assert len(rows) == 11
     figure = tmp_path / "confusion.png"
-    out, _ = place.run("avsc-core", "evaluate", "best:tiny", *data, "--protocol", "segment", "--figure", str(figure))
+    out, _ = place.run(
+        "avsc-core",
+        "evaluate",
+        "best:tiny",
+        *data,
+        "--protocol",
+        "segment",
+        "--figure",
+        str(figure),
+    )
     assert "100 segments" in " ".join(out.split())
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert Path(place.recorder.download(trained.run_id, "confusion_test.png")).is_file()
@@ -234,7 +279,11 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     _, err = place.run("avsc-core", *unlabelled, code=2)
     assert "is unlabelled, so there is nothing to score; give --out for answers" in err
     place.run("avsc-core", *unlabelled, "--out", str(answers))
-    assert [line.split("\t")[0] for line in answers.read_text().splitlines()[1:]] == ["0.wav", "1.wav", "2.wav"]
+    assert [line.split("\t")[0] for line in answers.read_text().splitlines()[1:]] == [
+        "0.wav",
+        "1.wav",
+        "2.wav",
+    ]
     out, _ = place.run("avsc-search", "report", "tiny")
     assert "The retrained winner on the test split" in out
     assert f"{trained.metrics['test_acc']:.4f}" in out
@@ -251,7 +300,9 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
 
 def test_a_plain_training_leaves_the_test_split_alone(place: Place, finished: tuple[str, str]):
     sets = [word for setting in (*TINY, "training.epochs=1") for word in ("--set", setting)]
-    place.run("avsc-core", "train", "--data", str(place.scenes), "--preset", "demo", *sets, "--seeds", "2")
+    place.run(
+        "avsc-core", "train", "--data", str(place.scenes), "--preset", "demo", *sets, "--seeds", "2"
+    )
     runs = place.recorder.trials("training", "training")
     assert [run.seed for run in runs] == [0, 1]
     assert not any(name.startswith("test_") for run in runs for name in run.metrics)
@@ -260,7 +311,9 @@ def test_a_plain_training_leaves_the_test_split_alone(place: Place, finished: tu
 def test_a_winner_keeps_its_data(place: Place, finished: tuple[str, str], tmp_path: Path):
     other = tmp_path / "other"
     place.run("avsc-core", "demo-data", str(other), "--clips-per-scene", "3", "--seed", "9")
-    _, err = place.run("avsc-core", "train", "--best", "--study", "tiny", "--data", str(other), code=2)
+    _, err = place.run(
+        "avsc-core", "train", "--best", "--study", "tiny", "--data", str(other), code=2
+    )
     ours, theirs = (f"embedded scenes (synthetic) in {folder}" for folder in (place.scenes, other))
     assert err.splitlines()[-1].startswith(f"--data: the study ran on {ours}, this is {theirs}")
 
@@ -290,13 +343,18 @@ def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
     _, err = place.run(*command)
     assert "running the frozen visual encoder: 30/30" in err
     trials = place.trials("frozen")
-    assert [(trial.arm, trial.outcome) for trial in trials] == [("one", "complete"), ("late", "complete")]
+    assert [(trial.arm, trial.outcome) for trial in trials] == [
+        ("one", "complete"),
+        ("late", "complete"),
+    ]
     sha256 = hashlib.sha256((tmp_path / "convnext.pth").read_bytes()).hexdigest()
     assert {trial.tags["avsc.weights.visual"] for trial in trials} == {sha256}
     study = place.recorder.study("frozen").info.run_id
     (account,) = json.loads(Path(place.recorder.download(study, "weights.json")).read_text())
     assert account["sha256"] == sha256
     assert account["dropped"] == ["head.fc.weight", "head.fc.bias"]
-    out, _ = place.run("avsc-core", "train", "--best", "--study", "frozen", "--data", str(place.scenes))
+    out, _ = place.run(
+        "avsc-core", "train", "--best", "--study", "frozen", "--data", str(place.scenes)
+    )
     assert "test" in out
     place.run("avsc-core", "evaluate", "best:frozen", "--data", str(place.scenes))

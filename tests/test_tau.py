@@ -47,9 +47,16 @@ def test_the_embedded_scenes(data: DataSet):
 def test_layouts(copy: Path, layout: str):
     expected = read_dataset(copy)
     moves = {
-        "nested": {"evaluation_setup": "TAU.meta/evaluation_setup", "meta.csv": "TAU.meta/meta.csv"},
+        "nested": {
+            "evaluation_setup": "TAU.meta/evaluation_setup",
+            "meta.csv": "TAU.meta/meta.csv",
+        },
         "meta": {"evaluation_setup": "meta/evaluation_setup", "meta.csv": "meta/meta.csv"},
-        "raw": {"evaluation_setup": "metadata/evaluation_setup", "audio": "raw/audio", "video": "raw/video"},
+        "raw": {
+            "evaluation_setup": "metadata/evaluation_setup",
+            "audio": "raw/audio",
+            "video": "raw/video",
+        },
     }[layout]
     for old, new in moves.items():
         (copy / new).parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +122,9 @@ def test_bad_rows(copy: Path, old: str, new: str, fault: str):
 
 
 def test_a_missing_or_foreign_folder(tmp_path: Path):
-    assert "DATA: no such folder; give the folder that holds audio/ and video/" in faults(tmp_path / "absent")
+    assert "DATA: no such folder; give the folder that holds audio/ and video/" in faults(
+        tmp_path / "absent"
+    )
     with pytest.raises(UserError, match="not a TAU data set"):
         read_dataset(tmp_path)
 
@@ -160,7 +169,10 @@ def write_complete(root: Path, moved: int = 0) -> None:
     for split, clips, places in (("train", 8646 - moved, 305), ("test", 3645 + moved, 126)):
         for number in range(clips):
             location = place + number % places
-            scene, city = SCENES[location % 10], ("barcelona", "helsinki", "lisbon", "lyon")[location % 4]
+            scene, city = (
+                SCENES[location % 10],
+                ("barcelona", "helsinki", "lisbon", "lyon")[location % 4],
+            )
             name = f"{scene}-{city}-{location}-{number}"
             rows[split].append(f"audio/{name}.wav\tvideo/{name}.mp4\t{scene}")
         place += places
@@ -168,7 +180,9 @@ def write_complete(root: Path, moved: int = 0) -> None:
         (root / folder).mkdir(parents=True)
     header = "filename_audio\tfilename_video\tscene_label"
     for table, split in (("fold1_train", "train"), ("fold1_evaluate", "test")):
-        (root / "evaluation_setup" / f"{table}.csv").write_text("\n".join([header, *rows[split]]) + "\n")
+        (root / "evaluation_setup" / f"{table}.csv").write_text(
+            "\n".join([header, *rows[split]]) + "\n"
+        )
     for row in (*rows["train"], *rows["test"]):
         for name in row.split("\t")[:2]:
             (root / name).touch()
@@ -179,7 +193,10 @@ def test_the_complete_set_is_as_published(tmp_path: Path):
     clips, found, _ = read_clips(tmp_path / "whole")
     assert found == []
     assert len({clip.name for clip in clips}) == 12291
-    assert [sum(clip.split == split for clip in clips) for split in ("train", "test")] == [8646, 3645]
+    assert [sum(clip.split == split for clip in clips) for split in ("train", "test")] == [
+        8646,
+        3645,
+    ]
     assert len({clip.location for clip in clips}) == 431
     write_complete(tmp_path / "moved", moved=1)
     _, found, _ = read_clips(tmp_path / "moved")
@@ -192,13 +209,17 @@ def test_the_complete_set_is_as_published(tmp_path: Path):
 def made_up(places: int) -> DataSet:
     """Clips of `places` training locations a scene, without files."""
     clips = [
-        Clip(f"{scene}-x-{scene}{place}-{take}", Path(), Path(), index, f"x-{scene}{place}", "train")
+        Clip(
+            f"{scene}-x-{scene}{place}-{take}", Path(), Path(), index, f"x-{scene}{place}", "train"
+        )
         for index, scene in enumerate(SCENES)
         for place in range(places)
         for take in range(2)
     ]
     empty = np.zeros((len(clips), 2), np.uint8)
-    return DataSet(Path("made-up"), clips, empty, empty, ["a", "b"], ["a", "b"], SCENES, {}, [], [], "0", False)
+    return DataSet(
+        Path("made-up"), clips, empty, empty, ["a", "b"], ["a", "b"], SCENES, {}, [], [], "0", False
+    )
 
 
 @given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 9))
@@ -219,7 +240,9 @@ def test_folds_hold_every_location_once(folds: int, more: int, seed: int):
     data = made_up(folds + more)
     held: list[str] = []
     for fold in range(folds):
-        train, validation, _ = split_parts(data, Split(rule="fold", fold=fold, folds=folds, seed=seed))
+        train, validation, _ = split_parts(
+            data, Split(rule="fold", fold=fold, folds=folds, seed=seed)
+        )
         sides = [{data.clips[row].location for row in part} for part in (train, validation)]
         assert not sides[0] & sides[1]
         assert len({data.clips[row].scene for row in validation}) == 10
@@ -228,7 +251,9 @@ def test_folds_hold_every_location_once(folds: int, more: int, seed: int):
 
 
 def test_too_few_locations_for_the_folds():
-    with pytest.raises(UserError, match="airport has 3 training locations; 5 or more, one for each fold"):
+    with pytest.raises(
+        UserError, match="airport has 3 training locations; 5 or more, one for each fold"
+    ):
         split_parts(made_up(3), Split(rule="fold", folds=5))
 
 
@@ -238,7 +263,10 @@ def test_the_baselines_rule(tmp_path: Path):
     train, validation, _ = split_parts(data, Split(rule="baseline"))
     rng = random.Random(30)
     for index, scene in enumerate(SCENES):
-        left = sorted((f"x-{scene}{place}" for place in range(23)), key=lambda location: location.split("-")[-1])
+        left = sorted(
+            (f"x-{scene}{place}" for place in range(23)),
+            key=lambda location: location.split("-")[-1],
+        )
         count = 0
         while count < int(0.9 * 46):
             chosen = rng.choice(range(len(left)))
@@ -246,7 +274,9 @@ def test_the_baselines_rule(tmp_path: Path):
             count += 2
         held = {data.clips[row].location for row in validation if data.clips[row].scene == index}
         assert held == set(left)
-    assert not {data.clips[row].location for row in train} & {data.clips[row].location for row in validation}
+    assert not {data.clips[row].location for row in train} & {
+        data.clips[row].location for row in validation
+    }
 
 
 def test_one_location_cannot_be_split():

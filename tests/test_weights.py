@@ -11,7 +11,7 @@ from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.errors import UserError
 from avsc_core.model import build_model
-from avsc_core.model.weights import load_model, save_model
+from avsc_core.weights.model_folder import load_model, save_model
 
 
 @pytest.fixture
@@ -51,7 +51,9 @@ def test_faults(folder: Path):
     ]
     path.write_bytes(b"rubbish")
     assert fault().startswith("FOLDER: not a model folder (")
-    (folder / "model.json").write_text(json.dumps({"config": {"alignment": {"k": -1}}, "extra": {}}))
+    (folder / "model.json").write_text(
+        json.dumps({"config": {"alignment": {"k": -1}}, "extra": {}})
+    )
     assert fault().startswith("FOLDER: not a model folder (")
     description = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(description | {"format": 2}))

@@ -17,12 +17,16 @@ def write(folder: Path, text: str) -> Path:
 def test_lines_of_keys_and_items(tmp_path: Path):
     located = read_yaml(write(tmp_path, "a: 1\nb:\n  - x: 1\n  - x: 2\n    y: {z: 3}\n"))
     assert located.data == {"a": 1, "b": [{"x": 1}, {"x": 2, "y": {"z": 3}}]}
-    lines = {trail: located.lines[trail] for trail in [("a",), ("b",), ("b", 1), ("b", 1, "y", "z")]}
+    lines = {
+        trail: located.lines[trail] for trail in [("a",), ("b",), ("b", 1), ("b", 1, "y", "z")]
+    }
     assert lines == {("a",): 1, ("b",): 2, ("b", 1): 4, ("b", 1, "y", "z"): 5}
     assert located.where("b", 1, "y", "absent").endswith("study.yaml:5")
 
 
-@pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("5E2", 500.0), ("1", 1), ("true", True), ("lkm", "lkm")])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("5E2", 500.0), ("1", 1), ("true", True), ("lkm", "lkm")]
+)
 def test_numbers_follow_yaml_1_2(text: str, value: object):
     assert read_value(text) == value
     assert type(read_value(text)) is type(value)
@@ -37,7 +41,10 @@ def test_what_is_no_json_is_text(text: str):
     ("text", "fault"),
     [
         ("a: 1\na: 2\n", ":2: 'a' stands twice; keep one of them"),
-        ("a: [1\nb: 2\n", ":2: not YAML: expected ',' or ']', but got ':'; check indentation and quotes"),
+        (
+            "a: [1\nb: 2\n",
+            ":2: not YAML: expected ',' or ']', but got ':'; check indentation and quotes",
+        ),
         ("base: {k.x: 1, k: {x: 2}}\n", ":1: 'x' stands twice; keep one of them"),
         ("base: {k: {x: 2}, k.x: 1}\n", ":1: 'k.x' stands twice; keep one of them"),
         ("a: &a [*a]\n", "not YAML: nested too deeply, or an alias within what it stands for"),

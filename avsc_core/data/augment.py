@@ -20,11 +20,17 @@ def augment_log_mel(log_mel: Tensor, settings: Augmentation) -> Tensor:
     """(B,T,128), not normalised yet -> the same, louder or quieter and masked; padding stays padding."""
     clips, log_mel = len(log_mel), log_mel.float()
     if settings.gain_db:
-        gain = settings.gain_db * (2 * torch.rand(clips) - 1) * math.log(10) / 10  # of a natural logarithm of power
-        log_mel = torch.where(log_mel == 0, log_mel, log_mel + gain.to(log_mel.device)[:, None, None])
+        gain = (
+            settings.gain_db * (2 * torch.rand(clips) - 1) * math.log(10) / 10
+        )  # of a natural logarithm of power
+        log_mel = torch.where(
+            log_mel == 0, log_mel, log_mel + gain.to(log_mel.device)[:, None, None]
+        )
     for axis, widest in ((1, settings.time_mask), (2, settings.mel_mask)):
         if widest:
-            hidden = _spans(clips, log_mel.shape[axis], widest).to(log_mel.device)  # (B,T) or (B,128)
+            hidden = _spans(clips, log_mel.shape[axis], widest).to(
+                log_mel.device
+            )  # (B,T) or (B,128)
             hidden = hidden[:, :, None] if axis == 1 else hidden[:, None]
             log_mel = torch.where(hidden, log_mel.mean((1, 2), keepdim=True), log_mel)
     return log_mel
@@ -34,7 +40,9 @@ def augment_pictures(frames: Tensor, settings: Augmentation) -> Tensor:
     """(B,F,3,H,W) uint8 -> the same."""
     if settings.flip:
         mirrored = torch.rand(len(frames)) < settings.flip
-        frames = torch.where(mirrored.to(frames.device)[:, None, None, None, None], frames.flip(-1), frames)
+        frames = torch.where(
+            mirrored.to(frames.device)[:, None, None, None, None], frames.flip(-1), frames
+        )
     if settings.crop:
         frames = torch.stack([_cropped(clip, settings.crop) for clip in frames])
     if settings.rand_augment:
@@ -59,9 +67,19 @@ def mixup(
     """
     targets = one_hot(scenes, count).float()  # (B,S)
     heard = _partners(len(scenes), settings.mixup, scenes.device)
-    seen = heard if settings.mixup_partners == "joint" else _partners(len(scenes), settings.mixup, scenes.device)
+    seen = (
+        heard
+        if settings.mixup_partners == "joint"
+        else _partners(len(scenes), settings.mixup, scenes.device)
+    )
     mixed = (_mixed(targets, *heard) + _mixed(targets, *seen)) / 2
-    return _mixed(sounds, *heard), _mixed(pictures, *seen), _mixed(events, *heard), _mixed(objects, *seen), mixed
+    return (
+        _mixed(sounds, *heard),
+        _mixed(pictures, *seen),
+        _mixed(events, *heard),
+        _mixed(objects, *seen),
+        mixed,
+    )
 
 
 def _spans(clips: int, size: int, widest: float) -> Tensor:
@@ -78,7 +96,9 @@ def _cropped(clip: Tensor, most: float) -> Tensor:
     share = 1 - most * float(torch.rand(()))
     tall, wide = max(1, round(share * height)), max(1, round(share * width))
     top, left = int(torch.randint(height - tall + 1, ())), int(torch.randint(width - wide + 1, ()))
-    resized: Tensor = change.resized_crop(clip, top, left, tall, wide, [height, width], antialias=True)
+    resized: Tensor = change.resized_crop(
+        clip, top, left, tall, wide, [height, width], antialias=True
+    )
     return resized
 
 

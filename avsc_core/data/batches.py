@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avsc_core.config import Augmentation
 from avsc_core.data.augment import augment_log_mel, augment_pictures, mixup
-from avsc_core.data.cache import Features
+from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET, Scale, normalise
 
 
@@ -24,7 +24,9 @@ class Colours(NamedTuple):
     std: tuple[float, float, float]
 
 
-IMAGENET = Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's, which ConvNeXt was trained with
+IMAGENET = Colours(
+    (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+)  # torchvision's, which ConvNeXt was trained with
 
 
 class Inputs(NamedTuple):
@@ -33,7 +35,9 @@ class Inputs(NamedTuple):
     features: Features
     scale: Scale  # normalisation of log-mels
     colours: Colours  # and of pictures
-    audio: np.ndarray | None = None  # (N,width) float32, the features that the frozen audio encoder makes
+    audio: np.ndarray | None = (
+        None  # (N,width) float32, the features that the frozen audio encoder makes
+    )
     visual: np.ndarray | None = None  # (N,width)
 
 
@@ -69,7 +73,11 @@ def shuffled(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def batches(
-    inputs: Inputs, rows: np.ndarray, batch_size: int, device: torch.device, augmentation: Augmentation | None = None
+    inputs: Inputs,
+    rows: np.ndarray,
+    batch_size: int,
+    device: torch.device,
+    augmentation: Augmentation | None = None,
 ) -> Iterator[Batch]:
     """Batches of the given rows in the given order, augmented when asked; the last may be smaller."""
     features, scenes = inputs.features, inputs.features.data.scenes
@@ -83,23 +91,31 @@ def batches(
             seen = pictures(inputs, part, device, augmentation)
         else:
             seen = moved(inputs.visual[part], device)
-        events, objects = (moved(labels[part], device).float() for labels in (features.events, features.objects))
+        events, objects = (
+            moved(labels[part], device).float() for labels in (features.events, features.objects)
+        )
         batch = Batch(sounds, seen, events, objects, moved(scenes[part], device))
         if augmentation and augmentation.mixup:
             batch = Batch(*mixup(*batch, len(features.data.scene_names), augmentation))
         yield batch
 
 
-def log_mels(inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None) -> Tensor:
+def log_mels(
+    inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None
+) -> Tensor:
     """(B,T,128) float32, normalised."""
     log_mel = moved(inputs.features.log_mel[rows], device)
     return normalise(augment_log_mel(log_mel, changed) if changed else log_mel, inputs.scale)
 
 
-def pictures(inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None) -> Tensor:
+def pictures(
+    inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None
+) -> Tensor:
     """(B,F,3,H,W) float32, normalised."""
     frames = moved(inputs.features.frames[rows], device)
-    return normalise_frames(augment_pictures(frames, changed) if changed else frames, inputs.colours)
+    return normalise_frames(
+        augment_pictures(frames, changed) if changed else frames, inputs.colours
+    )
 
 
 def normalise_frames(frames: Tensor, colours: Colours = IMAGENET) -> Tensor:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from avsc_core.cache.contents import contents
 from avsc_core.config import Split
-from avsc_core.data.contents import contents
 from avsc_core.data.layout import read_skipped
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_clips
@@ -40,7 +40,9 @@ class DataSet(NamedTuple):
     event_names: list[str]
     object_names: list[str]
     scene_names: tuple[str, ...]  # S
-    scores: dict[str, np.ndarray]  # teachers' probabilities by reading (labels.py); empty for true labels
+    scores: dict[
+        str, np.ndarray
+    ]  # teachers' probabilities by reading (labels.py); empty for true labels
     sounds: list[str]  # SHA-256 of each wav
     films: list[str]  # and of each mp4
     fingerprint: str  # changes with any row, file or label
@@ -96,7 +98,18 @@ def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = sil
     sounds, films = media_contents(root, clips, progress)
     fingerprint = _fingerprint(clips, sounds, films, labels)
     return DataSet(
-        root, clips, events, objects, *names, scenes, scores, sounds, films, fingerprint, embedded, read_skipped(root)
+        root,
+        clips,
+        events,
+        objects,
+        *names,
+        scenes,
+        scores,
+        sounds,
+        films,
+        fingerprint,
+        embedded,
+        read_skipped(root),
     )
 
 
@@ -111,21 +124,33 @@ def split_parts(data: DataSet, split: Split) -> Parts:
     faults = []
     needed = split.folds if split.rule == "fold" else 2
     for index, scene in enumerate(data.scene_names):
-        clips = Counter(clip.location for clip in data.clips if clip.scene == index and clip.split == "train")
+        clips = Counter(
+            clip.location for clip in data.clips if clip.scene == index and clip.split == "train"
+        )
         if clips and len(clips) < needed:
             what = f"{scene} has {len(clips)} training location{'s' if len(clips) > 1 else ''}"
-            allowed = f"{needed} or more, one for each fold" if split.rule == "fold" else "two or more, to hold one out"
+            allowed = (
+                f"{needed} or more, one for each fold"
+                if split.rule == "fold"
+                else "two or more, to hold one out"
+            )
             faults.append(Fault(str(data.root), what, allowed))
         elif clips and split.rule == "baseline":
             held |= _baseline_rule(clips, split.validation, baseline)
         elif clips:
             mixed = rng.permutation(sorted(clips))
             count = min(max(1, round(split.validation * len(clips))), len(clips) - 1)
-            part = np.array_split(mixed, split.folds)[split.fold] if split.rule == "fold" else mixed[:count]
+            part = (
+                np.array_split(mixed, split.folds)[split.fold]
+                if split.rule == "fold"
+                else mixed[:count]
+            )
             held.update(part.tolist())
     if faults:
         raise UserError(faults)
-    side = np.array([clip.split if clip.location not in held else "validation" for clip in data.clips])
+    side = np.array(
+        [clip.split if clip.location not in held else "validation" for clip in data.clips]
+    )
     return Parts(*(np.flatnonzero(side == part) for part in ("train", "validation", "test")))
 
 
@@ -144,19 +169,29 @@ def _baseline_rule(clips: Counter[str], share: float, rng: random.Random) -> set
     return set(left)
 
 
-def media_contents(root: Path, clips: Sequence[Clip], progress: Progress) -> tuple[list[str], list[str]]:
+def media_contents(
+    root: Path, clips: Sequence[Clip], progress: Progress
+) -> tuple[list[str], list[str]]:
     """SHA-256 of every clip's wav and of every clip's mp4."""
-    index = cache_root() / "contents" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    index = (
+        cache_root()
+        / "contents"
+        / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    )
     paths = [clip.audio for clip in clips] + [clip.video for clip in clips]
     found = contents(index, paths, partial(progress, "reading files"))
     return found[: len(clips)], found[len(clips) :]
 
 
-def _fingerprint(clips: Sequence[Clip], sounds: Sequence[str], films: Sequence[str], labels: Labels) -> str:
+def _fingerprint(
+    clips: Sequence[Clip], sounds: Sequence[str], films: Sequence[str], labels: Labels
+) -> str:
     """Sixteen hex digits over every row, file and label."""
     digest = hashlib.sha256()
     for clip, sound, film in zip(clips, sounds, films, strict=True):
-        digest.update(f"{clip.name} {clip.scene} {clip.location} {clip.split} {sound} {film}\n".encode())
+        digest.update(
+            f"{clip.name} {clip.scene} {clip.location} {clip.split} {sound} {film}\n".encode()
+        )
     for array in (labels.events, labels.objects, *labels.scores.values()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

@@ -1,28 +1,172 @@
-"""One clip's features, computed from its files: what the store keeps a row of.
+"""Features and targets of a data set, shared by every trial.
 
-`clip_log_mel`: wav -> (T,128) float32. `clip_frames`: mp4 -> (F,3,H,W) uint8. Both say whether the clip was padded or
-cropped to its length.
+Log-mels (N,T,128) and frames (N,F,3,H,W) uint8 come from the store, where they are computed once for each clip and
+setting and memory-mapped: trials on one machine share the pages. `AVSC_CACHE` moves the cache.
 """
 
-import numpy as np
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
-from avsc_core.config import LogMel, Media, Pictures
-from avsc_core.data.logmel import log_mel
-from avsc_core.data.media import Lengths, odd_length, probe_audio, probe_video, read_audio, read_frames
+import numpy as np
+from filelock import FileLock
+
+from avsc_core.cache.store import notes, stored
+from avsc_core.config import Config, LogMel, Media, Pictures, Pseudo
+from avsc_core.data.dataset import DataSet, read_dataset
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import CLIP_SECONDS
+from avsc_core.demo.scenes import write_demo
+from avsc_core.errors import Fault, UserError
+from avsc_core.files import cache_root
+from avsc_core.labels import EVENT_SCORES, object_scores
+from avsc_core.processes import Progress
+
+FORMAT = 1  # raised whenever the same settings give other bytes
 
 
-def clip_log_mel(clip: Clip, settings: LogMel, media: Media, seconds: float = CLIP_SECONDS) -> tuple[np.ndarray, str]:
-    """(T,128) float32 or float16, and "padded", "cropped" or "". Raises UserError."""
-    samples = read_audio(clip.audio, settings.sample_rate, Lengths(media.short, media.long, seconds))
-    shape = (settings.window, settings.window_ms, settings.hop_ms, settings.frames)
-    values = log_mel(samples, settings.sample_rate, *shape, peak=settings.normalise == "peak")
-    return values.numpy().astype(settings.stored), odd_length(probe_audio(clip.audio).seconds, seconds)
+class Features(NamedTuple):
+    """Memory-mapped features of a data set and its targets; row n belongs to `data.clips[n]`."""
+
+    data: DataSet
+    log_mel: np.ndarray  # (N,T,128) float32, not normalised
+    frames: np.ndarray  # (N,F,3,H,W) uint8
+    events: np.ndarray  # (N,E) uint8
+    objects: np.ndarray  # (N,O) uint8
 
 
-def clip_frames(clip: Clip, settings: Pictures, media: Media, seconds: float = CLIP_SECONDS) -> tuple[np.ndarray, str]:
-    """(F,3,H,W) uint8, and "padded", "cropped" or "". Raises UserError."""
-    resize, lengths = settings.resize or settings.size, Lengths(media.short, media.long, seconds)
-    values = read_frames(clip.video, settings.frames, settings.offset_s, resize, settings.size, lengths)
-    return values.numpy(), odd_length(probe_video(clip.video).seconds, seconds)
+def embedded_scenes(progress: Progress) -> DataSet:
+    """The data set that comes with avsc, written into the cache the first time it is asked for."""
+    root = cache_root() / f"embedded-scenes-{FORMAT}"
+    report = partial(progress, "writing the embedded scenes")
+    once(root, lambda folder: write_demo(folder, progress=report))
+    return read_dataset(root, embedded=True, progress=progress)
+
+
+def open_data(root: Path | None, progress: Progress) -> DataSet:
+    """The data set at `root`, or the embedded scenes."""
+    return embedded_scenes(progress) if root is None else read_dataset(root, progress=progress)
+
+
+def build_features(data: DataSet, config: Config, progress: Progress) -> Features:
+    """The features of every clip, from the cache or computed now. Raises UserError naming every unreadable file, and
+    when the labels of the data do not fit the configuration."""
+    _check_labels(data, config)
+    workers = config.workers
+    log_mel = clip_features(
+        data.clips, data.sounds, config.log_mel, config.media, workers, progress
+    )
+    frames = clip_features(data.clips, data.films, config.pictures, config.media, workers, progress)
+    return Features(data, log_mel, frames, *targets(data, config.pseudo))
+
+
+def clip_features(
+    clips: Sequence[Clip],
+    content: Sequence[str],  # SHA-256 of each clip's wav or mp4
+    section: LogMel | Pictures,
+    media: Media,
+    workers: int,
+    progress: Progress,
+    seconds: float = CLIP_SECONDS,
+) -> np.ndarray:
+    """Log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the store or computed now. Raises UserError."""
+    folder = features_folder(content, section, media, seconds)
+    report = partial(
+        progress, f"computing {'log-mel' if isinstance(section, LogMel) else 'frames'}"
+    )
+    return stored(
+        folder, clips, content, partial(_compute, section, media, seconds), workers, report
+    )
+
+
+def odd_lengths(data: DataSet, config: Config) -> dict[str, int]:
+    """How many recordings were padded and cropped because `media.short` and `media.long` say so."""
+    counts = [notes(folder) for folder in feature_folders(data, config)]
+    return {note: sum(count[note] for count in counts) for note in counts[0]}
+
+
+def feature_folders(data: DataSet, config: Config) -> tuple[Path, Path]:
+    """Where the log-mels and the frames of a data set are kept."""
+    log_mel = features_folder(data.sounds, config.log_mel, config.media)
+    return log_mel, features_folder(data.films, config.pictures, config.media)
+
+
+def features_folder(
+    content: Sequence[str], section: LogMel | Pictures, media: Media, seconds: float = CLIP_SECONDS
+) -> Path:
+    """Where the features of files with this content are kept: settings, then the list of clips, as hashes."""
+    log_mel = isinstance(section, LogMel)
+    settings = section.model_dump(exclude={"normalise"} if log_mel else set())
+    if isinstance(section, LogMel):  # of the normalisations only `peak` comes before the logarithm
+        settings["peak"] = section.normalise == "peak"
+    name = "log_mel" if log_mel else "frames"
+    hashes = [
+        hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        for about in ([FORMAT, settings, media.model_dump(), seconds], list(content))
+    ]
+    return cache_root() / "features" / "-".join((name, *hashes))
+
+
+def targets(data: DataSet, settings: Pseudo) -> tuple[np.ndarray, np.ndarray]:
+    """events (N,E), objects (N,O): the true labels, or the teachers' probabilities cut at the configured thresholds."""
+    if not data.scores:
+        return data.events, data.objects
+    objects = data.scores[object_scores(settings.object_activation, settings.object_pooling)]
+    events = data.scores[EVENT_SCORES] >= settings.event_threshold
+    return events.astype(np.uint8), (objects >= settings.object_threshold).astype(np.uint8)
+
+
+def _check_labels(data: DataSet, config: Config) -> None:
+    """The label sets are the configured ones, and who varies a reading of teachers has labels from teachers."""
+    sizes = {
+        "audio": (config.audio.classes, len(data.event_names)),
+        "visual": (config.visual.classes, len(data.object_names)),
+    }
+    faults = [
+        Fault(
+            f"{branch}.classes",
+            f"{own} in the configuration, {found} in {data.title}",
+            todo=f"set it to {found}",
+        )
+        for branch, (own, found) in sizes.items()
+        if own != found
+    ]
+    if config.scenes != len(data.scene_names):
+        what = f"{config.scenes} in the configuration, {len(data.scene_names)} in {data.title}"
+        faults.append(Fault("scenes", what, todo=f"set it to {len(data.scene_names)}"))
+    if not data.scores and config.pseudo != Pseudo():
+        what = f"{data.title} has true labels, no teachers' probabilities to cut otherwise"
+        faults.append(Fault("pseudo", what, todo="leave it out, or run `avsc-core pseudo`"))
+    if faults:
+        raise UserError(faults)
+
+
+def once(folder: Path, build: Callable[[Path], None]) -> None:
+    """Have `build` fill a new folder and rename it to `folder`, unless it is there; one process at a time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            return
+        temporary = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
+        temporary.mkdir()
+        build(temporary)
+        os.replace(temporary, folder)
+
+
+def _compute(
+    section: LogMel | Pictures, media: Media, seconds: float, clip: Clip
+) -> tuple[np.ndarray, str]:
+    from avsc_core.data.clip_features import (  # torch: only who computes pays for its import
+        clip_frames,
+        clip_log_mel,
+    )
+
+    if isinstance(section, LogMel):
+        return clip_log_mel(clip, section, media, seconds)
+    return clip_frames(clip, section, media, seconds)

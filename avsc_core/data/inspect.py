@@ -24,7 +24,9 @@ class Probe(NamedTuple):
 
     faults: list[Fault]
     audio: tuple[float, int, int, str] | None  # seconds, Hz, channels, encoding
-    video: tuple[float, float, int, int, str] | None  # seconds, frames a second, width, height, codec
+    video: (
+        tuple[float, float, int, int, str] | None
+    )  # seconds, frames a second, width, height, codec
 
 
 class Inspection(NamedTuple):
@@ -44,13 +46,15 @@ def inspect(root: Path, media: Media, deep: bool, workers: int, progress: Progre
     for probe in mapped(partial(probe_clip, media, deep), clips, workers):
         probes.append(probe)
         progress("decoding clips" if deep else "reading headers", len(probes), len(clips))
-    bad = {clip.name: probe.faults for clip, probe in zip(clips, probes, strict=True) if probe.faults}
+    bad = {
+        clip.name: probe.faults for clip, probe in zip(clips, probes, strict=True) if probe.faults
+    }
     return Inspection(clips, scenes, faults, bad, probes)
 
 
 def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
     """The headers of one clip's files, or all that is in them; faults name the row too."""
-    from avsc_core.data.features import clip_frames
+    from avsc_core.data.clip_features import clip_frames
     from avsc_core.data.media import Lengths, check_length, probe_audio, probe_video, read_audio
 
     faults: list[Fault] = []
@@ -65,8 +69,13 @@ def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
         video = probe_video(clip.video)
         check_length(clip.video, video.seconds, lengths)
         if deep:
-            clip_frames(clip, Pictures(frames=1, offset_s=video.seconds), media)  # to the last frame
-    named = [Fault(f"{clip.row} {Path(each.where).name}", each.what, each.allowed, each.todo) for each in faults]
+            clip_frames(
+                clip, Pictures(frames=1, offset_s=video.seconds), media
+            )  # to the last frame
+    named = [
+        Fault(f"{clip.row} {Path(each.where).name}", each.what, each.allowed, each.todo)
+        for each in faults
+    ]
     return Probe(named, audio and tuple(audio), video and tuple(video))  # type: ignore[arg-type]
 
 
@@ -109,7 +118,9 @@ def _span(seconds: Sequence[float]) -> str:
 
 
 def _counts(values: Iterable[str]) -> str:
-    return "; ".join(f"{value}: {count}" for value, count in Counter(values).most_common()) or "none"
+    return (
+        "; ".join(f"{value}: {count}" for value, count in Counter(values).most_common()) or "none"
+    )
 
 
 def all_faults(inspection: Inspection) -> list[Fault]:

@@ -76,22 +76,40 @@ def read_table(
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        faults.append(Fault(str(path), f"not UTF-8 text ({error.reason})", todo="save the table as UTF-8"))
+        faults.append(
+            Fault(str(path), f"not UTF-8 text ({error.reason})", todo="save the table as UTF-8")
+        )
         return
     rows = csv.reader(lines, delimiter=delimiter)
-    header = [{"filename": "filename_audio"}.get(name.strip(), name.strip()) for name in next(rows, [])]
+    header = [
+        {"filename": "filename_audio"}.get(name.strip(), name.strip()) for name in next(rows, [])
+    ]
     missing = [name for name in columns if name not in header]
     if missing:
         found = ", ".join(header) or "an empty file"
         faults.append(
-            Fault(f"{path}:1", f"no column {', '.join(missing)}", f"found {found}", "TAB-separated, with header")
+            Fault(
+                f"{path}:1",
+                f"no column {', '.join(missing)}",
+                f"found {found}",
+                "TAB-separated, with header",
+            )
         )
         return
     for row in rows:
         if len(row) == len(header):
-            yield rows.line_num, {name: value.strip() for name, value in zip(header, row, strict=True)}
+            yield (
+                rows.line_num,
+                {name: value.strip() for name, value in zip(header, row, strict=True)},
+            )
         elif row:
-            faults.append(Fault(f"{path}:{rows.line_num}", f"{len(row)} columns", f"{len(header)} as in the header"))
+            faults.append(
+                Fault(
+                    f"{path}:{rows.line_num}",
+                    f"{len(row)} columns",
+                    f"{len(header)} as in the header",
+                )
+            )
 
 
 def _said(root: Path) -> dict[str, Path]:
@@ -100,14 +118,24 @@ def _said(root: Path) -> dict[str, Path]:
         return {}
     file, faults, said = read_yaml(root / LAYOUT_FILE), list[Fault](), dict[str, Path]()
     if not isinstance(file.data, dict):
-        raise UserError(Fault(file.where(), "says nothing", ", ".join(f"{name}: PATH" for name in Layout._fields)))
+        raise UserError(
+            Fault(
+                file.where(), "says nothing", ", ".join(f"{name}: PATH" for name in Layout._fields)
+            )
+        )
     for key, value in file.data.items():
         path = root / str(value)
         if key not in Layout._fields:
             faults.append(Fault(file.where(key), f"unknown key '{key}'", near(key, Layout._fields)))
         elif not (path / FOLD if key == "setup" else path).exists():
-            what = f"no {FOLD} in {path}" if key == "setup" and path.is_dir() else f"{path} does not exist"
-            faults.append(Fault(file.where(key), f"{key}: {what}", todo="a path from the data set's folder"))
+            what = (
+                f"no {FOLD} in {path}"
+                if key == "setup" and path.is_dir()
+                else f"{path} does not exist"
+            )
+            faults.append(
+                Fault(file.where(key), f"{key}: {what}", todo="a path from the data set's folder")
+            )
         else:
             said[key] = path
     if faults:

@@ -26,11 +26,17 @@ from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.errors import Fault, UserError
 
 TOLERANCE = 0.05  # seconds; recordings are a sample or a frame off
-MAX_BYTES, MAX_SECONDS, MAX_PIXELS = 2**30, 600.0, 2**25  # of files that are clips; more is a mistake or an attack
+MAX_BYTES, MAX_SECONDS, MAX_PIXELS = (
+    2**30,
+    600.0,
+    2**25,
+)  # of files that are clips; more is a mistake or an attack
 CONTAINERS = ("WAV", "WAVEX", "RF64")
 AGAIN = "unpack it again or remove its row"
 
-logging.getLogger("libav").setLevel(logging.CRITICAL)  # what FFmpeg has to say comes as an exception
+logging.getLogger("libav").setLevel(
+    logging.CRITICAL
+)  # what FFmpeg has to say comes as an exception
 
 
 class Lengths(NamedTuple):
@@ -66,7 +72,9 @@ class VideoInfo(NamedTuple):
 def probe_audio(path: Path) -> AudioInfo:
     """The header of a wav file. Raises UserError when it is not one, or larger than a clip can be."""
     with _sound(path) as sound:
-        return AudioInfo(len(sound) / sound.samplerate, sound.samplerate, sound.channels, sound.subtype)
+        return AudioInfo(
+            len(sound) / sound.samplerate, sound.samplerate, sound.channels, sound.subtype
+        )
 
 
 def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> torch.Tensor:
@@ -77,9 +85,18 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> torch.Te
     with _sound(path) as sound:
         seconds = len(sound) / sound.samplerate
         check_length(path, seconds, lengths)
-        samples, rate = sound.read(dtype="float32", always_2d=True), sound.samplerate  # (n, channels)
+        samples, rate = (
+            sound.read(dtype="float32", always_2d=True),
+            sound.samplerate,
+        )  # (n, channels)
         if len(samples) < len(sound):
-            raise UserError(Fault(str(path), f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s", todo=AGAIN))
+            raise UserError(
+                Fault(
+                    str(path),
+                    f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s",
+                    todo=AGAIN,
+                )
+            )
     if not np.isfinite(samples).all():
         raise UserError(Fault(str(path), "has samples that are not numbers", todo=AGAIN))
     if seconds > lengths.seconds + TOLERANCE:
@@ -144,15 +161,21 @@ def _sound(path: Path) -> Iterator[soundfile.SoundFile]:
     _check_size(path)
     try:
         with soundfile.SoundFile(path) as sound:
-            if sound.format not in CONTAINERS or not sound.subtype.startswith(("PCM", "FLOAT", "DOUBLE")):
+            if sound.format not in CONTAINERS or not sound.subtype.startswith(
+                ("PCM", "FLOAT", "DOUBLE")
+            ):
                 found = f"is {sound.format} with {sound.subtype}"
                 raise UserError(Fault(str(path), found, "wav with PCM or float samples"))
             if not len(sound):
                 raise UserError(Fault(str(path), "has no samples", todo=AGAIN))
             yield sound
     except (soundfile.LibsndfileError, OSError) as error:
-        why = getattr(error, "error_string", error)  # without the path, which stands in front already
-        raise UserError(Fault(str(path), f"cannot be read as wav ({why})", "PCM or float wav")) from None
+        why = getattr(
+            error, "error_string", error
+        )  # without the path, which stands in front already
+        raise UserError(
+            Fault(str(path), f"cannot be read as wav ({why})", "PCM or float wav")
+        ) from None
 
 
 @contextmanager
@@ -167,18 +190,24 @@ def _film(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             context = stream.codec_context
             if context.width * context.height > MAX_PIXELS:
                 what = f"has pictures of {context.width} x {context.height}"
-                raise UserError(Fault(str(path), what, f"at most {MAX_PIXELS / 1e6:.0f} million pixels"))
+                raise UserError(
+                    Fault(str(path), what, f"at most {MAX_PIXELS / 1e6:.0f} million pixels")
+                )
             context.options = {"err_detect": "explode"}  # damage is an error, not grey blocks
             yield container, stream
     except (av.FFmpegError, IndexError, OSError) as error:
-        raise UserError(Fault(str(path), f"cannot be decoded ({error})", "mp4 or mov with a video track")) from None
+        raise UserError(
+            Fault(str(path), f"cannot be decoded ({error})", "mp4 or mov with a video track")
+        ) from None
 
 
 def _check_size(path: Path) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise UserError(Fault(str(path), f"cannot be read ({error.strerror})", todo=AGAIN)) from None
+        raise UserError(
+            Fault(str(path), f"cannot be read ({error.strerror})", todo=AGAIN)
+        ) from None
     if not size or size > MAX_BYTES:
         what = "is empty" if not size else f"has {size / 2**20:.0f} MiB"
         raise UserError(Fault(str(path), what, f"a clip of {CLIP_SECONDS:g} s", AGAIN))
@@ -204,5 +233,7 @@ def _picture(frame: av.VideoFrame, resize: int, size: int) -> torch.Tensor:
     """(3,size,size) uint8."""
     upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
     picture = torch.from_numpy(np.ascontiguousarray(upright)).permute(2, 0, 1)  # (3,H,W)
-    cropped: torch.Tensor = pictures.center_crop(pictures.resize(picture, [resize], antialias=True), [size, size])
+    cropped: torch.Tensor = pictures.center_crop(
+        pictures.resize(picture, [resize], antialias=True), [size, size]
+    )
     return cropped

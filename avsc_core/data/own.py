@@ -31,17 +31,26 @@ def read_own(root: Path) -> Tables:
         if name in skipped:
             continue
         audio, video = (
-            _file(root, row[kind], ending, where, faults) for kind, ending in (("audio", ".wav"), ("video", ".mp4"))
+            _file(root, row[kind], ending, where, faults)
+            for kind, ending in (("audio", ".wav"), ("video", ".mp4"))
         )
         for column in ("scene", "group"):
             if not row[column]:
                 faults.append(Fault(where, f"no {column}", todo="every clip has one"))
         if row["split"] not in ("train", "test"):
-            faults.append(Fault(where, f"unknown split '{row['split']}'", near(row["split"], ("train", "test"))))
+            faults.append(
+                Fault(
+                    where, f"unknown split '{row['split']}'", near(row["split"], ("train", "test"))
+                )
+            )
         if name in clips:
-            faults.append(Fault(where, f"{name} stands twice", todo="give its audio file another name"))
+            faults.append(
+                Fault(where, f"{name} stands twice", todo="give its audio file another name")
+            )
         if len(faults) == before:
-            clips[name] = Clip(name, audio, video, scenes.index(row["scene"]), row["group"], row["split"], where)
+            clips[name] = Clip(
+                name, audio, video, scenes.index(row["scene"]), row["group"], row["split"], where
+            )
     if not rows and not faults:
         faults.append(Fault(str(path), "has no clips", ", ".join(COLUMNS)))
     if rows and len(scenes) < 2:
@@ -52,7 +61,9 @@ def read_own(root: Path) -> Tables:
 def _file(root: Path, name: str, ending: str, where: str, faults: list[Fault]) -> Path:
     path = root / name
     if "://" in name or not path.resolve().is_relative_to(root.resolve()):
-        faults.append(Fault(where, f"'{name}' leaves the data folder", f"a path to a {ending} file in it"))
+        faults.append(
+            Fault(where, f"'{name}' leaves the data folder", f"a path to a {ending} file in it")
+        )
     elif path.suffix != ending:
         faults.append(Fault(where, f"'{name}' is no {ending} file", f"a path to a {ending} file"))
     elif not path.is_file():
@@ -63,4 +74,8 @@ def _file(root: Path, name: str, ending: str, where: str, faults: list[Fault]) -
 def _delimiter(path: Path) -> str:
     """A TAB where the header has one, else a comma."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return "\t" if "\t" in next(csv.reader([file.readline()], quoting=csv.QUOTE_NONE), [""])[0] else ","
+        return (
+            "\t"
+            if "\t" in next(csv.reader([file.readline()], quoting=csv.QUOTE_NONE), [""])[0]
+            else ","
+        )

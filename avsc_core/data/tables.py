@@ -36,4 +36,7 @@ def leaks(clips: Iterable[Clip]) -> list[Fault]:
     for clip in clips:
         sides.setdefault(clip.location, set()).add(clip.split)
     both = sorted(location for location, splits in sides.items() if len(splits) > 1)
-    return [Fault(location, "location in both train and test", todo="keep it on one side") for location in both]
+    return [
+        Fault(location, "location in both train and test", todo="keep it on one side")
+        for location in both
+    ]

@@ -22,14 +22,21 @@ FOLDS = {"train": "fold1_train.csv", "test": "fold1_evaluate.csv"}
 def read_clips(root: Path) -> Tables:
     """The clips of a data set, TAU's or one's own, and every fault found on the way."""
     if not root.is_dir():
-        return _nothing(Fault(str(root), "no such folder", todo="give the folder that holds audio/ and video/"))
+        return _nothing(
+            Fault(str(root), "no such folder", todo="give the folder that holds audio/ and video/")
+        )
     if (root / TABLE).is_file():
         return read_own(root)
     layout = find_layout(root)
     if layout.setup is None:
         allowed = f"evaluation_setup/fold1_train.csv at most three folders down, or {TABLE}"
         return _nothing(
-            Fault(str(root), "not a TAU data set", allowed, "`avsc-core demo-data DIR` writes one to look at")
+            Fault(
+                str(root),
+                "not a TAU data set",
+                allowed,
+                "`avsc-core demo-data DIR` writes one to look at",
+            )
         )
     faults = _no_media(root, layout)
     locations = _identifiers(layout, faults)
@@ -38,14 +45,22 @@ def read_clips(root: Path) -> Tables:
     for split, table in FOLDS.items():
         path = layout.setup / table
         if not path.is_file():
-            faults.append(Fault(str(path), "no such file", todo="both folds are needed: train and evaluate"))
+            faults.append(
+                Fault(str(path), "no such file", todo="both folds are needed: train and evaluate")
+            )
             continue
-        for line, row in read_table(path, faults, ("filename_audio", "filename_video", "scene_label")):
+        for line, row in read_table(
+            path, faults, ("filename_audio", "filename_video", "scene_label")
+        ):
             if Path(row["filename_audio"]).stem in skipped:
                 continue
             clip = _clip(row, split, layout, locations, f"{path}:{line}", faults)
             if clip is not None and clip.name in clips:
-                faults.append(Fault(f"{path}:{line}", f"{clip.name} stands twice", todo="keep one of its rows"))
+                faults.append(
+                    Fault(
+                        f"{path}:{line}", f"{clip.name} stands twice", todo="keep one of its rows"
+                    )
+                )
             elif clip is not None:
                 clips[clip.name] = clip
     faults += leaks(clips.values())
@@ -76,7 +91,9 @@ def read_unlabelled(root: Path) -> list[Clip]:
     if alone or not sounds:
         what = f"{len(alone)} files without a partner, first {alone[0]}" if alone else "no clips"
         raise UserError(Fault(str(root), what, "a wav and an mp4 of every name"))
-    names = sorted(sounds, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+    names = sorted(
+        sounds, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)
+    )
     return [Clip(name, sounds[name], films[name], -1, "", "evaluation") for name in names]
 
 
@@ -109,18 +126,26 @@ def _clip(
         elif path.suffix != ending:
             faults.append(Fault(where, f"'{name}' is no {kind} file", f"{kind}/NAME{ending}"))
         elif folder is not None and not path.is_file():
-            faults.append(Fault(where, f"{path} does not exist", todo="unpack it again or remove the row"))
+            faults.append(
+                Fault(where, f"{path} does not exist", todo="unpack it again or remove the row")
+            )
         elif folder is not None and path.resolve().parent != folder.resolve():
-            faults.append(Fault(where, f"{path} is a link out of the data folder", todo="put the file there"))
+            faults.append(
+                Fault(where, f"{path} is a link out of the data folder", todo="put the file there")
+            )
         paths.append(path)
     name = paths[0].stem
     parts = name.split("-")
     if len(parts) != 4 or not all(parts):
         faults.append(Fault(where, f"'{name}' is no clip name", "scene-city-location-segment"))
     elif paths[1].stem != name:
-        faults.append(Fault(where, f"audio {name} beside video {paths[1].stem}", "the same name for both"))
+        faults.append(
+            Fault(where, f"audio {name} beside video {paths[1].stem}", "the same name for both")
+        )
     elif scene in SCENES and parts[0] != scene:
-        faults.append(Fault(where, f"{name} is labelled {scene}", "the scene that its name begins with"))
+        faults.append(
+            Fault(where, f"{name} is labelled {scene}", "the scene that its name begins with")
+        )
     if len(faults) > before:
         return None
     place = locations.get(name, f"{parts[1]}-{parts[2]}")
@@ -129,7 +154,9 @@ def _clip(
 
 def _no_media(root: Path, layout: Layout) -> list[Fault]:
     missing = [kind for kind in ("audio", "video") if getattr(layout, kind) is None]
-    return [Fault(str(root), f"no folder {kind}/", "at most three folders down") for kind in missing]
+    return [
+        Fault(str(root), f"no folder {kind}/", "at most three folders down") for kind in missing
+    ]
 
 
 def _identifiers(layout: Layout, faults: list[Fault]) -> dict[str, str]:

@@ -46,7 +46,9 @@ def alignment_losses(
     return e2o, o2e
 
 
-def pick(probability: Tensor, k: int, mode: str, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+def pick(
+    probability: Tensor, k: int, mode: str, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
     """(B,C) probabilities -> (B,K) positive and (B,K) negative classes; of equals the lower index comes first."""
     probability = probability.detach()
     positive = probability.argsort(dim=1, descending=True, stable=True)[:, :k]
@@ -63,7 +65,9 @@ def _contrast(anchor: Tensor, difference: Tensor) -> Tensor:
 
     P P'^T - P N^T = P (P' - N)^T; the logarithm of the mean is taken from logarithms, so it cannot underflow.
     """
-    with torch.autocast(anchor.device.type, enabled=False):  # a product of 16 bits would decide the exponent
+    with torch.autocast(
+        anchor.device.type, enabled=False
+    ):  # a product of 16 bits would decide the exponent
         scores = anchor @ difference.mT  # (B,K,K)
     log_mean = logsigmoid(scores).flatten(1).logsumexp(1) - 2 * math.log(scores.shape[1])  # (B,)
     return -log_mean.mean()

@@ -35,9 +35,13 @@ def cross_attention(
     wide = torch.promote_types(query.dtype, torch.float32)
     # A thousand terms in a sum and |c| up to 200 in an exponent cost float32 its digits; float64 is cheap at a few
     # queries, and no autocast touches it.
-    query, key, w_q, w_k, w_v, w_o = (tensor.double() for tensor in (query, key, w_q, w_k, w_v, w_o))
+    query, key, w_q, w_k, w_v, w_o = (
+        tensor.double() for tensor in (query, key, w_q, w_k, w_v, w_o)
+    )
     slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,): c
-    shift = None if b_q is None else (b_q.double() * w_k).sum(1) / math.sqrt(w_q.shape[1])  # (heads,): e
+    shift = (
+        None if b_q is None else (b_q.double() * w_k).sum(1) / math.sqrt(w_q.shape[1])
+    )  # (heads,): e
     gain = (w_v * w_o).sum(1)  # (heads,): g
     queries, tilts = _grids(query, key, slope, shift, torch.finfo(wide).eps)
     points = query if queries is None else queries.at()  # (B,M)
@@ -58,7 +62,9 @@ def _moments(tilt: Tensor, key: Tensor, grid: "Grid | None") -> tuple[Tensor, Te
     if grid is None:
         return _attend(tilt, key)
     mean, variance = grid.spread(torch.stack(_attend(grid.at(), key), -1), tilt).unbind(-1)  # (B,N)
-    return mean + variance.detach() * (tilt - tilt.detach()), variance.detach()  # as for the queries above
+    return mean + variance.detach() * (
+        tilt - tilt.detach()
+    ), variance.detach()  # as for the queries above
 
 
 class Attend(torch.autograd.Function):
@@ -69,9 +75,13 @@ class Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tilt: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        top = torch.maximum(tilt * key.amax(1, True), tilt * key.amin(1, True))  # (B,N): the largest exponent
+        top = torch.maximum(
+            tilt * key.amax(1, True), tilt * key.amin(1, True)
+        )  # (B,N): the largest exponent
         mass = (tilt[:, :, None] * key[:, None]).sub_(top[:, :, None]).exp_()  # (B,N,Nk)
-        total, first, second = (torch.stack([torch.ones_like(key), key, key**2], 1) @ mass.mT).unbind(1)  # (B,N)
+        total, first, second = (
+            torch.stack([torch.ones_like(key), key, key**2], 1) @ mass.mT
+        ).unbind(1)  # (B,N)
         mean = first / total
         variance = second / total - mean**2
         ctx.save_for_backward(tilt, key, mass, total, mean, variance)
@@ -84,7 +94,9 @@ class Attend(torch.autograd.Function):
         tilt, key, mass, total, mean, variance = ctx.saved_tensors
         # d mean_i / d key_j = mass_ij / total_i (1 + tilt_i (key_j - mean_i)): two sums over i, one of them times key_j
         share = grad / total  # (B,N)
-        plain, by_key = (torch.stack([share * (1 - tilt * mean), share * tilt], 1) @ mass).unbind(1)  # (B,Nk)
+        plain, by_key = (torch.stack([share * (1 - tilt * mean), share * tilt], 1) @ mass).unbind(
+            1
+        )  # (B,Nk)
         return grad * variance, plain + by_key * key
 
 
@@ -115,9 +127,13 @@ class Grid(NamedTuple):
         """
         with torch.no_grad():
             x = torch.asinh(self.bend * values) if self.curved else self.bend * values
-            gap = ((x - (self.low + self.high) / 2) / self._radius)[:, :, None] - self._angle.cos()  # (B,N,M)
+            gap = ((x - (self.low + self.high) / 2) / self._radius)[
+                :, :, None
+            ] - self._angle.cos()  # (B,N,M)
             sign = 1 - 2 * (torch.arange(self.nodes, device=values.device) % 2)  # (M,)
-            weight = (self._angle.sin() * sign) / gap.add_(1e-300)  # 0 becomes 1e-300, anything else stays
+            weight = (self._angle.sin() * sign) / gap.add_(
+                1e-300
+            )  # 0 becomes 1e-300, anything else stays
         sums = weight @ torch.cat([known, torch.ones_like(known[:, :, :1])], 2)  # (B,N,C+1)
         return sums[:, :, :-1] / sums[:, :, -1:]
 
@@ -127,7 +143,11 @@ class Grid(NamedTuple):
 
     @property
     def _angle(self) -> Tensor:
-        return math.pi * (torch.arange(self.nodes, dtype=self.low.dtype, device=self.low.device) + 0.5) / self.nodes
+        return (
+            math.pi
+            * (torch.arange(self.nodes, dtype=self.low.dtype, device=self.low.device) + 0.5)
+            / self.nodes
+        )
 
 
 @torch.no_grad()

@@ -18,10 +18,14 @@ from avsc_core.model.branch import feature_width, foreign_backbone, input_size
 class Patches(nn.Module):
     """Overlapping patches: (B,1,128,T) -> (B,N,width); timm's own patch embedding cannot overlap."""
 
-    def __init__(self, img_size: Any, patch_size: int, in_chans: int, embed_dim: int, stride: int, **_: Any) -> None:
+    def __init__(
+        self, img_size: Any, patch_size: int, in_chans: int, embed_dim: int, stride: int, **_: Any
+    ) -> None:
         super().__init__()
         self.patch_size = (patch_size, patch_size)
-        self.grid_size = tuple((size - patch_size) // stride + 1 for size in img_size)  # (mel, time)
+        self.grid_size = tuple(
+            (size - patch_size) // stride + 1 for size in img_size
+        )  # (mel, time)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride)
 
@@ -42,7 +46,9 @@ class AudioEncoder(nn.Module):
         return features
 
 
-def build_ast(frames: int, width: int, depth: int, heads: int, patch: int, stride: int) -> VisionTransformerDistilled:
+def build_ast(
+    frames: int, width: int, depth: int, heads: int, patch: int, stride: int
+) -> VisionTransformerDistilled:
     """AST without its classifier: (B,1,128,T) -> (cls + dist) / 2 (B,width)."""
     return VisionTransformerDistilled(
         img_size=(MEL_BINS, frames),

@@ -17,7 +17,9 @@ from avsc_core.errors import Fault, UserError
 class Branch(nn.Module):
     """clips, or their features (B,width) when there is no encoder -> embedding (B,D), logits (B,C)."""
 
-    def __init__(self, width: int, embedding: int, classes: int, micro_batch: int | None = None) -> None:
+    def __init__(
+        self, width: int, embedding: int, classes: int, micro_batch: int | None = None
+    ) -> None:
         super().__init__()
         self.encoder: nn.Module | None = None
         self.embed = nn.Sequential(nn.Linear(width, embedding), nn.ReLU())
@@ -36,7 +38,9 @@ class Branch(nn.Module):
             return inputs
         if size is None or size >= len(inputs) or not torch.is_grad_enabled():
             return encoder(inputs)  # type: ignore[no-any-return]
-        return torch.cat([checkpoint(encoder, part, use_reentrant=False) for part in torch.split(inputs, size)])
+        return torch.cat(
+            [checkpoint(encoder, part, use_reentrant=False) for part in torch.split(inputs, size)]
+        )
 
     def train(self, mode: bool = True) -> "Branch":
         """As any module, but what is frozen stays as it is in evaluation: no dropout, no moving batch statistics."""
@@ -59,8 +63,20 @@ def freeze(backbone: nn.Module, policy: str | int, where: str) -> None:
     # 0 is the stem, then the stages; what follows the last stage (a final norm) forms a group of its own or joins it.
     groups: dict[int, list[str]] = group_parameters(backbone, backbone.group_matcher(coarse=True))  # type: ignore[operator]
     if policy != "all" and int(policy) >= len(groups):
-        raise UserError(Fault(where, f"{policy} stages", f"the backbone has {len(groups) - 1}", "`all` freezes it all"))
-    frozen = {name for group, names in groups.items() if policy == "all" or group <= int(policy) for name in names}
+        raise UserError(
+            Fault(
+                where,
+                f"{policy} stages",
+                f"the backbone has {len(groups) - 1}",
+                "`all` freezes it all",
+            )
+        )
+    frozen = {
+        name
+        for group, names in groups.items()
+        if policy == "all" or group <= int(policy)
+        for name in names
+    }
     for name, parameter in backbone.named_parameters():
         if policy == "all" or name in frozen:
             parameter.requires_grad_(False)
@@ -77,11 +93,15 @@ def foreign_backbone(name: str, where: str, **arguments: Any) -> nn.Module:
 
     if not timm.is_model(name):
         close = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:5]
-        raise UserError(Fault(where, f"timm has no model '{name}'", ", ".join(close), "see timm.list_models()"))
+        raise UserError(
+            Fault(where, f"timm has no model '{name}'", ", ".join(close), "see timm.list_models()")
+        )
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise UserError(Fault(where, f"{name} cannot take {arguments} ({error})", todo="another backbone")) from None
+        raise UserError(
+            Fault(where, f"{name} cannot take {arguments} ({error})", todo="another backbone")
+        ) from None
     return backbone
 
 
@@ -90,7 +110,9 @@ def input_size(name: str, height: int, width: int) -> dict[str, Any]:
     import timm
 
     settings = timm.get_pretrained_cfg(name)
-    return {"img_size": (height, width)} if settings is not None and settings.fixed_input_size else {}
+    return (
+        {"img_size": (height, width)} if settings is not None and settings.fixed_input_size else {}
+    )
 
 
 def feature_width(backbone: nn.Module) -> int:

@@ -62,7 +62,9 @@ class CrossAttention(nn.Module):
     def __init__(self, heads: int, head_width: int, bias: bool, dropout: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(4, heads, head_width))  # w_q, w_k, w_v, w_o
-        nn.init.normal_(self.weight, std=head_width**-0.5)  # not in the paper: each head starts with gain about 1
+        nn.init.normal_(
+            self.weight, std=head_width**-0.5
+        )  # not in the paper: each head starts with gain about 1
         self.bias = nn.Parameter(torch.zeros(2, heads, head_width)) if bias else None  # b_q, b_v
         self.output_bias = nn.Parameter(torch.zeros(())) if bias else None
         self.dropout = nn.Dropout(dropout)
@@ -79,10 +81,18 @@ class CrossAttention(nn.Module):
 class FusionLayer(nn.Module):
     """Eq. 6: (B,C) -> scene logits (B,S); `literal_relu` puts the equation's ReLU on the logits."""
 
-    def __init__(self, hidden: int, dropout: float, scenes: int, literal_relu: bool, inputs: int) -> None:
+    def __init__(
+        self, hidden: int, dropout: float, scenes: int, literal_relu: bool, inputs: int
+    ) -> None:
         super().__init__()
         last = [nn.ReLU()] if literal_relu else []
-        layers = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, scenes), *last]
+        layers = [
+            nn.Linear(inputs, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, scenes),
+            *last,
+        ]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -189,7 +199,10 @@ class Average(nn.Module):
         return votes.logsumexp(1)  # softmax takes away what `mean` leaves over, a constant
 
 
-TOKENS: dict[str, Callable[[Tensor], Tensor]] = {"probability": torch.sigmoid, "logit": lambda logits: logits}
+TOKENS: dict[str, Callable[[Tensor], Tensor]] = {
+    "probability": torch.sigmoid,
+    "logit": lambda logits: logits,
+}
 
 # name -> module(Branches) -> scene logits (B,S)
 FUSIONS: dict[str, Callable[[Parts], nn.Module]] = {

@@ -16,7 +16,9 @@ from avsc_core.model.alignment import alignment_losses
 from avsc_core.model.network import AudioVisualNet, Outputs
 
 # (model, outputs, events (B,E), objects (B,O), scenes (B,), generator of RKM's draws) -> scalars by name
-Losses = Callable[[AudioVisualNet, Outputs, Tensor, Tensor, Tensor, torch.Generator | None], dict[str, Tensor]]
+Losses = Callable[
+    [AudioVisualNet, Outputs, Tensor, Tensor, Tensor, torch.Generator | None], dict[str, Tensor]
+]
 
 
 def build_losses(config: Config) -> Losses:
@@ -39,15 +41,23 @@ def build_losses(config: Config) -> Losses:
         if outputs.object_logits is not None:
             terms["object"] = tagging_loss(outputs.object_logits, objects, per_class)
         if aligned and outputs.event_logits is not None and outputs.object_logits is not None:
-            event_rows, object_rows = model.event_classifier_weight, model.object_classifier_weight  # (E,D), (O,D)
+            event_rows, object_rows = (
+                model.event_classifier_weight,
+                model.object_classifier_weight,
+            )  # (E,D), (O,D)
             assert event_rows is not None
             assert object_rows is not None
-            logits = outputs.event_logits, outputs.object_logits  # a sigmoid would not change their order
+            logits = (
+                outputs.event_logits,
+                outputs.object_logits,
+            )  # a sigmoid would not change their order
             terms["e2o"], terms["o2e"] = alignment_losses(
                 event_rows, object_rows, *logits, alignment.k, alignment.mode, generator
             )
         terms["scene"] = cross_entropy(outputs.scene_logits.float(), scenes)
-        terms["total"] = sum((weights[name] * term for name, term in terms.items()), torch.zeros_like(terms["scene"]))
+        terms["total"] = sum(
+            (weights[name] * term for name, term in terms.items()), torch.zeros_like(terms["scene"])
+        )
         return terms
 
     return compute
@@ -55,5 +65,7 @@ def build_losses(config: Config) -> Losses:
 
 def tagging_loss(logits: Tensor, labels: Tensor, per_class: bool) -> Tensor:
     """Eq. 1 and 2: (B,C) logits and labels -> a scalar, the mean over clips of the sum (or mean) over classes."""
-    costs = binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")  # (B,C)
+    costs = binary_cross_entropy_with_logits(
+        logits.float(), labels.float(), reduction="none"
+    )  # (B,C)
     return (costs.mean(1) if per_class else costs.sum(1)).mean()

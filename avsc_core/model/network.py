@@ -37,10 +37,18 @@ class AudioVisualNet(nn.Module):
         self.fusion = fusion
 
     def forward(self, log_mel: Tensor | None, frames: Tensor | None) -> Outputs:
-        event_embedding, event_logits = self.audio(log_mel) if self.audio else (None, None)  # (B,D), (B,E)
-        object_embedding, object_logits = self.visual(frames) if self.visual else (None, None)  # (B,D), (B,O)
-        fused = self.fusion(Branches(event_logits, object_logits, event_embedding, object_embedding))
-        return Outputs(event_logits, object_logits, at_least_float32(fused), event_embedding, object_embedding)
+        event_embedding, event_logits = (
+            self.audio(log_mel) if self.audio else (None, None)
+        )  # (B,D), (B,E)
+        object_embedding, object_logits = (
+            self.visual(frames) if self.visual else (None, None)
+        )  # (B,D), (B,O)
+        fused = self.fusion(
+            Branches(event_logits, object_logits, event_embedding, object_embedding)
+        )
+        return Outputs(
+            event_logits, object_logits, at_least_float32(fused), event_embedding, object_embedding
+        )
 
     @property
     def event_classifier_weight(self) -> Tensor | None:
@@ -55,7 +63,11 @@ class AudioVisualNet(nn.Module):
     @property
     def branches(self) -> dict[str, Branch]:
         """The branches there are, by name."""
-        return {name: branch for name, branch in (("audio", self.audio), ("visual", self.visual)) if branch}
+        return {
+            name: branch
+            for name, branch in (("audio", self.audio), ("visual", self.visual))
+            if branch
+        }
 
 
 def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioVisualNet:
@@ -65,11 +77,15 @@ def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioV
     """
     heads, micro_batch, audio, visual = config.fusion, config.compute.micro_batch, None, None
     if config.modality != "visual":
-        width = audio_width(config.audio.backbone, config.log_mel.frames, "audio.backbone", **_ast(config))
+        width = audio_width(
+            config.audio.backbone, config.log_mel.frames, "audio.backbone", **_ast(config)
+        )
         audio = Branch(width, config.audio.embedding, config.audio.classes, micro_batch)
     if config.modality != "audio":
         look, size = config.visual, config.pictures.size
-        width = visual_width(look.backbone, size, "visual.backbone", pooling=look.pooling, **_convnext(config))
+        width = visual_width(
+            look.backbone, size, "visual.backbone", pooling=look.pooling, **_convnext(config)
+        )
         visual = Branch(width, config.visual.embedding, config.visual.classes, micro_batch)
     parts = Parts(
         config.audio.classes if audio else 0,
@@ -77,9 +93,13 @@ def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioV
         config.audio.embedding,
         partial(FusionLayer, heads.hidden, heads.dropout, config.scenes, heads.literal_relu),
         config.scenes,
-        **heads.model_dump(include={"heads", "head_width", "tokens", "bias", "attention_dropout", "decision"}),
+        **heads.model_dump(
+            include={"heads", "head_width", "tokens", "bias", "attention_dropout", "decision"}
+        ),
     )
-    fusion = FUSIONS[heads.kind if audio and visual else "none"](parts)  # one modality has nothing to fuse
+    fusion = FUSIONS[heads.kind if audio and visual else "none"](
+        parts
+    )  # one modality has nothing to fuse
     model = AudioVisualNet(audio, visual, fusion)
     for name, branch in model.branches.items():
         if name not in without:
@@ -97,13 +117,19 @@ def build_encoder(config: Config, branch: str) -> nn.Module:
         torch.manual_seed(config.seed)
         if branch == "audio":
             settings, size = config.audio, config.log_mel.frames
-            backbone = build_audio_backbone(settings.backbone, size, "audio.backbone", **_ast(config))
+            backbone = build_audio_backbone(
+                settings.backbone, size, "audio.backbone", **_ast(config)
+            )
             encoder: nn.Module = AudioEncoder(backbone)
             policy = settings.freeze
         else:
             look, size = config.visual, config.pictures.size
-            backbone = build_visual_backbone(look.backbone, size, "visual.backbone", **_convnext(config))
-            layout = torch.channels_last if config.compute.channels_last else torch.contiguous_format
+            backbone = build_visual_backbone(
+                look.backbone, size, "visual.backbone", **_convnext(config)
+            )
+            layout = (
+                torch.channels_last if config.compute.channels_last else torch.contiguous_format
+            )
             encoder = VisualEncoder(backbone, look.pooling, layout)
             policy = look.freeze
     freeze(backbone, policy, f"{branch}.freeze")

@@ -16,7 +16,9 @@ from avsc_core.model.branch import feature_width, foreign_backbone, input_size
 class VisualEncoder(nn.Module):
     """frames (B,F,3,H,W) -> features (B,width)."""
 
-    def __init__(self, backbone: nn.Module, pooling: str, memory_format: torch.memory_format) -> None:
+    def __init__(
+        self, backbone: nn.Module, pooling: str, memory_format: torch.memory_format
+    ) -> None:
         super().__init__()
         self.backbone = backbone.to(memory_format=memory_format)  # type: ignore[call-overload]
         self.pool = POOLINGS[pooling]
@@ -24,7 +26,9 @@ class VisualEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         pictures = frames.flatten(0, 1).contiguous(memory_format=self.memory_format)  # (BF,3,H,W)
-        return self.pool(self.backbone(pictures).unflatten(0, frames.shape[:2]))  # (B,F,width) -> (B,width)
+        return self.pool(
+            self.backbone(pictures).unflatten(0, frames.shape[:2])
+        )  # (B,F,width) -> (B,width)
 
 
 def build_visual_backbone(
@@ -32,13 +36,21 @@ def build_visual_backbone(
 ) -> nn.Module:
     """ConvNeXt of the given sizes, or a timm model; (N,3,H,W) -> (N,width). Raises UserError when timm has none."""
     if name == "convnext":
-        convnext: nn.Module = ConvNeXt(in_chans=3, num_classes=0, depths=tuple(depths), dims=tuple(dims))
+        convnext: nn.Module = ConvNeXt(
+            in_chans=3, num_classes=0, depths=tuple(depths), dims=tuple(dims)
+        )
         return convnext
     return foreign_backbone(name, where, **input_size(name, size, size))
 
 
 def visual_width(
-    name: str, size: int, where: str, *, pooling: str, depths: Sequence[int] = (), dims: Sequence[int] = ()
+    name: str,
+    size: int,
+    where: str,
+    *,
+    pooling: str,
+    depths: Sequence[int] = (),
+    dims: Sequence[int] = (),
 ) -> int:
     """Width of the features of a visual encoder, whose backbone is not built for it."""
     if name == "convnext":

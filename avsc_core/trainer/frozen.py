@@ -12,23 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from avsc_core.config import Config, identity, weights_of
-from avsc_core.data.arrays import Rows, filled
+from avsc_core.cache.arrays import Rows, filled
+from avsc_core.config import Config
 from avsc_core.data.batches import IMAGENET, Colours, Inputs, log_mel_scale, log_mels, pictures
-from avsc_core.data.cache import FORMAT, Features
+from avsc_core.data.features import FORMAT, Features
 from avsc_core.files import cache_root
 from avsc_core.model.network import AudioVisualNet
-from avsc_core.model.pretrained import pretrained_encoder
 from avsc_core.processes import Progress, silent
+from avsc_core.resolve import identity, weights_of
 from avsc_core.trainer.device import autocast, choose_device
+from avsc_core.weights.pretrained import pretrained_encoder
 
 
 def frozen_branches(config: Config) -> frozenset[str]:
     """The branches whose encoder is frozen as a whole."""
-    return frozenset(name for name in config.modality.split("-") if getattr(config, name).freeze == "all")
+    return frozenset(
+        name for name in config.modality.split("-") if getattr(config, name).freeze == "all"
+    )
 
 
-def prepare(config: Config, features: Features, train: np.ndarray, progress: Progress = silent) -> Inputs:
+def prepare(
+    config: Config, features: Features, train: np.ndarray, progress: Progress = silent
+) -> Inputs:
     """The inputs of a training on the rows `train`: normalisations, and the features of frozen encoders."""
     scale = log_mel_scale(features, config.log_mel.normalise, train)
     inputs = Inputs(features, scale, picture_colours(config.visual.backbone))
@@ -63,10 +68,15 @@ def picture_colours(backbone: str) -> Colours:
 def _key(config: Config, inputs: Inputs, branch: str) -> str:
     """Of everything that a frozen encoder's features depend on."""
     own = identity(config)
-    settings = {name: own[name] for name in (branch, "log_mel" if branch == "audio" else "pictures", "media")}
+    settings = {
+        name: own[name]
+        for name in (branch, "log_mel" if branch == "audio" else "pictures", "media")
+    }
     for head in ("embedding", "classes"):
         del settings[branch][head]
-    origin = None if branch in weights_of(config) else config.seed  # random weights come from the seed
+    origin = (
+        None if branch in weights_of(config) else config.seed
+    )  # random weights come from the seed
     data = inputs.features.data
     files = data.sounds if branch == "audio" else data.films
     scale = inputs.scale if branch == "audio" else inputs.colours

@@ -14,27 +14,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avsc_core.config import Config, trial_key
+from avsc_core.config import Config
 from avsc_core.data.batches import Batch, Inputs, batches, shuffled
-from avsc_core.data.cache import Features
+from avsc_core.data.features import Features
 from avsc_core.errors import Diverged
+from avsc_core.metrics import better, scores
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.network import AudioVisualNet
-from avsc_core.model.pretrained import load_pretrained
 from avsc_core.processes import Progress, silent
+from avsc_core.resolve import trial_key
 from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save_checkpoint
 from avsc_core.trainer.device import autocast, choose_device, gradient_scaler, seed_all
 from avsc_core.trainer.frozen import frozen_branches, prepare
-from avsc_core.trainer.metrics import better, scores
 from avsc_core.trainer.optim import build_optimiser, build_schedule
+from avsc_core.weights.pretrained import load_pretrained
 
 
 class Epoch(NamedTuple):
     """What an epoch ended with."""
 
     number: int  # from 1
-    metrics: dict[str, float]  # train_* loss terms; val_acc, val_logloss and the loss terms on validation
+    metrics: dict[
+        str, float
+    ]  # train_* loss terms; val_acc, val_logloss and the loss terms on validation
     best: Best | None  # by the metric asked for; None without validation clips
     model: AudioVisualNet  # without the encoders that are frozen as a whole
     inputs: Inputs  # what it was fed
@@ -63,7 +66,9 @@ def fit(
     load_pretrained(model, config)
     model.to(device)
     optimiser = build_optimiser(model, config.training)
-    schedule = build_schedule(optimiser, config.training, math.ceil(len(train) / config.training.batch_size))
+    schedule = build_schedule(
+        optimiser, config.training, math.ceil(len(train) / config.training.batch_size)
+    )
     scaler = gradient_scaler(config, device)
     losses = build_losses(config)
     key, done, best = trial_key(config), 0, None
@@ -80,7 +85,9 @@ def fit(
         sums: dict[str, Tensor] = {}
         model.train()
         order = shuffled(train, config.seed, number)
-        for batch in batches(inputs, order, config.training.batch_size, device, config.augmentation):
+        for batch in batches(
+            inputs, order, config.training.batch_size, device, config.augmentation
+        ):
             with autocast(config, device):
                 outputs = model(batch.log_mel, batch.frames)
             terms = losses(model, outputs, *targets(batch), generator)
@@ -99,10 +106,17 @@ def fit(
             raise Diverged(
                 f"epoch {number}: {next(n for n, v in metrics.items() if not math.isfinite(v))} is not finite"
             )
-        if len(validation) and (best is None or better(metric, metrics[metric], best.metrics[metric])):
+        if len(validation) and (
+            best is None or better(metric, metrics[metric], best.metrics[metric])
+        ):
             best = Best(number, metrics, torch.from_numpy(probability))
         if checkpoint:
-            states = model.state_dict(), optimiser.state_dict(), schedule.state_dict(), scaler.state_dict()
+            states = (
+                model.state_dict(),
+                optimiser.state_dict(),
+                schedule.state_dict(),
+                scaler.state_dict(),
+            )
             save_checkpoint(checkpoint, Checkpoint(key, number, metrics, *states, best))
         yield Epoch(number, metrics, best, model, inputs)
 

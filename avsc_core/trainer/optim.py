@@ -24,7 +24,13 @@ def build_optimiser(model: nn.Module, settings: Training) -> AdamW:
                 and (parameter.squeeze().ndim > 1) == decays
                 and parameter.requires_grad
             ]
-            groups.append({"params": parameters, "lr": rate, "weight_decay": settings.weight_decay if decays else 0.0})
+            groups.append(
+                {
+                    "params": parameters,
+                    "lr": rate,
+                    "weight_decay": settings.weight_decay if decays else 0.0,
+                }
+            )
     return AdamW([group for group in groups if group["params"]], fused=True)
 
 

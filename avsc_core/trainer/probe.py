@@ -32,13 +32,19 @@ FORMAT = 1  # raised when what is measured changes
 # What changes the cost of a step. Values of weights, rates and a spectrogram's settings do not: arms that differ in
 # nothing else are measured once.
 COSTLY: Any = {
-    **dict.fromkeys(("modality", "audio", "visual", "alignment", "fusion", "compute", "scenes"), True),
+    **dict.fromkeys(
+        ("modality", "audio", "visual", "alignment", "fusion", "compute", "scenes"), True
+    ),
     "log_mel": {"frames"},
     "pictures": {"frames", "size"},
     "training": {"batch_size", "precision"},
 }
 NOT_COSTLY: Any = {"audio": {"weights"}, "visual": {"weights"}}
-FEW, SLOW, PATIENCE = 2, 1.0, 4.0  # clips to start with; seconds from which they must do; seconds of steps at most
+FEW, SLOW, PATIENCE = (
+    2,
+    1.0,
+    4.0,
+)  # clips to start with; seconds from which they must do; seconds of steps at most
 
 
 class Measured(NamedTuple):
@@ -66,7 +72,11 @@ def probe(config: Config, threads: int) -> Measured:
     cores = f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
     name = torch.cuda.get_device_name() if device.type == "cuda" else cores
     about = [FORMAT, name, platform.node(), torch.__version__, kind(config)]
-    path = cache_root() / "probes" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
+    path = (
+        cache_root()
+        / "probes"
+        / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
+    )
     if path.is_file():
         return Measured(**json.loads(path.read_text()))
     try:
@@ -75,7 +85,9 @@ def probe(config: Config, threads: int) -> Measured:
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        what = f"a step of {config.training.batch_size} clips does not fit into the memory of {name}"
+        what = (
+            f"a step of {config.training.batch_size} clips does not fit into the memory of {name}"
+        )
         todo = "a smaller training.batch_size, compute.micro_batch, compute.checkpointing, or another machine"
         raise EnvironmentFault(Fault("memory", what, todo=todo)) from None
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,14 +112,18 @@ def _measure(config: Config, name: str, threads: int) -> Measured:
         step, predict = _seconds(model, config, size, device)
         count = size
     memory = _peak(device)
-    if count < size:  # weights, gradients and AdamW's two moments stay as they are; the rest grows with the batch
+    if (
+        count < size
+    ):  # weights, gradients and AdamW's two moments stay as they are; the rest grows with the batch
         standing = 4 * 4 * parameters
         memory = int(standing + max(memory - standing, 0) * size / count)
         step, predict = step * size / count, predict * size / count
     return Measured(name, step, predict, memory, _available(device), parameters)
 
 
-def _seconds(model: AudioVisualNet, config: Config, count: int, device: torch.device) -> tuple[float, float]:
+def _seconds(
+    model: AudioVisualNet, config: Config, count: int, device: torch.device
+) -> tuple[float, float]:
     """The fastest training step and prediction with `count` clips, within a few seconds."""
     optimiser, losses = build_optimiser(model, config.training), build_losses(config)
     scaler = gradient_scaler(config, device)
@@ -144,11 +160,17 @@ def _batch(model: AudioVisualNet, config: Config, count: int, device: torch.devi
     frozen, look = frozen_branches(config), config.pictures
     heard: tuple[int, ...] = (config.log_mel.frames, 128)
     seen: tuple[int, ...] = (look.frames, 3, look.size, look.size)
-    widths: dict[str, Any] = {name: branch.embed[0].in_features for name, branch in model.branches.items()}
-    shapes = [(widths[name],) if name in frozen else shape for name, shape in (("audio", heard), ("visual", seen))]
+    widths: dict[str, Any] = {
+        name: branch.embed[0].in_features for name, branch in model.branches.items()
+    }
+    shapes = [
+        (widths[name],) if name in frozen else shape
+        for name, shape in (("audio", heard), ("visual", seen))
+    ]
     inputs = [torch.randn(count, *shape, device=device) for shape in shapes]
     labels = [
-        torch.randint(0, 2, (count, n), device=device).float() for n in (config.audio.classes, config.visual.classes)
+        torch.randint(0, 2, (count, n), device=device).float()
+        for n in (config.audio.classes, config.visual.classes)
     ]
     return [*inputs, *labels, torch.randint(0, config.scenes, (count,), device=device)]
 
@@ -156,7 +178,9 @@ def _batch(model: AudioVisualNet, config: Config, count: int, device: torch.devi
 def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved())
-    status = Path("/proc/self/status")  # ru_maxrss would count the parent's pages, from before the process was its own
+    status = Path(
+        "/proc/self/status"
+    )  # ru_maxrss would count the parent's pages, from before the process was its own
     if not status.is_file():
         return 0
     lines = dict(line.split(":", 1) for line in status.read_text().splitlines())

@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from avsc_core.config import flatten
-from avsc_core.trainer.winner import best_of, full
+from avsc_core.record.winner import best_of, full
+from avsc_core.resolve import flatten
 from studies.report.blocks import Table, Words, number, setting
 from studies.report.gather import Gathered
-from studies.runner.card import duration
-from studies.runner.plan import is_search
+from studies.runner.cost import duration
+from studies.study.plan import is_search
 
 OVER = ("complete", "stopped", "diverged", "failed")
 
@@ -21,15 +21,27 @@ def question(study: Gathered) -> Words:
     if about["source"]:
         lines.append(f"Asks what {about['source']} of the paper asks.")
     clips = study.clips
-    lines.append(f"Data: {study.title}; validated on {len(clips.names)} clips of {len(set(clips.places))} locations.")
-    base = f"the best of study {about['best_of'][0]}" if about["best_of"] else f"preset {about['preset']}"
+    lines.append(
+        f"Data: {study.title}; validated on {len(clips.names)} clips of {len(set(clips.places))} locations."
+    )
+    base = (
+        f"the best of study {about['best_of'][0]}"
+        if about["best_of"]
+        else f"preset {about['preset']}"
+    )
     own = f", with {', '.join(about['changed'])}" if about["changed"] else ""
     lines.append(f"Base: {base}{own}. Seeds: {', '.join(map(str, study.seeds))}.")
     if study.about["ladder"]:
         lower, upper = (dict(flatten(study.definition[rung])) for rung in ("base", "final"))
-        changed = [f"{key} {setting(upper[key])} ({setting(lower[key])})" for key in upper if upper[key] != lower[key]]
+        changed = [
+            f"{key} {setting(upper[key])} ({setting(lower[key])})"
+            for key in upper
+            if upper[key] != lower[key]
+        ]
         lines.append(f"The upper rung has, and the lower one had: {', '.join(changed)}.")
-    lines.append(f"Trials: {counted}. Figures are of trials that ran to their end (complete), on validation.")
+    lines.append(
+        f"Trials: {counted}. Figures are of trials that ran to their end (complete), on validation."
+    )
     return Words("Question", lines)
 
 
@@ -51,7 +63,13 @@ def missing(study: Gathered) -> Table | None:
     for trial in study.trials:
         if trial.outcome in ("failed", "diverged"):
             words = trial.tags.get("avsc.error", "").strip().splitlines()
-            rows.append([f"{trial.arm} {trial.key[:6]} seed {trial.seed}", trial.outcome, words[-1] if words else ""])
+            rows.append(
+                [
+                    f"{trial.arm} {trial.key[:6]} seed {trial.seed}",
+                    trial.outcome,
+                    words[-1] if words else "",
+                ]
+            )
     return Table("missing", "Missing", ["what", "how much is there", "why"], rows) if rows else None
 
 
@@ -66,7 +84,10 @@ def cost(study: Gathered) -> Table:
     full = sum(trial.config.training.epochs for trial in stopped)
     rows = [
         ["trials to their end", f"{len(ended) - len(stopped)}, {searched} of them searched"],
-        ["trials stopped early", f"{len(stopped)}, after {ran} of {full} epochs" if stopped else "none"],
+        [
+            "trials stopped early",
+            f"{len(stopped)}, after {ran} of {full} epochs" if stopped else "none",
+        ],
         ["training time", f"{duration(seconds)} in all, {duration(mean)} a trial"],
     ]
     card = study.about.get("cost")
@@ -100,26 +121,40 @@ def retrained(study: Gathered) -> Table | None:
 
 def reproduce(study: Gathered) -> Table:
     """Everything that the same figures need."""
-    rows = [[name, value] for each in _distinct(study.about["sittings"]) for name, value in each.items()]
+    rows = [
+        [name, value] for each in _distinct(study.about["sittings"]) for name, value in each.items()
+    ]
     rows += [
         ["data", f"{study.title}, fingerprint {study.definition['data'][:16]}"],
         ["seeds", ", ".join(map(str, study.seeds))],
     ]
     search = study.definition["search"]
     if search:
-        told = {name: value for name, value in search.items() if name not in ("space", "space_hash") and value}
+        told = {
+            name: value
+            for name, value in search.items()
+            if name not in ("space", "space_hash") and value
+        }
         rows.append(["search", ", ".join(f"{name} {value}" for name, value in told.items())])
         rows.append(["space", f"{search['space_hash']}, which is:"])
         dimensions = study.space.dimensions if study.space else {}
         rows += [[f"- {key}", domain.describe()] for key, domain in dimensions.items()]
     rows += [[f"trials of {each['name']}", str(each["trials"])] for each in study.about["searches"]]
     if study.about["best_of"]:
-        rows.append(["base", f"trial {study.about['best_of'][1]} of study {study.about['best_of'][0]}"])
+        rows.append(
+            ["base", f"trial {study.about['best_of'][1]} of study {study.about['best_of'][0]}"]
+        )
     several = len(_distinct(study.about["sittings"])) > 1
-    note = "It was run in several sittings; those that differ are listed one after another." if several else ""
+    note = (
+        "It was run in several sittings; those that differ are listed one after another."
+        if several
+        else ""
+    )
     return Table("reproduce", "How to repeat it", ["", ""], rows, note)
 
 
 def _distinct(sittings: list[dict[str, str]]) -> list[dict[str, str]]:
     """Sittings that differ from the one before."""
-    return [each for place, each in enumerate(sittings) if place == 0 or each != sittings[place - 1]]
+    return [
+        each for place, each in enumerate(sittings) if place == 0 or each != sittings[place - 1]
+    ]

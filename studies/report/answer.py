@@ -8,16 +8,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, groupby
 
 from studies.report.blocks import NAMES, Words, number, p_value, signed, span
-from studies.report.compared import ALL_PAIRS, compared_arms, corrected, differences, level, pairs_of
+from studies.report.compared import (
+    ALL_PAIRS,
+    compared_arms,
+    corrected,
+    differences,
+    level,
+    pairs_of,
+)
 from studies.report.effects import asked_effects, found_effects
 from studies.report.gather import Gathered, Row
 from studies.report.searched import agreement, front, importances
 from studies.report.statistics import Estimate
 
 BELIEVED = 0.05
-SPELLED_OUT = 3  # differences that cannot be told apart, with their intervals; of more only the names
+SPELLED_OUT = (
+    3  # differences that cannot be told apart, with their intervals; of more only the names
+)
 
-Told = tuple[str, Estimate | None, float]  # what is compared, how much more it has, and the corrected p
+Told = tuple[
+    str, Estimate | None, float
+]  # what is compared, how much more it has, and the corrected p
 
 
 def answer(study: Gathered) -> Words | None:
@@ -72,9 +83,13 @@ def _factors(study: Gathered) -> Iterator[str]:
         each = [(effect.level, figure, p) for effect, figure, p in levels]
         for words in verdicts(each, levels[0][0].against, _sign(study)):
             yield f"Factor {factor}: {words}"
-    both = [(effect.factor, figure, p) for effect, figure, p in told if effect.kind == "interaction"]
+    both = [
+        (effect.factor, figure, p) for effect, figure, p in told if effect.kind == "interaction"
+    ]
     if both:
-        sure = [f"{name} ({_amount(figure, p)})" for name, figure, p in both if figure and p < BELIEVED]
+        sure = [
+            f"{name} ({_amount(figure, p)})" for name, figure, p in both if figure and p < BELIEVED
+        ]
         yield f"Interactions: {', '.join(sure) or 'none that can be told from 0'}."
 
 
@@ -83,11 +98,14 @@ def _searched(study: Gathered) -> Iterator[str]:
     if study.best_row is None:
         return
     values = ", ".join(
-        f"{NAMES[metric]} {number(study.best_row.mean(metric))}" for metric in ("val_acc", "val_logloss")
+        f"{NAMES[metric]} {number(study.best_row.mean(metric))}"
+        for metric in ("val_acc", "val_logloss")
     )
     yield f"Best of the search by {NAMES[study.metric]}: {values}; picked by these figures, so it flatters itself."
     for metric, found in zip(study.metrics, importances(study), strict=True):
-        sure = [f"{key} ({share:.0%})" for key, share in found.shares.items() if share > found.chance]
+        sure = [
+            f"{key} ({share:.0%})" for key, share in found.shares.items() if share > found.chance
+        ]
         if found.shares:
             what = ", ".join(sure) or "nothing that can be told from chance"
             yield f"What mattered for {NAMES[metric]} over {len(study.searched)} complete trials: {what}."
@@ -99,7 +117,11 @@ def _rungs(study: Gathered) -> Iterator[str]:
     """Whether a ladder's rungs agree."""
     if study.about["ladder"]:
         many, found = agreement(study)
-        shown = number(found, 2) if found == found else "not to be told, they are fewer than three or all alike"
+        shown = (
+            number(found, 2)
+            if found == found
+            else "not to be told, they are fewer than three or all alike"
+        )
         yield f"Rank correlation of the two rungs over {many} configurations: {shown}."
 
 

@@ -6,10 +6,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from avsc_core.config import as_text
+from avsc_core.resolve import as_text
 
 INTERVAL = "95 %"  # the title of a column of intervals
-NAMES = {"acc": "val Acc", "logloss": "val Logloss", "val_acc": "val Acc", "val_logloss": "val Logloss"}
+NAMES = {
+    "acc": "val Acc",
+    "logloss": "val Logloss",
+    "val_acc": "val Acc",
+    "val_logloss": "val Logloss",
+}
 MISSING = "-"  # a cell that is wanted and not there
 
 

@@ -2,7 +2,7 @@
 
 from avsc_core.data.dataset import LABEL
 from avsc_core.errors import Fault, UserError
-from avsc_core.trainer.recorder import Recorder
+from avsc_core.record.recorder import Recorder
 from studies.report.accounts import cost, missing, question, reproduce, retrained
 from studies.report.answer import answer
 from studies.report.blocks import Block, Report

@@ -11,9 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from avsc_core.config import flatten, identity
+from avsc_core.resolve import flatten, identity
 from search_spaces.space import idle_in
-from studies.report.blocks import INTERVAL, MISSING, NAMES, Table, number, p_value, setting, signed, span
+from studies.report.blocks import (
+    INTERVAL,
+    MISSING,
+    NAMES,
+    Table,
+    number,
+    p_value,
+    setting,
+    signed,
+    span,
+)
 from studies.report.gather import Gathered, Row
 from studies.report.statistics import Estimate, bounded, correct, costs, estimate, holm
 
@@ -22,7 +32,9 @@ ALL_PAIRS = 5  # arms; of more, each is compared with the first
 
 CORRECTED = "p is corrected for {} of each metric (Holm), each interval is its own alone."
 
-Found = dict[str, list[Estimate | None]]  # metric -> a figure for each difference asked for; None: no seed in common
+Found = dict[
+    str, list[Estimate | None]
+]  # metric -> a figure for each difference asked for; None: no seed in common
 
 
 def results(study: Gathered) -> Table:
@@ -32,13 +44,19 @@ def results(study: Gathered) -> Table:
         cells = [row.name, f"{len(row.trials)}/{row.wanted}"]
         for metric in VALUES:
             figure = level(study, row, metric)
-            cells += [number(figure.value), span(figure.low, figure.high)] if figure else [MISSING, MISSING]
+            cells += (
+                [number(figure.value), span(figure.low, figure.high)]
+                if figure
+                else [MISSING, MISSING]
+            )
         table.append(cells)
     note = "Means of the best epoch on validation; intervals over locations and seeds."
     if any(len(row.trials) == 1 for row in study.rows):
         note += " One seed says nothing about the luck of a training: its interval is over locations alone."
     if any(row.selected for row in study.rows):
-        note += " Rows that were picked as the best of several by these same clips flatter themselves."
+        note += (
+            " Rows that were picked as the best of several by these same clips flatter themselves."
+        )
     header = ["arm", "seeds", *(title for metric in VALUES for title in (NAMES[metric], INTERVAL))]
     return Table("results", "Results", header, table, note)
 
@@ -49,14 +67,20 @@ def published(study: Gathered) -> Table | None:
     if not told:
         return None
     titles = ["published {}", "our {}"] + ([] if study.embedded else ["ours - it"])
-    header = ["arm", "where", *(title.format(name) for name in ("Acc", "Logloss") for title in titles)]
+    header = [
+        "arm",
+        "where",
+        *(title.format(name) for name in ("Acc", "Logloss") for title in titles),
+    ]
     rows = []
     for row in told:
         cells = [row.name, _place(row.published or {})]
         for metric in VALUES:
             theirs, ours = (row.published or {})[metric], row.mean(f"val_{metric}")
             theirs = nan if theirs is None else theirs
-            cells += [number(theirs), number(ours)] + ([] if study.embedded else [signed(ours - theirs)])
+            cells += [number(theirs), number(ours)] + (
+                [] if study.embedded else [signed(ours - theirs)]
+            )
         rows.append(cells)
     note = "Published figures are of other clips than ours, which are of validation: for comparison only."
     return Table("published", "Beside what is published", header, rows, note)
@@ -69,12 +93,18 @@ def settings(study: Gathered) -> Table | None:
     for row in study.rows:
         config = next((trial.config for trial in row.trials.values()), None)
         told = dict(flatten(identity(config))) if config else {}
-        kept = [key for key in told if key != "seed" and (config is None or key not in idle_in(config))]
+        kept = [
+            key for key in told if key != "seed" and (config is None or key not in idle_in(config))
+        ]
         changed = [f"{key} {setting(told[key])}" for key in kept if told[key] != base[key]]
         rows.append([row.name, ", ".join(changed) or ("nothing" if config else MISSING), row.note])
     notes = any(row.note for row in study.rows)
     header = ["arm", "changes of the base", *(["note"] if notes else [])]
-    return Table("settings", "What the rows are", header, [row[: len(header)] for row in rows]) if rows else None
+    return (
+        Table("settings", "What the rows are", header, [row[: len(header)] for row in rows])
+        if rows
+        else None
+    )
 
 
 def level(study: Gathered, row: Row, metric: str) -> Estimate | None:
@@ -86,13 +116,19 @@ def level(study: Gathered, row: Row, metric: str) -> Estimate | None:
 
 
 def contrast(
-    study: Gathered, weights: Sequence[tuple[Row, float]], metric: str, without: Set[int] = frozenset()
+    study: Gathered,
+    weights: Sequence[tuple[Row, float]],
+    metric: str,
+    without: Set[int] = frozenset(),
 ) -> Estimate | None:
     """A sum of rows' figures with these weights, over the seeds that all of them have; None when there are none."""
     seeds = sorted(set.intersection(*(set(row.trials) for row, _ in weights)) - without)
     if not seeds:
         return None
-    values = sum(weight * VALUES[metric](study.probability(row, seeds), study.clips.scenes) for row, weight in weights)
+    values = sum(
+        weight * VALUES[metric](study.probability(row, seeds), study.clips.scenes)
+        for row, weight in weights
+    )
     return estimate(np.asarray(values), study.clips, metric)
 
 
@@ -106,18 +142,27 @@ def _by_training(study: Gathered) -> list[list[Row]]:
     found: dict[frozenset[str], list[Row]] = {}
     for row in study.rows:
         if row.trials and not row.selected:
-            found.setdefault(frozenset(trial.run_id for trial in row.trials.values()), []).append(row)
+            found.setdefault(frozenset(trial.run_id for trial in row.trials.values()), []).append(
+                row
+            )
     return list(found.values())
 
 
 def pairs_of(arms: Sequence[Row]) -> list[tuple[Row, Row]]:
     """All pairs of a few arms, the later first; of more, each with the first."""
-    return list(combinations(arms[::-1], 2)) if len(arms) <= ALL_PAIRS else [(arm, arms[0]) for arm in arms[1:]]
+    return (
+        list(combinations(arms[::-1], 2))
+        if len(arms) <= ALL_PAIRS
+        else [(arm, arms[0]) for arm in arms[1:]]
+    )
 
 
 def differences(study: Gathered, pairs: Sequence[tuple[Row, Row]]) -> Found:
     """What the first of each pair has more than the second."""
-    return {metric: [contrast(study, [(one, 1.0), (other, -1.0)], metric) for one, other in pairs] for metric in VALUES}
+    return {
+        metric: [contrast(study, [(one, 1.0), (other, -1.0)], metric) for one, other in pairs]
+        for metric in VALUES
+    }
 
 
 def comparisons(study: Gathered) -> Table | None:
@@ -125,7 +170,9 @@ def comparisons(study: Gathered) -> Table | None:
     pairs = pairs_of(compared_arms(study))
     if not pairs:
         return None
-    cells = differences_table([[one.name, other.name] for one, other in pairs], differences(study, pairs))
+    cells = differences_table(
+        [[one.name, other.name] for one, other in pairs], differences(study, pairs)
+    )
     header = ["arm", "against", "seeds", *DIFFERENCE_HEADER]
     note = "Paired by clip, location and seed. " + CORRECTED.format(f"{len(pairs)} comparisons")
     if any(len(row.trials) == 1 for pair in pairs for row in pair):

@@ -12,9 +12,16 @@ from math import prod
 from typing import NamedTuple
 
 from studies.report.blocks import INTERVAL, MISSING, NAMES, Table, Words, number, signed, span
-from studies.report.compared import CORRECTED, DIFFERENCE_HEADER, VALUES, Found, contrast, differences_table
+from studies.report.compared import (
+    CORRECTED,
+    DIFFERENCE_HEADER,
+    VALUES,
+    Found,
+    contrast,
+    differences_table,
+)
 from studies.report.gather import Gathered, Row
-from studies.runner.plan import RETUNED
+from studies.study.plan import RETUNED
 
 
 class Effect(NamedTuple):
@@ -28,7 +35,11 @@ class Effect(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.factor}: {self.level} less {self.against}" if self.kind == "main" else self.factor
+        return (
+            f"{self.factor}: {self.level} less {self.against}"
+            if self.kind == "main"
+            else self.factor
+        )
 
 
 def asked_effects(study: Gathered) -> list[Effect]:
@@ -36,13 +47,17 @@ def asked_effects(study: Gathered) -> list[Effect]:
     arms = [row for row in study.arms if row.levels]
     if study.about["design"] != "factorial" or not arms or any(not row.trials for row in arms):
         return []
-    factors = {name: list(dict.fromkeys(row.levels[name] for row in arms)) for name in arms[0].levels}
+    factors = {
+        name: list(dict.fromkeys(row.levels[name] for row in arms)) for name in arms[0].levels
+    }
     return [*_main(arms, factors), *_interactions(arms, factors)]
 
 
 def found_effects(study: Gathered, asked: list[Effect]) -> Found:
     """What each effect comes to, for both metrics."""
-    return {metric: [contrast(study, effect.weights, metric) for effect in asked] for metric in VALUES}
+    return {
+        metric: [contrast(study, effect.weights, metric) for effect in asked] for metric in VALUES
+    }
 
 
 def effects(study: Gathered) -> Table | Words | None:
@@ -52,10 +67,19 @@ def effects(study: Gathered) -> Table | Words | None:
         return None
     asked = asked_effects(study)
     if not asked:
-        return Words(title, ["Arms are missing, so no effect can be averaged over the levels of the other factors."])
-    rows = differences_table([[effect.kind, effect.name] for effect in asked], found_effects(study, asked))
+        return Words(
+            title,
+            [
+                "Arms are missing, so no effect can be averaged over the levels of the other factors."
+            ],
+        )
+    rows = differences_table(
+        [[effect.kind, effect.name] for effect in asked], found_effects(study, asked)
+    )
     note = "Averaged over the other factors' levels. " + CORRECTED.format(f"{len(asked)} effects")
-    main = Counter(effect.factor for effect in asked if effect.kind == "main")  # one for each level but the first
+    main = Counter(
+        effect.factor for effect in asked if effect.kind == "main"
+    )  # one for each level but the first
     if sum(levels > 1 for levels in main.values()) > 1:
         note += " Interactions of two factors with three levels or more each are left out."
     return Table("effects", title, ["effect", "of", "seeds", *DIFFERENCE_HEADER], rows, note)
@@ -92,15 +116,26 @@ def retuning(study: Gathered) -> Table | None:
         return None
     metric, title = study.metric.removeprefix("val_"), NAMES[study.metric]
     tuned = {row.name: row for row in study.retuned}
-    pairs = [(arm, tuned[RETUNED.format(arm.name)]) for arm in study.arms if RETUNED.format(arm.name) in tuned]
+    pairs = [
+        (arm, tuned[RETUNED.format(arm.name)])
+        for arm in study.arms
+        if RETUNED.format(arm.name) in tuned
+    ]
     rows = []
     for arm, row in pairs:
         cells = [arm.name]
-        for shown, first, picked_by in ((arm, pairs[0][0], set[int]()), (row, pairs[0][1], {study.seeds[0]})):
+        for shown, first, picked_by in (
+            (arm, pairs[0][0], set[int]()),
+            (row, pairs[0][1], {study.seeds[0]}),
+        ):
             own = shown is not first and shown.trials and first.trials
-            found = contrast(study, [(shown, 1.0), (first, -1.0)], metric, picked_by) if own else None
+            found = (
+                contrast(study, [(shown, 1.0), (first, -1.0)], metric, picked_by) if own else None
+            )
             cells.append(number(shown.mean(study.metric)))
-            cells += [signed(found.value), span(found.low, found.high)] if found else [MISSING, MISSING]
+            cells += (
+                [signed(found.value), span(found.low, found.high)] if found else [MISSING, MISSING]
+            )
         rows.append(cells)
     less = f"less {pairs[0][0].name}"
     header = ["arm", title, less, INTERVAL, f"{title} retuned", f"{less} retuned", INTERVAL]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from avsc_core.config import as_text, flatten
 from avsc_core.files import atomic_path, write_text
-from avsc_core.trainer.recorder import Recorder
-from avsc_core.trainer.winner import find_winner
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.winner import find_winner
+from avsc_core.resolve import as_text, flatten
 
 TAGS = {"avsc.data": "data", "avsc.rung": "rung"}
 
@@ -18,13 +18,22 @@ def trial_frame(recorder: Recorder, name: str) -> pd.DataFrame:
     run = recorder.study(name)
     lines = []
     for trial in recorder.trials(str(run.data.tags["avsc.study"])):
-        line: dict[str, object] = {"run_id": trial.run_id, "key": trial.key, "arm": trial.arm, "seed": trial.seed}
-        line |= {"outcome": trial.outcome} | {short: trial.tags.get(tag, "") for tag, short in TAGS.items()}
+        line: dict[str, object] = {
+            "run_id": trial.run_id,
+            "key": trial.key,
+            "arm": trial.arm,
+            "seed": trial.seed,
+        }
+        line |= {"outcome": trial.outcome} | {
+            short: trial.tags.get(tag, "") for tag, short in TAGS.items()
+        }
         for key, value in flatten(trial.config.model_dump(mode="json")):
             line[key] = as_text(value) if isinstance(value, list) else value
         lines.append(line | trial.metrics)
     frame = pd.DataFrame(lines)
-    mixed = [column for column in frame if len({type(value) for value in frame[column].dropna()}) > 1]
+    mixed = [
+        column for column in frame if len({type(value) for value in frame[column].dropna()}) > 1
+    ]
     return frame.astype(dict.fromkeys(mixed, str))  # Parquet has one type a column
 
 
@@ -38,13 +47,22 @@ def export(recorder: Recorder, name: str, folder: Path) -> list[Path]:
     with atomic_path(paths[1]) as temporary:
         frame.to_parquet(temporary, index=False)
     value = winner.trial.metrics[f"best_{winner.metric}"]
-    head = _comment(f"Best of study {name} by {winner.metric}: {value:.4f} on {winner.trial.tags['avsc.data']}")
+    head = _comment(
+        f"Best of study {name} by {winner.metric}: {value:.4f} on {winner.trial.tags['avsc.data']}"
+    )
     head += _comment(f"{winner.trial.arm}, trial {winner.trial.key}")
     head += _comment(f"avsc-core train --config {paths[2].name}")
-    write_text(paths[2], head + yaml.safe_dump(winner.trial.config.model_dump(mode="json"), sort_keys=False))
+    write_text(
+        paths[2],
+        head + yaml.safe_dump(winner.trial.config.model_dump(mode="json"), sort_keys=False),
+    )
     return paths
 
 
 def _comment(text: str) -> str:
     """A comment in YAML. A name may hold line ends and characters that YAML refuses."""
-    return "# " + " ".join("".join(char if char.isprintable() else " " for char in text).split()) + "\n"
+    return (
+        "# "
+        + " ".join("".join(char if char.isprintable() else " " for char in text).split())
+        + "\n"
+    )

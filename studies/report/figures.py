@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from avsc_core.trainer.metrics import confusion
+from avsc_core.metrics import confusion
 from search_spaces.domains import Choice
 from studies.report.blocks import NAMES, Picture
 from studies.report.compared import level
@@ -33,7 +33,12 @@ def pictures(study: Gathered, label: str) -> list[Picture]:
         made.append(Picture(key, title, says, partial(_labelled, draw, label)))
 
     if len(rows) > 1:
-        add("rows", "Rows with their intervals", "Acc and Logloss of every row", partial(_rows, study, rows))
+        add(
+            "rows",
+            "Rows with their intervals",
+            "Acc and Logloss of every row",
+            partial(_rows, study, rows),
+        )
     factors = list(rows[0].levels) if rows else []
     if study.about["design"] == "factorial" and len(factors) == 2:
         says = f"Acc by {factors[0]}, a line for each {factors[1]}"
@@ -42,10 +47,17 @@ def pictures(study: Gathered, label: str) -> list[Picture]:
         says = "Acc and Logloss on validation by epoch"
         title = "Learning curves" + (f" of the first {CURVES} rows" if len(rows) > CURVES else "")
         add("curves", title, says, partial(_curves, study, rows[:CURVES]))
-        best = (max if study.metric == "val_acc" else min)(rows, key=lambda row: row.mean(study.metric))
+        best = (max if study.metric == "val_acc" else min)(
+            rows, key=lambda row: row.mean(study.metric)
+        )
         shown = [best] if best is rows[0] else [rows[0], best]
         names = " and ".join(row.name for row in shown)
-        add("confusion", "Confusions", f"decided scenes by true scenes of {names}", partial(_confusions, study, shown))
+        add(
+            "confusion",
+            "Confusions",
+            f"decided scenes by true scenes of {names}",
+            partial(_confusions, study, shown),
+        )
     if study.searched and study.space:
         if len(study.metrics) > 1:
             add(
@@ -56,7 +68,12 @@ def pictures(study: Gathered, label: str) -> list[Picture]:
             )
         if importances(study)[0].shares:
             says = "share of importance by dimension"
-            add("importance", "What mattered, drawn" + rung(study), says, partial(_importance, study))
+            add(
+                "importance",
+                "What mattered, drawn" + rung(study),
+                says,
+                partial(_importance, study),
+            )
             says = f"{NAMES[study.metric]} by the value of each dimension"
             add("slices", "Slices" + rung(study), says, partial(_slices, study))
     return made
@@ -75,22 +92,42 @@ def _rows(study: Gathered, rows: list[Row]) -> Figure:
         for place, row in enumerate(rows):
             found = level(study, row, metric)
             assert found is not None
-            style = {"fmt": "s", "color": COLOURS[4]} if row.selected else {"fmt": "o", "color": COLOURS[0]}
+            style = (
+                {"fmt": "s", "color": COLOURS[4]}
+                if row.selected
+                else {"fmt": "o", "color": COLOURS[0]}
+            )
             label = "picked by its figures, 95 %" if row.selected else "mean, 95 %"
             axes.errorbar(found.value, place, xerr=_reach(found), capsize=3, label=label, **style)
             seeds = [row.trials[seed].metrics[f"best_val_{metric}"] for seed in sorted(row.trials)]
             if len(seeds) > 1:
-                axes.plot(seeds, [place] * len(seeds), "|", color="#555555", markersize=9, label="each seed")
+                axes.plot(
+                    seeds,
+                    [place] * len(seeds),
+                    "|",
+                    color="#555555",
+                    markersize=9,
+                    label="each seed",
+                )
             theirs = (row.published or {}).get(metric)
             if theirs is not None and not study.embedded:
-                axes.plot(theirs, place, "D", color=COLOURS[1], markerfacecolor="none", label="published, other clips")
+                axes.plot(
+                    theirs,
+                    place,
+                    "D",
+                    color=COLOURS[1],
+                    markerfacecolor="none",
+                    label="published, other clips",
+                )
         axes.set_yticks(range(len(rows)), [_plain(row.name) for row in rows])
         axes.set_xlabel(NAMES[metric])
         axes.grid(axis="x", alpha=0.3)
     axes.invert_yaxis()
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    figure.legend(once.values(), once.keys(), loc="outside upper right", ncols=len(once), fontsize=7)
+    figure.legend(
+        once.values(), once.keys(), loc="outside upper right", ncols=len(once), fontsize=7
+    )
     return figure
 
 
@@ -117,8 +154,12 @@ def _factors(study: Gathered, factors: list[str]) -> Figure:
                 found = level(study, row, metric)
                 assert found is not None
                 place = levels[along].index(row.levels[factors[along]]) + 0.08 * number
-                axes.errorbar(place, found.value, yerr=_reach(found), color=colour, capsize=3, alpha=0.6)
-            places = [levels[along].index(row.levels[factors[along]]) + 0.08 * number for row in own]
+                axes.errorbar(
+                    place, found.value, yerr=_reach(found), color=colour, capsize=3, alpha=0.6
+                )
+            places = [
+                levels[along].index(row.levels[factors[along]]) + 0.08 * number for row in own
+            ]
             means = [row.mean(f"val_{metric}") for row in own]
             label = _plain(f"{factors[lines]} {line}")
             axes.plot(places, means, "os^D"[number % 4] + "-", color=colour, label=label)
@@ -138,7 +179,9 @@ def _curves(study: Gathered, rows: list[Row]) -> Figure:
                 axes.plot(*zip(*curve, strict=True), color=colour, alpha=0.25, linewidth=0.7)
             shortest = min(map(len, curves))
             mean = np.mean([[value for _, value in curve[:shortest]] for curve in curves], axis=0)
-            axes.plot(range(1, shortest + 1), mean, color=colour, linestyle=dashes, label=_plain(row.name))
+            axes.plot(
+                range(1, shortest + 1), mean, color=colour, linestyle=dashes, label=_plain(row.name)
+            )
         axes.set(xlabel="epoch", ylabel=NAMES[metric])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -149,7 +192,9 @@ def _curves(study: Gathered, rows: list[Row]) -> Figure:
 def _confusions(study: Gathered, rows: list[Row]) -> Figure:
     figure = Figure(figsize=(5.6 * len(rows), 5.4), layout="constrained")
     names = [scene.replace("_", " ") for scene in study.scene_names]
-    for axes, row in zip(np.atleast_1d(np.asarray(figure.subplots(1, len(rows)))), rows, strict=True):
+    for axes, row in zip(
+        np.atleast_1d(np.asarray(figure.subplots(1, len(rows)))), rows, strict=True
+    ):
         counts = sum(confusion(table, study.clips.scenes) for table in study.probability(row))
         share = np.asarray(counts) / np.maximum(np.asarray(counts).sum(1, keepdims=True), 1)
         axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
@@ -187,7 +232,12 @@ def _importance(study: Gathered) -> Figure:
         offsets = np.arange(len(keys)) + place * height
         own = [each.shares.get(key, 0.0) for key in keys]
         axes.barh(offsets, own, height, color=COLOURS[place], label=NAMES[metric])
-        axes.axvline(each.chance, color=COLOURS[place], linestyle=":", label=f"{NAMES[metric]}, by chance at most")
+        axes.axvline(
+            each.chance,
+            color=COLOURS[place],
+            linestyle=":",
+            label=f"{NAMES[metric]}, by chance at most",
+        )
     axes.set_yticks(np.arange(len(keys)) + height * (len(found) - 1) / 2, keys)
     axes.set_xlabel("share of importance")
     axes.invert_yaxis()
@@ -204,7 +254,11 @@ def _slices(study: Gathered) -> Figure:
     told = [values(study, trial)[0] for trial in study.searched]
     grid = np.atleast_1d(np.asarray(figure.subplots(high, wide, sharey=True))).ravel()
     for axes, (key, domain) in zip(grid, domains.items(), strict=False):
-        own = [(point[key], value) for point, value in zip(points(study), told, strict=True) if key in point]
+        own = [
+            (point[key], value)
+            for point, value in zip(points(study), told, strict=True)
+            if key in point
+        ]
         along = [value for value, _ in own]
         if isinstance(domain, Choice):
             along = [domain.values.index(value) for value in along]
@@ -212,8 +266,16 @@ def _slices(study: Gathered) -> Figure:
             axes.set_xlim(-0.5, len(domain.values) - 0.5)
         else:
             axes.set_xscale("log" if domain.log else "linear")
-            room = (domain.high / domain.low) ** 0.03 if domain.log else 0.03 * (domain.high - domain.low)
-            ends = (domain.low / room, domain.high * room) if domain.log else (domain.low - room, domain.high + room)
+            room = (
+                (domain.high / domain.low) ** 0.03
+                if domain.log
+                else 0.03 * (domain.high - domain.low)
+            )
+            ends = (
+                (domain.low / room, domain.high * room)
+                if domain.log
+                else (domain.low - room, domain.high + room)
+            )
             axes.set_xlim(*ends)
         axes.plot(along, [value for _, value in own], "o", color=COLOURS[0], alpha=0.6)
         axes.set_xlabel(key, fontsize=8)

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from avsc_core.config import flatten, identity
 from avsc_core.errors import Fault, UserError
-from avsc_core.trainer.metrics import ranking, read_prediction_table
-from avsc_core.trainer.recorder import LOWER, UPPER, Recorder, TrialRecord
-from avsc_core.trainer.winner import best_of
+from avsc_core.metrics import ranking, read_prediction_table
+from avsc_core.record.recorder import LOWER, UPPER, Recorder, TrialRecord
+from avsc_core.record.winner import best_of
+from avsc_core.resolve import flatten, identity
 from search_spaces.space import Space, idle_in
 from studies.report.statistics import Clips
-from studies.runner.about import row_key
-from studies.runner.plan import PUBLISHED_ARM, RETUNED, search_of
-from studies.runner.schema import SEARCH_ARM
+from studies.study.metadata import row_key
+from studies.study.plan import PUBLISHED_ARM, RETUNED, search_of
+from studies.study.schema import SEARCH_ARM
 
 BEST_ROW = "best of the search"
 
@@ -53,11 +53,15 @@ class Gathered:
         self.about: dict[str, Any] = recorder.read(self.run_id, "about.json")
         if not self.about:
             what = f"study {name} was recorded without what a report needs"
-            raise UserError(Fault(name, what, todo="give its `avsc-search run` again: nothing is trained twice"))
+            raise UserError(
+                Fault(name, what, todo="give its `avsc-search run` again: nothing is trained twice")
+            )
         self.definition = recorder.definition(self.run_id)
         self.tags: dict[str, str] = dict(run.data.tags)
         self.trials = recorder.trials(name)
-        self.retrained = [each for each in recorder.trials(name, "training") if each.outcome == "complete"]
+        self.retrained = [
+            each for each in recorder.trials(name, "training") if each.outcome == "complete"
+        ]
         self.metrics: list[str] = self.about["metrics"]
         self.seeds: list[int] = self.about["seeds"]
         self.complete = [trial for trial in self.trials if trial.outcome == "complete"]
@@ -85,7 +89,9 @@ class Gathered:
         """The validation clips."""
         lines = self.recorder.lines(self.run_id, "clips_val.tsv")[1:]
         names, scenes, places = zip(*(line.split("\t") for line in lines), strict=True)
-        return Clips(names, np.array([self.scene_names.index(each) for each in scenes]), _codes(places))
+        return Clips(
+            names, np.array([self.scene_names.index(each) for each in scenes]), _codes(places)
+        )
 
     @cached_property
     def scene_names(self) -> list[str]:
@@ -100,7 +106,9 @@ class Gathered:
         for arm in self.about["arms"]:
             note = arm["missing"] or arm["note"]
             trials = {} if arm["missing"] else self._of(arm["row"])
-            rows.append(Row(arm["name"], trials, len(self.seeds), arm["levels"], arm["published"], note))
+            rows.append(
+                Row(arm["name"], trials, len(self.seeds), arm["levels"], arm["published"], note)
+            )
         return rows
 
     @cached_property
@@ -117,8 +125,14 @@ class Gathered:
                 candidates += [trial for seed, trial in arm.trials.items() if seed == self.seeds[0]]
             # A search that found nothing new ends with fewer trials; then the study says that it is over.
             over = len(own) >= search["trials"] or self.tags.get("avsc.outcome") == "complete"
-            trials = self._of(row_key(best_of(candidates, self.metric).config)) if over and candidates else {}
-            rows.append(Row(RETUNED.format(arm.name), trials, len(self.seeds), arm.levels, None, "", True))
+            trials = (
+                self._of(row_key(best_of(candidates, self.metric).config))
+                if over and candidates
+                else {}
+            )
+            rows.append(
+                Row(RETUNED.format(arm.name), trials, len(self.seeds), arm.levels, None, "", True)
+            )
         return rows
 
     @cached_property
@@ -145,10 +159,20 @@ class Gathered:
         """
         above = [trial for trial in self.trials if trial.tags.get("avsc.rung") == UPPER]
         found = {row_key(trial.config): trial for trial in above}
-        finalists = {row: self._lower_rank(trial) for row, trial in found.items() if trial.arm != PUBLISHED_ARM}
+        finalists = {
+            row: self._lower_rank(trial)
+            for row, trial in found.items()
+            if trial.arm != PUBLISHED_ARM
+        }
         names = {row: PUBLISHED_ARM for row in found if row not in finalists}
-        names |= {row: f"finalist {place}" for place, row in enumerate(sorted(finalists, key=finalists.__getitem__), 1)}
-        return [Row(name, self._of(row), len(self.seeds), selected=row in finalists) for row, name in names.items()]
+        names |= {
+            row: f"finalist {place}"
+            for place, row in enumerate(sorted(finalists, key=finalists.__getitem__), 1)
+        }
+        return [
+            Row(name, self._of(row), len(self.seeds), selected=row in finalists)
+            for row, name in names.items()
+        ]
 
     @property
     def rows(self) -> list[Row]:
@@ -171,7 +195,9 @@ class Gathered:
     def _lower_rank(self, trial: TrialRecord) -> tuple[float, float, str]:
         """By what a trial of the upper rung is ranked among the lower one's; last when that is not in the record."""
         below = self.lower_of(trial)
-        return ranking(self.metric, below.metrics, below.key) if below else (np.inf, np.inf, trial.key)
+        return (
+            ranking(self.metric, below.metrics, below.key) if below else (np.inf, np.inf, trial.key)
+        )
 
     def probability(self, row: Row, seeds: list[int] | None = None) -> np.ndarray:
         """(R,N,S) of the validation clips, seeds in ascending order."""
@@ -180,7 +206,11 @@ class Gathered:
 
     def _in_space(self, trial: TrialRecord) -> bool:
         """Whether a trial is the base but for the search's dimensions, and these have legal values."""
-        if self.space is None or trial.seed != self.seeds[0] or trial.tags.get("avsc.rung") == UPPER:
+        if (
+            self.space is None
+            or trial.seed != self.seeds[0]
+            or trial.tags.get("avsc.rung") == UPPER
+        ):
             return False
         free = {"seed", *self.space.dimensions, *idle_in(trial.config)}
         base, own = dict(flatten(self.definition["base"])), dict(flatten(identity(trial.config)))
@@ -189,7 +219,9 @@ class Gathered:
 
     def _of(self, row: str) -> dict[int, TrialRecord]:
         """The trials of a row with the study's seeds."""
-        return {seed: trial for seed, trial in self._by_row.get(row, {}).items() if seed in self.seeds}
+        return {
+            seed: trial for seed, trial in self._by_row.get(row, {}).items() if seed in self.seeds
+        }
 
     def _predicted(self, trial: TrialRecord) -> np.ndarray:
         if trial.run_id not in self._tables:

@@ -21,13 +21,21 @@ from studies.runner.display import table_of
 
 TEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
-    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
+    | {
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+        "<": "$<$",
+        ">": "$>$",
+    }
     | {"|": r"\textbar{}"}  # plain, it is a dash in LaTeX's old fonts
 )
 MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>&|#~$"})
 OF_THE_FIGURE = (INTERVAL, "p", "ours - it")  # columns that say something of the figure before them
 NAMED = ("against",)  # columns of names besides the first, where "-" may be a name
-FORMULA = re.compile(r"^[=+\-@\t\r](?![\d.]+(e[+-]?\d+)?\Z).+", re.DOTALL)  # what spreadsheets take for one; no numbers
+FORMULA = re.compile(
+    r"^[=+\-@\t\r](?![\d.]+(e[+-]?\d+)?\Z).+", re.DOTALL
+)  # what spreadsheets take for one; no numbers
 # What reports can hold: a file of such a name is a report's, any other a person's.
 TABLES = (
     *("results", "published", "settings", "comparisons", "effects", "retuned", "ladder", "test"),
@@ -59,7 +67,9 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     _remove_others(report, folder)
     main = [folder / name for name in ("report.html", "report.md", "report.tex")]
-    for path, text in zip(main, (to_html(report), to_markdown(report), to_latex(report)), strict=True):
+    for path, text in zip(
+        main, (to_html(report), to_markdown(report), to_latex(report)), strict=True
+    ):
         write_text(path, text)
     for table in report.tables:
         write_text(folder / "tables" / f"{table.key}.csv", to_csv(report, table))
@@ -130,28 +140,40 @@ def to_csv(report: Report, table: Table) -> str:
     columns: list[tuple[str, list[str]]] = []
     figure = ""
     for title, *cells in zip(table.header, *table.rows, strict=True):
-        name = f"{figure} {title}" if title in OF_THE_FIGURE else title or ("value" if columns else "what")
+        name = (
+            f"{figure} {title}"
+            if title in OF_THE_FIGURE
+            else title or ("value" if columns else "what")
+        )
         figure = figure if title in OF_THE_FIGURE else title
         if columns and title not in NAMED:
             cells = ["" if cell == MISSING else cell for cell in cells]
         if title == INTERVAL:
             columns += _halves(cells, " to ", f"{name} low", f"{name} high")
         elif title.startswith("seeds") and any("/" in cell for cell in cells):
-            columns += _halves(cells, "/", name, f"{name} wanted")  # 3/3 in one cell would be a date
+            columns += _halves(
+                cells, "/", name, f"{name} wanted"
+            )  # 3/3 in one cell would be a date
         else:
             columns.append((name, cells))
     if report.label:
         columns.append(("our figures are of", [report.label] * len(table.rows)))
     text = io.StringIO()
     rows = zip(*([name, *cells] for name, cells in columns), strict=True)
-    csv.writer(text, lineterminator="\n").writerows([FORMULA.sub(r"'\g<0>", cell) for cell in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(
+        [FORMULA.sub(r"'\g<0>", cell) for cell in row] for row in rows
+    )
     return text.getvalue()
 
 
 def to_html(report: Report) -> str:
     """One page with everything in it: no script, no address of anything outside."""
-    environment = Environment(loader=PackageLoader("studies.report", ""), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("page.html.j2").render(report=report, kind=_kind, source=_source)
+    environment = Environment(
+        loader=PackageLoader("studies.report", ""), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("page.html.j2").render(
+        report=report, kind=_kind, source=_source
+    )
 
 
 def _kind(block: Words | Table | Picture) -> str:

@@ -8,14 +8,14 @@ from functools import cache
 from math import nan
 from typing import Any
 
-from avsc_core.config import flatten
-from avsc_core.trainer.recorder import TrialRecord
+from avsc_core.record.recorder import TrialRecord
+from avsc_core.resolve import flatten
 from search_spaces.importance import ENOUGH, SHUFFLES, Importance
 from search_spaces.importance import importance as measure
 from studies.report.blocks import Table, Words, number, setting
 from studies.report.gather import Gathered, Row
 from studies.report.statistics import rank_correlation
-from studies.runner.plan import PUBLISHED_ARM
+from studies.study.plan import PUBLISHED_ARM
 
 SHOWN = 10  # of the best trials
 
@@ -58,8 +58,12 @@ def importance(study: Gathered) -> Table | Words | None:
     found = importances(study)
     title, many = "What mattered" + rung(study), f"{len(study.searched)} complete trials"
     if not found[0].shares:
-        return Words(title, [f"{many}; importance asks for {ENOUGH} at least, with values that differ."])
-    rows = [[key, *(number(each.shares.get(key, nan), 2) for each in found)] for key in found[0].shares]
+        return Words(
+            title, [f"{many}; importance asks for {ENOUGH} at least, with values that differ."]
+        )
+    rows = [
+        [key, *(number(each.shares.get(key, nan), 2) for each in found)] for key in found[0].shares
+    ]
     rows.append(["by chance, at most", *(number(each.chance, 2) for each in found)])
     note = (
         f"PED-ANOVA over {many}; shares add up to 1. A share is no direction. By chance: the largest share of any "
@@ -75,7 +79,9 @@ def importances(study: Gathered) -> list[Importance]:
     told = list(zip(*(values(study, trial) for trial in study.searched), strict=True))
     directions = ["max" if metric == "val_acc" else "min" for metric in study.metrics]
     whole = points(study)
-    return [measure(study.space, whole, own, way) for own, way in zip(told, directions, strict=True)]
+    return [
+        measure(study.space, whole, own, way) for own, way in zip(told, directions, strict=True)
+    ]
 
 
 def rung(study: Gathered) -> str:
@@ -86,10 +92,16 @@ def rung(study: Gathered) -> str:
 def front(study: Gathered) -> list[TrialRecord]:
     """The complete trials of a study with two metrics that no other beats in both, by the first metric."""
     signs = [1 if metric == "val_acc" else -1 for metric in study.metrics]
-    told = [(trial, [s * v for s, v in zip(signs, values(study, trial), strict=True)]) for trial in study.searched]
+    told = [
+        (trial, [s * v for s, v in zip(signs, values(study, trial), strict=True)])
+        for trial in study.searched
+    ]
     kept = []
     for trial, own in told:
-        beaten = any(all(a >= b for a, b in zip(other, own, strict=True)) and other != own for _, other in told)
+        beaten = any(
+            all(a >= b for a, b in zip(other, own, strict=True)) and other != own
+            for _, other in told
+        )
         if not beaten:
             kept.append(trial)
     return kept
@@ -102,12 +114,22 @@ def pareto(study: Gathered) -> Table | None:
     keys = list(study.space.dimensions)
     best = {trial.key for trial in front(study)}
     rows = [
-        [trial.key[:6], *(number(value) for value in values(study, trial)), *(setting(point.get(key)) for key in keys)]
+        [
+            trial.key[:6],
+            *(number(value) for value in values(study, trial)),
+            *(setting(point.get(key)) for key in keys),
+        ]
         for trial, point in zip(study.searched, points(study), strict=True)
         if trial.key in best
     ]
     note = "Trials that no other beats in both metrics, each at its best epoch by the first."
-    return Table("pareto", "Pareto front" + rung(study), ["trial", *study.metrics, *_columns(keys)], rows, note)
+    return Table(
+        "pareto",
+        "Pareto front" + rung(study),
+        ["trial", *study.metrics, *_columns(keys)],
+        rows,
+        note,
+    )
 
 
 def rungs(study: Gathered) -> list[tuple[Row, float]]:
@@ -121,7 +143,11 @@ def rungs(study: Gathered) -> list[tuple[Row, float]]:
 
 def agreement(study: Gathered) -> tuple[int, float]:
     """How many configurations both rungs have, and Spearman's rank correlation of them; nan for fewer than three."""
-    both = [(below, row.mean(study.metric)) for row, below in rungs(study) if below == below and row.trials]
+    both = [
+        (below, row.mean(study.metric))
+        for row, below in rungs(study)
+        if below == below and row.trials
+    ]
     return len(both), rank_correlation([below for below, _ in both], [above for _, above in both])
 
 
@@ -139,7 +165,12 @@ def ladder(study: Gathered) -> Table | None:
         f"Below one training, above the mean over seeds. "
         f"{PUBLISHED_ARM.capitalize()} is the base without the search's values. Figures of different rungs never mix."
     )
-    header = ["configuration", f"lower rung, {study.metric}", f"upper rung, {study.metric}", "seeds above"]
+    header = [
+        "configuration",
+        f"lower rung, {study.metric}",
+        f"upper rung, {study.metric}",
+        "seeds above",
+    ]
     return Table("ladder", "Both rungs of the ladder", header, rows, note)
 
 

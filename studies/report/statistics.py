@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from avsc_core.trainer.metrics import SMALLEST
+from avsc_core.metrics import SMALLEST
 
 LEVEL = 0.95
 ROUNDING = 1e-12  # what is smaller, beside the values, is no variance
@@ -53,7 +53,9 @@ def correct(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
 
 def costs(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
     """(..., N, S) probabilities -> (..., N) -ln of the true scene's; its mean is Logloss."""
-    true = np.take_along_axis(probability, np.broadcast_to(scenes, probability.shape[:-1])[..., None], -1)[..., 0]
+    true = np.take_along_axis(
+        probability, np.broadcast_to(scenes, probability.shape[:-1])[..., None], -1
+    )[..., 0]
     return -np.log(np.clip(true.astype(np.float64), SMALLEST, 1.0))
 
 
@@ -70,7 +72,9 @@ def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
     per_seed = values @ weight  # (R,)
     means = _sums(values, groups) / np.maximum(sizes, 1)  # (R,G)
     places, strata, alone = _places(clips)
-    means = np.where(alone[places], per_seed[:, None], means[:, groups])  # (R,N); a lone location has no mean beside it
+    means = np.where(
+        alone[places], per_seed[:, None], means[:, groups]
+    )  # (R,N); a lone location has no mean beside it
     parts = _sums((values - means) * weight, places)  # (R,L)
     value = float(per_seed.mean())
     variance, freedom = _variance(per_seed, parts, strata)
@@ -85,7 +89,9 @@ def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
 def bounded(figure: Estimate, metric: str) -> Estimate:
     """The estimate of a level, not of a difference: no Acc lies outside 0 to 1, no Logloss below 0."""
     top = 1.0 if metric == "acc" else np.inf
-    value, low, high = (float(np.clip(each, 0.0, top)) for each in (figure.value, figure.low, figure.high))
+    value, low, high = (
+        float(np.clip(each, 0.0, top)) for each in (figure.value, figure.low, figure.high)
+    )
     return figure._replace(value=value, low=low, high=high)
 
 
@@ -138,7 +144,9 @@ def _variance(per_seed: np.ndarray, parts: np.ndarray, strata: np.ndarray) -> tu
         centred = own - own.mean(1, keepdims=True)
         scale = places / (places - 1)
         of_places.append(scale * (centred.mean(0) ** 2).sum())
-        of_both.append(scale * ((centred - centred.mean(0)) ** 2).sum() / (seeds * max(1, seeds - 1)))
+        of_both.append(
+            scale * ((centred - centred.mean(0)) ** 2).sum() / (seeds * max(1, seeds - 1))
+        )
         freedom.append(places - 1)
     of_seeds = per_seed.var(ddof=1) / seeds if seeds > 1 else 0.0
     variance = max(sum(of_places) + of_seeds - sum(of_both), sum(of_places), of_seeds)

@@ -6,7 +6,7 @@ from rich.live import Live
 from rich.table import Table
 
 from avsc_core.terminal import err
-from studies.runner.plan import PlannedTrial
+from studies.study.plan import PlannedTrial
 
 
 class Display:
@@ -14,9 +14,13 @@ class Display:
 
     def __init__(self, metric: str, total: int, reused: int, workers: int) -> None:
         self.metric, self.total, self.done, self.workers = metric, total, reused, workers
-        self.running: dict[str, tuple[PlannedTrial, int, float | None]] = {}  # key -> (trial, epoch, value)
+        self.running: dict[
+            str, tuple[PlannedTrial, int, float | None]
+        ] = {}  # key -> (trial, epoch, value)
         self.seconds: list[float] = []  # of training, of each trial that is over
-        self.live = Live(console=err, transient=True, refresh_per_second=2) if err.is_terminal else None
+        self.live = (
+            Live(console=err, transient=True, refresh_per_second=2) if err.is_terminal else None
+        )
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -33,7 +37,9 @@ class Display:
         if self.live:
             self.live.update(self._table())
 
-    def finish(self, trial: PlannedTrial, outcome: str, value: float | None, seconds: float, total: int) -> None:
+    def finish(
+        self, trial: PlannedTrial, outcome: str, value: float | None, seconds: float, total: int
+    ) -> None:
         """A trial is over."""
         self.running.pop(trial.key, None)
         self.seconds.append(seconds)
@@ -53,7 +59,9 @@ class Display:
         return f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
 
     def _table(self) -> Table:
-        table = Table("trial", "epoch", self.metric, title=f"{self.done}/{self.total} trials{self._left()}")
+        table = Table(
+            "trial", "epoch", self.metric, title=f"{self.done}/{self.total} trials{self._left()}"
+        )
         for trial, epoch, value in self.running.values():
             shown = "" if value is None else f"{value:.4f}"
             table.add_row(trial.label, f"{epoch}/{trial.config.training.epochs}", shown)

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Any
 
-from avsc_core.config import Config, Pseudo, identity, weights_of
-from avsc_core.data.cache import Features, build_features
+from avsc_core.config import Config, Pseudo
 from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.data.features import Features, build_features
 from avsc_core.errors import Fault, UserError, gathered
 from avsc_core.processes import Progress
-from avsc_core.trainer.recorder import Recorder, TrialRecord
+from avsc_core.record.recorder import Recorder, TrialRecord
+from avsc_core.resolve import identity, weights_of
 from avsc_core.yaml_file import read_yaml
 from search_spaces.domains import Choice
-from studies.runner.plan import Plan, differences, make_plan
-from studies.runner.schema import Study
 from studies.runner.strategy import Strategy
+from studies.study.plan import Plan, differences, make_plan
+from studies.study.schema import Study
 
 # dimensions whose values ask for other features, or may not suit a backbone
 OF_INPUTS = ("log_mel.window", "log_mel.normalise", "audio.freeze", "visual.freeze")
@@ -34,13 +35,19 @@ def plan_for(study: Study, data: DataSet) -> Plan:
     Arms that cannot be served are left out. Raises UserError when a search has such dimensions.
     """
     why = f"{data.title} has true labels, no teachers' probabilities to read otherwise"
-    searched = [key for key in study.search.space.dimensions if key.startswith("pseudo.")] if study.search else []
+    searched = (
+        [key for key in study.search.space.dimensions if key.startswith("pseudo.")]
+        if study.search
+        else []
+    )
     if searched and not data.scores:
         where = read_yaml(study.path).where("search", "space", searched[0])
         what = f"{', '.join(searched)} cannot be searched"
         raise UserError(Fault(where, what, why, "leave it out, or run `avsc-core pseudo`"))
     needing = [arm for arm in study.arms if arm.config.pseudo != Pseudo() and not data.scores]
-    return make_plan(study, {arm.name: why for arm in needing} if len(needing) < len(study.arms) else {})
+    return make_plan(
+        study, {arm.name: why for arm in needing} if len(needing) < len(study.arms) else {}
+    )
 
 
 def left_out(plan: Plan) -> list[str]:
@@ -74,7 +81,10 @@ def check_same(recorder: Recorder, study: Study, definition: dict[str, Any]) -> 
     if changed:
         where, todo = str(study.path), "use --name for a new study, or undo the change"
         raise UserError(
-            [Fault(where, f"study {study.name} is in the record with {line}", todo=todo) for line in changed]
+            [
+                Fault(where, f"study {study.name} is in the record with {line}", todo=todo)
+                for line in changed
+            ]
         )
 
 
@@ -94,8 +104,8 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
     distinct = _distinct(special, lambda config: _parts(config, *needs)).values()
     if not distinct:
         return []
-    from avsc_core.model.pretrained import check_pretrained
     from avsc_core.trainer.frozen import prepare
+    from avsc_core.weights.pretrained import check_pretrained
 
     faults, accounts = list[Fault](), list[dict[str, Any]]()
     for config in distinct:
@@ -123,14 +133,19 @@ def _configurations(plan: Plan) -> Iterator[Config]:
     if plan.study.final:
         yield plan.study.final
     for search in plan.searches:
-        choices = {key: domain for key, domain in search.space.dimensions.items() if key in OF_INPUTS}
+        choices = {
+            key: domain for key, domain in search.space.dimensions.items() if key in OF_INPUTS
+        }
         values = [domain.values for domain in choices.values() if isinstance(domain, Choice)]
         for combination in product(*values):
             yield search.trial(dict(zip(choices, combination, strict=True))).config
 
 
 def _needs_torch(config: Config) -> bool:
-    own = any(getattr(config, name).backbone != OURS[name] or getattr(config, name).freeze != "none" for name in OURS)
+    own = any(
+        getattr(config, name).backbone != OURS[name] or getattr(config, name).freeze != "none"
+        for name in OURS
+    )
     return own or bool(weights_of(config))
 
 

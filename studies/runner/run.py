@@ -11,17 +11,16 @@ from pathlib import Path
 import ray
 from filelock import FileLock, Timeout
 
-from avsc_core.config import random_branches
-from avsc_core.data.cache import open_data
 from avsc_core.data.dataset import DataSet
+from avsc_core.data.features import open_data
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
+from avsc_core.record.recorder import CHECKPOINTS, Recorder
+from avsc_core.resolve import random_branches
 from avsc_core.terminal import err
-from avsc_core.trainer.recorder import CHECKPOINTS, Recorder
-from studies.runner.about import about, clip_table, sitting
-from studies.runner.card import cost_card, trimmed
+from studies.report.status import print_closing
+from studies.runner.cost import cost_card, trimmed
 from studies.runner.display import table_of
-from studies.runner.plan import Plan
 from studies.runner.prepare import (
     check_warm_start,
     definition_of,
@@ -30,10 +29,11 @@ from studies.runner.prepare import (
     prepare_study,
     what_is_left,
 )
-from studies.runner.results import print_closing
-from studies.runner.schema import Study
 from studies.runner.strategy import Strategy, used_up
 from studies.runner.tune import Ending, run_trials, start_ray
+from studies.study.metadata import about, clip_table, sitting
+from studies.study.plan import Plan
+from studies.study.schema import Study
 
 
 def run_study(
@@ -59,7 +59,9 @@ def run_study(
                 return _run_locked(study, root, Recorder(uri), progress, starting.result, max_hours)
         except Timeout:
             what = f"study {study.name} is running in another process"
-            raise UserError(Fault(str(study.path), what, todo="wait for it, or use --name")) from None
+            raise UserError(
+                Fault(str(study.path), what, todo="wait for it, or use --name")
+            ) from None
         finally:
             starting.exception()
             ray.shutdown()
@@ -80,11 +82,15 @@ def _run_locked(
     run = recorder.find_study(study.name)
     if strategy.done and run:
         _announce(plan, data, strategy)
-        told = recorder.read(run.info.run_id, "about.json")  # what its file says besides may have changed
+        told = recorder.read(
+            run.info.run_id, "about.json"
+        )  # what its file says besides may have changed
         kept = {name: told[name] for name in ("cost", "sittings") if name in told}
         recorder.document(run.info.run_id, "about.json", {**about(plan), **kept})
         recorder.text(run.info.run_id, "clips_val.tsv", clip_table(data, study.base))
-        if run.data.tags.get("avsc.outcome") != "complete":  # the last sitting was killed after its last trial
+        if (
+            run.data.tags.get("avsc.outcome") != "complete"
+        ):  # the last sitting was killed after its last trial
             recorder.end(run.info.run_id, "complete", {})
         print_closing(recorder, study, finished=True)
         return Ending(failed=0, signal=0)
@@ -101,10 +107,16 @@ def _run_locked(
         card = cost_card(strategy, data, workers, progress)  # the probes are not repeated
     _announce(plan, data, strategy)
     err.print(table_of("what it costs", ["", "about"], card.rows()))
-    tags = {"avsc.metric": study.metric, "avsc.data": data.title, "avsc.embedded": str(data.embedded).lower()}
+    tags = {
+        "avsc.metric": study.metric,
+        "avsc.data": data.title,
+        "avsc.embedded": str(data.embedded).lower(),
+    }
     parent = recorder.open_study(study.name, tags, definition_of(plan, data))
     sittings = [*recorder.read(parent, "about.json").get("sittings", []), sitting()]
-    recorder.document(parent, "about.json", {**about(plan), "cost": card.as_json(), "sittings": sittings})
+    recorder.document(
+        parent, "about.json", {**about(plan), "cost": card.as_json(), "sittings": sittings}
+    )
     recorder.text(parent, "clips_val.tsv", clip_table(data, study.base))
     if accounts:
         recorder.document(parent, "weights.json", accounts)
@@ -135,5 +147,6 @@ def _announce(plan: Plan, data: DataSet, strategy: Strategy) -> None:
     if bare and not data.embedded:
         what = f"{' and '.join(bare)} backbone{'s' if len(bare) > 1 else ''} from random weights"
         err.print(
-            f"note: {what}; the paper's start from published ones (audio.weights, visual.weights)", soft_wrap=True
+            f"note: {what}; the paper's start from published ones (audio.weights, visual.weights)",
+            soft_wrap=True,
         )

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
-from studies.runner.plan import Plan
-from studies.runner.schema import Search, Study
+from studies.study.plan import Plan
+from studies.study.schema import Search, Study
 
 History = tuple[tuple[int, float], ...]  # (epoch, value of the deciding metric)
 
@@ -47,7 +47,9 @@ class EachSearchItsOwn(FIFOScheduler):  # type: ignore[misc]
     def __init__(self, study: Study, brackets: dict[str, list[Bracket]]) -> None:
         super().__init__()
         self.study, self.brackets = study, brackets
-        self.unfinished: dict[str, History] = {}  # by key: what trials that are to run on had reported
+        self.unfinished: dict[
+            str, History
+        ] = {}  # by key: what trials that are to run on had reported
 
     def remember(self, trial: Reported) -> None:
         """Take in a trial of the record: what a finished one reported counts now, another's when it runs on."""
@@ -70,7 +72,9 @@ class EachSearchItsOwn(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         own = self.own(trial.config["search"], trial.config["key"])
-        if own and "epoch" in result:  # what diverged or failed ends with a word and no epoch, which Ray trips over
+        if (
+            own and "epoch" in result
+        ):  # what diverged or failed ends with a word and no epoch, which Ray trips over
             self._catch_up(own, trial, result["epoch"])
             own.on_trial_complete(tune_controller, trial, result)
 
@@ -79,7 +83,11 @@ class EachSearchItsOwn(FIFOScheduler):  # type: ignore[misc]
         brackets = self.brackets.get(search)
         if brackets is None:
             return None
-        return random.Random(key).choices(brackets, [bracket.share for bracket in brackets])[0].scheduler
+        return (
+            random.Random(key)
+            .choices(brackets, [bracket.share for bracket in brackets])[0]
+            .scheduler
+        )
 
     def _catch_up(self, own: TrialScheduler, trial: Any, epoch: int) -> None:
         """Before the first epoch of a trial that runs on: what it had reported and will not report again.
@@ -98,14 +106,18 @@ def build_scheduler(plan: Plan, reported: Iterable[Reported] = ()) -> TrialSched
     if search is None or search.scheduler == "none":
         return FIFOScheduler()
     build = SCHEDULERS[search.scheduler]
-    brackets = {each.name: build(study, search, each.base.training.epochs) for each in plan.searches}
+    brackets = {
+        each.name: build(study, search, each.base.training.epochs) for each in plan.searches
+    }
     scheduler = EachSearchItsOwn(study, brackets)
     for trial in reported:
         scheduler.remember(trial)
     return scheduler
 
 
-def _tell(scheduler: TrialScheduler, trial: Any, history: Iterable[tuple[int, float]], metric: str) -> None:
+def _tell(
+    scheduler: TrialScheduler, trial: Any, history: Iterable[tuple[int, float]], metric: str
+) -> None:
     """Tell a scheduler what a trial had reported, without a verdict: the trial has got past it already.
 
     Ray takes a value without judging it in `on_trial_complete` alone, where ASHA forgets the trial but not the value.
@@ -135,7 +147,9 @@ def _hyperband(study: Study, search: Search, epochs: int) -> list[Bracket]:
     return [
         Bracket(
             math.ceil(len(graces) * eta**halvings / (halvings + 1)),
-            AsyncHyperBandScheduler(**_settings(study), max_t=epochs, grace_period=grace, reduction_factor=eta),
+            AsyncHyperBandScheduler(
+                **_settings(study), max_t=epochs, grace_period=grace, reduction_factor=eta
+            ),
         )
         for halvings, grace in zip(reversed(range(len(graces))), graces, strict=True)
     ]
@@ -149,7 +163,9 @@ def _asha(study: Study, search: Search, epochs: int) -> list[Bracket]:
 def _median(study: Study, search: Search, epochs: int) -> list[Bracket]:
     """Stops what is worse than the median of running means."""
     # A slice without end: until there is a median, trials go on instead of taking turns, which costs a reload each.
-    rule = MedianStoppingRule(**_settings(study), grace_period=search.grace_epochs, min_time_slice=math.inf)
+    rule = MedianStoppingRule(
+        **_settings(study), grace_period=search.grace_epochs, min_time_slice=math.inf
+    )
     return [Bracket(1, rule)]
 
 

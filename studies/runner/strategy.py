@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from avsc_core.config import Config
-from avsc_core.trainer.recorder import TrialRecord
+from avsc_core.record.recorder import TrialRecord
 from search_spaces.sampling import Sampler
-from studies.runner.plan import Complete, Plan, PlannedSearch, PlannedTrial, handed_on
+from studies.study.plan import Complete, Plan, PlannedSearch, PlannedTrial, handed_on
 
 FINISHED = ("complete", "stopped", "diverged")  # a failed trial, in contrast, is tried again
-STATES = {"complete": "complete", "stopped": "pruned", "diverged": "failed", "failed": "failed"}  # Optuna's words
+STATES = {
+    "complete": "complete",
+    "stopped": "pruned",
+    "diverged": "failed",
+    "failed": "failed",
+}  # Optuna's words
 
 Values = tuple[float, ...]  # of every metric, at the best epoch by the first
 
@@ -36,9 +41,13 @@ class Searching:
     plan: PlannedSearch
     sampler: Sampler
     keys: set[str] = field(default_factory=set)  # of its trials that are over, running or waiting
-    asked: dict[str, int] = field(default_factory=dict)  # key of a running trial -> the sampler's number
+    asked: dict[str, int] = field(
+        default_factory=dict
+    )  # key of a running trial -> the sampler's number
     waiting: set[str] = field(default_factory=set)  # keys of its trials that are not over
-    complete: list[Complete] = field(default_factory=list)  # those of them, and its base, that ran to their end
+    complete: list[Complete] = field(
+        default_factory=list
+    )  # those of them, and its base, that ran to their end
     exhausted: bool = False
     over: bool = False  # and what it hands on is in the queue
 
@@ -60,12 +69,16 @@ def used_up(strategy: "Strategy") -> list[str]:
 class Strategy:
     """The order of a study's trials; `next` and `finish` are all the runner calls."""
 
-    def __init__(self, plan: Plan, records: Iterable[TrialRecord], earlier: Iterable[TrialRecord] = ()) -> None:
+    def __init__(
+        self, plan: Plan, records: Iterable[TrialRecord], earlier: Iterable[TrialRecord] = ()
+    ) -> None:
         """`records` are the study's own; `earlier` are those of the study that a search starts warm from."""
         self.plan = plan
         self.run_ids: dict[str, str] = {}  # trial key -> the MLflow run to continue
         self.known: dict[str, Known] = {}
-        self.planned = {trial.key for trial in plan.trials}  # of the arms and of what searches hand on
+        self.planned = {
+            trial.key for trial in plan.trials
+        }  # of the arms and of what searches hand on
         self.searches: dict[str, Searching] = {}
         records = list(records)
         for search in plan.searches:
@@ -75,16 +88,22 @@ class Strategy:
         for record in records:
             self.run_ids[record.key] = record.run_id
             if record.outcome in FINISHED:
-                self._note(record.key, record.config, Known(record.outcome, record.metrics), record.arm)
+                self._note(
+                    record.key, record.config, Known(record.outcome, record.metrics), record.arm
+                )
             elif record.arm in self.searches:
                 searching = self.searches[record.arm]
-                interrupted.append(PlannedTrial(record.key, record.arm, record.seed, record.config, record.arm))
+                interrupted.append(
+                    PlannedTrial(record.key, record.arm, record.seed, record.config, record.arm)
+                )
                 searching.waiting.add(record.key)
         self.reused = len(self.known)
         self.warm = sum(self._replay_earlier(record) for record in earlier)
         under_way = {trial.key for trial in interrupted}
         arms = [trial for trial in plan.trials if trial.key not in {*self.known, *under_way}]
-        arms.sort(key=lambda trial: trial.key not in self.run_ids)  # interrupted ones first, otherwise as written
+        arms.sort(
+            key=lambda trial: trial.key not in self.run_ids
+        )  # interrupted ones first, otherwise as written
         self.waiting = deque([*interrupted, *arms])
         self._hand_on()
 
@@ -92,7 +111,9 @@ class Strategy:
     def total(self) -> int:
         """Trials of the whole study as far as it is known, those of the record included."""
         searches = self.searches.values()
-        return len(self.planned.union(*(each.keys for each in searches))) + sum(each.left for each in searches)
+        return len(self.planned.union(*(each.keys for each in searches))) + sum(
+            each.left for each in searches
+        )
 
     @property
     def done(self) -> bool:
@@ -116,7 +137,11 @@ class Strategy:
     def values(self, metrics: Mapping[str, float]) -> Values | None:
         """A trial's value of every metric out of what the record has of it."""
         names = [f"best_{metric}" for metric in self.plan.study.metrics]
-        return tuple(metrics[name] for name in names) if all(name in metrics for name in names) else None
+        return (
+            tuple(metrics[name] for name in names)
+            if all(name in metrics for name in names)
+            else None
+        )
 
     def _sampler(self, plan: PlannedSearch, known: int) -> Sampler:
         search = self.plan.study.search
@@ -143,7 +168,11 @@ class Strategy:
             key = plan.trial(values).key
         except ValueError:
             return True
-        return key in self.known or key in self.planned or any(key in each.waiting for each in self.searches.values())
+        return (
+            key in self.known
+            or key in self.planned
+            or any(key in each.waiting for each in self.searches.values())
+        )
 
     def _note(self, key: str, config: Config, known: Known, arm: str) -> None:
         """Remember how a trial ended; tell the sampler that asked for it, and every search it is a point of."""
@@ -158,7 +187,11 @@ class Strategy:
                 searching.sampler.tell(number, STATES[known.outcome], values)
             elif point is not None:
                 searching.sampler.replay(point, STATES[known.outcome], values)
-            if point is not None and known.outcome == "complete" and (own or key == searching.plan.base_key):
+            if (
+                point is not None
+                and known.outcome == "complete"
+                and (own or key == searching.plan.base_key)
+            ):
                 searching.complete.append((config, known.metrics))
 
     def _replay_earlier(self, record: TrialRecord) -> bool:

@@ -36,15 +36,15 @@ from ray.tune.stopper import Stopper
 
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import EnvironmentFault, Fault, UserError
-from avsc_core.trainer.recorder import Recorder
-from studies.runner.card import room
+from avsc_core.record.recorder import Recorder
+from studies.runner.callback import Ledger, checkpoint_of
+from studies.runner.cost import room
 from studies.runner.display import Display
-from studies.runner.ledger import Ledger, checkpoint_of
-from studies.runner.plan import Plan
 from studies.runner.schedulers import Reported, build_scheduler
-from studies.runner.schema import Study
 from studies.runner.strategy import FINISHED, Strategy
 from studies.runner.worker import StudyTrial
+from studies.study.plan import Plan
+from studies.study.schema import Study
 
 
 class Ending(NamedTuple):
@@ -70,12 +70,16 @@ class Suggestions(Searcher):  # type: ignore[misc]
             return None if self.ledger.running else str(Searcher.FINISHED)
         self.ledger.open(trial_id, planned)
         # A trial without a GPU share still sees the GPU, so it is told to leave it alone.
-        config = planned.config if self.gpus else planned.config.model_copy(update={"device": "cpu"})
+        config = (
+            planned.config if self.gpus else planned.config.model_copy(update={"device": "cpu"})
+        )
         checkpoint = checkpoint_of(self.ledger.study.name, planned.key)
         known = {"search": planned.search, "key": planned.key}  # what schedulers go by
         return known | {"config": config.model_dump_json(), "checkpoint": str(checkpoint)}
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """The ledger has told the strategy already."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -107,7 +111,9 @@ class Interruption(Stopper):  # type: ignore[misc]
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Handle both signals here, whatever Ray has installed."""
-        before = {number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
@@ -115,14 +121,18 @@ class Interruption(Stopper):  # type: ignore[misc]
                 signal.signal(number, handler)
 
 
-def run_trials(plan: Plan, data: DataSet, recorder: Recorder, parent: str, strategy: Strategy, workers: int) -> Ending:
+def run_trials(
+    plan: Plan, data: DataSet, recorder: Recorder, parent: str, strategy: Strategy, workers: int
+) -> Ending:
     """Run every trial the strategy has, `workers` at a time, recording under the study's run `parent`."""
     study = plan.study
     interruption = Interruption()
     display = Display(study.metric, strategy.total, strategy.reused, workers)
     ledger = Ledger(study, data, recorder, parent, strategy, display)
     cpus, gpus = study.resources.cpus, study.resources.gpus
-    trainable = tune.with_parameters(StudyTrial, data=data, metric=study.metric, threads=max(1, int(cpus)), gpus=gpus)
+    trainable = tune.with_parameters(
+        StudyTrial, data=data, metric=study.metric, threads=max(1, int(cpus)), gpus=gpus
+    )
     with interruption.installed(), tempfile.TemporaryDirectory() as folder, display:
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
@@ -138,14 +148,18 @@ def run_trials(plan: Plan, data: DataSet, recorder: Recorder, parent: str, strat
                 storage_path=folder,
                 callbacks=[ledger],
                 stop=interruption,
-                failure_config=tune.FailureConfig(max_failures=1),  # from its own checkpoint, on another worker
+                failure_config=tune.FailureConfig(
+                    max_failures=1
+                ),  # from its own checkpoint, on another worker
                 verbose=0,
             ),
         )
         try:
             tuner.fit()
         except TuneError as error:
-            if isinstance(error.__context__, UserError):  # the record's own fault, out of a callback
+            if isinstance(
+                error.__context__, UserError
+            ):  # the record's own fault, out of a callback
                 raise error.__context__ from None
             raise
         finally:
@@ -178,7 +192,9 @@ def start_ray(study: Study, address: str | None) -> int:
             logging_level="ERROR",
         )
     except (ConnectionError, RuntimeError, ValueError) as error:  # ValueError: no address at all
-        raise EnvironmentFault(Fault("--address", f"no Ray cluster at {address} ({error})")) from None
+        raise EnvironmentFault(
+            Fault("--address", f"no Ray cluster at {address} ({error})")
+        ) from None
     return _workers(study)
 
 

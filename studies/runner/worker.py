@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from avsc_core.config import Config
-from avsc_core.data.cache import build_features
 from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.data.features import build_features
 from avsc_core.errors import Diverged
 from avsc_core.processes import silent
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 class StudyTrial(tune.Trainable):  # type: ignore[misc]
     """Ray's interface to `trainer.loop.fit`."""
 
-    def setup(self, config: dict[str, Any], data: DataSet, metric: str, threads: int, gpus: float) -> None:
+    def setup(
+        self, config: dict[str, Any], data: DataSet, metric: str, threads: int, gpus: float
+    ) -> None:
         """Called once per worker process and then as the start of its first trial."""
         import torch  # here, not above: the driver imports this file too and should start at once
 
@@ -62,7 +64,11 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             self.metric: epoch.metrics[self.metric],  # what the scheduler compares
         }
         if epoch.number == self.settings.training.epochs:
-            result |= {"done": True, "outcome": "complete", "probability": epoch.best.probability.tolist()}
+            result |= {
+                "done": True,
+                "outcome": "complete",
+                "probability": epoch.best.probability.tolist(),
+            }
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -77,5 +83,10 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         features = build_features(self.data, self.settings, silent)
         parts = split_parts(self.data, self.settings.split)
         yield from fit(
-            self.settings, features, parts.train, parts.validation, metric=self.metric, checkpoint=checkpoint
+            self.settings,
+            features,
+            parts.train,
+            parts.validation,
+            metric=self.metric,
+            checkpoint=checkpoint,
         )
