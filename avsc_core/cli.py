@@ -12,14 +12,14 @@ import typer
 from rich.table import Table
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, gathered
+from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.resolve import (
     Override,
-    as_text,
+    format_value,
     flatten,
     parse_set,
-    preset_names,
-    random_branches,
+    list_presets,
+    find_random_branches,
     read_overrides,
     resolve,
 )
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-PRESETS = ", ".join(preset_names())
+PRESETS = ", ".join(list_presets())
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
@@ -108,7 +108,7 @@ def check(
     Example: avsc-core check /data/TAU-urban-audio-visual-scenes-2021-development --deep
     """
     media = resolve("paper", parse_set(sets or ())).media
-    from avsc_core.data.inspect import all_faults, inspect, summary
+    from avsc_core.data.inspect import list_faults, inspect, summarise
     from avsc_core.data.inspect import skip_bad as leave_out
     from avsc_core.data.layout import read_skipped
     from avsc_core.labels import LABEL_FILE, read_labels
@@ -117,16 +117,16 @@ def check(
         seen = inspect(folder, media, deep, workers, show)
     if seen.clips:
         table = Table("what", "found", title=f"{folder}")
-        for row in summary(seen):
+        for row in summarise(seen):
             table.add_row(*row)
         out.print(table)
-    faults = all_faults(seen)
+    faults = list_faults(seen)
     if seen.clips and not (folder / LABEL_FILE).is_file():
         err.print(
             f"note: no {LABEL_FILE} yet; `avsc-core pseudo {folder}` makes one", soft_wrap=True
         )
     elif seen.clips:
-        with gathered(faults):
+        with collect_faults(faults):
             labels = read_labels(folder / LABEL_FILE)
             out.print(
                 f"{len(labels.event_names)} events, {len(labels.object_names)} objects labelled"
@@ -168,14 +168,19 @@ def features(
     config = resolve(preset, parse_set(sets or ()))
     from avsc_core.cache.store import prune as delete_unused
     from avsc_core.cache.store import verify as damaged
-    from avsc_core.data.features import build_features, feature_folders, odd_lengths, open_data
+    from avsc_core.data.features import (
+        build_features,
+        locate_features,
+        count_odd_lengths,
+        open_data,
+    )
     from avsc_core.files import cache_root
 
     with progress() as show:
         data = open_data(folder, show)
         made = build_features(data, config, show)
         if verify:
-            for path in feature_folders(data, config):
+            for path in locate_features(data, config):
                 bad = damaged(path, partial(show, f"checking {path.name.split('-')[0]}"))
                 out.print(
                     f"{path.name}: {len(bad)} damaged rows" + (", computed again" if bad else ""),
@@ -186,7 +191,7 @@ def features(
     out.print(
         f"features of {len(made.data.clips)} clips in {cache_root()}: {shapes}", soft_wrap=True
     )
-    counts = odd_lengths(data, config)
+    counts = count_odd_lengths(data, config)
     if any(counts.values()):
         out.print(
             ", ".join(f"{count} recordings {note}" for note, count in counts.items()) + " to 10 s"
@@ -219,11 +224,11 @@ def pseudo(
     """
     config = resolve(preset, parse_set(sets or ()))
     from avsc_core.record.recorder import Recorder
-    from avsc_core.teachers.pseudo import label, record, warnings
+    from avsc_core.teachers.pseudo import label_clips, record_labelling, list_warnings
 
     with progress() as show:
-        made = label(folder, config, audio, visual, out_file, show)
-    run_id = record(Recorder(tracking_uri), config, made)
+        made = label_clips(folder, config, audio, visual, out_file, show)
+    run_id = record_labelling(Recorder(tracking_uri), config, made)
     table = Table(
         "labels", "split", "clips", "median", "mean", "without any", title="positives per clip"
     )
@@ -231,7 +236,7 @@ def pseudo(
         numbers = f"{row.median:.0f}", f"{row.mean:.1f}", f"{row.without:.0%}"
         table.add_row(row.kind, row.split, str(row.clips), *numbers)
     out.print(table)
-    for warning in warnings(made.positives):
+    for warning in list_warnings(made.positives):
         err.print(f"note: {warning}", soft_wrap=True)
     out.print(f"labels in {made.path}, recorded in run {run_id}", soft_wrap=True)
 
@@ -245,7 +250,7 @@ def show_config(
     Example: avsc-core config --preset demo --set alignment.k=10
     """
     for key, value in flatten(resolve(preset, parse_set(sets or ())).model_dump(mode="json")):
-        typer.echo(f"{key}={as_text(value)}")
+        typer.echo(f"{key}={format_value(value)}")
 
 
 @app.command()
@@ -292,7 +297,7 @@ def train(
         config = resolve(preset or ("paper" if data else "demo"), overrides)
     from avsc_core.data.features import build_features, open_data
     from avsc_core.evaluation.retrain import check_data
-    from avsc_core.evaluation.retrain import train as run
+    from avsc_core.evaluation.retrain import train_recorded as run
     from avsc_core.record.recorder import Recorder, open_record
     from avsc_core.record.winner import find_winner
 
@@ -300,7 +305,7 @@ def train(
     winner = find_winner(recorder, study) if best else None
     if winner:
         config = over(winner.trial.config, sets or ())
-        if recorder.study(winner.study).data.tags.get("avsc.outcome") != "complete":
+        if recorder.get_study(winner.study).data.tags.get("avsc.outcome") != "complete":
             what = "another trial may yet win, and the test split will have been read"
             err.print(f"note: study {winner.study} is not finished: {what}", soft_wrap=True)
     with progress() as show:
@@ -308,7 +313,7 @@ def train(
         if winner:
             check_data(winner, dataset)
         made = build_features(dataset, config, show)
-    bare = random_branches(config)
+    bare = find_random_branches(config)
     if bare and not dataset.embedded:
         err.print(
             f"note: random weights for {' and '.join(bare)}; the paper's start from published ones",
@@ -362,11 +367,16 @@ def evaluate(
     """
     from avsc_core.data.features import open_data
     from avsc_core.data.tau import is_unlabelled
-    from avsc_core.evaluation.breakdown import by_city, by_scene, draw_confusion, intervals
-    from avsc_core.evaluation.evaluate import answer, load_trained
-    from avsc_core.evaluation.evaluate import evaluate as score
+    from avsc_core.evaluation.breakdown import (
+        score_by_city,
+        score_by_scene,
+        draw_confusions,
+        intervals,
+    )
+    from avsc_core.evaluation.evaluate import answer_unlabelled, load_trained
+    from avsc_core.evaluation.evaluate import evaluate_split as score
     from avsc_core.files import write_text
-    from avsc_core.metrics import prediction_table
+    from avsc_core.metrics import format_predictions
 
     trained = load_trained(_model_folder(model, tracking_uri))
     if data and is_unlabelled(data):
@@ -380,7 +390,8 @@ def evaluate(
             )
         with progress() as show:
             write_text(
-                out_file, prediction_table(*answer(trained, data, show), trained.scene_names)
+                out_file,
+                format_predictions(*answer_unlabelled(trained, data, show), trained.scene_names),
             )
         out.print(f"answers in {out_file}", soft_wrap=True)
         return
@@ -395,8 +406,8 @@ def evaluate(
         )
     out.print(table)
     for what, rows in (
-        ("scene", by_scene(result.probability, result.scenes, dataset.scene_names)),
-        ("city", by_city(result.probability, result.scenes, result.locations)),
+        ("scene", score_by_scene(result.probability, result.scenes, dataset.scene_names)),
+        ("city", score_by_city(result.probability, result.scenes, result.locations)),
     ):
         table = Table(what, f"{protocol}s", "Acc", "Logloss")
         for key, (count, acc, logloss) in rows.items():
@@ -404,11 +415,11 @@ def evaluate(
         out.print(table)
     if out_file:
         write_text(
-            out_file, prediction_table(result.names, result.probability, dataset.scene_names)
+            out_file, format_predictions(result.names, result.probability, dataset.scene_names)
         )
         out.print(f"predictions in {out_file}", soft_wrap=True)
     if figure:
-        draw_confusion(figure, result.probability, result.scenes, dataset.scene_names, title)
+        draw_confusions(figure, result.probability, result.scenes, dataset.scene_names, title)
         out.print(f"confusions in {figure}", soft_wrap=True)
 
 
@@ -426,12 +437,12 @@ def predict(
 
     Example: avsc-core predict clip.mp4 --model best:lambda
     """
-    from avsc_core.evaluation.evaluate import load_trained, pair_of, predict_file
+    from avsc_core.evaluation.evaluate import load_trained, find_pair, predict_file
 
     pairs, faults = [], []
     for file in files:
         try:
-            pairs.append(pair_of(file))
+            pairs.append(find_pair(file))
         except UserError as error:
             faults += error.faults
     if faults:
@@ -466,13 +477,13 @@ def draw_map(
 
     Example: avsc-core map best:lambda --names 30
     """
-    from avsc_core.evaluation.class_map import default_folder, map_of, write_map
+    from avsc_core.evaluation.class_map import choose_folder, build_map, write_map
     from avsc_core.evaluation.evaluate import load_trained
 
-    folder = out_folder or default_folder(model)
+    folder = out_folder or choose_folder(model)
     if folder.exists() and not folder.is_dir():
         raise UserError(Fault(str(folder), "is no folder", todo="give --out a folder"))
-    made = map_of(load_trained(_model_folder(model, tracking_uri)), model, names, seed)
+    made = build_map(load_trained(_model_folder(model, tracking_uri)), model, names, seed)
     files = write_map(folder, made)
     table = Table("event", "object", "cosine", title=made.title)
     for pair in made.pairs:
@@ -486,14 +497,14 @@ def draw_map(
 
 def _model_folder(model: str, tracking_uri: str | None) -> Path:
     """The local folder of a model; the record is looked at only when it is no folder itself."""
-    from avsc_core.record.recorder import Recorder, absent
+    from avsc_core.record.recorder import Recorder, find_missing_file
 
     if Path(model).is_dir():
         return Path(model)
-    if file := absent(tracking_uri):
+    if file := find_missing_file(tracking_uri):
         allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
         raise UserError(Fault(model, f"no model there ({file}: no record in this folder)", allowed))
-    return Recorder(tracking_uri).model_folder(model)
+    return Recorder(tracking_uri).fetch_model(model)
 
 
 def over(config: Config, sets: list[str] | tuple[str, ...]) -> Config:

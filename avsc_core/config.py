@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from avsc_core.weights.sources import absolute
+from avsc_core.weights.sources import make_absolute
 
 
 def _freezing(value: str | int) -> str | int:
@@ -25,7 +25,7 @@ Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
-WeightsFile = Annotated[str, AfterValidator(absolute)]
+WeightsFile = Annotated[str, AfterValidator(make_absolute)]
 Freezing = Annotated[str | int, BeforeValidator(_freezing)]  # before `true` is made 1
 
 
@@ -194,7 +194,7 @@ class Augmentation(Section):
     )
 
 
-class Pseudo(Section):
+class PseudoLabels(Section):
     """From teachers' logits to labels (Section IV); for data sets whose label file `avsc-core pseudo` wrote."""
 
     event_threshold: Probability = 0.0365  # on AST's sigmoid
@@ -255,7 +255,7 @@ class Config(Section):
     losses: Losses = Losses()
     training: Training = Training()
     augmentation: Augmentation = Augmentation()
-    pseudo: Pseudo = Pseudo()
+    pseudo: PseudoLabels = PseudoLabels()
     compute: Compute = Compute()
     split: Split = Split()
     scenes: Annotated[int, Field(ge=2)] = 10  # S; their names are the data set's

@@ -55,7 +55,7 @@ class Diverged(Exception):
     """A loss became NaN or infinite; the trial ends as failed, the study goes on."""
 
 
-def near(word: object, allowed: Iterable[str], limit: int = 8) -> str:
+def suggest(word: object, allowed: Iterable[str], limit: int = 8) -> str:
     """The closest allowed word (`did you mean 'mode'?`) or, failing that, the allowed ones."""
     names = sorted(allowed)
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
@@ -66,7 +66,7 @@ def near(word: object, allowed: Iterable[str], limit: int = 8) -> str:
 
 
 @contextmanager
-def gathered(faults: list[Fault]) -> Iterator[None]:
+def collect_faults(faults: list[Fault]) -> Iterator[None]:
     """Add the faults of a UserError raised inside to `faults` instead of stopping at the first."""
     try:
         yield

@@ -55,12 +55,12 @@ class Labels(NamedTuple):
     ]  # float32 (N,E) and (N,O) by the name of their reading; empty for true labels
 
 
-def object_scores(activation: str, pooling: str) -> str:
+def name_object_scores(activation: str, pooling: str) -> str:
     """The name of the array of object probabilities after `activation`, `pooling` over frames."""
     return f"object_{activation}_{pooling}"
 
 
-SCORES = (EVENT_SCORES, *(object_scores(*reading) for reading in OBJECT_READINGS))
+SCORES = (EVENT_SCORES, *(name_object_scores(*reading) for reading in OBJECT_READINGS))
 
 
 def write_labels(

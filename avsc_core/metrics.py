@@ -13,7 +13,7 @@ import numpy as np
 SMALLEST = 1e-15
 
 
-def scores(probability: np.ndarray, scenes: np.ndarray) -> dict[str, float]:
+def compute_scores(probability: np.ndarray, scenes: np.ndarray) -> dict[str, float]:
     """(N,S) probabilities and (N,) true scenes -> acc, acc_overall, logloss, logloss_classwise.
 
     Scenes without a clip in `scenes` are left out of the class-wise means. Raises ValueError when N is 0.
@@ -33,19 +33,19 @@ def scores(probability: np.ndarray, scenes: np.ndarray) -> dict[str, float]:
     }
 
 
-def confusion(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
+def count_confusions(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
     """(S,S) counts: row = true scene, column = decided scene."""
     counts = np.zeros((probability.shape[1],) * 2, int)
     np.add.at(counts, (scenes, probability.argmax(1)), 1)
     return counts
 
 
-def better(metric: str, value: float, than: float) -> bool:
+def is_better(metric: str, value: float, than: float) -> bool:
     """Whether `value` beats `than`: more is better for acc, less for logloss."""
     return value > than if "acc" in metric else value < than
 
 
-def ranking(metric: str, figures: Mapping[str, float], key: str) -> tuple[float, float, str]:
+def rank_key(metric: str, figures: Mapping[str, float], key: str) -> tuple[float, float, str]:
     """What trials are sorted by, the best first; `figures` are those of the record, at each trial's best epoch.
 
     Of equals by `metric` (few clips have few values of Acc) the better by the other one. Of equals by both the smaller
@@ -55,7 +55,7 @@ def ranking(metric: str, figures: Mapping[str, float], key: str) -> tuple[float,
     return (acc, logloss, key) if "acc" in metric else (logloss, acc, key)
 
 
-def prediction_table(
+def format_predictions(
     names: Sequence[str], probability: np.ndarray, scene_names: Sequence[str]
 ) -> str:
     """(N,S) probabilities as the challenge's answer file."""
@@ -70,14 +70,16 @@ def prediction_table(
     return "\n".join(lines) + "\n"
 
 
-def read_prediction_table(text: str) -> tuple[list[str], np.ndarray]:
+def parse_predictions(text: str) -> tuple[list[str], np.ndarray]:
     """Names and (N,S) probabilities of what `prediction_table` wrote."""
     rows = [line.split("\t") for line in text.splitlines()[1:]]
     return [row[0] for row in rows], np.array([[float(value) for value in row[2:]] for row in rows])
 
 
-def confusion_table(probability: np.ndarray, scenes: np.ndarray, scene_names: Sequence[str]) -> str:
+def format_confusions(
+    probability: np.ndarray, scenes: np.ndarray, scene_names: Sequence[str]
+) -> str:
     """(S,S) counts as a TAB-separated table: row = true scene, column = decided scene."""
-    rows = zip(scene_names, confusion(probability, scenes), strict=True)
+    rows = zip(scene_names, count_confusions(probability, scenes), strict=True)
     lines = ["\t".join((name, *(str(count) for count in row))) for name, row in rows]
     return "\n".join(["\t".join(("true", *scene_names)), *lines]) + "\n"

@@ -23,7 +23,7 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers or os.cpu_count() or 1, get_context("spawn"), _start)
 
 
-def mapped(
+def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Result]:
     """The results in the order of the items, computed by several processes, or in this one when they are few."""
@@ -42,5 +42,5 @@ def _start() -> None:
     )
 
 
-def silent(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: int, total: int) -> None:
     """A Progress that shows nothing."""

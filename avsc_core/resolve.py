@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, near
-from avsc_core.weights.sources import fingerprint
+from avsc_core.errors import Fault, UserError, suggest
+from avsc_core.weights.sources import hash_source
 from avsc_core.yaml_file import read_value, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
@@ -42,10 +42,10 @@ def resolve(preset: str, overrides: Iterable[Override] = (), where: str = "--pre
     values, origin = dict(flatten(_preset(preset, where))), {}
     faults = []
     for key, value, place in overrides:
-        names = field_types()
+        names = list_fields()
         if key not in names:
             faults.append(
-                Fault(place, f"unknown key '{key}'", near(key, names), "see `avsc-core config`")
+                Fault(place, f"unknown key '{key}'", suggest(key, names), "see `avsc-core config`")
             )
             continue
         values[key], origin[key] = value, place
@@ -83,18 +83,18 @@ def read_overrides(path: Path) -> list[Override]:
     ]
 
 
-def identity(config: Config) -> dict[str, Any]:
+def identify(config: Config) -> dict[str, Any]:
     """What a trial is, as JSON: the whole resolved configuration without where and how it is computed.
 
     Pretrained weights stand in it by their SHA-256: a moved file is the same file, another file of the name is not.
     """
     values = config.model_dump(mode="json", exclude=NOT_IN_KEY)
-    for branch, weights in weights_of(config).items():
-        values[branch]["weights"] = fingerprint(weights)
+    for branch, weights in find_weights(config).items():
+        values[branch]["weights"] = hash_source(weights)
     return values
 
 
-def weights_of(config: Config) -> dict[str, str]:
+def find_weights(config: Config) -> dict[str, str]:
     """Branch -> pretrained weights, of the branches that start from any."""
     named = {"audio": config.audio.weights, "visual": config.visual.weights}
     return {
@@ -104,9 +104,9 @@ def weights_of(config: Config) -> dict[str, str]:
     }
 
 
-def random_branches(config: Config) -> list[str]:
+def find_random_branches(config: Config) -> list[str]:
     """The branches whose backbone starts from random weights, where the paper's start from published ones."""
-    return [name for name in config.modality.split("-") if name not in weights_of(config)]
+    return [name for name in config.modality.split("-") if name not in find_weights(config)]
 
 
 def trial_key(config: Config) -> str:
@@ -114,16 +114,16 @@ def trial_key(config: Config) -> str:
 
     Of the whole, never of the difference from defaults: a default that changes later must change the key.
     """
-    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identify(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
-def field_types() -> Mapping[str, Any]:
+def list_fields() -> Mapping[str, Any]:
     """Every dotted key of a configuration with its field, in order."""
     return dict(_fields(Config, ""))
 
 
-def preset_names() -> list[str]:
+def list_presets() -> list[str]:
     """The presets that ship with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
@@ -137,7 +137,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def as_text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as `--set` and the record's params have it, so that `read_value` gives it back.
 
     Strings stand as they are where YAML reads them so (`/data/a #1` it does not), anything else as JSON, which is YAML.
@@ -167,8 +167,8 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _preset(name: str, where: str) -> dict[str, Any]:
-    if name not in preset_names():
-        raise UserError(Fault(where, f"unknown preset '{name}'", near(name, preset_names())))
+    if name not in list_presets():
+        raise UserError(Fault(where, f"unknown preset '{name}'", suggest(name, list_presets())))
     data: dict[str, Any] = read_yaml(PRESETS / f"{name}.yaml").data
     return data
 
@@ -177,7 +177,7 @@ def _fault(item: Any, origin: Mapping[str, str], default: str) -> Fault:
     """One of pydantic's findings as a fault at the override that caused it."""
     key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
     key = next(
-        (name for name in field_types() if key.startswith(f"{name}.")), key
+        (name for name in list_fields() if key.startswith(f"{name}.")), key
     )  # a member of a union
     message = item["msg"].removeprefix("Value error, ")
     if "|" in message:  # a rule across fields names its own key

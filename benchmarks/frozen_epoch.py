@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from avsc_core.data.batches import IMAGENET, Inputs, batches, shuffled
+from avsc_core.data.batches import IMAGENET, Inputs, iterate_batches, shuffle_rows
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
@@ -55,8 +55,8 @@ def steps(given: Inputs, limit: int) -> tuple[float, int]:
     model = build_model(config, frozenset({"audio", "visual"})).to(device).train()
     optimiser, losses = build_optimiser(model, config.training), build_losses(config)
     done, start = 0, time.perf_counter()
-    for batch in batches(
-        given, shuffled(np.arange(CLIPS), 0, 1), config.training.batch_size, device
+    for batch in iterate_batches(
+        given, shuffle_rows(np.arange(CLIPS), 0, 1), config.training.batch_size, device
     ):
         if done == limit:
             break

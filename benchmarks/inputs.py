@@ -23,8 +23,8 @@ import torchaudio
 from torchvision.transforms import functional as pictures
 
 from avsc_core.config import Media
-from avsc_core.data.batches import IMAGENET, Inputs, batches
-from avsc_core.data.clip_features import clip_frames, clip_log_mel
+from avsc_core.data.batches import IMAGENET, Inputs, iterate_batches
+from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
@@ -58,8 +58,8 @@ def write_clip(folder: Path, number: int) -> Clip:
 
 def ours(clip: Clip) -> None:
     """Both features."""
-    clip_log_mel(clip, CONFIG.log_mel, Media())
-    clip_frames(clip, CONFIG.pictures, Media())
+    compute_log_mel(clip, CONFIG.log_mel, Media())
+    compute_frames(clip, CONFIG.pictures, Media())
 
 
 def bare(clip: Clip) -> None:
@@ -119,7 +119,9 @@ def store(folder: Path) -> Inputs:
 def read_epoch(inputs: Inputs) -> float:
     """Seconds to gather and normalise an epoch's batches."""
     start = time.perf_counter()
-    for _ in batches(inputs, np.random.default_rng(0).permutation(STORED), 16, torch.device("cpu")):
+    for _ in iterate_batches(
+        inputs, np.random.default_rng(0).permutation(STORED), 16, torch.device("cpu")
+    ):
         pass
     return time.perf_counter() - start
 

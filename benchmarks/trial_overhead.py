@@ -16,9 +16,9 @@ import ray
 import yaml
 from ray import tune
 
-from avsc_core.data.dataset import split_parts
+from avsc_core.data.dataset import split_rows
 from avsc_core.data.features import build_features, open_data
-from avsc_core.processes import silent
+from avsc_core.processes import no_progress
 from avsc_core.record.recorder import Recorder
 from avsc_core.resolve import Override, resolve
 from avsc_core.trainer.loop import fit
@@ -29,7 +29,7 @@ TRIALS, RIVAL_TRIALS, EPOCH = 32, 8, Override("training.epochs", 1, "benchmark")
 
 def main() -> None:
     """Measure both and keep the result."""
-    build_features(open_data(None, silent), resolve("demo"), silent)
+    build_features(open_data(None, no_progress), resolve("demo"), no_progress)
     ours, between, ours_trained = run_study()
     theirs, theirs_trained = run_plain_tune()
     rows = [
@@ -76,7 +76,7 @@ def run_study() -> tuple[float, tuple[float, float], float]:
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         wall = time.perf_counter() - began
         recorder = Recorder(f"sqlite:///{folder}/mlruns/mlflow.db")
-        trials = recorder.trials("overhead")
+        trials = recorder.list_trials("overhead")
         ends = [recorder.client.get_run(trial.run_id).info.end_time / 1000 for trial in trials]
     assert len(trials) == TRIALS
     seconds = [trial.metrics["seconds"] for trial in trials]
@@ -89,8 +89,8 @@ def train_one(settings: dict[str, Any]) -> None:
     config = resolve(
         "demo", [EPOCH, Override("loss_weights.scene", settings["scene"], "benchmark")]
     )
-    features = build_features(open_data(None, silent), config, silent)
-    parts = split_parts(features.data, config.split)
+    features = build_features(open_data(None, no_progress), config, no_progress)
+    parts = split_rows(features.data, config.split)
     (epoch,) = fit(config, features, parts.train, parts.validation)
     tune.report({**epoch.metrics, "seconds": time.perf_counter() - began})
 

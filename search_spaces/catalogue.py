@@ -6,13 +6,13 @@ something when other settings have certain values says so in CONDITIONS. GROUPS 
 
 from typing import Any, get_args
 
-from avsc_core.resolve import field_types
+from avsc_core.resolve import list_fields
 from search_spaces.domains import Choice, Domain, Float, Int
 
 
-def any_of(key: str) -> Choice:
+def all_values_of(key: str) -> Choice:
     """Everything that a setting of named values can be."""
-    return Choice(get_args(field_types()[key].annotation))
+    return Choice(get_args(list_fields()[key].annotation))
 
 
 CATALOGUE: dict[str, Domain] = {
@@ -24,12 +24,12 @@ CATALOGUE: dict[str, Domain] = {
     "loss_weights.scene": Float(0.01, 100.0, log=True),
     # contrastive alignment (Table I)
     "alignment.k": Int(1, 500),
-    "alignment.mode": any_of("alignment.mode"),
+    "alignment.mode": all_values_of("alignment.mode"),
     # modules (Tables II and IV)
     "alignment.enabled": Choice((True, False)),
-    "fusion.kind": any_of("fusion.kind"),
-    "fusion.decision": any_of("fusion.decision"),
-    "modality": any_of("modality"),
+    "fusion.kind": all_values_of("fusion.kind"),
+    "fusion.decision": all_values_of("fusion.decision"),
+    "modality": all_values_of("modality"),
     # training
     "training.learning_rate": Float(1e-7, 1e-1, log=True),
     "training.head_multiplier": Float(1.0, 1000.0, log=True),
@@ -44,24 +44,24 @@ CATALOGUE: dict[str, Domain] = {
     "augmentation.crop": Float(0.0, 0.9),
     "augmentation.rand_augment": Int(0, 4),
     "augmentation.mixup": Float(0.0, 2.0),
-    "augmentation.mixup_partners": any_of("augmentation.mixup_partners"),
+    "augmentation.mixup_partners": all_values_of("augmentation.mixup_partners"),
     "fusion.hidden": Int(16, 4096, log=True),
     "fusion.heads": Int(1, 32, log=True),
     "fusion.attention_dropout": Float(0.0, 0.9),
     "audio.freeze": Choice(("none", "all", 1, 2, 4, 8)),
     "visual.freeze": Choice(("none", "all", 1, 2, 3)),
-    "training.precision": any_of("training.precision"),
+    "training.precision": all_values_of("training.precision"),
     # readings: what the paper leaves open
-    "losses.bce_reduction": any_of("losses.bce_reduction"),
-    "visual.pooling": any_of("visual.pooling"),
-    "log_mel.window": any_of("log_mel.window"),
-    "log_mel.normalise": any_of("log_mel.normalise"),
+    "losses.bce_reduction": all_values_of("losses.bce_reduction"),
+    "visual.pooling": all_values_of("visual.pooling"),
+    "log_mel.window": all_values_of("log_mel.window"),
+    "log_mel.normalise": all_values_of("log_mel.normalise"),
     "fusion.bias": Choice((False, True)),
     "pseudo.event_threshold": Float(0.001, 0.999),
     "pseudo.object_threshold": Float(0.001, 0.999),
-    "pseudo.object_activation": any_of("pseudo.object_activation"),
-    "pseudo.object_pooling": any_of("pseudo.object_pooling"),
-    "fusion.tokens": any_of("fusion.tokens"),
+    "pseudo.object_activation": all_values_of("pseudo.object_activation"),
+    "pseudo.object_pooling": all_values_of("pseudo.object_pooling"),
+    "fusion.tokens": all_values_of("fusion.tokens"),
     "fusion.literal_relu": Choice((False, True)),
 }
 
@@ -103,7 +103,11 @@ CONDITIONS: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 # What a setting that means nothing is put at, where that is not its default: without CEOA lambda_3 and lambda_4 are 0.
-IDLE: dict[str, Any] = {"alignment.k": 1, "loss_weights.e2o": 0.0, "loss_weights.o2e": 0.0}
+INACTIVE_VALUES: dict[str, Any] = {
+    "alignment.k": 1,
+    "loss_weights.e2o": 0.0,
+    "loss_weights.o2e": 0.0,
+}
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "contrast": ("alignment.k", "alignment.mode"),

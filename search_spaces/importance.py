@@ -28,7 +28,7 @@ class Importance(NamedTuple):
     chance: float  # the largest share of any dimension in shuffled trials
 
 
-def importance(
+def measure_importance(
     space: Space, points: Sequence[Mapping[str, Any]], values: Sequence[float], direction: str
 ) -> Importance:
     """How much each dimension mattered for one metric; `points` are the trials' values of the dimensions."""

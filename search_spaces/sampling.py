@@ -63,7 +63,9 @@ class Sampler:
     ) -> None:
         self.space, self.name, self.seed = space, name, seed
         self.points = chain(first, space.every() if name == "brute_force" else ())
-        self.distributions = {key: distribution(domain) for key, domain in space.dimensions.items()}
+        self.distributions = {
+            key: to_distribution(domain) for key, domain in space.dimensions.items()
+        }
         goals = [
             StudyDirection.MAXIMIZE if each == "max" else StudyDirection.MINIMIZE
             for each in directions
@@ -130,7 +132,7 @@ def _suggest(trial: optuna.Trial, key: str, domain: Domain) -> Any:
     return trial.suggest_int(key, domain.low, domain.high, log=domain.log, step=domain.step)
 
 
-def distribution(domain: Domain) -> BaseDistribution:
+def to_distribution(domain: Domain) -> BaseDistribution:
     """A domain as Optuna's distribution."""
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.values)

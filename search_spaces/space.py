@@ -12,9 +12,9 @@ from itertools import product
 from typing import Any
 
 from avsc_core.config import Augmentation, Config
-from avsc_core.errors import Fault, UserError, near
+from avsc_core.errors import Fault, UserError, suggest
 from avsc_core.resolve import flatten, nest
-from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS, IDLE
+from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS, INACTIVE_VALUES
 from search_spaces.domains import Choice, Domain, DomainFault, Int, as_json, from_json, narrow
 
 SAMPLER_NAMES = ("tpe", "tpe_multivariate", "gp", "cmaes", "nsga2", "qmc", "random", "brute_force")
@@ -91,19 +91,19 @@ class Space:
         return (domain.count() or 0) * self._count(others, point)
 
 
-def idle_in(config: Config) -> list[str]:
+def list_inactive(config: Config) -> list[str]:
     """The settings that mean nothing in a configuration."""
     settings = dict(flatten(config.model_dump()))
     return [key for key in CONDITIONS if not _means_something(key, settings)]
 
 
-def meaningful(config: Config) -> dict[str, Any]:
+def list_active(config: Config) -> dict[str, Any]:
     """The settings of a configuration, dotted, as JSON has them, without those that mean nothing in it."""
-    idle = idle_in(config)
+    idle = list_inactive(config)
     return {key: value for key, value in flatten(config.model_dump(mode="json")) if key not in idle}
 
 
-def canonical(config: Config) -> Config:
+def reset_inactive(config: Config) -> Config:
     """The configuration with every setting that means nothing in it put at rest (without CEOA: K, mode, lambda_3, 4).
 
     Raises ValueError when nothing is left to learn.
@@ -111,11 +111,11 @@ def canonical(config: Config) -> Config:
     settings, default = dict(flatten(config.model_dump())), dict(flatten(Config().model_dump()))
     if not _learns(settings):
         raise ValueError("every loss weight that means something is 0")
-    idle = idle_in(config)
+    idle = list_inactive(config)
     if not idle:
         return config
     return Config.model_validate(
-        nest(settings | {key: IDLE.get(key, default[key]) for key in idle})
+        nest(settings | {key: INACTIVE_VALUES.get(key, default[key]) for key in idle})
     )
 
 
@@ -137,7 +137,7 @@ def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
     for key, narrowing in spec.items():
         if key not in CATALOGUE and key not in GROUPS:
             faults.append(
-                Fault(where(key), f"unknown dimension '{key}'", near(key, [*CATALOGUE, *GROUPS]))
+                Fault(where(key), f"unknown dimension '{key}'", suggest(key, [*CATALOGUE, *GROUPS]))
             )
             continue
         if key in GROUPS and narrowing not in (None, {}):
@@ -159,7 +159,7 @@ def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
                 faults.append(Fault(where(key), f"{member}: {error}"))
     fixed = dict(flatten(base.model_dump()))
     faults += _conditions(chosen, fixed, where)
-    faults += impossible(chosen, base, where)
+    faults += find_impossible(chosen, base, where)
     if faults:
         raise UserError(faults)
     ordered = dict(sorted(chosen.items(), key=lambda item: _depth(item[0], chosen)))
@@ -200,7 +200,7 @@ def _conditions(
     return faults
 
 
-def impossible(
+def find_impossible(
     chosen: Mapping[str, Domain], base: Config, where: Callable[[str], str]
 ) -> list[Fault]:
     """Dimensions some of whose combinations around `base` are no configuration: rules that look at several settings."""

@@ -20,10 +20,10 @@ from avsc_core.errors import (
     Fault,
     UserError,
 )
-from avsc_core.resolve import as_text, flatten, preset_names
+from avsc_core.resolve import format_value, flatten, list_presets
 from avsc_core.terminal import err, out, progress, run_app
 from avsc_core.yaml_file import read_yaml
-from studies.study.plan import describe, make_plan
+from studies.study.plan import describe_plan, make_plan
 from studies.study.reading import OF_THE_STUDY, read_study
 from studies.study.schema import Study
 
@@ -50,7 +50,7 @@ Data = Annotated[
     typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
 ]
 Preset = Annotated[
-    str | None, typer.Option("--preset", help=f"{', '.join(preset_names())}; over the file's own.")
+    str | None, typer.Option("--preset", help=f"{', '.join(list_presets())}; over the file's own.")
 ]
 Trials = Annotated[
     int | None, typer.Option("--trials", help="Trials of the search, over the file's own.")
@@ -122,27 +122,34 @@ def plan(
     """
     study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
     from avsc_core.data.features import open_data
-    from avsc_core.record.recorder import absent, open_record
-    from studies.runner.cost import cost_card, here, trimmed
-    from studies.runner.display import table_of
-    from studies.runner.prepare import check_warm_start, left_out, plan_for, what_is_left
+    from avsc_core.record.recorder import find_missing_file, open_record
+    from studies.runner.cost import estimate_cost, count_local_places, trim_search
+    from studies.runner.display import make_table
+    from studies.runner.prepare import (
+        check_warm_start,
+        describe_left_out,
+        make_served_plan,
+        compare_with_record,
+    )
     from studies.runner.strategy import Strategy
 
-    header, *rows = describe(make_plan(study))
-    out.print(table_of(f"{study.name}: {study.question}", header, rows))
+    header, *rows = describe_plan(make_plan(study))
+    out.print(make_table(f"{study.name}: {study.question}", header, rows))
     out.print(
         f"preset {study.preset}, {study.base.training.epochs} epochs a trial"
         + _search_words(study),
         soft_wrap=True,
     )
-    recorder = None if absent(tracking_uri) else open_record(tracking_uri)
+    recorder = None if find_missing_file(tracking_uri) else open_record(tracking_uri)
     if recorder:
         check_warm_start(recorder, study)
     with progress() as show:
         dataset = open_data(data, show)
-        served = plan_for(study, dataset)
-        strategy = what_is_left(served, dataset, recorder) if recorder else Strategy(served, [])
-    for note in left_out(served):
+        served = make_served_plan(study, dataset)
+        strategy = (
+            compare_with_record(served, dataset, recorder) if recorder else Strategy(served, [])
+        )
+    for note in describe_left_out(served):
         err.print(note, soft_wrap=True)
     if strategy.reused:
         out.print(
@@ -152,11 +159,11 @@ def plan(
     if strategy.done:
         return
     with progress() as show:
-        card = cost_card(strategy, dataset, here(study.resources), show)
+        card = estimate_cost(strategy, dataset, count_local_places(study.resources), show)
     title = "what is left costs" if strategy.reused else "what it costs"
-    out.print(table_of(f"{title} on {dataset.title}", ["", "about"], card.rows()))
+    out.print(make_table(f"{title} on {dataset.title}", ["", "about"], card.rows()))
     if max_hours is not None:
-        left = trimmed(study, card, max_hours).search
+        left = trim_search(study, card, max_hours).search
         out.print(
             f"within {max_hours:g} h" + (f": {left.trials} trials of the search" if left else "")
         )
@@ -221,7 +228,7 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
         f"{winner.trial.arm} {winner.trial.key[:6]}: {winner.metric} {value:.4f} ({winner.trial.tags['avsc.data']})"
     )
     for key, setting in flatten(winner.trial.config.model_dump(mode="json")):
-        typer.echo(f"{key}={as_text(setting)}")
+        typer.echo(f"{key}={format_value(setting)}")
 
 
 @app.command()
@@ -320,7 +327,7 @@ def _record_of(name: str, tracking_uri: str | None) -> "Recorder":
     from avsc_core.record.recorder import open_record
 
     recorder = open_record(tracking_uri)
-    recorder.study(name, "NAME")
+    recorder.get_study(name, "NAME")
     return recorder
 
 
@@ -341,9 +348,9 @@ def _study(
         from avsc_core.record.recorder import (
             open_record,  # only a study with `best-of` reads the record
         )
-        from avsc_core.record.winner import pinned_winner
+        from avsc_core.record.winner import find_pinned_winner
 
-        return pinned_winner(
+        return find_pinned_winner(
             open_record(tracking_uri), own, source, read_yaml(file).where("best-of")
         )
 

@@ -11,7 +11,7 @@ from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, read_dataset
 from avsc_core.data.features import Features, build_features
 from avsc_core.demo.scenes import write_demo
-from avsc_core.processes import silent
+from avsc_core.processes import no_progress
 from avsc_core.resolve import parse_set, resolve
 
 torch.set_num_threads(1)
@@ -66,4 +66,4 @@ def tiny() -> Config:
 
 @pytest.fixture(scope="session")
 def features(data: DataSet, tiny: Config) -> Features:
-    return build_features(data, tiny, silent)
+    return build_features(data, tiny, no_progress)

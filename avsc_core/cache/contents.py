@@ -21,7 +21,7 @@ SAVE_SECONDS = 30.0  # between two savings of what has been read so far
 Index = dict[str, list[int | str]]  # path -> [size, time of change in ns, SHA-256]
 
 
-def contents(index: Path, paths: Sequence[Path], report: Callable[[int, int], None]) -> list[str]:
+def hash_files(index: Path, paths: Sequence[Path], report: Callable[[int, int], None]) -> list[str]:
     """SHA-256 of every file, from the file `index` where it still holds, else read now by several threads.
 
     A file that cannot be read gets the text of its fault, which is no other file's content either.

@@ -24,14 +24,14 @@ from filelock import FileLock
 from avsc_core.data.tables import Clip
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import write_text
-from avsc_core.processes import mapped
+from avsc_core.processes import parallel_map
 
 BLOCK = 32  # rows between two visits of the disk
 
 Compute = Callable[[Clip], tuple[np.ndarray, str]]  # clip -> its row, and "padded", "cropped" or ""
 
 
-class Row(NamedTuple):
+class StoredRow(NamedTuple):
     """A row that is on the disk."""
 
     number: int
@@ -40,7 +40,7 @@ class Row(NamedTuple):
     note: str  # padded, cropped or nothing
 
 
-def stored(
+def load_or_compute(
     folder: Path, clips: Sequence[Clip], content: Sequence[str], compute: Compute, workers: int,
     report: Callable[[int, int], None],
 ) -> np.ndarray:  # fmt: skip
@@ -57,20 +57,22 @@ def stored(
     return array
 
 
-def notes(folder: Path) -> dict[str, int]:
+def count_notes(folder: Path) -> dict[str, int]:
     """How many clips were padded and cropped."""
     rows = read_rows(folder)
     return {note: sum(row.note == note for row in rows) for note in ("padded", "cropped")}
 
 
-def read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> list[StoredRow]:
     """The rows of a folder that are on the disk."""
     path = folder / "rows.tsv"
     lines = (
         path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     )  # what follows the last \n is torn
     parts = (line.split("\t") for line in lines)
-    return [Row(int(number), content, sha256, note) for number, content, sha256, note in parts]
+    return [
+        StoredRow(int(number), content, sha256, note) for number, content, sha256, note in parts
+    ]
 
 
 def verify(folder: Path, report: Callable[[int, int], None]) -> list[int]:
@@ -125,11 +127,11 @@ def _build(
         ((number, _copy(known[content[number]])) for number in copied),
         zip(
             missing,
-            mapped(partial(_row, compute), [clips[number] for number in missing], workers),
+            parallel_map(partial(_row, compute), [clips[number] for number in missing], workers),
             strict=True,
         ),
     )
-    waiting: list[Row] = []
+    waiting: list[StoredRow] = []
     for ready, (number, result) in enumerate(results, start=len(done) + 1):
         if isinstance(result, list):
             faults += result
@@ -141,7 +143,7 @@ def _build(
                     half / "array.npy", mode="w+", dtype=values.dtype, shape=shape
                 )
             array[number] = values
-            waiting.append(Row(number, content[number], sha256, note))
+            waiting.append(StoredRow(number, content[number], sha256, note))
         if len(waiting) == BLOCK:
             _enter(half, array, waiting)
         report(ready, len(clips))
@@ -151,7 +153,7 @@ def _build(
     os.replace(half, folder)
 
 
-def _enter(half: Path, array: np.ndarray | None, waiting: list[Row]) -> None:
+def _enter(half: Path, array: np.ndarray | None, waiting: list[StoredRow]) -> None:
     """Have rows on the disk, then say so."""
     if isinstance(array, np.memmap):
         array.flush()
@@ -162,7 +164,7 @@ def _enter(half: Path, array: np.ndarray | None, waiting: list[Row]) -> None:
     waiting.clear()
 
 
-def _known(folder: Path) -> dict[str, tuple[Path, Row]]:
+def _known(folder: Path) -> dict[str, tuple[Path, StoredRow]]:
     """Content -> where a row of it is to be had: folders with the same settings, whole or not."""
     settings = folder.name.rsplit("-", 1)[0]
     others = [
@@ -173,7 +175,7 @@ def _known(folder: Path) -> dict[str, tuple[Path, Row]]:
     return {row.content: (path, row) for path in others for row in read_rows(path)}
 
 
-def _copy(place: tuple[Path, Row]) -> tuple[np.ndarray, str, str]:
+def _copy(place: tuple[Path, StoredRow]) -> tuple[np.ndarray, str, str]:
     folder, row = place
     return np.load(folder / "array.npy", mmap_mode="r")[row.number], row.sha256, row.note
 
@@ -191,7 +193,7 @@ def _sha256(row: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()
 
 
-def _line(row: Row) -> str:
+def _line(row: StoredRow) -> str:
     return "\t".join((str(row.number), row.content, row.sha256, row.note)) + "\n"
 
 

@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     scenes: Tensor  # (B,) int64, or targets (B,S) of mixed clips
 
 
-def log_mel_scale(features: Features, kind: str, rows: np.ndarray) -> Scale:
+def compute_scale(features: Features, kind: str, rows: np.ndarray) -> Scale:
     """The normalisation of `log_mel.normalise`: AudioSet's constants, or mean and deviation over `rows`.
 
     `rows` are training rows only, so that nothing of validation or test reaches the model. `peak` scales samples before
@@ -67,12 +67,12 @@ def log_mel_scale(features: Features, kind: str, rows: np.ndarray) -> Scale:
     return Scale(float(mean), float(np.sqrt(square / len(rows) - mean**2)))
 
 
-def shuffled(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+def shuffle_rows(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """`rows` in the order of this epoch: the same for every trial with the seed, also after a restart."""
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
-def batches(
+def iterate_batches(
     inputs: Inputs,
     rows: np.ndarray,
     batch_size: int,
@@ -84,35 +84,36 @@ def batches(
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         if inputs.audio is None:
-            sounds = log_mels(inputs, part, device, augmentation)
+            sounds = load_log_mels(inputs, part, device, augmentation)
         else:
-            sounds = moved(inputs.audio[part], device)
+            sounds = to_device(inputs.audio[part], device)
         if inputs.visual is None:
-            seen = pictures(inputs, part, device, augmentation)
+            seen = load_frames(inputs, part, device, augmentation)
         else:
-            seen = moved(inputs.visual[part], device)
+            seen = to_device(inputs.visual[part], device)
         events, objects = (
-            moved(labels[part], device).float() for labels in (features.events, features.objects)
+            to_device(labels[part], device).float()
+            for labels in (features.events, features.objects)
         )
-        batch = Batch(sounds, seen, events, objects, moved(scenes[part], device))
+        batch = Batch(sounds, seen, events, objects, to_device(scenes[part], device))
         if augmentation and augmentation.mixup:
             batch = Batch(*mixup(*batch, len(features.data.scene_names), augmentation))
         yield batch
 
 
-def log_mels(
+def load_log_mels(
     inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None
 ) -> Tensor:
     """(B,T,128) float32, normalised."""
-    log_mel = moved(inputs.features.log_mel[rows], device)
+    log_mel = to_device(inputs.features.log_mel[rows], device)
     return normalise(augment_log_mel(log_mel, changed) if changed else log_mel, inputs.scale)
 
 
-def pictures(
+def load_frames(
     inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None
 ) -> Tensor:
     """(B,F,3,H,W) float32, normalised."""
-    frames = moved(inputs.features.frames[rows], device)
+    frames = to_device(inputs.features.frames[rows], device)
     return normalise_frames(
         augment_pictures(frames, changed) if changed else frames, inputs.colours
     )
@@ -125,7 +126,7 @@ def normalise_frames(frames: Tensor, colours: Colours = IMAGENET) -> Tensor:
     return (frames.float() / 255 - mean) / std
 
 
-def moved(array: np.ndarray, device: torch.device) -> Tensor:
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
     """An array as a tensor on the device; from pinned memory, so that a GPU does not wait for the copy."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

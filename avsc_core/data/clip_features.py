@@ -10,7 +10,7 @@ from avsc_core.config import LogMel, Media, Pictures
 from avsc_core.data.logmel import log_mel
 from avsc_core.data.media import (
     Lengths,
-    odd_length,
+    describe_length,
     probe_audio,
     probe_video,
     read_audio,
@@ -20,7 +20,7 @@ from avsc_core.data.tables import Clip
 from avsc_core.data.tau import CLIP_SECONDS
 
 
-def clip_log_mel(
+def compute_log_mel(
     clip: Clip, settings: LogMel, media: Media, seconds: float = CLIP_SECONDS
 ) -> tuple[np.ndarray, str]:
     """(T,128) float32 or float16, and "padded", "cropped" or "". Raises UserError."""
@@ -29,12 +29,12 @@ def clip_log_mel(
     )
     shape = (settings.window, settings.window_ms, settings.hop_ms, settings.frames)
     values = log_mel(samples, settings.sample_rate, *shape, peak=settings.normalise == "peak")
-    return values.numpy().astype(settings.stored), odd_length(
+    return values.numpy().astype(settings.stored), describe_length(
         probe_audio(clip.audio).seconds, seconds
     )
 
 
-def clip_frames(
+def compute_frames(
     clip: Clip, settings: Pictures, media: Media, seconds: float = CLIP_SECONDS
 ) -> tuple[np.ndarray, str]:
     """(F,3,H,W) uint8, and "padded", "cropped" or "". Raises UserError."""
@@ -42,4 +42,4 @@ def clip_frames(
     values = read_frames(
         clip.video, settings.frames, settings.offset_s, resize, settings.size, lengths
     )
-    return values.numpy(), odd_length(probe_video(clip.video).seconds, seconds)
+    return values.numpy(), describe_length(probe_video(clip.video).seconds, seconds)

@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avsc_core.cache.contents import contents
+from avsc_core.cache.contents import hash_files
 from avsc_core.config import Split
 from avsc_core.data.layout import read_skipped
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_clips
-from avsc_core.errors import Fault, UserError, gathered
+from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.files import cache_root
 from avsc_core.labels import LABEL_FILE, Labels, read_labels
-from avsc_core.processes import Progress, silent
+from avsc_core.processes import Progress, no_progress
 
 BASELINE_SEED = 30
 SYNTHETIC = "SYNTHETIC.txt"  # lies in a folder of embedded scenes (demo.py), so that a folder of them is known as such
@@ -62,7 +62,7 @@ class DataSet(NamedTuple):
         return EMBEDDED if self.root.parent == cache_root() else f"{EMBEDDED} in {self.root}"
 
 
-class Parts(NamedTuple):
+class SplitRows(NamedTuple):
     """Row numbers of the three parts of a data set."""
 
     train: np.ndarray
@@ -70,7 +70,9 @@ class Parts(NamedTuple):
     test: np.ndarray
 
 
-def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = silent) -> DataSet:
+def read_dataset(
+    root: Path, *, embedded: bool = False, progress: Progress = no_progress
+) -> DataSet:
     """Read and check a data set. Raises UserError with every fault: tables, labels, missing files, leaks.
 
     What its files hold is read once and remembered (contents.py), which `progress` tells of. The embedded scenes are
@@ -81,7 +83,7 @@ def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = sil
     if not clips and faults:
         raise UserError(faults)
     labels = None
-    with gathered(faults):
+    with collect_faults(faults):
         labels = read_labels(root / LABEL_FILE)
     if labels is not None and clips:
         rows = {name: row for row, name in enumerate(labels.clips)}
@@ -95,7 +97,7 @@ def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = sil
     names = (labels.event_names, labels.object_names)
     events, objects = labels.events[order], labels.objects[order]
     scores = {name: array[order] for name, array in labels.scores.items()}
-    sounds, films = media_contents(root, clips, progress)
+    sounds, films = hash_media(root, clips, progress)
     fingerprint = _fingerprint(clips, sounds, films, labels)
     return DataSet(
         root,
@@ -113,7 +115,7 @@ def read_dataset(root: Path, *, embedded: bool = False, progress: Progress = sil
     )
 
 
-def split_parts(data: DataSet, split: Split) -> Parts:
+def split_rows(data: DataSet, split: Split) -> SplitRows:
     """Cut a validation part from the training split, whole locations only, by `split.rule`.
 
     Raises UserError when a scene has too few training locations for that.
@@ -151,7 +153,7 @@ def split_parts(data: DataSet, split: Split) -> Parts:
     side = np.array(
         [clip.split if clip.location not in held else "validation" for clip in data.clips]
     )
-    return Parts(*(np.flatnonzero(side == part) for part in ("train", "validation", "test")))
+    return SplitRows(*(np.flatnonzero(side == part) for part in ("train", "validation", "test")))
 
 
 def _baseline_rule(clips: Counter[str], share: float, rng: random.Random) -> set[str]:
@@ -169,7 +171,7 @@ def _baseline_rule(clips: Counter[str], share: float, rng: random.Random) -> set
     return set(left)
 
 
-def media_contents(
+def hash_media(
     root: Path, clips: Sequence[Clip], progress: Progress
 ) -> tuple[list[str], list[str]]:
     """SHA-256 of every clip's wav and of every clip's mp4."""
@@ -179,7 +181,7 @@ def media_contents(
         / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
     )
     paths = [clip.audio for clip in clips] + [clip.video for clip in clips]
-    found = contents(index, paths, partial(progress, "reading files"))
+    found = hash_files(index, paths, partial(progress, "reading files"))
     return found[: len(clips)], found[len(clips) :]
 
 

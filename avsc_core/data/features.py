@@ -16,15 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from avsc_core.cache.store import notes, stored
-from avsc_core.config import Config, LogMel, Media, Pictures, Pseudo
+from avsc_core.cache.store import count_notes, load_or_compute
+from avsc_core.config import Config, LogMel, Media, Pictures, PseudoLabels
 from avsc_core.data.dataset import DataSet, read_dataset
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.demo.scenes import write_demo
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import cache_root
-from avsc_core.labels import EVENT_SCORES, object_scores
+from avsc_core.labels import EVENT_SCORES, name_object_scores
 from avsc_core.processes import Progress
 
 FORMAT = 1  # raised whenever the same settings give other bytes
@@ -40,17 +40,17 @@ class Features(NamedTuple):
     objects: np.ndarray  # (N,O) uint8
 
 
-def embedded_scenes(progress: Progress) -> DataSet:
+def open_embedded_scenes(progress: Progress) -> DataSet:
     """The data set that comes with avsc, written into the cache the first time it is asked for."""
     root = cache_root() / f"embedded-scenes-{FORMAT}"
     report = partial(progress, "writing the embedded scenes")
-    once(root, lambda folder: write_demo(folder, progress=report))
+    build_once(root, lambda folder: write_demo(folder, progress=report))
     return read_dataset(root, embedded=True, progress=progress)
 
 
 def open_data(root: Path | None, progress: Progress) -> DataSet:
     """The data set at `root`, or the embedded scenes."""
-    return embedded_scenes(progress) if root is None else read_dataset(root, progress=progress)
+    return open_embedded_scenes(progress) if root is None else read_dataset(root, progress=progress)
 
 
 def build_features(data: DataSet, config: Config, progress: Progress) -> Features:
@@ -58,14 +58,16 @@ def build_features(data: DataSet, config: Config, progress: Progress) -> Feature
     when the labels of the data do not fit the configuration."""
     _check_labels(data, config)
     workers = config.workers
-    log_mel = clip_features(
+    log_mel = load_clip_features(
         data.clips, data.sounds, config.log_mel, config.media, workers, progress
     )
-    frames = clip_features(data.clips, data.films, config.pictures, config.media, workers, progress)
-    return Features(data, log_mel, frames, *targets(data, config.pseudo))
+    frames = load_clip_features(
+        data.clips, data.films, config.pictures, config.media, workers, progress
+    )
+    return Features(data, log_mel, frames, *select_labels(data, config.pseudo))
 
 
-def clip_features(
+def load_clip_features(
     clips: Sequence[Clip],
     content: Sequence[str],  # SHA-256 of each clip's wav or mp4
     section: LogMel | Pictures,
@@ -75,28 +77,28 @@ def clip_features(
     seconds: float = CLIP_SECONDS,
 ) -> np.ndarray:
     """Log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the store or computed now. Raises UserError."""
-    folder = features_folder(content, section, media, seconds)
+    folder = locate_feature_folder(content, section, media, seconds)
     report = partial(
         progress, f"computing {'log-mel' if isinstance(section, LogMel) else 'frames'}"
     )
-    return stored(
+    return load_or_compute(
         folder, clips, content, partial(_compute, section, media, seconds), workers, report
     )
 
 
-def odd_lengths(data: DataSet, config: Config) -> dict[str, int]:
+def count_odd_lengths(data: DataSet, config: Config) -> dict[str, int]:
     """How many recordings were padded and cropped because `media.short` and `media.long` say so."""
-    counts = [notes(folder) for folder in feature_folders(data, config)]
+    counts = [count_notes(folder) for folder in locate_features(data, config)]
     return {note: sum(count[note] for count in counts) for note in counts[0]}
 
 
-def feature_folders(data: DataSet, config: Config) -> tuple[Path, Path]:
+def locate_features(data: DataSet, config: Config) -> tuple[Path, Path]:
     """Where the log-mels and the frames of a data set are kept."""
-    log_mel = features_folder(data.sounds, config.log_mel, config.media)
-    return log_mel, features_folder(data.films, config.pictures, config.media)
+    log_mel = locate_feature_folder(data.sounds, config.log_mel, config.media)
+    return log_mel, locate_feature_folder(data.films, config.pictures, config.media)
 
 
-def features_folder(
+def locate_feature_folder(
     content: Sequence[str], section: LogMel | Pictures, media: Media, seconds: float = CLIP_SECONDS
 ) -> Path:
     """Where the features of files with this content are kept: settings, then the list of clips, as hashes."""
@@ -112,11 +114,11 @@ def features_folder(
     return cache_root() / "features" / "-".join((name, *hashes))
 
 
-def targets(data: DataSet, settings: Pseudo) -> tuple[np.ndarray, np.ndarray]:
+def select_labels(data: DataSet, settings: PseudoLabels) -> tuple[np.ndarray, np.ndarray]:
     """events (N,E), objects (N,O): the true labels, or the teachers' probabilities cut at the configured thresholds."""
     if not data.scores:
         return data.events, data.objects
-    objects = data.scores[object_scores(settings.object_activation, settings.object_pooling)]
+    objects = data.scores[name_object_scores(settings.object_activation, settings.object_pooling)]
     events = data.scores[EVENT_SCORES] >= settings.event_threshold
     return events.astype(np.uint8), (objects >= settings.object_threshold).astype(np.uint8)
 
@@ -139,14 +141,14 @@ def _check_labels(data: DataSet, config: Config) -> None:
     if config.scenes != len(data.scene_names):
         what = f"{config.scenes} in the configuration, {len(data.scene_names)} in {data.title}"
         faults.append(Fault("scenes", what, todo=f"set it to {len(data.scene_names)}"))
-    if not data.scores and config.pseudo != Pseudo():
+    if not data.scores and config.pseudo != PseudoLabels():
         what = f"{data.title} has true labels, no teachers' probabilities to cut otherwise"
         faults.append(Fault("pseudo", what, todo="leave it out, or run `avsc-core pseudo`"))
     if faults:
         raise UserError(faults)
 
 
-def once(folder: Path, build: Callable[[Path], None]) -> None:
+def build_once(folder: Path, build: Callable[[Path], None]) -> None:
     """Have `build` fill a new folder and rename it to `folder`, unless it is there; one process at a time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -163,10 +165,10 @@ def _compute(
     section: LogMel | Pictures, media: Media, seconds: float, clip: Clip
 ) -> tuple[np.ndarray, str]:
     from avsc_core.data.clip_features import (  # torch: only who computes pays for its import
-        clip_frames,
-        clip_log_mel,
+        compute_frames,
+        compute_log_mel,
     )
 
     if isinstance(section, LogMel):
-        return clip_log_mel(clip, section, media, seconds)
-    return clip_frames(clip, section, media, seconds)
+        return compute_log_mel(clip, section, media, seconds)
+    return compute_frames(clip, section, media, seconds)

@@ -14,9 +14,9 @@ from avsc_core.config import Media, Pictures
 from avsc_core.data.layout import write_skipped
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import PUBLISHED, read_clips
-from avsc_core.errors import Fault, gathered
+from avsc_core.errors import Fault, collect_faults
 from avsc_core.labels import SCENES
-from avsc_core.processes import Progress, mapped
+from avsc_core.processes import Progress, parallel_map
 
 
 class Probe(NamedTuple):
@@ -43,7 +43,7 @@ def inspect(root: Path, media: Media, deep: bool, workers: int, progress: Progre
     """Look at every clip of the data set at `root`."""
     clips, faults, scenes = read_clips(root)
     probes = []
-    for probe in mapped(partial(probe_clip, media, deep), clips, workers):
+    for probe in parallel_map(partial(probe_clip, media, deep), clips, workers):
         probes.append(probe)
         progress("decoding clips" if deep else "reading headers", len(probes), len(clips))
     bad = {
@@ -54,22 +54,22 @@ def inspect(root: Path, media: Media, deep: bool, workers: int, progress: Progre
 
 def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
     """The headers of one clip's files, or all that is in them; faults name the row too."""
-    from avsc_core.data.clip_features import clip_frames
+    from avsc_core.data.clip_features import compute_frames
     from avsc_core.data.media import Lengths, check_length, probe_audio, probe_video, read_audio
 
     faults: list[Fault] = []
     audio = video = None
     lengths = Lengths(media.short, media.long)
-    with gathered(faults):
+    with collect_faults(faults):
         audio = probe_audio(clip.audio)
         check_length(clip.audio, audio.seconds, lengths)
         if deep:
             read_audio(clip.audio, audio.rate, lengths)
-    with gathered(faults):
+    with collect_faults(faults):
         video = probe_video(clip.video)
         check_length(clip.video, video.seconds, lengths)
         if deep:
-            clip_frames(
+            compute_frames(
                 clip, Pictures(frames=1, offset_s=video.seconds), media
             )  # to the last frame
     named = [
@@ -84,7 +84,7 @@ def skip_bad(root: Path, inspection: Inspection) -> Path:
     return write_skipped(root, {name: str(faults[0]) for name, faults in inspection.bad.items()})
 
 
-def summary(inspection: Inspection) -> list[tuple[str, str]]:
+def summarise(inspection: Inspection) -> list[tuple[str, str]]:
     """What the data set is made of, a line each."""
     clips, total = inspection.clips, sum(PUBLISHED.values())
     splits = Counter(clip.split for clip in clips)
@@ -123,6 +123,6 @@ def _counts(values: Iterable[str]) -> str:
     )
 
 
-def all_faults(inspection: Inspection) -> list[Fault]:
+def list_faults(inspection: Inspection) -> list[Fault]:
     """Those of the tables first, then those of the files."""
     return inspection.faults + [fault for own in inspection.bad.values() for fault in own]

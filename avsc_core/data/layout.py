@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from avsc_core.errors import Fault, UserError, near
+from avsc_core.errors import Fault, UserError, suggest
 from avsc_core.files import write_text
 from avsc_core.yaml_file import read_yaml
 
@@ -18,7 +18,7 @@ LAYOUT_FILE, SKIP_FILE = "layout.yaml", "skip.tsv"
 FOLD = "fold1_train.csv"  # is what makes a folder the set-up's
 
 
-class Layout(NamedTuple):
+class DataLayout(NamedTuple):
     """Folders of a data set and its meta.csv; None where there is none."""
 
     audio: Path | None
@@ -27,20 +27,20 @@ class Layout(NamedTuple):
     meta: Path | None
 
 
-def find_layout(root: Path) -> Layout:
+def find_layout(root: Path) -> DataLayout:
     """Where the parts of the data set at `root` lie. Raises UserError when layout.yaml names what is not there."""
     said = _said(root)
-    table = find(root, f"evaluation_setup/{FOLD}")
+    table = find_shallowest(root, f"evaluation_setup/{FOLD}")
     found = {
-        "audio": find(root, "audio"),
-        "video": find(root, "video"),
+        "audio": find_shallowest(root, "audio"),
+        "video": find_shallowest(root, "video"),
         "setup": table and table.parent,
-        "meta": find(root, "meta.csv"),
+        "meta": find_shallowest(root, "meta.csv"),
     }
-    return Layout(**(found | said))
+    return DataLayout(**(found | said))
 
 
-def find(root: Path, name: str) -> Path | None:
+def find_shallowest(root: Path, name: str) -> Path | None:
     """`root/name`, `root/*/name` .. to depth 3, the shallowest first."""
     for depth in range(4):
         found = sorted(root.glob("*/" * depth + name))
@@ -120,13 +120,17 @@ def _said(root: Path) -> dict[str, Path]:
     if not isinstance(file.data, dict):
         raise UserError(
             Fault(
-                file.where(), "says nothing", ", ".join(f"{name}: PATH" for name in Layout._fields)
+                file.where(),
+                "says nothing",
+                ", ".join(f"{name}: PATH" for name in DataLayout._fields),
             )
         )
     for key, value in file.data.items():
         path = root / str(value)
-        if key not in Layout._fields:
-            faults.append(Fault(file.where(key), f"unknown key '{key}'", near(key, Layout._fields)))
+        if key not in DataLayout._fields:
+            faults.append(
+                Fault(file.where(key), f"unknown key '{key}'", suggest(key, DataLayout._fields))
+            )
         elif not (path / FOLD if key == "setup" else path).exists():
             what = (
                 f"no {FOLD} in {path}"

@@ -148,7 +148,7 @@ def read_frames(
     return torch.stack(chosen)  # (F,3,H,W)
 
 
-def odd_length(seconds: float, wanted: float = CLIP_SECONDS) -> str:
+def describe_length(seconds: float, wanted: float = CLIP_SECONDS) -> str:
     """What a clip of this length is made: padded, cropped, or nothing."""
     if abs(seconds - wanted) <= TOLERANCE:
         return ""

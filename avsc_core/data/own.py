@@ -12,8 +12,8 @@ import csv
 from pathlib import Path
 
 from avsc_core.data.layout import read_skipped, read_table
-from avsc_core.data.tables import Clip, Tables, leaks
-from avsc_core.errors import Fault, near
+from avsc_core.data.tables import Clip, Tables, find_leaks
+from avsc_core.errors import Fault, suggest
 
 TABLE = "clips.csv"
 COLUMNS = ("audio", "video", "scene", "group", "split")
@@ -40,7 +40,9 @@ def read_own(root: Path) -> Tables:
         if row["split"] not in ("train", "test"):
             faults.append(
                 Fault(
-                    where, f"unknown split '{row['split']}'", near(row["split"], ("train", "test"))
+                    where,
+                    f"unknown split '{row['split']}'",
+                    suggest(row["split"], ("train", "test")),
                 )
             )
         if name in clips:
@@ -55,7 +57,7 @@ def read_own(root: Path) -> Tables:
         faults.append(Fault(str(path), "has no clips", ", ".join(COLUMNS)))
     if rows and len(scenes) < 2:
         faults.append(Fault(str(path), f"{len(scenes)} scene", "two or more"))
-    return Tables(list(clips.values()), faults + leaks(clips.values()), scenes)
+    return Tables(list(clips.values()), faults + find_leaks(clips.values()), scenes)
 
 
 def _file(root: Path, name: str, ending: str, where: str, faults: list[Fault]) -> Path:

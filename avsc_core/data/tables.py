@@ -30,7 +30,7 @@ class Tables(NamedTuple):
     scenes: tuple[str, ...]  # S
 
 
-def leaks(clips: Iterable[Clip]) -> list[Fault]:
+def find_leaks(clips: Iterable[Clip]) -> list[Fault]:
     """Locations that stand in both splits: a model could then recognise the place instead of the scene."""
     sides: dict[str, set[str]] = {}
     for clip in clips:

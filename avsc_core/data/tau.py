@@ -7,10 +7,10 @@ lie, layout.py finds out.
 
 from pathlib import Path
 
-from avsc_core.data.layout import Layout, find_layout, read_skipped, read_table
+from avsc_core.data.layout import DataLayout, find_layout, read_skipped, read_table
 from avsc_core.data.own import TABLE, read_own
-from avsc_core.data.tables import Clip, Tables, leaks
-from avsc_core.errors import Fault, UserError, near
+from avsc_core.data.tables import Clip, Tables, find_leaks
+from avsc_core.errors import Fault, UserError, suggest
 from avsc_core.labels import SCENES
 
 CLIP_SECONDS = 10.0
@@ -63,7 +63,7 @@ def read_clips(root: Path) -> Tables:
                 )
             elif clip is not None:
                 clips[clip.name] = clip
-    faults += leaks(clips.values())
+    faults += find_leaks(clips.values())
     if len(clips) >= sum(PUBLISHED.values()) and not faults:
         faults += _not_as_published(root, list(clips.values()))
     return Tables(list(clips.values()), faults, SCENES)
@@ -108,7 +108,7 @@ def is_unlabelled(root: Path) -> bool:
 def _clip(
     row: dict[str, str],
     split: str,
-    layout: Layout,
+    layout: DataLayout,
     locations: dict[str, str],
     where: str,
     faults: list[Fault],
@@ -116,7 +116,7 @@ def _clip(
     before = len(faults)
     scene = row["scene_label"]
     if scene not in SCENES:
-        faults.append(Fault(where, f"unknown scene '{scene}'", near(scene, SCENES)))
+        faults.append(Fault(where, f"unknown scene '{scene}'", suggest(scene, SCENES)))
     paths = []
     for kind, ending in (("audio", ".wav"), ("video", ".mp4")):
         folder, name = getattr(layout, kind), row[f"filename_{kind}"]
@@ -152,14 +152,14 @@ def _clip(
     return Clip(name, paths[0], paths[1], SCENES.index(scene), place, split, where)
 
 
-def _no_media(root: Path, layout: Layout) -> list[Fault]:
+def _no_media(root: Path, layout: DataLayout) -> list[Fault]:
     missing = [kind for kind in ("audio", "video") if getattr(layout, kind) is None]
     return [
         Fault(str(root), f"no folder {kind}/", "at most three folders down") for kind in missing
     ]
 
 
-def _identifiers(layout: Layout, faults: list[Fault]) -> dict[str, str]:
+def _identifiers(layout: DataLayout, faults: list[Fault]) -> dict[str, str]:
     """Clip name -> identifier from meta.csv where there is one; the name itself says it otherwise."""
     rows = read_table(layout.meta, faults, ("filename_audio", "identifier")) if layout.meta else ()
     return {Path(row["filename_audio"]).stem: row["identifier"] for _, row in rows}

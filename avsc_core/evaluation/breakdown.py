@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from avsc_core.files import atomic_path
-from avsc_core.metrics import confusion, scores
+from avsc_core.metrics import count_confusions, compute_scores
 
 DRAWS = 1000
 LEVEL = 0.95
 
 
-def by_scene(
+def score_by_scene(
     probability: np.ndarray, scenes: np.ndarray, scene_names: Sequence[str]
 ) -> dict[str, tuple[int, float, float]]:
     """(N,S) probabilities and (N,) scenes -> scene: clips, Acc, Logloss; of scenes that have clips."""
     return _by([scene_names[scene] for scene in scenes], probability, scenes)
 
 
-def by_city(
+def score_by_city(
     probability: np.ndarray, scenes: np.ndarray, locations: Sequence[str]
 ) -> dict[str, tuple[int, float, float]]:
     """As `by_scene`, by the city that a location's name (city-number) begins with; Acc is the share of right clips."""
@@ -48,26 +48,26 @@ def intervals(
         for scene in np.unique(scenes)
     ]
     if all(len(places) == 1 for places in of_scene):
-        return dict.fromkeys(scores(probability, scenes), (np.nan, np.nan))
+        return dict.fromkeys(compute_scores(probability, scenes), (np.nan, np.nan))
     drawn: dict[str, list[float]] = {}
     for _ in range(DRAWS):
         chosen = [
             places[number] for places in of_scene for number in rng.choice(len(places), len(places))
         ]
         sample = np.concatenate(chosen)
-        for name, value in scores(probability[sample], scenes[sample]).items():
+        for name, value in compute_scores(probability[sample], scenes[sample]).items():
             drawn.setdefault(name, []).append(value)
     ends = (50 * (1 - LEVEL), 50 * (1 + LEVEL))
     return {name: tuple(np.percentile(values, ends).tolist()) for name, values in drawn.items()}
 
 
-def draw_confusion(
+def draw_confusions(
     path: Path, probability: np.ndarray, scenes: np.ndarray, scene_names: Sequence[str], title: str
 ) -> None:
     """The confusion matrix as a picture (PNG): rows are true scenes and add up to 100 %."""
     from matplotlib.figure import Figure  # not pyplot, which would look for a screen
 
-    counts = confusion(probability, scenes)
+    counts = count_confusions(probability, scenes)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(7.5, 7), layout="constrained")
     axes = figure.subplots()
@@ -91,6 +91,6 @@ def _by(
     found = {}
     for key in sorted(set(keys)):
         rows = np.flatnonzero(np.asarray(keys) == key)
-        own = scores(probability[rows], scenes[rows])
+        own = compute_scores(probability[rows], scenes[rows])
         found[key] = (len(rows), own["acc_overall"], own["logloss"])
     return found

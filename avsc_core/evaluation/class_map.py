@@ -34,7 +34,7 @@ MARKERS = {"event": "o", "object": "D"}
 WIDTH, HEIGHT, MARGIN = 1000, 640, 40  # of the map on the page
 
 
-class Pair(NamedTuple):
+class ClassPair(NamedTuple):
     """An event and an object: their names, their rows in the two classifiers, and the cosine of these rows."""
 
     event: str
@@ -51,11 +51,11 @@ class ClassMap(NamedTuple):
     event_names: Sequence[str]  # E
     object_names: Sequence[str]  # O
     places: np.ndarray  # (E+O,2), events first
-    pairs: list[Pair]
+    pairs: list[ClassPair]
     label: str = ""  # that the model was trained on embedded scenes
 
 
-def map_of(trained: Trained, name: str, count: int, seed: int) -> ClassMap:
+def build_map(trained: Trained, name: str, count: int, seed: int) -> ClassMap:
     """The map of a trained model. Raises UserError when it has one classifier only, or umap-learn is not installed."""
     config, model = trained.config, trained.model
     events, objects = model.event_classifier_weight, model.object_classifier_weight  # (E,D), (O,D)
@@ -66,8 +66,8 @@ def map_of(trained: Trained, name: str, count: int, seed: int) -> ClassMap:
     event_weight, object_weight = (
         rows.detach().double().cpu().numpy() for rows in (events, objects)
     )
-    places = embed(event_weight, object_weight, seed)
-    pairs = nearest_pairs(
+    places = embed_classes(event_weight, object_weight, seed)
+    pairs = find_nearest_pairs(
         event_weight, object_weight, trained.event_names, trained.object_names, count
     )
     aligned = config.alignment.enabled and (config.loss_weights.e2o or config.loss_weights.o2e)
@@ -77,7 +77,7 @@ def map_of(trained: Trained, name: str, count: int, seed: int) -> ClassMap:
     return ClassMap(title, trained.event_names, trained.object_names, places, pairs, label)
 
 
-def embed(event_weight: np.ndarray, object_weight: np.ndarray, seed: int) -> np.ndarray:
+def embed_classes(event_weight: np.ndarray, object_weight: np.ndarray, seed: int) -> np.ndarray:
     """(E,D) and (O,D) -> (E+O,2): UMAP of both together by cosine. The same seed gives the same places.
 
     Raises UserError when umap-learn is not installed.
@@ -96,13 +96,13 @@ def embed(event_weight: np.ndarray, object_weight: np.ndarray, seed: int) -> np.
         return np.asarray(umap.fit_transform(rows), dtype=float)  # (E+O,2)
 
 
-def nearest_pairs(
+def find_nearest_pairs(
     event_weight: np.ndarray,  # (E,D)
     object_weight: np.ndarray,  # (O,D)
     event_names: Sequence[str],  # E
     object_names: Sequence[str],  # O
     count: int,
-) -> list[Pair]:
+) -> list[ClassPair]:
     """The `count` pairs of largest cosine, the largest first; of equals the lower event, then the lower object."""
     lengths = (
         np.linalg.norm(rows, axis=1, keepdims=True) for rows in (event_weight, object_weight)
@@ -115,10 +115,10 @@ def nearest_pairs(
     )  # (E,O)
     order = np.argsort(-cosine, axis=None, kind="stable")[:count]
     rows = zip(*(places.tolist() for places in np.unravel_index(order, cosine.shape)), strict=True)
-    return [Pair(event_names[e], object_names[o], float(cosine[e, o]), e, o) for e, o in rows]
+    return [ClassPair(event_names[e], object_names[o], float(cosine[e, o]), e, o) for e, o in rows]
 
 
-def default_folder(model: str) -> Path:
+def choose_folder(model: str) -> Path:
     """maps/ and the model's name without what a folder's name should not have: best:lambda -> maps/best-lambda."""
     return Path("maps") / (re.sub(r"[^\w.]+", "-", model).strip("-.") or "model")
 
@@ -126,13 +126,13 @@ def default_folder(model: str) -> Path:
 def write_map(folder: Path, made: ClassMap) -> tuple[Path, Path, Path]:
     """Write map.html, map.png and pairs.tsv into `folder`; their paths."""
     page, picture, pairs = (folder / name for name in ("map.html", "map.png", "pairs.tsv"))
-    write_text(page, page_of(made))
+    write_text(page, render_page(made))
     draw_picture(picture, made)
-    write_text(pairs, pairs_table(made))
+    write_text(pairs, format_pairs(made))
     return page, picture, pairs
 
 
-def pairs_table(made: ClassMap) -> str:
+def format_pairs(made: ClassMap) -> str:
     """The pairs as a TAB-separated table; a name with a TAB or a quote in it is quoted. A last column says so when the
     model never saw a real street."""
     text = io.StringIO()
@@ -143,7 +143,7 @@ def pairs_table(made: ClassMap) -> str:
     return text.getvalue()
 
 
-def page_of(made: ClassMap) -> str:
+def render_page(made: ClassMap) -> str:
     """The map as one page that needs nothing else: markers can be found, named, hidden, zoomed and moved."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -13,21 +13,21 @@ import numpy as np
 import torch
 
 from avsc_core.config import Config, Media
-from avsc_core.data.batches import Inputs, moved, normalise_frames
-from avsc_core.data.clip_features import clip_frames, clip_log_mel
-from avsc_core.data.dataset import DataSet, media_contents, split_parts
-from avsc_core.data.features import build_features, clip_features
+from avsc_core.data.batches import Inputs, to_device, normalise_frames
+from avsc_core.data.clip_features import compute_frames, compute_log_mel
+from avsc_core.data.dataset import DataSet, hash_media, split_rows
+from avsc_core.data.features import build_features, load_clip_features
 from avsc_core.data.logmel import Scale, normalise
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_unlabelled
 from avsc_core.errors import Fault, UserError
 from avsc_core.evaluation.segments import SEGMENTS, predict_segments
-from avsc_core.metrics import scores
+from avsc_core.metrics import compute_scores
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.processes import Progress
 from avsc_core.trainer.device import autocast, choose_device
-from avsc_core.trainer.frozen import picture_colours
-from avsc_core.trainer.loop import predict
+from avsc_core.trainer.frozen import find_colours
+from avsc_core.trainer.loop import predict_rows
 from avsc_core.weights.model_folder import load_model, save_model
 
 FIT = Media(short="pad", long="crop")  # one's own clips may be of any length
@@ -73,13 +73,13 @@ def load_trained(folder: Path) -> Trained:
     return Trained(model, config, Scale(**extra["scale"]), *names, extra.get("trained_on", ""))
 
 
-def evaluate(
+def evaluate_split(
     trained: Trained, data: DataSet, split: str, progress: Progress, protocol: str = "clip"
 ) -> Evaluation:
     """The model's scores on split `train`, `validation` or `test`, by protocol `clip` or `segment`."""
     features = build_features(data, trained.config, progress)
-    parts = split_parts(data, trained.config.split)
-    inputs = Inputs(features, trained.scale, picture_colours(trained.config.visual.backbone))
+    parts = split_rows(data, trained.config.split)
+    inputs = Inputs(features, trained.scale, find_colours(trained.config.visual.backbone))
     return evaluate_rows(trained.model, inputs, getattr(parts, split), trained.config, protocol)
 
 
@@ -98,29 +98,33 @@ def evaluate_rows(
         )
         names = [f"{name}-{second}" for name in names for second in range(SEGMENTS)]
     else:
-        probability, _ = predict(model, inputs, rows, config)
-    return Evaluation(names, probability, scenes, locations, scores(probability, scenes))
+        probability, _ = predict_rows(model, inputs, rows, config)
+    return Evaluation(names, probability, scenes, locations, compute_scores(probability, scenes))
 
 
 @torch.inference_mode()
-def answer(trained: Trained, root: Path, progress: Progress) -> tuple[list[str], np.ndarray]:
+def answer_unlabelled(
+    trained: Trained, root: Path, progress: Progress
+) -> tuple[list[str], np.ndarray]:
     """File names and (N,S) probabilities for an evaluation set of unlabelled one-second clips."""
     clips, config = read_unlabelled(root), trained.config
-    sounds, films = media_contents(root, clips, progress)
+    sounds, films = hash_media(root, clips, progress)
     one = config.pictures.model_copy(update={"frames": 1})
-    log_mel = clip_features(
+    log_mel = load_clip_features(
         clips, sounds, config.log_mel, config.media, config.workers, progress, seconds=1.0
     )
-    frames = clip_features(clips, films, one, config.media, config.workers, progress, seconds=1.0)
+    frames = load_clip_features(
+        clips, films, one, config.media, config.workers, progress, seconds=1.0
+    )
     device, colours = (
         next(trained.model.parameters()).device,
-        picture_colours(config.visual.backbone),
+        find_colours(config.visual.backbone),
     )
     parts = []
     for start in range(0, len(clips), config.training.batch_size):
         part = slice(start, start + config.training.batch_size)
-        heard = normalise(moved(np.array(log_mel[part]), device), trained.scale)
-        seen = normalise_frames(moved(np.array(frames[part]), device), colours)
+        heard = normalise(to_device(np.array(log_mel[part]), device), trained.scale)
+        seen = normalise_frames(to_device(np.array(frames[part]), device), colours)
         with autocast(config, device):
             outputs = trained.model.eval()(heard, seen)
         parts.append(outputs.scene_logits.double().softmax(1).cpu().numpy())
@@ -133,13 +137,13 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
     """One clip outside any data set -> scene probabilities (S,), and the likeliest events and objects by name."""
     clip = Clip(video.stem, audio, video, 0, "", "")
     device = next(trained.model.parameters()).device
-    mel = torch.from_numpy(clip_log_mel(clip, trained.config.log_mel, FIT)[0])[None].to(
+    mel = torch.from_numpy(compute_log_mel(clip, trained.config.log_mel, FIT)[0])[None].to(
         device
     )  # (1,T,128)
-    frames = torch.from_numpy(clip_frames(clip, trained.config.pictures, FIT)[0])[None].to(
+    frames = torch.from_numpy(compute_frames(clip, trained.config.pictures, FIT)[0])[None].to(
         device
     )  # (1,F,3,H,W)
-    colours = picture_colours(trained.config.visual.backbone)
+    colours = find_colours(trained.config.visual.backbone)
     with autocast(trained.config, device):
         outputs = trained.model.eval()(
             normalise(mel, trained.scale), normalise_frames(frames, colours)
@@ -152,7 +156,7 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
     }
 
 
-def pair_of(path: Path) -> tuple[Path, Path]:
+def find_pair(path: Path) -> tuple[Path, Path]:
     """The wav and mp4 of a clip, given either or their common name. Raises UserError when one is missing."""
     base = path.with_suffix("") if path.suffix in (".wav", ".mp4") else path
     pair = []

@@ -16,17 +16,17 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from avsc_core.config import Config
-from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.features import Features
 from avsc_core.errors import Diverged, Fault, UserError
-from avsc_core.evaluation.breakdown import draw_confusion
+from avsc_core.evaluation.breakdown import draw_confusions
 from avsc_core.evaluation.evaluate import Trained, evaluate_rows, save_trained
-from avsc_core.metrics import confusion_table, prediction_table
-from avsc_core.processes import Progress, silent
+from avsc_core.metrics import format_confusions, format_predictions
+from avsc_core.processes import Progress, no_progress
 from avsc_core.record.recorder import CHECKPOINTS, Recorder
 from avsc_core.record.winner import Winner
 from avsc_core.resolve import trial_key
-from avsc_core.trainer.frozen import with_encoders
+from avsc_core.trainer.frozen import restore_encoders
 from avsc_core.trainer.loop import Epoch, fit
 from avsc_core.weights.pretrained import check_pretrained
 
@@ -46,13 +46,13 @@ def check_data(winner: Winner, data: DataSet) -> None:
         raise UserError(Fault("--data", what, todo="give --data as the study was given it"))
 
 
-def train(
+def train_recorded(
     recorder: Recorder,
     config: Config,
     features: Features,
     report: Callable[[Epoch, int], None],
     winner: Winner | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Result:
     """Train `config`, plainly or as the retraining of `winner`; `report` gets each epoch and their number.
 
@@ -81,7 +81,7 @@ def _train_locked(
     winner: Winner | None,
     progress: Progress,
 ) -> Result:
-    parts = split_parts(features.data, config.split)
+    parts = split_rows(features.data, config.split)
     if winner:
         rows, watched, scored = np.sort(np.concatenate(parts[:2])), parts.validation[:0], parts.test
         epochs, split = round(winner.trial.metrics["best_epoch"]), "test"
@@ -93,14 +93,14 @@ def _train_locked(
     ]  # faults show before a run is opened
     run_id, recorded = _open_run(recorder, experiment, config, features.data, winner)
     if accounts:
-        recorder.document(run_id, "weights.json", accounts)
+        recorder.log_json(run_id, "weights.json", accounts)
     checkpoint = CHECKPOINTS / "training" / f"{run_id}.pt"
     try:
         for epoch in fit(
             config, features, rows, watched, epochs=epochs, checkpoint=checkpoint, progress=progress
         ):
             if epoch.number > recorded:
-                recorder.epoch(run_id, epoch.number, epoch.metrics)
+                recorder.log_epoch(run_id, epoch.number, epoch.metrics)
             report(epoch, epochs)
         evaluation = evaluate_rows(epoch.model, epoch.inputs, scored, config)
         metrics = {f"{split}_{name}": value for name, value in evaluation.metrics.items()}
@@ -108,35 +108,35 @@ def _train_locked(
             features.data,
             (evaluation.probability, evaluation.scenes, features.data.scene_names),
         )
-        table = prediction_table(evaluation.names, evaluation.probability, data.scene_names)
-        recorder.text(run_id, f"predictions_{split}.tsv", table)
-        recorder.text(run_id, f"confusion_{split}.tsv", confusion_table(*decided))
+        table = format_predictions(evaluation.names, evaluation.probability, data.scene_names)
+        recorder.log_text(run_id, f"predictions_{split}.tsv", table)
+        recorder.log_text(run_id, f"confusion_{split}.tsv", format_confusions(*decided))
         with TemporaryDirectory() as folder:
             names = (data.event_names, data.object_names, list(data.scene_names))
-            whole = with_encoders(epoch.model, config)
+            whole = restore_encoders(epoch.model, config)
             save_trained(
                 Path(folder) / "model",
                 Trained(whole, config, epoch.inputs.scale, *names, data.title),
             )
-            source = recorder.folder(run_id, Path(folder) / "model", "model")
+            source = recorder.log_folder(run_id, Path(folder) / "model", "model")
             picture = Path(folder) / f"confusion_{split}.png"
             title = f"{split} clips of {data.title}"
-            draw_confusion(picture, *decided, title)
-            recorder.file(run_id, picture)
+            draw_confusions(picture, *decided, title)
+            recorder.log_file(run_id, picture)
         registered = ""
         if winner:
-            version = recorder.register(run_id, source, f"avsc-{winner.study}", "best")
+            version = recorder.register_model(run_id, source, f"avsc-{winner.study}", "best")
             registered = f"models:/avsc-{winner.study}@best"
             metrics["model_version"] = float(version)
-        recorder.end(run_id, "complete", metrics)
+        recorder.end_run(run_id, "complete", metrics)
     except Diverged as error:
-        recorder.end(run_id, "diverged", {})
+        recorder.end_run(run_id, "diverged", {})
         checkpoint.unlink(missing_ok=True)
         raise UserError(
             Fault("training", f"diverged, {error}", todo="a lower training.learning_rate")
         ) from None
     except BaseException:  # Ctrl-C and SIGTERM too: the run can be continued
-        recorder.end(run_id, "interrupted", {})
+        recorder.end_run(run_id, "interrupted", {})
         raise
     checkpoint.unlink(missing_ok=True)
     return Result(run_id, metrics, registered)
@@ -154,10 +154,10 @@ def _open_run(
         "avsc.data": data.title,
         "avsc.data_fingerprint": data.fingerprint,
     }
-    for run in recorder.trials(experiment, "training"):
+    for run in recorder.list_trials(experiment, "training"):
         same = run.key == trial_key(config) and all(
             run.tags.get(name) == value for name, value in tags.items()
         )
         if same and run.outcome in ("running", "interrupted"):
-            return run.run_id, recorder.resume(run.run_id)
-    return recorder.begin(experiment, config, tags), 0
+            return run.run_id, recorder.resume_run(run.run_id)
+    return recorder.begin_run(experiment, config, tags), 0

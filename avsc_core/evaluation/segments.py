@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from avsc_core.config import Config
-from avsc_core.data.batches import Inputs, moved, normalise_frames
+from avsc_core.data.batches import Inputs, to_device, normalise_frames
 from avsc_core.data.logmel import normalise
 from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.model.network import AudioVisualNet
@@ -17,7 +17,9 @@ from avsc_core.trainer.device import autocast
 SEGMENTS = 10
 
 
-def cut(log_mel: np.ndarray, frames: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
+def cut_segments(
+    log_mel: np.ndarray, frames: np.ndarray, config: Config
+) -> tuple[np.ndarray, np.ndarray]:
     """(T,128) and (F,3,H,W) of a clip -> (10,T,128) and (10,1,3,H,W)."""
     settings, second = config.log_mel, CLIP_SECONDS / SEGMENTS * 1000  # ms
     kept = max(1, int((second - settings.window_ms) // settings.hop_ms) + 1)
@@ -41,9 +43,11 @@ def predict_segments(
     device = next(model.parameters()).device
     parts = []
     for row in rows:
-        sounds, pictures = cut(inputs.features.log_mel[row], inputs.features.frames[row], config)
-        heard = normalise(moved(sounds, device), inputs.scale)
-        seen = normalise_frames(moved(pictures, device), inputs.colours)
+        sounds, pictures = cut_segments(
+            inputs.features.log_mel[row], inputs.features.frames[row], config
+        )
+        heard = normalise(to_device(sounds, device), inputs.scale)
+        seen = normalise_frames(to_device(pictures, device), inputs.colours)
         with autocast(config, device):
             outputs = model(heard, seen)
         parts.append(outputs.scene_logits.double().softmax(1).cpu().numpy())

@@ -12,7 +12,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from avsc_core.data.logmel import MEL_BINS
-from avsc_core.model.branch import feature_width, foreign_backbone, input_size
+from avsc_core.model.branch import read_feature_width, build_timm_backbone, choose_input_size
 
 
 class Patches(nn.Module):
@@ -67,12 +67,12 @@ def build_audio_backbone(name: str, frames: int, where: str, **ast: int) -> nn.M
     if name == "ast":
         ours: nn.Module = build_ast(frames, **ast)
         return ours
-    return foreign_backbone(name, where, in_chans=1, **input_size(name, MEL_BINS, frames))
+    return build_timm_backbone(name, where, in_chans=1, **choose_input_size(name, MEL_BINS, frames))
 
 
-def audio_width(name: str, frames: int, where: str, **ast: int) -> int:
+def find_audio_width(name: str, frames: int, where: str, **ast: int) -> int:
     """Width of the features of `build_audio_backbone`, which is not built for it."""
     if name == "ast":
         return ast["width"]
     with torch.device("meta"):
-        return feature_width(build_audio_backbone(name, frames, where))
+        return read_feature_width(build_audio_backbone(name, frames, where))

@@ -28,7 +28,7 @@ class Branch(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         embedding = self.embed(self.encode(inputs))  # (B,D)
-        return embedding, at_least_float32(self.classifier(embedding))  # (B,D), (B,C)
+        return embedding, to_float32(self.classifier(embedding))  # (B,D), (B,C)
 
     def encode(self, inputs: Tensor) -> Tensor:
         """(B,width). In micro-batches, each is computed again in the backward pass, so that the activations of only one
@@ -82,12 +82,12 @@ def freeze(backbone: nn.Module, policy: str | int, where: str) -> None:
             parameter.requires_grad_(False)
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
+def to_float32(tensor: Tensor) -> Tensor:
     """What autocast made of 16 bits in float32, where losses and probabilities are computed."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def foreign_backbone(name: str, where: str, **arguments: Any) -> nn.Module:
+def build_timm_backbone(name: str, where: str, **arguments: Any) -> nn.Module:
     """Any image model of timm without its classifier and with random weights. Raises UserError when there is none."""
     import timm
 
@@ -105,7 +105,7 @@ def foreign_backbone(name: str, where: str, **arguments: Any) -> nn.Module:
     return backbone
 
 
-def input_size(name: str, height: int, width: int) -> dict[str, Any]:
+def choose_input_size(name: str, height: int, width: int) -> dict[str, Any]:
     """What a timm model must be told of its input's size: nothing, unless it was made for one size."""
     import timm
 
@@ -115,6 +115,6 @@ def input_size(name: str, height: int, width: int) -> dict[str, Any]:
     )
 
 
-def feature_width(backbone: nn.Module) -> int:
+def read_feature_width(backbone: nn.Module) -> int:
     """Width of what a timm backbone without classifier returns."""
     return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ class Branches(NamedTuple):
         return events, objects, heard, seen
 
 
-class Parts(NamedTuple):
+class FusionParts(NamedTuple):
     """What a fusion is built from."""
 
     events: int  # E, 0 without an audio branch
@@ -103,7 +103,7 @@ class FusionLayer(nn.Module):
 class SemanticFusion(nn.Module):
     """SF: each branch's tokens with what they attend to in the other's, side by side (B,E+O), through the layer."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: FusionParts) -> None:
         super().__init__()
         self.tokens = TOKENS[parts.tokens]
         attention = (parts.heads, parts.head_width, parts.bias, parts.attention_dropout)
@@ -122,7 +122,7 @@ class SemanticFusion(nn.Module):
 class Concatenation(nn.Module):
     """The tokens of the branches there are, side by side, through the layer: no fusion beyond it."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: FusionParts) -> None:
         super().__init__()
         self.tokens = TOKENS[parts.tokens]
         self.layer = parts.layer(parts.events + parts.objects)
@@ -135,7 +135,7 @@ class Concatenation(nn.Module):
 class IntermediateFusion(nn.Module):
     """The embeddings of both branches, side by side (B,2D), through the layer."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: FusionParts) -> None:
         super().__init__()
         self.layer = parts.layer(2 * parts.embedding)
 
@@ -147,7 +147,7 @@ class IntermediateFusion(nn.Module):
 class DecisionFusion(nn.Module):
     """Each branch decides for itself; their scene probabilities are averaged."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: FusionParts) -> None:
         super().__init__()
         self.tokens = TOKENS[parts.tokens]
         self.events_decide = parts.layer(parts.events)
@@ -164,7 +164,7 @@ class DecisionFusion(nn.Module):
 class HybridFusion(nn.Module):
     """Early and late at once: a decision from the fused embeddings beside those of each branch, averaged."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: FusionParts) -> None:
         super().__init__()
         self.tokens = TOKENS[parts.tokens]
         self.events_decide = parts.layer(parts.events)
@@ -205,7 +205,7 @@ TOKENS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 # name -> module(Branches) -> scene logits (B,S)
-FUSIONS: dict[str, Callable[[Parts], nn.Module]] = {
+FUSIONS: dict[str, Callable[[FusionParts], nn.Module]] = {
     "semantic": SemanticFusion,
     "none": Concatenation,
     "intermediate": IntermediateFusion,

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from avsc_core.config import Config
-from avsc_core.model.audio import AudioEncoder, audio_width, build_audio_backbone
-from avsc_core.model.branch import Branch, at_least_float32, freeze
-from avsc_core.model.fusion import FUSIONS, Branches, FusionLayer, Parts
-from avsc_core.model.visual import VisualEncoder, build_visual_backbone, visual_width
+from avsc_core.model.audio import AudioEncoder, find_audio_width, build_audio_backbone
+from avsc_core.model.branch import Branch, to_float32, freeze
+from avsc_core.model.fusion import FUSIONS, Branches, FusionLayer, FusionParts
+from avsc_core.model.visual import VisualEncoder, build_visual_backbone, find_visual_width
 
 
 class Outputs(NamedTuple):
@@ -47,7 +47,7 @@ class AudioVisualNet(nn.Module):
             Branches(event_logits, object_logits, event_embedding, object_embedding)
         )
         return Outputs(
-            event_logits, object_logits, at_least_float32(fused), event_embedding, object_embedding
+            event_logits, object_logits, to_float32(fused), event_embedding, object_embedding
         )
 
     @property
@@ -77,17 +77,17 @@ def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioV
     """
     heads, micro_batch, audio, visual = config.fusion, config.compute.micro_batch, None, None
     if config.modality != "visual":
-        width = audio_width(
+        width = find_audio_width(
             config.audio.backbone, config.log_mel.frames, "audio.backbone", **_ast(config)
         )
         audio = Branch(width, config.audio.embedding, config.audio.classes, micro_batch)
     if config.modality != "audio":
         look, size = config.visual, config.pictures.size
-        width = visual_width(
+        width = find_visual_width(
             look.backbone, size, "visual.backbone", pooling=look.pooling, **_convnext(config)
         )
         visual = Branch(width, config.visual.embedding, config.visual.classes, micro_batch)
-    parts = Parts(
+    parts = FusionParts(
         config.audio.classes if audio else 0,
         config.visual.classes if visual else 0,
         config.audio.embedding,

@@ -10,7 +10,7 @@ import torch
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from avsc_core.model.branch import feature_width, foreign_backbone, input_size
+from avsc_core.model.branch import read_feature_width, build_timm_backbone, choose_input_size
 
 
 class VisualEncoder(nn.Module):
@@ -40,10 +40,10 @@ def build_visual_backbone(
             in_chans=3, num_classes=0, depths=tuple(depths), dims=tuple(dims)
         )
         return convnext
-    return foreign_backbone(name, where, **input_size(name, size, size))
+    return build_timm_backbone(name, where, **choose_input_size(name, size, size))
 
 
-def visual_width(
+def find_visual_width(
     name: str,
     size: int,
     where: str,
@@ -57,7 +57,7 @@ def visual_width(
         width = dims[-1]
     else:
         with torch.device("meta"):
-            width = feature_width(build_visual_backbone(name, size, where))
+            width = read_feature_width(build_visual_backbone(name, size, where))
     return width * (2 if pooling == "mean+max" else 1)
 
 

@@ -26,9 +26,9 @@ from mlflow.exceptions import MlflowException
 
 from avsc_core import __version__
 from avsc_core.config import Config
-from avsc_core.errors import EnvironmentFault, Fault, UserError, near
-from avsc_core.resolve import as_text, flatten, nest, trial_key, weights_of
-from avsc_core.weights.sources import fingerprint
+from avsc_core.errors import EnvironmentFault, Fault, UserError, suggest
+from avsc_core.resolve import format_value, flatten, nest, trial_key, find_weights
+from avsc_core.weights.sources import hash_source
 from avsc_core.yaml_file import read_value
 
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
@@ -47,25 +47,25 @@ STATUS = {
 Class = TypeVar("Class")
 
 
-def address_of(uri: str | None) -> str:
+def choose_address(uri: str | None) -> str:
     """Where the record is."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
-def absent(uri: str | None) -> str:
+def find_missing_file(uri: str | None) -> str:
     """The SQLite file of a record that is not there yet, else nothing. Looking for it does not make it."""
-    _, sqlite, path = address_of(uri).partition("sqlite:///")
+    _, sqlite, path = choose_address(uri).partition("sqlite:///")
     return path if sqlite and not Path(path.partition("?")[0]).is_file() else ""
 
 
 def open_record(uri: str | None) -> "Recorder":
     """The record, to read from. Raises UserError when there is none."""
-    if file := absent(uri):
+    if file := find_missing_file(uri):
         raise UserError(Fault(file, "no record in this folder", todo="run a study first"))
     return Recorder(uri)
 
 
-def answering(recorder: type[Class]) -> type[Class]:
+def report_record_faults(recorder: type[Class]) -> type[Class]:
     """Make every public method of a recorder tell a record that fails as the environment's fault, in one line."""
 
     def told(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,12 +101,12 @@ class TrialRecord(NamedTuple):
     started: float  # seconds since 1970
 
 
-@answering
+@report_record_faults
 class Recorder:
     """The record at a tracking address; the default is an SQLite file in `mlruns/` under the current folder."""
 
     def __init__(self, uri: str | None = None) -> None:
-        self.uri = address_of(uri)
+        self.uri = choose_address(uri)
         if self.uri == DEFAULT_URI:
             ARTIFACTS.mkdir(parents=True, exist_ok=True)
         for name in ("mlflow", "alembic"):
@@ -121,7 +121,7 @@ class Recorder:
                 Fault("--tracking-uri", f"{self.uri} does not answer ({error})")
             ) from None
 
-    def experiment(self, name: str) -> str:
+    def open_experiment(self, name: str) -> str:
         """The id of the experiment `name`, made when it is new."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
@@ -132,7 +132,7 @@ class Recorder:
             raise UserError(Fault("--name", f"study {name} was deleted from the record", todo=todo))
         return str(found.experiment_id)
 
-    def studies(self) -> list[Run]:
+    def list_studies(self) -> list[Run]:
         """The runs of all studies, the latest first."""
         ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
         runs = self._search(ids, "tags.`avsc.kind` = 'study'")
@@ -140,9 +140,9 @@ class Recorder:
             runs, key=lambda run: -int(run.data.tags.get("avsc.started", run.info.start_time))
         )
 
-    def study(self, name: str | None, where: str = "--study") -> Run:
+    def get_study(self, name: str | None, where: str = "--study") -> Run:
         """The run of study `name`, or of the latest one. Raises UserError, at `where`, when there is none."""
-        runs = self.studies()
+        runs = self.list_studies()
         for run in runs:
             if name is None or run.data.tags["avsc.study"] == name:
                 return run
@@ -151,7 +151,7 @@ class Recorder:
                 Fault(where, "the record holds no study", f"record {self.uri}", "run one first")
             )
         names = {run.data.tags["avsc.study"] for run in runs}
-        raise UserError(Fault(where, f"no study '{name}' in the record", near(name, names)))
+        raise UserError(Fault(where, f"no study '{name}' in the record", suggest(name, names)))
 
     def find_study(self, name: str) -> Run | None:
         """The run of study `name` when it is in the record."""
@@ -167,7 +167,7 @@ class Recorder:
         if run is None:
             own = {"avsc.kind": "study", "avsc.study": name, "avsc.version": __version__, **now}
             run = self.client.create_run(
-                self.experiment(name), run_name=name, tags=own | dict(tags)
+                self.open_experiment(name), run_name=name, tags=own | dict(tags)
             )
         else:
             self.client.update_run(run.info.run_id, status="RUNNING")
@@ -176,17 +176,17 @@ class Recorder:
         self.client.log_dict(run_id, dict(definition), "study.json")
         return run_id
 
-    def definition(self, run_id: str) -> dict[str, Any]:
+    def read_definition(self, run_id: str) -> dict[str, Any]:
         """What `open_study` was given last; empty when it was cut off before it wrote that, and so before any trial."""
-        return self.read(run_id, "study.json")
+        return self.read_json(run_id, "study.json")
 
-    def trials(self, study: str, kind: str = "trial") -> list[TrialRecord]:
+    def list_trials(self, study: str, kind: str = "trial") -> list[TrialRecord]:
         """Every trial of a study in the order they were started."""
         found = self.client.get_experiment_by_name(study)
         runs = self._search([found.experiment_id], f"tags.`avsc.kind` = '{kind}'") if found else []
         return sorted(map(_trial_record, runs), key=lambda trial: trial.started)
 
-    def begin(
+    def begin_run(
         self, experiment: str, config: Config, tags: Mapping[str, str], parent: str | None = None
     ) -> str:
         """A new run for a trial, with its configuration as params. Returns its id."""
@@ -194,11 +194,11 @@ class Recorder:
         own = {"avsc.trial_key": key, "avsc.seed": str(config.seed), "avsc.outcome": "running"}
         own |= {"mlflow.parentRunId": parent} if parent else {}
         own |= {
-            f"avsc.weights.{branch}": fingerprint(source)
-            for branch, source in weights_of(config).items()
+            f"avsc.weights.{branch}": hash_source(source)
+            for branch, source in find_weights(config).items()
         }
         name = f"{tags.get('avsc.arm', 'training')} {key[:6]}"
-        run = self.client.create_run(self.experiment(experiment), run_name=name)
+        run = self.client.create_run(self.open_experiment(experiment), run_name=name)
         # Tags come with the params: a run that was cut off before them has no `avsc.kind` and counts for nothing.
         self._write(
             run.info.run_id,
@@ -207,23 +207,23 @@ class Recorder:
         )
         return str(run.info.run_id)
 
-    def resume(self, run_id: str) -> int:
+    def resume_run(self, run_id: str) -> int:
         """Turn an interrupted run RUNNING again. Returns the last epoch it has metrics of, 0 for none."""
         self.client.update_run(run_id, status="RUNNING")
         self._write(run_id, tags={"avsc.outcome": "running"})
-        return max((epoch for epoch, _ in self.history(run_id, "train_total")), default=0)
+        return max((epoch for epoch, _ in self.read_history(run_id, "train_total")), default=0)
 
-    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+    def read_history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(epoch, value) of a metric, in order."""
         return sorted(
             (point.step, point.value) for point in self.client.get_metric_history(run_id, metric)
         )
 
-    def epoch(self, run_id: str, number: int, metrics: Mapping[str, float]) -> None:
+    def log_epoch(self, run_id: str, number: int, metrics: Mapping[str, float]) -> None:
         """One epoch's metrics in one call; `number` counts from 1 and is the step."""
         self._write(run_id, metrics=metrics, step=number)
 
-    def end(
+    def end_run(
         self,
         run_id: str,
         outcome: str,
@@ -234,24 +234,24 @@ class Recorder:
         self._write(run_id, metrics=metrics, tags={"avsc.outcome": outcome, **(tags or {})})
         self.client.set_terminated(run_id, STATUS[outcome])
 
-    def text(self, run_id: str, name: str, content: str) -> None:
+    def log_text(self, run_id: str, name: str, content: str) -> None:
         """An artifact of text."""
         self.client.log_text(run_id, content, name)
 
-    def document(self, run_id: str, name: str, content: Any) -> None:
+    def log_json(self, run_id: str, name: str, content: Any) -> None:
         """An artifact of JSON."""
-        self.text(run_id, name, json.dumps(content, indent=2))
+        self.log_text(run_id, name, json.dumps(content, indent=2))
 
-    def file(self, run_id: str, local: Path) -> None:
+    def log_file(self, run_id: str, local: Path) -> None:
         """A file as an artifact."""
         self.client.log_artifact(run_id, str(local))
 
-    def folder(self, run_id: str, local: Path, name: str) -> str:
+    def log_folder(self, run_id: str, local: Path, name: str) -> str:
         """A folder of artifacts. Returns its address."""
         self.client.log_artifacts(run_id, str(local), name)
         return f"{self.client.get_run(run_id).info.artifact_uri}/{name}"
 
-    def register(self, run_id: str, source: str, name: str, alias: str) -> str:
+    def register_model(self, run_id: str, source: str, name: str, alias: str) -> str:
         """Register the model at `source` as the next version of `name` and point `alias` at it. Returns the version."""
         if not self.client.search_registered_models(f"name='{name}'"):
             self.client.create_registered_model(name)
@@ -259,16 +259,16 @@ class Recorder:
         self.client.set_registered_model_alias(name, alias, version)
         return version
 
-    def model_folder(self, reference: str) -> Path:
+    def fetch_model(self, reference: str) -> Path:
         """The local folder of a model: a run id, `best:STUDY` or `models:/NAME@ALIAS`. Raises UserError."""
         try:
             if reference.startswith("models:/"):
                 name, _, alias = reference.removeprefix("models:/").partition("@")
                 reference = self.client.get_model_version_by_alias(name, alias).run_id
             if reference.startswith("best:"):
-                study = self.study(reference.removeprefix("best:")).data.tags["avsc.study"]
+                study = self.get_study(reference.removeprefix("best:")).data.tags["avsc.study"]
                 trained = [
-                    run for run in self.trials(study, "training") if run.outcome == "complete"
+                    run for run in self.list_trials(study, "training") if run.outcome == "complete"
                 ]
                 if not trained:
                     todo = f"`avsc-core train --best --study {study}` retrains its winner"
@@ -281,18 +281,18 @@ class Recorder:
             allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
             raise UserError(Fault(reference, f"no model there ({error})", allowed)) from None
 
-    def read(self, run_id: str, name: str) -> dict[str, Any]:
+    def read_json(self, run_id: str, name: str) -> dict[str, Any]:
         """An artifact of JSON; empty when the run has none of that name."""
         if not any(item.path == name for item in self.client.list_artifacts(run_id)):
             return {}
-        content: dict[str, Any] = json.loads("\n".join(self.lines(run_id, name)))
+        content: dict[str, Any] = json.loads("\n".join(self.read_lines(run_id, name)))
         return content
 
-    def lines(self, run_id: str, name: str) -> list[str]:
+    def read_lines(self, run_id: str, name: str) -> list[str]:
         """An artifact of text."""
-        return Path(self.download(run_id, name)).read_text(encoding="utf-8").splitlines()
+        return Path(self.fetch_artifact(run_id, name)).read_text(encoding="utf-8").splitlines()
 
-    def download(self, run_id: str, name: str) -> str:
+    def fetch_artifact(self, run_id: str, name: str) -> str:
         """The local path of an artifact."""
         return self._download(run_id, name)
 
@@ -315,7 +315,7 @@ class Recorder:
             metrics=[
                 Metric(name, float(value), now, step) for name, value in (metrics or {}).items()
             ],
-            params=[Param(name, as_text(value)) for name, value in (params or {}).items()],
+            params=[Param(name, format_value(value)) for name, value in (params or {}).items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
 

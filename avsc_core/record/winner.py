@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError
-from avsc_core.metrics import ranking
+from avsc_core.metrics import rank_key
 from avsc_core.record.recorder import LOWER, Recorder, TrialRecord
 
 
@@ -18,32 +18,32 @@ class Winner(NamedTuple):
 
 def find_winner(recorder: Recorder, study: str | None, where: str = "--study") -> Winner:
     """The winner of the study named at `where`, or of the latest one. Raises UserError when no trial is complete."""
-    run = recorder.study(study, where)
+    run = recorder.get_study(study, where)
     name, metric = run.data.tags["avsc.study"], run.data.tags["avsc.metric"]
-    complete = full(recorder.trials(name))
+    complete = select_full_trials(recorder.list_trials(name))
     if not complete:
         raise UserError(
             Fault(where, f"study {name} has no complete trial", todo="run it to its end first")
         )
-    return Winner(name, metric, best_of(complete, metric))
+    return Winner(name, metric, pick_best(complete, metric))
 
 
-def pinned_winner(recorder: Recorder, own: str, source: str, where: str) -> tuple[str, Config]:
+def find_pinned_winner(recorder: Recorder, own: str, source: str, where: str) -> tuple[str, Config]:
     """Key and configuration of the trial of `source` that study `own` starts from: its best when `own` first ran.
 
     Raises UserError when there is none of the study named at `where`.
     """
     run = recorder.find_study(own)
-    pinned = (recorder.definition(run.info.run_id).get("best_of") or {}) if run else {}
+    pinned = (recorder.read_definition(run.info.run_id).get("best_of") or {}) if run else {}
     if pinned.get("study") == source:
-        for trial in recorder.trials(source):
+        for trial in recorder.list_trials(source):
             if trial.key == pinned["key"]:
                 return trial.key, trial.config
     trial = find_winner(recorder, source, where).trial
     return trial.key, trial.config
 
 
-def full(trials: list[TrialRecord]) -> list[TrialRecord]:
+def select_full_trials(trials: list[TrialRecord]) -> list[TrialRecord]:
     """The trials that ran to their end, of a ladder those of the upper rung: values of less never stand beside them."""
     return [
         trial
@@ -52,6 +52,6 @@ def full(trials: list[TrialRecord]) -> list[TrialRecord]:
     ]
 
 
-def best_of(trials: list[TrialRecord], metric: str) -> TrialRecord:
+def pick_best(trials: list[TrialRecord], metric: str) -> TrialRecord:
     """The trial with the best value of its best epoch; which of equals, see `metrics.ranking`."""
-    return min(trials, key=lambda trial: ranking(metric, trial.metrics, trial.key))
+    return min(trials, key=lambda trial: rank_key(metric, trial.metrics, trial.key))

@@ -18,24 +18,24 @@ from torch import nn
 
 from avsc_core.cache.arrays import Rows, filled
 from avsc_core.config import Config
-from avsc_core.data.batches import moved, normalise_frames
-from avsc_core.data.dataset import media_contents
-from avsc_core.data.features import clip_features
+from avsc_core.data.batches import to_device, normalise_frames
+from avsc_core.data.dataset import hash_media
+from avsc_core.data.features import load_clip_features
 from avsc_core.data.logmel import AUDIOSET, normalise
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_clips
-from avsc_core.errors import Fault, UserError, gathered
+from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.files import cache_root
 from avsc_core.labels import (
     EVENT_SCORES,
     LABEL_FILE,
     OBJECT_READINGS,
-    object_scores,
+    name_object_scores,
     read_labels,
     write_labels,
 )
 from avsc_core.processes import Progress
-from avsc_core.teachers.taggers import Teacher, audio_teacher, visual_teacher
+from avsc_core.teachers.taggers import Teacher, load_audio_teacher, load_visual_teacher
 from avsc_core.trainer.device import choose_device
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Positives(NamedTuple):
     without: float  # share of clips without any
 
 
-class Pseudo(NamedTuple):
+class Labelling(NamedTuple):
     """What a labelling left behind."""
 
     path: Path
@@ -63,9 +63,9 @@ class Pseudo(NamedTuple):
     positives: list[Positives]
 
 
-def label(
+def label_clips(
     root: Path, config: Config, audio: str, visual: str, out: Path | None, progress: Progress
-) -> Pseudo:
+) -> Labelling:
     """Label every clip of the data set at `root` and write the label file, by default where training looks for it.
 
     Raises UserError with every fault before any work starts: the data set's, both teachers', a label file of true
@@ -74,20 +74,20 @@ def label(
     path = out or root / LABEL_FILE
     clips, faults, _ = read_clips(root)
     listener = watcher = None
-    with gathered(faults):
-        listener, log_mel = audio_teacher(audio, config.audio)
-    with gathered(faults):
-        watcher = visual_teacher(visual)
-    with gathered(faults):
+    with collect_faults(faults):
+        listener, log_mel = load_audio_teacher(audio, config.audio)
+    with collect_faults(faults):
+        watcher = load_visual_teacher(visual)
+    with collect_faults(faults):
         _check_target(path)
     if faults or listener is None or watcher is None:
         raise UserError(faults)
-    sound_contents, film_contents = media_contents(root, clips, progress)
+    sound_contents, film_contents = hash_media(root, clips, progress)
     device, step, workers = choose_device(config), config.training.batch_size, config.workers
-    sounds = clip_features(clips, sound_contents, log_mel, config.media, workers, progress)
+    sounds = load_clip_features(clips, sound_contents, log_mel, config.media, workers, progress)
 
     def hear(rows: np.ndarray) -> torch.Tensor:
-        return normalise(moved(sounds[rows], device), AUDIOSET)
+        return normalise(to_device(sounds[rows], device), AUDIOSET)
 
     event_logits = _ask(
         listener,
@@ -98,38 +98,40 @@ def label(
         device,
         progress,
     )
-    frames = clip_features(clips, film_contents, config.pictures, config.media, workers, progress)
+    frames = load_clip_features(
+        clips, film_contents, config.pictures, config.media, workers, progress
+    )
 
     def look(rows: np.ndarray) -> torch.Tensor:
-        return normalise_frames(moved(frames[rows], device))
+        return normalise_frames(to_device(frames[rows], device))
 
     about = (film_contents, config.pictures.model_dump(), config.media.model_dump())
     object_logits = _ask(watcher, look, about, len(clips), step, device, progress)
-    scores = readings(event_logits, object_logits)
+    scores = compute_readings(event_logits, object_logits)
     settings = config.pseudo
     events = scores[EVENT_SCORES] >= settings.event_threshold
     objects = (
-        scores[object_scores(settings.object_activation, settings.object_pooling)]
+        scores[name_object_scores(settings.object_activation, settings.object_pooling)]
         >= settings.object_threshold
     )
     names = [clip.name for clip in clips]
     write_labels(path, names, events, objects, listener.names, watcher.names, scores)
-    tables = positives("events", events, clips) + positives("objects", objects, clips)
-    return Pseudo(path, (listener, watcher), tables)
+    tables = count_positives("events", events, clips) + count_positives("objects", objects, clips)
+    return Labelling(path, (listener, watcher), tables)
 
 
-def readings(event_logits: np.ndarray, object_logits: np.ndarray) -> dict[str, np.ndarray]:
+def compute_readings(event_logits: np.ndarray, object_logits: np.ndarray) -> dict[str, np.ndarray]:
     """Logits (N,E) and (N,F,O) -> probabilities (N,E) and (N,O) under the names the label file has for each reading."""
     scores = {EVENT_SCORES: torch.sigmoid(torch.from_numpy(np.array(event_logits))).numpy()}
     for activation, pooling in OBJECT_READINGS:
         pooled = [
             _read(torch.from_numpy(np.array(clip)), activation, pooling) for clip in object_logits
         ]
-        scores[object_scores(activation, pooling)] = torch.stack(pooled).numpy()
+        scores[name_object_scores(activation, pooling)] = torch.stack(pooled).numpy()
     return scores
 
 
-def positives(kind: str, labels: np.ndarray, clips: Sequence[Clip]) -> list[Positives]:
+def count_positives(kind: str, labels: np.ndarray, clips: Sequence[Clip]) -> list[Positives]:
     """Positive classes per clip, by split."""
     counts, splits = labels.sum(1), np.array([clip.split for clip in clips])
     rows = []
@@ -140,7 +142,7 @@ def positives(kind: str, labels: np.ndarray, clips: Sequence[Clip]) -> list[Posi
     return rows
 
 
-def record(recorder: "Recorder", config: Config, made: Pseudo) -> str:
+def record_labelling(recorder: "Recorder", config: Config, made: Labelling) -> str:
     """A run of its own in experiment `pseudo`: settings, teachers with their SHA-256, positives. Returns its id."""
     tags = {"avsc.kind": "pseudo", "avsc.labels": str(made.path)}
     for branch, teacher in zip(("audio", "visual"), made.teachers, strict=True):
@@ -148,17 +150,17 @@ def record(recorder: "Recorder", config: Config, made: Pseudo) -> str:
             f"avsc.teacher.{branch}": teacher.file,
             f"avsc.teacher.{branch}.sha256": teacher.sha256,
         }
-    run_id = recorder.begin("pseudo", config, tags)
+    run_id = recorder.begin_run("pseudo", config, tags)
     metrics = {
         f"{row.kind}_{name}_{row.split}": value
         for row in made.positives
         for name, value in (("median", row.median), ("mean", row.mean), ("without", row.without))
     }
-    recorder.end(run_id, "complete", metrics)
+    recorder.end_run(run_id, "complete", metrics)
     return run_id
 
 
-def warnings(tables: Sequence[Positives]) -> list[str]:
+def list_warnings(tables: Sequence[Positives]) -> list[str]:
     """What a person should know of these labels before training on them."""
     return [
         f"half of the {row.split} clips have {'no' if row.median == 0 else f'{row.median:.0f} or more'} {row.kind}; "

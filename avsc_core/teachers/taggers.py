@@ -15,9 +15,14 @@ from avsc_core.config import Audio, LogMel
 from avsc_core.errors import Fault, UserError
 from avsc_core.model.audio import build_ast
 from avsc_core.weights.layouts import Tensors
-from avsc_core.weights.pretrained import mismatches, set_norm_eps
-from avsc_core.weights.published import Published, attention_heads, position_grid, read_published
-from avsc_core.weights.sources import fingerprint
+from avsc_core.weights.pretrained import find_mismatches, set_norm_eps
+from avsc_core.weights.published import (
+    PublishedWeights,
+    count_attention_heads,
+    find_position_grid,
+    read_published,
+)
+from avsc_core.weights.sources import hash_source
 
 STRIDE = 10  # of AST's patches, where the publisher's settings do not say
 
@@ -57,7 +62,7 @@ class VisualTeacher(nn.Module):
         return self.backbone(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
 
 
-def audio_teacher(source: str, settings: Audio) -> tuple[Teacher, LogMel]:
+def load_audio_teacher(source: str, settings: Audio) -> tuple[Teacher, LogMel]:
     """A published AST, and the log-mel that it was trained on; `settings` say the heads of a file that does not.
 
     Raises UserError.
@@ -71,11 +76,11 @@ def audio_teacher(source: str, settings: Audio) -> tuple[Teacher, LogMel]:
     )
     width, patch = tensors["cls_token"].shape[-1], tensors["patch_embed.proj.weight"].shape[-1]
     stride = int(told.get("time_stride", STRIDE))
-    _, patches = position_grid(published, stride)
+    _, patches = find_position_grid(published, stride)
     frames = int(told.get("max_length", (patches - 1) * stride + patch))
     depth, heads = (
         _count(tensors, r"blocks\.(\d+)\."),
-        attention_heads(published, settings.width, settings.heads),
+        count_attention_heads(published, settings.width, settings.heads),
     )
     backbone = build_ast(frames, width=width, depth=depth, heads=heads, patch=patch, stride=stride)
     set_norm_eps(backbone, published.norm_eps)
@@ -95,7 +100,7 @@ def audio_teacher(source: str, settings: Audio) -> tuple[Teacher, LogMel]:
     return _teacher(module, names, published), log_mel
 
 
-def visual_teacher(source: str) -> Teacher:
+def load_visual_teacher(source: str) -> Teacher:
     """A published ConvNeXt. Raises UserError."""
     published = read_published("convnext", source, "--visual-teacher")
     tensors = published.tensors
@@ -111,11 +116,11 @@ def visual_teacher(source: str) -> Teacher:
     )
     set_norm_eps(backbone, published.norm_eps)
     _load(backbone, tensors, published)
-    names = _names(published.settings, classes) or imagenet_names(classes)
+    names = _names(published.settings, classes) or list_imagenet_names(classes)
     return _teacher(VisualTeacher(backbone), names, published)
 
 
-def imagenet_names(classes: int) -> list[str]:
+def list_imagenet_names(classes: int) -> list[str]:
     """Names of ImageNet's 1000 classes, which torchvision carries; numbers for any other label set."""
     if classes != 1000:
         return [f"object {number}" for number in range(classes)]
@@ -124,10 +129,10 @@ def imagenet_names(classes: int) -> list[str]:
     return list(ConvNeXt_Base_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _teacher(module: nn.Module, names: list[str], published: Published) -> Teacher:
+def _teacher(module: nn.Module, names: list[str], published: PublishedWeights) -> Teacher:
     file = str(published.file)
     return Teacher(
-        module.eval().requires_grad_(False), names, file, fingerprint(file), published.layout
+        module.eval().requires_grad_(False), names, file, hash_source(file), published.layout
     )
 
 
@@ -139,7 +144,7 @@ def _names(settings: Mapping[str, Any], classes: int) -> list[str]:
     )
 
 
-def _need(published: Published, names: Sequence[str]) -> None:
+def _need(published: PublishedWeights, names: Sequence[str]) -> None:
     """A teacher needs its classifier too."""
     faults = [
         Fault(str(published.file), f"has no tensor {name}", "a whole tagger, with its classifier")
@@ -158,8 +163,10 @@ def _count(tensors: Tensors, pattern: str) -> int:
     )
 
 
-def _load(module: nn.Module, tensors: Tensors, published: Published) -> None:
-    faults = [Fault(str(published.file), text) for text in mismatches(module.state_dict(), tensors)]
+def _load(module: nn.Module, tensors: Tensors, published: PublishedWeights) -> None:
+    faults = [
+        Fault(str(published.file), text) for text in find_mismatches(module.state_dict(), tensors)
+    ]
     if faults:
         raise UserError(faults)
     module.load_state_dict(tensors)

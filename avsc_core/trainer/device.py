@@ -26,7 +26,7 @@ def autocast(config: Config, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, wanted, enabled=wanted != torch.float32)
 
 
-def gradient_scaler(config: Config, device: torch.device) -> GradScaler:
+def build_scaler(config: Config, device: torch.device) -> GradScaler:
     """Scales the loss for fp16, whose small gradients would vanish otherwise; does nothing for the others."""
     return GradScaler(device.type, enabled=config.training.precision == "fp16")
 

@@ -14,31 +14,38 @@ import torch
 
 from avsc_core.cache.arrays import Rows, filled
 from avsc_core.config import Config
-from avsc_core.data.batches import IMAGENET, Colours, Inputs, log_mel_scale, log_mels, pictures
+from avsc_core.data.batches import (
+    IMAGENET,
+    Colours,
+    Inputs,
+    compute_scale,
+    load_log_mels,
+    load_frames,
+)
 from avsc_core.data.features import FORMAT, Features
 from avsc_core.files import cache_root
 from avsc_core.model.network import AudioVisualNet
-from avsc_core.processes import Progress, silent
-from avsc_core.resolve import identity, weights_of
+from avsc_core.processes import Progress, no_progress
+from avsc_core.resolve import identify, find_weights
 from avsc_core.trainer.device import autocast, choose_device
-from avsc_core.weights.pretrained import pretrained_encoder
+from avsc_core.weights.pretrained import build_pretrained_encoder
 
 
-def frozen_branches(config: Config) -> frozenset[str]:
+def find_frozen_branches(config: Config) -> frozenset[str]:
     """The branches whose encoder is frozen as a whole."""
     return frozenset(
         name for name in config.modality.split("-") if getattr(config, name).freeze == "all"
     )
 
 
-def prepare(
-    config: Config, features: Features, train: np.ndarray, progress: Progress = silent
+def prepare_inputs(
+    config: Config, features: Features, train: np.ndarray, progress: Progress = no_progress
 ) -> Inputs:
     """The inputs of a training on the rows `train`: normalisations, and the features of frozen encoders."""
-    scale = log_mel_scale(features, config.log_mel.normalise, train)
-    inputs = Inputs(features, scale, picture_colours(config.visual.backbone))
+    scale = compute_scale(features, config.log_mel.normalise, train)
+    inputs = Inputs(features, scale, find_colours(config.visual.backbone))
     arrays: dict[str, Any] = {}
-    for branch in sorted(frozen_branches(config)):
+    for branch in sorted(find_frozen_branches(config)):
         path = cache_root() / "features" / f"{branch}-{_key(config, inputs, branch)}.npy"
         report = partial(progress, f"running the frozen {branch} encoder")
         count, step = len(features.data.clips), config.training.batch_size
@@ -47,15 +54,17 @@ def prepare(
     return inputs._replace(**arrays)
 
 
-def with_encoders(model: AudioVisualNet, config: Config) -> AudioVisualNet:
+def restore_encoders(model: AudioVisualNet, config: Config) -> AudioVisualNet:
     """The model with the frozen encoders that its training did without, to be saved and used on any clip."""
     for name, branch in model.branches.items():
         if branch.encoder is None:
-            branch.encoder = pretrained_encoder(config, name).to(next(model.parameters()).device)
+            branch.encoder = build_pretrained_encoder(config, name).to(
+                next(model.parameters()).device
+            )
     return model
 
 
-def picture_colours(backbone: str) -> Colours:
+def find_colours(backbone: str) -> Colours:
     """What a visual backbone expects: torchvision's constants for ConvNeXt, else what timm says of the model."""
     if backbone == "convnext":
         return IMAGENET
@@ -67,7 +76,7 @@ def picture_colours(backbone: str) -> Colours:
 
 def _key(config: Config, inputs: Inputs, branch: str) -> str:
     """Of everything that a frozen encoder's features depend on."""
-    own = identity(config)
+    own = identify(config)
     settings = {
         name: own[name]
         for name in (branch, "log_mel" if branch == "audio" else "pictures", "media")
@@ -75,7 +84,7 @@ def _key(config: Config, inputs: Inputs, branch: str) -> str:
     for head in ("embedding", "classes"):
         del settings[branch][head]
     origin = (
-        None if branch in weights_of(config) else config.seed
+        None if branch in find_weights(config) else config.seed
     )  # random weights come from the seed
     data = inputs.features.data
     files = data.sounds if branch == "audio" else data.films
@@ -87,8 +96,8 @@ def _key(config: Config, inputs: Inputs, branch: str) -> str:
 def _runner(config: Config, inputs: Inputs, branch: str) -> Rows:
     """rows -> their features (B,width) float32."""
     device = choose_device(config)
-    encoder = pretrained_encoder(config, branch).to(device).eval()
-    read = log_mels if branch == "audio" else pictures
+    encoder = build_pretrained_encoder(config, branch).to(device).eval()
+    read = load_log_mels if branch == "audio" else load_frames
 
     @torch.inference_mode()
     def run(rows: np.ndarray) -> np.ndarray:

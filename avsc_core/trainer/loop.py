@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 from avsc_core.config import Config
-from avsc_core.data.batches import Batch, Inputs, batches, shuffled
+from avsc_core.data.batches import Batch, Inputs, iterate_batches, shuffle_rows
 from avsc_core.data.features import Features
 from avsc_core.errors import Diverged
-from avsc_core.metrics import better, scores
+from avsc_core.metrics import is_better, compute_scores
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.network import AudioVisualNet
-from avsc_core.processes import Progress, silent
+from avsc_core.processes import Progress, no_progress
 from avsc_core.resolve import trial_key
 from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save_checkpoint
-from avsc_core.trainer.device import autocast, choose_device, gradient_scaler, seed_all
-from avsc_core.trainer.frozen import frozen_branches, prepare
+from avsc_core.trainer.device import autocast, choose_device, build_scaler, seed_all
+from avsc_core.trainer.frozen import find_frozen_branches, prepare_inputs
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 from avsc_core.weights.pretrained import load_pretrained
 
@@ -52,7 +52,7 @@ def fit(
     metric: str = "val_acc",
     epochs: int | None = None,  # fewer than the schedule's own, for retraining
     checkpoint: Path | None = None,
-    progress: Progress = silent,  # of frozen encoders, when they have not been run yet
+    progress: Progress = no_progress,  # of frozen encoders, when they have not been run yet
 ) -> Iterator[Epoch]:
     """Train for `epochs` epochs and yield after each; continue from `checkpoint` when it is this trial's.
 
@@ -60,16 +60,16 @@ def fit(
     Raises Diverged when a loss is no longer finite.
     """
     device = choose_device(config)
-    inputs = prepare(config, features, train, progress)
+    inputs = prepare_inputs(config, features, train, progress)
     seed_all(config.seed, 0)
-    model = build_model(config, frozen_branches(config))
+    model = build_model(config, find_frozen_branches(config))
     load_pretrained(model, config)
     model.to(device)
     optimiser = build_optimiser(model, config.training)
     schedule = build_schedule(
         optimiser, config.training, math.ceil(len(train) / config.training.batch_size)
     )
-    scaler = gradient_scaler(config, device)
+    scaler = build_scaler(config, device)
     losses = build_losses(config)
     key, done, best = trial_key(config), 0, None
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
@@ -84,8 +84,8 @@ def fit(
         generator = seed_all(config.seed, number)
         sums: dict[str, Tensor] = {}
         model.train()
-        order = shuffled(train, config.seed, number)
-        for batch in batches(
+        order = shuffle_rows(train, config.seed, number)
+        for batch in iterate_batches(
             inputs, order, config.training.batch_size, device, config.augmentation
         ):
             with autocast(config, device):
@@ -99,15 +99,15 @@ def fit(
             _add(sums, terms, len(batch.scenes))
         metrics = {f"train_{name}": float(value) / len(train) for name, value in sums.items()}
         if len(validation):
-            probability, values = predict(model, inputs, validation, config, losses=True)
-            values |= scores(probability, features.data.scenes[validation])
+            probability, values = predict_rows(model, inputs, validation, config, losses=True)
+            values |= compute_scores(probability, features.data.scenes[validation])
             metrics |= {f"val_{name}": value for name, value in values.items()}
         if not all(map(math.isfinite, metrics.values())):
             raise Diverged(
                 f"epoch {number}: {next(n for n, v in metrics.items() if not math.isfinite(v))} is not finite"
             )
         if len(validation) and (
-            best is None or better(metric, metrics[metric], best.metrics[metric])
+            best is None or is_better(metric, metrics[metric], best.metrics[metric])
         ):
             best = Best(number, metrics, torch.from_numpy(probability))
         if checkpoint:
@@ -122,7 +122,7 @@ def fit(
 
 
 @torch.inference_mode()
-def predict(
+def predict_rows(
     model: AudioVisualNet, inputs: Inputs, rows: np.ndarray, config: Config, *, losses: bool = False
 ) -> tuple[np.ndarray, dict[str, float]]:
     """(N,S) float64 scene probabilities of `rows`, and the mean of every loss term when `losses` is set."""
@@ -131,7 +131,7 @@ def predict(
     compute = build_losses(config)
     generator = seed_all(config.seed, 0)  # RKM's draws on validation are the same after every epoch
     parts, sums = [], dict[str, Tensor]()
-    for batch in batches(inputs, rows, config.training.batch_size, device):
+    for batch in iterate_batches(inputs, rows, config.training.batch_size, device):
         with autocast(config, device):
             outputs = model(batch.log_mel, batch.frames)
         parts.append(outputs.scene_logits.double().softmax(1).cpu().numpy())

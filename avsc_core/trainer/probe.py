@@ -24,8 +24,8 @@ from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.processes import process_pool
-from avsc_core.trainer.device import autocast, choose_device, gradient_scaler
-from avsc_core.trainer.frozen import frozen_branches
+from avsc_core.trainer.device import autocast, choose_device, build_scaler
+from avsc_core.trainer.frozen import find_frozen_branches
 from avsc_core.trainer.optim import build_optimiser
 
 FORMAT = 1  # raised when what is measured changes
@@ -58,7 +58,7 @@ class Measured(NamedTuple):
     parameters: int
 
 
-def kind(config: Config) -> str:
+def describe_cost(config: Config) -> str:
     """What the cost of a configuration's step depends on, as text."""
     return config.model_dump_json(include=COSTLY, exclude=NOT_COSTLY)
 
@@ -71,7 +71,7 @@ def probe(config: Config, threads: int) -> Measured:
     device = choose_device(config)
     cores = f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
     name = torch.cuda.get_device_name() if device.type == "cuda" else cores
-    about = [FORMAT, name, platform.node(), torch.__version__, kind(config)]
+    about = [FORMAT, name, platform.node(), torch.__version__, describe_cost(config)]
     path = (
         cache_root()
         / "probes"
@@ -104,7 +104,7 @@ def _out_of_memory(error: Exception) -> bool:
 def _measure(config: Config, name: str, threads: int) -> Measured:
     torch.set_num_threads(threads)
     device, size = choose_device(config), config.training.batch_size
-    model = build_model(config, frozen_branches(config)).to(device)
+    model = build_model(config, find_frozen_branches(config)).to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     count = min(FEW, size)
     step, predict = _seconds(model, config, count, device)
@@ -126,7 +126,7 @@ def _seconds(
 ) -> tuple[float, float]:
     """The fastest training step and prediction with `count` clips, within a few seconds."""
     optimiser, losses = build_optimiser(model, config.training), build_losses(config)
-    scaler = gradient_scaler(config, device)
+    scaler = build_scaler(config, device)
     heard, seen, events, objects, scenes = _batch(model, config, count, device)
 
     def train() -> None:
@@ -157,7 +157,7 @@ def _seconds(
 
 def _batch(model: AudioVisualNet, config: Config, count: int, device: torch.device) -> list[Tensor]:
     """Random log-mels and frames, or features where the encoder is frozen, and random targets."""
-    frozen, look = frozen_branches(config), config.pictures
+    frozen, look = find_frozen_branches(config), config.pictures
     heard: tuple[int, ...] = (config.log_mel.frames, 128)
     seen: tuple[int, ...] = (look.frames, 3, look.size, look.size)
     widths: dict[str, Any] = {

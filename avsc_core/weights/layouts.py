@@ -17,7 +17,7 @@ from torch import Tensor
 Tensors = dict[str, Tensor]
 
 
-class Layout(NamedTuple):
+class WeightsLayout(NamedTuple):
     """One way of writing a checkpoint."""
 
     title: str
@@ -127,9 +127,9 @@ def _eps(default: float) -> Callable[[Mapping[str, Any]], float]:
     return lambda settings: float(settings.get("layer_norm_eps", default))
 
 
-LAYOUTS: dict[str, tuple[Layout, ...]] = {
+LAYOUTS: dict[str, tuple[WeightsLayout, ...]] = {
     "ast": (
-        Layout(
+        WeightsLayout(
             "AST authors",
             r"(module\.)?v\.cls_token",
             from_authors,
@@ -137,7 +137,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             ("head.", "imagenet_head"),
             1e-5,
         ),
-        Layout(
+        WeightsLayout(
             "AST Hugging Face",
             r"(\w+\.)?embeddings\.cls_token",
             from_hugging_face,
@@ -146,19 +146,19 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         ),
     ),
     "convnext": (
-        Layout(
+        WeightsLayout(
             "ConvNeXt torchvision",
             r"features\.0\.0\.weight",
             from_torchvision,
             _eps(1e-6),
             ("head.fc.",),
         ),
-        Layout("ConvNeXt timm", r"stem\.0\.weight", dict, _eps(1e-6), ("head.fc.",)),
+        WeightsLayout("ConvNeXt timm", r"stem\.0\.weight", dict, _eps(1e-6), ("head.fc.",)),
     ),
 }
 
 
-def recognise(kind: str, names: Iterable[str]) -> Layout | None:
+def recognise(kind: str, names: Iterable[str]) -> WeightsLayout | None:
     """The layout of a checkpoint of `ast` or `convnext`, or None when it is neither of the known ones."""
     names = list(names)
     return next(

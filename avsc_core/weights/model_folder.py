@@ -36,7 +36,7 @@ def save_model(folder: Path, model: AudioVisualNet, config: Config, extra: dict[
         "config": config.model_dump(mode="json"),
         "extra": extra,
     }
-    write_json(folder / DESCRIPTION, description | {"norm_eps": norm_eps(model)})
+    write_json(folder / DESCRIPTION, description | {"norm_eps": read_norm_eps(model)})
 
 
 def load_model(folder: Path, device: str = "cpu") -> tuple[AudioVisualNet, Config, dict[str, Any]]:
@@ -73,7 +73,7 @@ def load_model(folder: Path, device: str = "cpu") -> tuple[AudioVisualNet, Confi
     return model.eval(), config, extra
 
 
-def norm_eps(model: AudioVisualNet) -> dict[str, float]:
+def read_norm_eps(model: AudioVisualNet) -> dict[str, float]:
     """Branch -> the LayerNorm epsilon that its encoder took over from pretrained weights."""
     layers = {
         name: {each.eps for each in branch.modules() if isinstance(each, nn.LayerNorm)}

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, gathered
+from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.model.network import AudioVisualNet, build_encoder, build_model
-from avsc_core.resolve import weights_of
+from avsc_core.resolve import find_weights
 from avsc_core.weights.layouts import Tensors
-from avsc_core.weights.published import Published, position_grid, read_published
-from avsc_core.weights.sources import fingerprint
+from avsc_core.weights.published import PublishedWeights, find_position_grid, read_published
+from avsc_core.weights.sources import hash_source
 
 SHOWN = 6  # faults of one kind before the rest is counted
 
@@ -46,23 +46,23 @@ def load_pretrained(model: AudioVisualNet, config: Config) -> list[Account]:
     Raises UserError with every fault: files that are missing or no checkpoints, tensors that do not fit.
     """
     accounts, faults = list[Account](), list[Fault]()
-    for name in weights_of(config):
+    for name in find_weights(config):
         branch = model.branches[name]
         if branch.encoder is not None:
             new = [
                 f"{name}.{each}" for each in branch.state_dict() if not each.startswith("encoder.")
             ]
-            with gathered(faults):
+            with collect_faults(faults):
                 accounts.append(_load(branch.encoder, config, name)._replace(new=new))
     if faults:
         raise UserError(faults)
     return accounts
 
 
-def pretrained_encoder(config: Config, branch: str) -> nn.Module:
+def build_pretrained_encoder(config: Config, branch: str) -> nn.Module:
     """The encoder of one branch as its training starts. Raises UserError as `load_pretrained`."""
     encoder = build_encoder(config, branch)
-    if branch in weights_of(config):
+    if branch in find_weights(config):
         _load(encoder, config, branch)
     return encoder
 
@@ -93,19 +93,19 @@ def _load(encoder: nn.Module, config: Config, branch: str) -> Account:
     elif kind != "convnext":
         tensors, adapted, heads = _fit_timm(published, backbone)
     wanted = backbone.state_dict()
-    faults = mismatches(wanted, tensors, heads)
+    faults = find_mismatches(wanted, tensors, heads)
     if faults:
         raise UserError([Fault(f"{where} {published.file}", text) for text in faults])
     if not any(tensor.is_meta for tensor in wanted.values()):
         backbone.load_state_dict({name: tensors[name] for name in wanted})
     set_norm_eps(backbone, published.norm_eps)
     taken, dropped = list(wanted), [name for name in tensors if name not in wanted]
-    sha256 = fingerprint(str(published.file))
+    sha256 = hash_source(str(published.file))
     about = (settings.weights, str(published.file), sha256, published.layout, published.norm_eps)
     return Account(branch, *about, taken, adapted, dropped, new=[])
 
 
-def mismatches(
+def find_mismatches(
     wanted: Mapping[str, Tensor], tensors: Tensors, heads: tuple[str, ...] = ()
 ) -> list[str]:
     """Every tensor that is missing, left over without being a classifier's, or of another shape."""
@@ -130,7 +130,7 @@ def _few(lines: list[str]) -> list[str]:
     return lines[:SHOWN] + more
 
 
-def _check_heads(published: Published, heads: int) -> None:
+def _check_heads(published: PublishedWeights, heads: int) -> None:
     """The number of heads is the one size that no tensor tells."""
     told = published.settings.get("num_attention_heads", heads)
     if told != heads:
@@ -140,14 +140,14 @@ def _check_heads(published: Published, heads: int) -> None:
         )
 
 
-def _fit_positions(published: Published, backbone: nn.Module) -> tuple[Tensors, list[str]]:
+def _fit_positions(published: PublishedWeights, backbone: nn.Module) -> tuple[Tensors, list[str]]:
     """AST's position embeddings for this input's size, as its authors do: the centre of a larger grid, or bilinear."""
     tensors = published.tensors
     if not {"patch_embed.proj.weight", "pos_embed"} <= set(tensors):
         return tensors, []  # `_mismatches` says so
     grid: tuple[int, int] = backbone.patch_embed.grid_size  # type: ignore[assignment, union-attr]
     stride = backbone.patch_embed.proj.stride[0]  # type: ignore[union-attr, index]
-    theirs = position_grid(published, int(stride))
+    theirs = find_position_grid(published, int(stride))
     if theirs == tuple(grid):
         return tensors, []
     tokens, patches = tensors["pos_embed"][:, :2], tensors["pos_embed"][:, 2:]
@@ -162,7 +162,7 @@ def _fit_positions(published: Published, backbone: nn.Module) -> tuple[Tensors, 
 
 
 def _fit_timm(
-    published: Published, backbone: nn.Module
+    published: PublishedWeights, backbone: nn.Module
 ) -> tuple[Tensors, list[str], tuple[str, ...]]:
     """A timm checkpoint through timm's own conversions: position embeddings to this size, colours to one channel."""
     tensors = published.tensors

@@ -17,10 +17,10 @@ from torch import Tensor
 from avsc_core.data.logmel import MEL_BINS
 from avsc_core.errors import Fault, UserError
 from avsc_core.weights.layouts import LAYOUTS, Tensors, recognise
-from avsc_core.weights.sources import locate, publisher_settings
+from avsc_core.weights.sources import locate, read_publisher_settings
 
 
-class Published(NamedTuple):
+class PublishedWeights(NamedTuple):
     """A checkpoint as it was found, tensors under our names."""
 
     file: Path
@@ -32,12 +32,12 @@ class Published(NamedTuple):
     settings: Mapping[str, Any]  # what its publisher says beside it
 
 
-def read_published(kind: str, source: str, where: str) -> Published:
+def read_published(kind: str, source: str, where: str) -> PublishedWeights:
     """A checkpoint of `ast`, `convnext`, or a timm model. Raises UserError when it is none of a known layout."""
     file = locate(source, where)
-    tensors, settings = read_tensors(file), publisher_settings(file)
+    tensors, settings = read_tensors(file), read_publisher_settings(file)
     if kind not in LAYOUTS:
-        return Published(file, f"timm {kind}", tensors, None, (), None, settings)
+        return PublishedWeights(file, f"timm {kind}", tensors, None, (), None, settings)
     layout = recognise(kind, tensors)
     if layout is None:
         first = ", ".join(list(tensors)[:3])
@@ -50,7 +50,7 @@ def read_published(kind: str, source: str, where: str) -> Published:
             Fault(str(file), f"no checkpoint of {kind} (it begins with {first})", allowed)
         )
     eps = layout.norm_eps(settings)
-    return Published(
+    return PublishedWeights(
         file,
         layout.title,
         layout.rename(tensors),
@@ -88,7 +88,7 @@ def read_tensors(file: Path) -> Tensors:
     return tensors
 
 
-def position_grid(published: Published, stride: int) -> tuple[int, int]:
+def find_position_grid(published: PublishedWeights, stride: int) -> tuple[int, int]:
     """(mel, time) patches of a published AST. Raises UserError when its position embeddings make no such grid."""
     tensors = published.tensors
     patch = tensors["patch_embed.proj.weight"].shape[-1]
@@ -100,7 +100,7 @@ def position_grid(published: Published, stride: int) -> tuple[int, int]:
     return mel, count // mel
 
 
-def attention_heads(published: Published, width: int, heads: int) -> int:
+def count_attention_heads(published: PublishedWeights, width: int, heads: int) -> int:
     """Of a published AST, which no tensor tells: its publisher's word, else `heads` when it is as wide as `width`, the
     configured ones, else as many as give AST's 64 dimensions a head."""
     own = published.tensors["cls_token"].shape[-1]

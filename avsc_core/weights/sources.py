@@ -23,7 +23,7 @@ PUBLISHED = (
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 
 
-def absolute(name: str) -> str:
+def make_absolute(name: str) -> str:
     """`name` with a path made absolute: a worker process has a current folder of its own. Raises ValueError."""
     if name.startswith(HUB):
         return name
@@ -61,7 +61,7 @@ def locate(name: str, where: str) -> Path:
     return found[0]
 
 
-def fingerprint(name: str) -> str:
+def hash_source(name: str) -> str:
     """SHA-256 of the tensors' file; the name itself for the hub's, which is pinned, and where there is no file."""
     if name.startswith(HUB):
         return name
@@ -70,17 +70,17 @@ def fingerprint(name: str) -> str:
         status = path.stat()
     except (UserError, OSError):
         return name
-    return sha256_of(path, status.st_size, status.st_mtime_ns)
+    return hash_file(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def sha256_of(path: Path, size: int, modified_ns: int) -> str:
+def hash_file(path: Path, size: int, modified_ns: int) -> str:
     """SHA-256 of a file; size and time of change make it be read again when it changes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def publisher_settings(path: Path) -> dict[str, Any]:
+def read_publisher_settings(path: Path) -> dict[str, Any]:
     """`config.json` beside the tensors: heads, LayerNorm epsilon, class names; empty when there is none."""
     config = path.parent / "config.json"
     if not config.is_file():

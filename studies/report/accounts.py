@@ -2,11 +2,11 @@
 
 from collections import Counter
 
-from avsc_core.record.winner import best_of, full
+from avsc_core.record.winner import pick_best, select_full_trials
 from avsc_core.resolve import flatten
 from studies.report.blocks import Table, Words, number, setting
 from studies.report.gather import Gathered
-from studies.runner.cost import duration
+from studies.runner.cost import format_duration
 from studies.study.plan import is_search
 
 OVER = ("complete", "stopped", "diverged", "failed")
@@ -81,18 +81,18 @@ def cost(study: Gathered) -> Table:
     searched = sum(is_search(trial.arm) and trial.outcome == "complete" for trial in ended)
     stopped = [trial for trial in ended if trial.outcome == "stopped"]
     ran = sum(epochs_of(study, trial.run_id) for trial in stopped)
-    full = sum(trial.config.training.epochs for trial in stopped)
+    planned_epochs = sum(trial.config.training.epochs for trial in stopped)
     rows = [
         ["trials to their end", f"{len(ended) - len(stopped)}, {searched} of them searched"],
         [
             "trials stopped early",
-            f"{len(stopped)}, after {ran} of {full} epochs" if stopped else "none",
+            f"{len(stopped)}, after {ran} of {planned_epochs} epochs" if stopped else "none",
         ],
-        ["training time", f"{duration(seconds)} in all, {duration(mean)} a trial"],
+        ["training time", f"{format_duration(seconds)} in all, {format_duration(mean)} a trial"],
     ]
     card = study.about.get("cost")
     if card:
-        told = f"{duration(3600 * card['hours'])} for {card['trials']} trials, {card['side_by_side']} side by side"
+        told = f"{format_duration(3600 * card['hours'])} for {card['trials']} trials, {card['side_by_side']} side by side"
         rows.append(["said before the last sitting", told])
         rows.append(["memory", f"{card['memory'] / 2**30:.1f} GiB a trial on {card['device']}"])
     return Table("cost", "Cost", ["", "measured"], rows)
@@ -100,15 +100,17 @@ def cost(study: Gathered) -> Table:
 
 def epochs_of(study: Gathered, run_id: str) -> int:
     """How many epochs a trial ran."""
-    return max((epoch for epoch, _ in study.recorder.history(run_id, "train_total")), default=0)
+    return max(
+        (epoch for epoch, _ in study.recorder.read_history(run_id, "train_total")), default=0
+    )
 
 
 def retrained(study: Gathered) -> Table | None:
     """The winner, trained on training and validation clips: the only figures of the test split."""
     if not study.retrained:
         return None
-    complete = full(study.trials)
-    winner = best_of(complete, study.metric).run_id if complete else ""
+    complete = select_full_trials(study.trials)
+    winner = pick_best(complete, study.metric).run_id if complete else ""
     rows = []
     for trial in study.retrained:
         whose = "today's winner" if trial.tags.get("avsc.winner") == winner else "an earlier winner"

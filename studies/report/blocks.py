@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from avsc_core.resolve import as_text
+from avsc_core.resolve import format_value
 
 INTERVAL = "95 %"  # the title of a column of intervals
 NAMES = {
@@ -87,7 +87,7 @@ def setting(value: Any) -> str:
     """A setting in a table; nothing where it does not exist."""
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else as_text(value)
+    return f"{value:.3g}" if isinstance(value, float) else format_value(value)
 
 
 def p_value(p: float) -> str:

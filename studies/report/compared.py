@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from avsc_core.resolve import flatten, identity
-from search_spaces.space import idle_in
+from avsc_core.resolve import flatten, identify
+from search_spaces.space import list_inactive
 from studies.report.blocks import (
     INTERVAL,
     MISSING,
@@ -92,9 +92,11 @@ def settings(study: Gathered) -> Table | None:
     rows = []
     for row in study.rows:
         config = next((trial.config for trial in row.trials.values()), None)
-        told = dict(flatten(identity(config))) if config else {}
+        told = dict(flatten(identify(config))) if config else {}
         kept = [
-            key for key in told if key != "seed" and (config is None or key not in idle_in(config))
+            key
+            for key in told
+            if key != "seed" and (config is None or key not in list_inactive(config))
         ]
         changed = [f"{key} {setting(told[key])}" for key in kept if told[key] != base[key]]
         rows.append([row.name, ", ".join(changed) or ("nothing" if config else MISSING), row.note])

@@ -8,16 +8,16 @@ import yaml
 from avsc_core.files import atomic_path, write_text
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import find_winner
-from avsc_core.resolve import as_text, flatten
+from avsc_core.resolve import format_value, flatten
 
 TAGS = {"avsc.data": "data", "avsc.rung": "rung"}
 
 
 def trial_frame(recorder: Recorder, name: str) -> pd.DataFrame:
     """One line a trial, whatever its outcome: what it is, its settings (dotted), its last and best figures."""
-    run = recorder.study(name)
+    run = recorder.get_study(name)
     lines = []
-    for trial in recorder.trials(str(run.data.tags["avsc.study"])):
+    for trial in recorder.list_trials(str(run.data.tags["avsc.study"])):
         line: dict[str, object] = {
             "run_id": trial.run_id,
             "key": trial.key,
@@ -28,7 +28,7 @@ def trial_frame(recorder: Recorder, name: str) -> pd.DataFrame:
             short: trial.tags.get(tag, "") for tag, short in TAGS.items()
         }
         for key, value in flatten(trial.config.model_dump(mode="json")):
-            line[key] = as_text(value) if isinstance(value, list) else value
+            line[key] = format_value(value) if isinstance(value, list) else value
         lines.append(line | trial.metrics)
     frame = pd.DataFrame(lines)
     mixed = [

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from avsc_core.metrics import confusion
+from avsc_core.metrics import count_confusions
 from search_spaces.domains import Choice
 from studies.report.blocks import NAMES, Picture
 from studies.report.compared import level
@@ -174,7 +174,9 @@ def _curves(study: Gathered, rows: list[Row]) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("val_acc", "val_logloss"), strict=True):
         for row, colour, dashes in zip(rows, cycle(COLOURS), cycle(DASHES), strict=False):
-            curves = [study.recorder.history(trial.run_id, metric) for trial in row.trials.values()]
+            curves = [
+                study.recorder.read_history(trial.run_id, metric) for trial in row.trials.values()
+            ]
             for curve in curves if len(curves) > 1 else []:
                 axes.plot(*zip(*curve, strict=True), color=colour, alpha=0.25, linewidth=0.7)
             shortest = min(map(len, curves))
@@ -195,7 +197,9 @@ def _confusions(study: Gathered, rows: list[Row]) -> Figure:
     for axes, row in zip(
         np.atleast_1d(np.asarray(figure.subplots(1, len(rows)))), rows, strict=True
     ):
-        counts = sum(confusion(table, study.clips.scenes) for table in study.probability(row))
+        counts = sum(
+            count_confusions(table, study.clips.scenes) for table in study.probability(row)
+        )
         share = np.asarray(counts) / np.maximum(np.asarray(counts).sum(1, keepdims=True), 1)
         axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
         for true, decided in np.argwhere(share > 0):

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from avsc_core.errors import Fault, UserError
-from avsc_core.metrics import ranking, read_prediction_table
+from avsc_core.metrics import rank_key, parse_predictions
 from avsc_core.record.recorder import LOWER, UPPER, Recorder, TrialRecord
-from avsc_core.record.winner import best_of
-from avsc_core.resolve import flatten, identity
-from search_spaces.space import Space, idle_in
+from avsc_core.record.winner import pick_best
+from avsc_core.resolve import flatten, identify
+from search_spaces.space import Space, list_inactive
 from studies.report.statistics import Clips
-from studies.study.metadata import row_key
+from studies.study.metadata import configuration_key
 from studies.study.plan import PUBLISHED_ARM, RETUNED, search_of
 from studies.study.schema import SEARCH_ARM
 
@@ -48,26 +48,26 @@ class Gathered:
     """A study read back. Raises UserError when the record has no such study, or none that can be reported."""
 
     def __init__(self, recorder: Recorder, name: str) -> None:
-        run = recorder.study(name)
+        run = recorder.get_study(name)
         self.recorder, self.name, self.run_id = recorder, name, str(run.info.run_id)
-        self.about: dict[str, Any] = recorder.read(self.run_id, "about.json")
+        self.about: dict[str, Any] = recorder.read_json(self.run_id, "about.json")
         if not self.about:
             what = f"study {name} was recorded without what a report needs"
             raise UserError(
                 Fault(name, what, todo="give its `avsc-search run` again: nothing is trained twice")
             )
-        self.definition = recorder.definition(self.run_id)
+        self.definition = recorder.read_definition(self.run_id)
         self.tags: dict[str, str] = dict(run.data.tags)
-        self.trials = recorder.trials(name)
+        self.trials = recorder.list_trials(name)
         self.retrained = [
-            each for each in recorder.trials(name, "training") if each.outcome == "complete"
+            each for each in recorder.list_trials(name, "training") if each.outcome == "complete"
         ]
         self.metrics: list[str] = self.about["metrics"]
         self.seeds: list[int] = self.about["seeds"]
         self.complete = [trial for trial in self.trials if trial.outcome == "complete"]
         self._by_row: dict[str, dict[int, TrialRecord]] = {}
         for trial in self.complete:
-            self._by_row.setdefault(row_key(trial.config), {})[trial.seed] = trial
+            self._by_row.setdefault(configuration_key(trial.config), {})[trial.seed] = trial
 
     @property
     def metric(self) -> str:
@@ -87,7 +87,7 @@ class Gathered:
     @cached_property
     def clips(self) -> Clips:
         """The validation clips."""
-        lines = self.recorder.lines(self.run_id, "clips_val.tsv")[1:]
+        lines = self.recorder.read_lines(self.run_id, "clips_val.tsv")[1:]
         names, scenes, places = zip(*(line.split("\t") for line in lines), strict=True)
         return Clips(
             names, np.array([self.scene_names.index(each) for each in scenes]), _codes(places)
@@ -96,7 +96,7 @@ class Gathered:
     @cached_property
     def scene_names(self) -> list[str]:
         """S names in the order of the probabilities."""
-        header = self.recorder.lines(self.complete[0].run_id, "predictions_val.tsv")[0]
+        header = self.recorder.read_lines(self.complete[0].run_id, "predictions_val.tsv")[0]
         return header.split("\t")[2:]
 
     @cached_property
@@ -126,7 +126,7 @@ class Gathered:
             # A search that found nothing new ends with fewer trials; then the study says that it is over.
             over = len(own) >= search["trials"] or self.tags.get("avsc.outcome") == "complete"
             trials = (
-                self._of(row_key(best_of(candidates, self.metric).config))
+                self._of(configuration_key(pick_best(candidates, self.metric).config))
                 if over and candidates
                 else {}
             )
@@ -141,7 +141,7 @@ class Gathered:
         if all(search["name"] != SEARCH_ARM for search in self.about["searches"]):
             return []
         own = [trial for trial in self.complete if trial.arm == SEARCH_ARM or self._in_space(trial)]
-        return sorted(own, key=lambda trial: ranking(self.metric, trial.metrics, trial.key))
+        return sorted(own, key=lambda trial: rank_key(self.metric, trial.metrics, trial.key))
 
     @cached_property
     def best_row(self) -> Row | None:
@@ -149,7 +149,7 @@ class Gathered:
         found = [trial for trial in self.searched if trial.arm == SEARCH_ARM]
         if not found or self.about["ladder"]:
             return None
-        return Row(BEST_ROW, self._of(row_key(found[0].config)), 1, selected=True)
+        return Row(BEST_ROW, self._of(configuration_key(found[0].config)), 1, selected=True)
 
     @cached_property
     def upper(self) -> list[Row]:
@@ -158,7 +158,7 @@ class Gathered:
         A finalist's number in the record is that of its day: with more trials searched later, another may come first.
         """
         above = [trial for trial in self.trials if trial.tags.get("avsc.rung") == UPPER]
-        found = {row_key(trial.config): trial for trial in above}
+        found = {configuration_key(trial.config): trial for trial in above}
         finalists = {
             row: self._lower_rank(trial)
             for row, trial in found.items()
@@ -196,7 +196,9 @@ class Gathered:
         """By what a trial of the upper rung is ranked among the lower one's; last when that is not in the record."""
         below = self.lower_of(trial)
         return (
-            ranking(self.metric, below.metrics, below.key) if below else (np.inf, np.inf, trial.key)
+            rank_key(self.metric, below.metrics, below.key)
+            if below
+            else (np.inf, np.inf, trial.key)
         )
 
     def probability(self, row: Row, seeds: list[int] | None = None) -> np.ndarray:
@@ -212,8 +214,8 @@ class Gathered:
             or trial.tags.get("avsc.rung") == UPPER
         ):
             return False
-        free = {"seed", *self.space.dimensions, *idle_in(trial.config)}
-        base, own = dict(flatten(self.definition["base"])), dict(flatten(identity(trial.config)))
+        free = {"seed", *self.space.dimensions, *list_inactive(trial.config)}
+        base, own = dict(flatten(self.definition["base"])), dict(flatten(identify(trial.config)))
         same = all(own.get(key) == value for key, value in base.items() if key not in free)
         return same and self.space.contains(dict(flatten(trial.config.model_dump())))
 
@@ -225,8 +227,8 @@ class Gathered:
 
     def _predicted(self, trial: TrialRecord) -> np.ndarray:
         if trial.run_id not in self._tables:
-            text = "\n".join(self.recorder.lines(trial.run_id, "predictions_val.tsv"))
-            names, table = read_prediction_table(text)
+            text = "\n".join(self.recorder.read_lines(trial.run_id, "predictions_val.tsv"))
+            names, table = parse_predictions(text)
             if tuple(names) != self.clips.names:
                 what = f"trial {trial.key[:6]} was validated on other clips than the study says"
                 raise UserError(Fault(self.name, what))

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from avsc_core.files import atomic_path, write_text
 from studies.report.blocks import INTERVAL, MISSING, Picture, Report, Table, Words
-from studies.runner.display import table_of
+from studies.runner.display import make_table
 
 TEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
@@ -55,7 +55,7 @@ def to_terminal(report: Report, console: Console) -> None:
             for line in block.lines:
                 console.print(line)
         elif isinstance(block, Table):
-            console.print(table_of(block.title, block.header, block.rows))
+            console.print(make_table(block.title, block.header, block.rows))
             if block.note:
                 console.print(block.note, style="dim")
             if report.label:

@@ -11,7 +11,7 @@ from typing import Any
 from avsc_core.record.recorder import TrialRecord
 from avsc_core.resolve import flatten
 from search_spaces.importance import ENOUGH, SHUFFLES, Importance
-from search_spaces.importance import importance as measure
+from search_spaces.importance import measure_importance as measure
 from studies.report.blocks import Table, Words, number, setting
 from studies.report.gather import Gathered, Row
 from studies.report.statistics import rank_correlation

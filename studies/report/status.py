@@ -2,12 +2,12 @@
 
 from rich.table import Table
 
-from avsc_core.metrics import ranking
+from avsc_core.metrics import rank_key
 from avsc_core.record.recorder import Recorder, TrialRecord
-from avsc_core.record.winner import best_of, full
+from avsc_core.record.winner import pick_best, select_full_trials
 from avsc_core.terminal import out
-from search_spaces.space import meaningful
-from studies.runner.display import table_of
+from search_spaces.space import list_active
+from studies.runner.display import make_table
 from studies.study.plan import is_search
 from studies.study.schema import Study
 
@@ -16,28 +16,28 @@ SHOWN = 5  # searched trials in the closing table
 
 def print_status(recorder: Recorder, name: str) -> None:
     """Every trial of a study, in the order they started."""
-    run = recorder.study(name)
-    trials = recorder.trials(name)
+    run = recorder.get_study(name)
+    trials = recorder.list_trials(name)
     out.print(_table(f"{name} on {run.data.tags['avsc.data']}", trials, trials))
 
 
 def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
     """All arms, the best of the search, the best trial, and what to do next; a winner is that of a finished study."""
-    trials = recorder.trials(study.name)
-    complete = full(trials)
+    trials = recorder.list_trials(study.name)
+    complete = select_full_trials(trials)
     if not complete:
         out.print(f"no trial of {study.name} is complete yet")
         return
-    data = recorder.study(study.name).data.tags["avsc.data"]
+    data = recorder.get_study(study.name).data.tags["avsc.data"]
     searched = [trial for trial in complete if is_search(trial.arm)]
-    searched.sort(key=lambda trial: ranking(study.metric, trial.metrics, trial.key))
+    searched.sort(key=lambda trial: rank_key(study.metric, trial.metrics, trial.key))
     shown = [trial for trial in complete if not is_search(trial.arm)] + searched[:SHOWN]
     out.print(_table(f"{study.name} on {data}", shown, complete))
     stopped = sum(trial.outcome == "stopped" for trial in trials)
     out.print(
         f"{len(complete)} trials ran to their end, {stopped} were stopped early", soft_wrap=True
     )
-    best = best_of(complete, study.metric)
+    best = pick_best(complete, study.metric)
     figures = f"val Acc {best.metrics['best_val_acc']:.4f}, val Logloss {best.metrics['best_val_logloss']:.4f}"
     out.print(
         f"best by {study.metric}: {best.arm} {best.key[:6]}, {figures} on {data}",
@@ -60,7 +60,7 @@ def _varying(trials: list[TrialRecord]) -> list[str]:
     """The settings in which the trials differ: the columns worth a reader's time."""
     seen: dict[str, set[str]] = {}
     for trial in trials:
-        for key, value in meaningful(trial.config).items():
+        for key, value in list_active(trial.config).items():
             seen.setdefault(key, set()).add(str(value))
     return [key for key, values in seen.items() if len(values) > 1]
 
@@ -70,11 +70,13 @@ def _table(title: str, shown: list[TrialRecord], among: list[TrialRecord]) -> Ta
     varying = _varying(among)
     names = [key.removeprefix("loss_weights.") for key in varying]
     rows = [_row(trial, varying) for trial in shown]
-    return table_of(title, ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"], rows)
+    return make_table(
+        title, ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"], rows
+    )
 
 
 def _row(trial: TrialRecord, varying: list[str]) -> list[str]:
-    settings = meaningful(trial.config)
+    settings = list_active(trial.config)
     values = [settings.get(key, "") for key in varying]
     epoch, *scores = (
         trial.metrics.get(name) for name in ("best_epoch", "best_val_acc", "best_val_logloss")

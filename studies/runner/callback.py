@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from avsc_core.data.dataset import DataSet, split_parts
-from avsc_core.metrics import confusion_table, prediction_table
+from avsc_core.data.dataset import DataSet, split_rows
+from avsc_core.metrics import format_confusions, format_predictions
 from avsc_core.record.recorder import CHECKPOINTS, LOWER, UPPER, Recorder
 from studies.runner.display import Display
 from studies.runner.strategy import Strategy
@@ -30,7 +30,7 @@ class Running:
     seconds: float = 0.0  # of training, those of earlier sittings included
 
 
-class Ledger(tune.Callback):  # type: ignore[misc]
+class RecordCallback(tune.Callback):  # type: ignore[misc]
     """What happens to trials, written into the record and onto the display."""
 
     def __init__(
@@ -50,8 +50,8 @@ class Ledger(tune.Callback):  # type: ignore[misc]
     def open(self, trial_id: str, planned: PlannedTrial) -> None:
         """A trial is about to start: its run is there before it does anything."""
         run_id = self.strategy.run_ids.get(planned.key)
-        recorded = self.recorder.resume(run_id) if run_id else 0
-        told = self.recorder.history(run_id, "seconds") if run_id else []
+        recorded = self.recorder.resume_run(run_id) if run_id else 0
+        told = self.recorder.read_history(run_id, "seconds") if run_id else []
         if run_id is None:
             tags = {
                 "avsc.kind": "trial",
@@ -63,7 +63,7 @@ class Ledger(tune.Callback):  # type: ignore[misc]
             if self.study.final:
                 tags["avsc.rung"] = UPPER if planned.origin else LOWER
                 tags["avsc.origin"] = planned.origin
-            run_id = self.recorder.begin(self.study.name, planned.config, tags, self.parent)
+            run_id = self.recorder.begin_run(self.study.name, planned.config, tags, self.parent)
         self.running[trial_id] = Running(planned, run_id, recorded, told[-1][1] if told else 0.0)
         self.display.update(planned, 0, None)
 
@@ -76,7 +76,7 @@ class Ledger(tune.Callback):  # type: ignore[misc]
             running.seconds += result["seconds"]
             if result["epoch"] > running.recorded:
                 metrics = {**result["metrics"], "seconds": running.seconds}
-                self.recorder.epoch(running.run_id, result["epoch"], metrics)
+                self.recorder.log_epoch(running.run_id, result["epoch"], metrics)
                 running.recorded = result["epoch"]
             self.display.update(running.planned, result["epoch"], result[self.study.metric])
 
@@ -94,7 +94,7 @@ class Ledger(tune.Callback):  # type: ignore[misc]
     def interrupt(self) -> None:
         """What still runs can be continued."""
         for running in self.running.values():
-            self.recorder.end(running.run_id, "interrupted", {})
+            self.recorder.end_run(running.run_id, "interrupted", {})
 
     def _close(self, trial_id: str, outcome: str, result: dict[str, Any]) -> None:
         running = self.running.pop(trial_id)
@@ -103,28 +103,28 @@ class Ledger(tune.Callback):  # type: ignore[misc]
         if outcome == "complete":
             self._tables(run_id, planned, result["probability"])
         metrics = {f"best_{name}": value for name, value in best.items()}
-        self.recorder.end(run_id, outcome, metrics, tags)
-        checkpoint_of(self.study.name, planned.key).unlink(missing_ok=True)
+        self.recorder.end_run(run_id, outcome, metrics, tags)
+        locate_checkpoint(self.study.name, planned.key).unlink(missing_ok=True)
         self.failed += outcome in ("failed", "diverged")
         self.strategy.finish(planned, outcome, metrics)
         value = metrics.get(f"best_{self.study.metric}")
         self.display.finish(planned, outcome, value, running.seconds, self.strategy.total)
 
     def _tables(self, run_id: str, planned: PlannedTrial, probability: list[list[float]]) -> None:
-        rows = split_parts(self.data, planned.config.split).validation
+        rows = split_rows(self.data, planned.config.split).validation
         names, scenes, table = (
             [self.data.clips[row].name for row in rows],
             self.data.scenes[rows],
             np.array(probability),
         )
-        self.recorder.text(
-            run_id, "predictions_val.tsv", prediction_table(names, table, self.data.scene_names)
+        self.recorder.log_text(
+            run_id, "predictions_val.tsv", format_predictions(names, table, self.data.scene_names)
         )
-        self.recorder.text(
-            run_id, "confusion_val.tsv", confusion_table(table, scenes, self.data.scene_names)
+        self.recorder.log_text(
+            run_id, "confusion_val.tsv", format_confusions(table, scenes, self.data.scene_names)
         )
 
 
-def checkpoint_of(study: str, key: str) -> Path:
+def locate_checkpoint(study: str, key: str) -> Path:
     """Where a trial keeps its checkpoint; an absolute path, because workers have their own current folder."""
     return (CHECKPOINTS / study / f"{key}.pt").resolve()

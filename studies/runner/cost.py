@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from avsc_core.config import Config
-from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
 from studies.runner.strategy import Strategy
@@ -30,7 +30,7 @@ class Work(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Card:
+class Cost:
     """What a study costs, or what is left of it."""
 
     trials: int
@@ -56,16 +56,16 @@ class Card:
             ["epochs", f"{self.epochs:,} at most"],
             [
                 "time",
-                f"{duration(3600 * self.hours)} if none is stopped early, the longest {duration(self.longest)}",
+                f"{format_duration(3600 * self.hours)} if none is stopped early, the longest {format_duration(self.longest)}",
             ],
             ["memory", f"{self.memory / GIB:.1f} GiB a trial; {self.device} holds {self.fit}"],
             ["disk", f"{self.disk / GIB:.2f} GiB of features, checkpoints and predictions"],
         ]
 
 
-def cost_card(strategy: Strategy, data: DataSet, side_by_side: int, progress: Progress) -> Card:
+def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress: Progress) -> Cost:
     """Probe what the strategy's plan trains and count what is left of it."""
-    from avsc_core.trainer.probe import Measured, kind, probe  # torch
+    from avsc_core.trainer.probe import Measured, describe_cost, probe  # torch
 
     plan = strategy.plan
     resources = plan.study.resources
@@ -75,7 +75,7 @@ def cost_card(strategy: Strategy, data: DataSet, side_by_side: int, progress: Pr
     each: list[float] = []  # seconds of a trial of each
     for number, item in enumerate(work):
         progress("measuring the cost", number, len(work))
-        own = kind(item.config)
+        own = describe_cost(item.config)
         if own not in measured:
             measured[own] = probe(item.config.model_copy(update=where), max(1, int(resources.cpus)))
         each.append(_seconds(item.config, measured[own].step, measured[own].predict, data))
@@ -88,9 +88,9 @@ def cost_card(strategy: Strategy, data: DataSet, side_by_side: int, progress: Pr
     trials = sum(item.trials for item in work)
     searched = [time for item, time in zip(work, each, strict=True) if item.search == SEARCH_ARM]
     one = next(iter(measured.values()), None)
-    validation = len(split_parts(data, plan.study.base.split).validation)
+    validation = len(split_rows(data, plan.study.base.split).validation)
     checkpoints = 12 * parameters * min(side_by_side, trials)  # weights and two moments
-    return Card(
+    return Cost(
         trials=trials,
         epochs=sum(item.trials * item.config.training.epochs for item in work),
         hours=max(whole / side_by_side, longest) / 3600,
@@ -105,7 +105,7 @@ def cost_card(strategy: Strategy, data: DataSet, side_by_side: int, progress: Pr
     )
 
 
-def trimmed(study: Study, card: Card, max_hours: float) -> Study:
+def trim_search(study: Study, card: Cost, max_hours: float) -> Study:
     """The study with as many trials of its own search as fit into `max_hours`. Raises UserError when none do."""
     over = card.hours - max_hours
     if over <= 0:
@@ -123,7 +123,7 @@ def trimmed(study: Study, card: Card, max_hours: float) -> Study:
     return replace(study, search=replace(study.search, trials=study.search.trials - cut))
 
 
-def room(resources: Resources, cpus: float, gpus: float) -> int:
+def count_places(resources: Resources, cpus: float, gpus: float) -> int:
     """How many trials run at a time on so many CPUs and GPUs."""
     places = _times(cpus, resources.cpus)
     if resources.gpus >= 1:
@@ -131,14 +131,14 @@ def room(resources: Resources, cpus: float, gpus: float) -> int:
     return min(places, int(gpus) * _times(1, resources.gpus)) if resources.gpus else places
 
 
-def here(resources: Resources) -> int:
+def count_local_places(resources: Resources) -> int:
     """How many trials run at a time on this machine, at least one."""
     import torch
 
-    return max(1, room(resources, os.cpu_count() or 1, torch.cuda.device_count()))
+    return max(1, count_places(resources, os.cpu_count() or 1, torch.cuda.device_count()))
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as people say them."""
     for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 1.5 * size:
@@ -169,7 +169,7 @@ def _work(strategy: Strategy) -> Iterator[Work]:
 
 def _seconds(config: Config, step: float, predict: float, data: DataSet) -> float:
     """Of a whole training."""
-    train, validation, _ = split_parts(data, config.split)
+    train, validation, _ = split_rows(data, config.split)
     size = config.training.batch_size
     return config.training.epochs * (
         ceil(len(train) / size) * step + ceil(len(validation) / size) * predict

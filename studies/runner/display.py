@@ -68,7 +68,7 @@ class Display:
         return table
 
 
-def table_of(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def make_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table of text."""
     table = Table(*header, title=title)
     for row in rows:

@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from typing import Any
 
-from avsc_core.config import Config, Pseudo
-from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.config import Config, PseudoLabels
+from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.features import Features, build_features
-from avsc_core.errors import Fault, UserError, gathered
+from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder, TrialRecord
-from avsc_core.resolve import identity, weights_of
+from avsc_core.resolve import identify, find_weights
 from avsc_core.yaml_file import read_yaml
 from search_spaces.domains import Choice
 from studies.runner.strategy import Strategy
-from studies.study.plan import Plan, differences, make_plan
+from studies.study.plan import Plan, find_changes, make_plan
 from studies.study.schema import Study
 
 # dimensions whose values ask for other features, or may not suit a backbone
@@ -29,7 +29,7 @@ OF_FEATURES = ("media", "log_mel", "pictures", "pseudo")
 OURS = {"audio": "ast", "visual": "convnext"}
 
 
-def plan_for(study: Study, data: DataSet) -> Plan:
+def make_served_plan(study: Study, data: DataSet) -> Plan:
     """The plan of a study on this data set: what varies a reading of teachers needs labels from teachers.
 
     Arms that cannot be served are left out. Raises UserError when a search has such dimensions.
@@ -44,13 +44,13 @@ def plan_for(study: Study, data: DataSet) -> Plan:
         where = read_yaml(study.path).where("search", "space", searched[0])
         what = f"{', '.join(searched)} cannot be searched"
         raise UserError(Fault(where, what, why, "leave it out, or run `avsc-core pseudo`"))
-    needing = [arm for arm in study.arms if arm.config.pseudo != Pseudo() and not data.scores]
+    needing = [arm for arm in study.arms if arm.config.pseudo != PseudoLabels() and not data.scores]
     return make_plan(
         study, {arm.name: why for arm in needing} if len(needing) < len(study.arms) else {}
     )
 
 
-def left_out(plan: Plan) -> list[str]:
+def describe_left_out(plan: Plan) -> list[str]:
     """What people are told of the arms that the data cannot serve."""
     return [f"note: arm {name} is left out: {why}" for name, why in plan.missing.items()]
 
@@ -58,17 +58,19 @@ def left_out(plan: Plan) -> list[str]:
 def check_warm_start(recorder: Recorder, study: Study) -> None:
     """The study that a search starts warm from is in the record. Raises UserError."""
     if study.search and study.search.warm_start:
-        recorder.study(study.search.warm_start, read_yaml(study.path).where("search", "warm_start"))
+        recorder.get_study(
+            study.search.warm_start, read_yaml(study.path).where("search", "warm_start")
+        )
 
 
-def what_is_left(plan: Plan, data: DataSet, recorder: Recorder) -> Strategy:
+def compare_with_record(plan: Plan, data: DataSet, recorder: Recorder) -> Strategy:
     """The plan with what the record knows of it. Raises UserError when the study there asks something else."""
     study = plan.study
-    check_same(recorder, study, definition_of(plan, data))
-    return Strategy(plan, recorder.trials(study.name), _earlier(recorder, study, data))
+    check_same(recorder, study, define_study(plan, data))
+    return Strategy(plan, recorder.list_trials(study.name), _earlier(recorder, study, data))
 
 
-def definition_of(plan: Plan, data: DataSet) -> dict[str, Any]:
+def define_study(plan: Plan, data: DataSet) -> dict[str, Any]:
     """What a study asks, and of which data: the record keeps it to know the question again."""
     return {**plan.definition, "data": data.fingerprint}
 
@@ -76,8 +78,8 @@ def definition_of(plan: Plan, data: DataSet) -> dict[str, Any]:
 def check_same(recorder: Recorder, study: Study, definition: dict[str, Any]) -> None:
     """Refuse to mix trials that answer different questions in one study."""
     run = recorder.find_study(study.name)
-    asked = recorder.definition(run.info.run_id) if run else {}
-    changed = differences(asked, definition) if asked or recorder.trials(study.name) else []
+    asked = recorder.read_definition(run.info.run_id) if run else {}
+    changed = find_changes(asked, definition) if asked or recorder.list_trials(study.name) else []
     if changed:
         where, todo = str(study.path), "use --name for a new study, or undo the change"
         raise UserError(
@@ -95,7 +97,7 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
     """
     asked = list(_configurations(plan))
     for config in asked:
-        split_parts(data, config.split)  # a fault shows before anything runs
+        split_rows(data, config.split)  # a fault shows before anything runs
     made: dict[str, Features] = {}
     for key, config in _distinct(asked, lambda config: _parts(config, *OF_FEATURES)).items():
         made[key] = build_features(data, config, progress)
@@ -104,25 +106,25 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
     distinct = _distinct(special, lambda config: _parts(config, *needs)).values()
     if not distinct:
         return []
-    from avsc_core.trainer.frozen import prepare
+    from avsc_core.trainer.frozen import prepare_inputs
     from avsc_core.weights.pretrained import check_pretrained
 
     faults, accounts = list[Fault](), list[dict[str, Any]]()
     for config in distinct:
-        with gathered(faults):
+        with collect_faults(faults):
             accounts += [account._asdict() for account in check_pretrained(config)]
     if faults:
         raise UserError(dict.fromkeys(faults))
     for config in distinct:
         features = made[_parts(config, *OF_FEATURES)]
-        prepare(config, features, split_parts(data, config.split).train, progress)
+        prepare_inputs(config, features, split_rows(data, config.split).train, progress)
     return [json.loads(account) for account in dict.fromkeys(map(json.dumps, accounts))]
 
 
 def _earlier(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecord]:
     """The trials of the study that the search starts warm from, as far as they saw the same data."""
     name = study.search.warm_start if study.search else None
-    trials = recorder.trials(name) if name else []
+    trials = recorder.list_trials(name) if name else []
     return [trial for trial in trials if trial.tags["avsc.data_fingerprint"] == data.fingerprint]
 
 
@@ -146,7 +148,7 @@ def _needs_torch(config: Config) -> bool:
         getattr(config, name).backbone != OURS[name] or getattr(config, name).freeze != "none"
         for name in OURS
     )
-    return own or bool(weights_of(config))
+    return own or bool(find_weights(config))
 
 
 def _distinct(configs: Iterable[Config], key: Callable[[Config], str]) -> dict[str, Config]:
@@ -156,7 +158,7 @@ def _distinct(configs: Iterable[Config], key: Callable[[Config], str]) -> dict[s
 
 def _parts(config: Config, *names: str) -> str:
     """Some of a configuration's identity, as text."""
-    own = identity(config)
+    own = identify(config)
     picked = []
     for name in names:
         section, _, field = name.partition(".")

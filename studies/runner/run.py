@@ -16,22 +16,22 @@ from avsc_core.data.features import open_data
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
 from avsc_core.record.recorder import CHECKPOINTS, Recorder
-from avsc_core.resolve import random_branches
+from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
 from studies.report.status import print_closing
-from studies.runner.cost import cost_card, trimmed
-from studies.runner.display import table_of
+from studies.runner.cost import estimate_cost, trim_search
+from studies.runner.display import make_table
 from studies.runner.prepare import (
     check_warm_start,
-    definition_of,
-    left_out,
-    plan_for,
+    define_study,
+    describe_left_out,
+    make_served_plan,
     prepare_study,
-    what_is_left,
+    compare_with_record,
 )
-from studies.runner.strategy import Strategy, used_up
+from studies.runner.strategy import Strategy, describe_used_up
 from studies.runner.tune import Ending, run_trials, start_ray
-from studies.study.metadata import about, clip_table, sitting
+from studies.study.metadata import describe_study, format_clips, describe_invocation
 from studies.study.plan import Plan
 from studies.study.schema import Study
 
@@ -77,58 +77,61 @@ def _run_locked(
 ) -> Ending:
     check_warm_start(recorder, study)
     data = open_data(root, progress)
-    plan = plan_for(study, data)
-    strategy = what_is_left(plan, data, recorder)
+    plan = make_served_plan(study, data)
+    strategy = compare_with_record(plan, data, recorder)
     run = recorder.find_study(study.name)
     if strategy.done and run:
         _announce(plan, data, strategy)
-        told = recorder.read(
+        told = recorder.read_json(
             run.info.run_id, "about.json"
         )  # what its file says besides may have changed
         kept = {name: told[name] for name in ("cost", "sittings") if name in told}
-        recorder.document(run.info.run_id, "about.json", {**about(plan), **kept})
-        recorder.text(run.info.run_id, "clips_val.tsv", clip_table(data, study.base))
+        recorder.log_json(run.info.run_id, "about.json", {**describe_study(plan), **kept})
+        recorder.log_text(run.info.run_id, "clips_val.tsv", format_clips(data, study.base))
         if (
             run.data.tags.get("avsc.outcome") != "complete"
         ):  # the last sitting was killed after its last trial
-            recorder.end(run.info.run_id, "complete", {})
+            recorder.end_run(run.info.run_id, "complete", {})
         print_closing(recorder, study, finished=True)
         return Ending(failed=0, signal=0)
     workers = started()  # resources that are not there show before anything is computed for them
     accounts = prepare_study(plan, data, progress)
-    card = cost_card(strategy, data, workers, progress)
+    card = estimate_cost(strategy, data, workers, progress)
     if max_hours is not None:
-        asked, study = study, trimmed(study, card, max_hours)
+        asked, study = study, trim_search(study, card, max_hours)
         if asked.search and study.search and study.search.trials < asked.search.trials:
             few = f"{study.search.trials} of {asked.search.trials} trials"
             err.print(f"note: --max-hours leaves the search {few}", soft_wrap=True)
-        plan = plan_for(study, data)
-        strategy = what_is_left(plan, data, recorder)
-        card = cost_card(strategy, data, workers, progress)  # the probes are not repeated
+        plan = make_served_plan(study, data)
+        strategy = compare_with_record(plan, data, recorder)
+        card = estimate_cost(strategy, data, workers, progress)  # the probes are not repeated
     _announce(plan, data, strategy)
-    err.print(table_of("what it costs", ["", "about"], card.rows()))
+    err.print(make_table("what it costs", ["", "about"], card.rows()))
     tags = {
         "avsc.metric": study.metric,
         "avsc.data": data.title,
         "avsc.embedded": str(data.embedded).lower(),
     }
-    parent = recorder.open_study(study.name, tags, definition_of(plan, data))
-    sittings = [*recorder.read(parent, "about.json").get("sittings", []), sitting()]
-    recorder.document(
-        parent, "about.json", {**about(plan), "cost": card.as_json(), "sittings": sittings}
+    parent = recorder.open_study(study.name, tags, define_study(plan, data))
+    sittings = [
+        *recorder.read_json(parent, "about.json").get("sittings", []),
+        describe_invocation(),
+    ]
+    recorder.log_json(
+        parent, "about.json", {**describe_study(plan), "cost": card.as_json(), "sittings": sittings}
     )
-    recorder.text(parent, "clips_val.tsv", clip_table(data, study.base))
+    recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
     if accounts:
-        recorder.document(parent, "weights.json", accounts)
+        recorder.log_json(parent, "weights.json", accounts)
     if data.skipped:
-        recorder.document(parent, "skipped.json", dict(data.skipped))
+        recorder.log_json(parent, "skipped.json", dict(data.skipped))
     outcome = "interrupted"
     try:
         ending = run_trials(plan, data, recorder, parent, strategy, workers)
         outcome = "interrupted" if ending.signal else "complete"
     finally:
-        recorder.end(parent, outcome, {})
-    for note in used_up(strategy):
+        recorder.end_run(parent, outcome, {})
+    for note in describe_used_up(strategy):
         err.print(note, soft_wrap=True)
     print_closing(recorder, study, finished=not ending.signal)
     return ending
@@ -141,9 +144,9 @@ def _announce(plan: Plan, data: DataSet, strategy: Strategy) -> None:
         known += f", the sampler told of {strategy.warm} trials of {study.search.warm_start}"
     left = f", {len(data.skipped)} clips left out" if data.skipped else ""
     err.print(f"{study.name} on {data.title}{left}: {strategy.total} trials{known}", soft_wrap=True)
-    for note in left_out(plan):
+    for note in describe_left_out(plan):
         err.print(note, soft_wrap=True)
-    bare = random_branches(study.base)
+    bare = find_random_branches(study.base)
     if bare and not data.embedded:
         what = f"{' and '.join(bare)} backbone{'s' if len(bare) > 1 else ''} from random weights"
         err.print(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from avsc_core.config import Config
 from avsc_core.record.recorder import TrialRecord
 from search_spaces.sampling import Sampler
-from studies.study.plan import Complete, Plan, PlannedSearch, PlannedTrial, handed_on
+from studies.study.plan import Complete, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
 
 FINISHED = ("complete", "stopped", "diverged")  # a failed trial, in contrast, is tried again
 STATES = {
@@ -35,7 +35,7 @@ class Known(NamedTuple):
 
 
 @dataclass
-class Searching:
+class SearchProgress:
     """How far a search is."""
 
     plan: PlannedSearch
@@ -57,7 +57,7 @@ class Searching:
         return 0 if self.exhausted else max(0, self.plan.trials - len(self.keys))
 
 
-def used_up(strategy: "Strategy") -> list[str]:
+def describe_used_up(strategy: "Strategy") -> list[str]:
     """A line for every search that ended with fewer trials than it was given, because nothing new was left to try."""
     return [
         f"note: {name} ended with {len(each.keys)} of {each.plan.trials} trials: its space has nothing new left"
@@ -79,11 +79,13 @@ class Strategy:
         self.planned = {
             trial.key for trial in plan.trials
         }  # of the arms and of what searches hand on
-        self.searches: dict[str, Searching] = {}
+        self.searches: dict[str, SearchProgress] = {}
         records = list(records)
         for search in plan.searches:
             own = {record.key for record in records if record.arm == search.name}
-            self.searches[search.name] = Searching(search, self._sampler(search, len(own)), own)
+            self.searches[search.name] = SearchProgress(
+                search, self._sampler(search, len(own)), own
+            )
         interrupted = []
         for record in records:
             self.run_ids[record.key] = record.run_id
@@ -150,7 +152,7 @@ class Strategy:
         seed = search.seed + 1000 * known
         return Sampler(plan.space, search.sampler, seed, self.plan.study.directions, plan.first)
 
-    def _ask(self, searching: Searching) -> PlannedTrial | None:
+    def _ask(self, searching: SearchProgress) -> PlannedTrial | None:
         asked = searching.sampler.ask(lambda values: self._useless(searching.plan, values))
         if asked is None:
             searching.exhausted = True
@@ -210,7 +212,7 @@ class Strategy:
         for searching in self.searches.values():
             if searching.over or searching.left or searching.waiting:
                 continue
-            trials = handed_on(self.plan, searching.plan, searching.complete)
+            trials = plan_follow_ups(self.plan, searching.plan, searching.complete)
             new = {trial.key: trial for trial in trials if trial.key not in self.planned}
             self.planned |= set(new)
             self.waiting += [trial for key, trial in new.items() if key not in self.known]

@@ -37,8 +37,8 @@ from ray.tune.stopper import Stopper
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import EnvironmentFault, Fault, UserError
 from avsc_core.record.recorder import Recorder
-from studies.runner.callback import Ledger, checkpoint_of
-from studies.runner.cost import room
+from studies.runner.callback import RecordCallback, locate_checkpoint
+from studies.runner.cost import count_places
 from studies.runner.display import Display
 from studies.runner.schedulers import Reported, build_scheduler
 from studies.runner.strategy import FINISHED, Strategy
@@ -57,7 +57,9 @@ class Ending(NamedTuple):
 class Suggestions(Searcher):  # type: ignore[misc]
     """Ray's interface to `Strategy`: one trial ahead of the workers, as Ray keeps a worker only for one that waits."""
 
-    def __init__(self, strategy: Strategy, ledger: Ledger, workers: int, gpus: float) -> None:
+    def __init__(
+        self, strategy: Strategy, ledger: RecordCallback, workers: int, gpus: float
+    ) -> None:
         super().__init__()
         self.strategy, self.ledger, self.workers, self.gpus = strategy, ledger, workers, gpus
 
@@ -73,7 +75,7 @@ class Suggestions(Searcher):  # type: ignore[misc]
         config = (
             planned.config if self.gpus else planned.config.model_copy(update={"device": "cpu"})
         )
-        checkpoint = checkpoint_of(self.ledger.study.name, planned.key)
+        checkpoint = locate_checkpoint(self.ledger.study.name, planned.key)
         known = {"search": planned.search, "key": planned.key}  # what schedulers go by
         return known | {"config": config.model_dump_json(), "checkpoint": str(checkpoint)}
 
@@ -128,7 +130,7 @@ def run_trials(
     study = plan.study
     interruption = Interruption()
     display = Display(study.metric, strategy.total, strategy.reused, workers)
-    ledger = Ledger(study, data, recorder, parent, strategy, display)
+    ledger = RecordCallback(study, data, recorder, parent, strategy, display)
     cpus, gpus = study.resources.cpus, study.resources.gpus
     trainable = tune.with_parameters(
         StudyTrial, data=data, metric=study.metric, threads=max(1, int(cpus)), gpus=gpus
@@ -170,9 +172,9 @@ def run_trials(
 def _reported(plan: Plan, recorder: Recorder) -> Iterator[Reported]:
     """What the searches' trials in the record have told their schedulers."""
     names = {search.name for search in plan.searches}
-    for trial in recorder.trials(plan.study.name):
+    for trial in recorder.list_trials(plan.study.name):
         if trial.arm in names:
-            history = tuple(recorder.history(trial.run_id, plan.study.metric))
+            history = tuple(recorder.read_history(trial.run_id, plan.study.metric))
             yield Reported(trial.arm, trial.key, trial.outcome in FINISHED, history)
 
 
@@ -201,7 +203,7 @@ def start_ray(study: Study, address: str | None) -> int:
 def _workers(study: Study) -> int:
     """How many trials run at a time."""
     have, want = ray.cluster_resources(), study.resources
-    places = room(want, have.get("CPU", 0), have.get("GPU", 0))
+    places = count_places(want, have.get("CPU", 0), have.get("GPU", 0))
     if places < 1:
         what = f"a trial needs {want.cpus} CPUs and {want.gpus} GPUs"
         found = f"there are {have.get('CPU', 0):.0f} CPUs and {have.get('GPU', 0):.0f} GPUs"

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from avsc_core.config import Config
-from avsc_core.data.dataset import DataSet, split_parts
+from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.features import build_features
 from avsc_core.errors import Diverged
-from avsc_core.processes import silent
+from avsc_core.processes import no_progress
 
 if TYPE_CHECKING:
     from avsc_core.trainer.loop import Epoch
@@ -80,8 +80,8 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
     def _train(self, checkpoint: Path) -> "Iterator[Epoch]":
         from avsc_core.trainer.loop import fit
 
-        features = build_features(self.data, self.settings, silent)
-        parts = split_parts(self.data, self.settings.split)
+        features = build_features(self.data, self.settings, no_progress)
+        parts = split_rows(self.data, self.settings.split)
         yield from fit(
             self.settings,
             features,

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from avsc_core.errors import Fault, UserError, gathered
-from avsc_core.resolve import Override, as_text
+from avsc_core.errors import Fault, UserError, collect_faults
+from avsc_core.resolve import Override, format_value
 from avsc_core.yaml_file import Located
-from search_spaces.space import canonical
-from studies.study.parsing import Settings, learning, no_name, overrides_of
+from search_spaces.space import reset_inactive
+from studies.study.parsing import Settings, resolve_trainable, make_name_fault, list_overrides
 from studies.study.plan import is_search
-from studies.study.schema import AblationPart, Arm, Published, StudyFile
+from studies.study.schema import AblationPart, Arm, PublishedFigures, StudyFile
 
 SAME_CLIPS = (
     "seed",
@@ -45,13 +45,13 @@ class Cell(NamedTuple):
     overrides: list[Override]
 
 
-class Row(NamedTuple):
+class ArmRow(NamedTuple):
     """An arm before its settings are put over the base."""
 
     name: str
     where: str
     overrides: list[Override]
-    published: Published | None
+    published: PublishedFigures | None
     levels: Mapping[str, str] = {}
     note: str = ""
 
@@ -63,15 +63,15 @@ def read_arms(file: StudyFile, base: Settings, located: Located) -> list[Arm]:
     for position, part in enumerate(file.arms):
         where, own = (
             located.where("arms", position, "name"),
-            overrides_of(part.set, located, ("arms", position, "set")),
+            list_overrides(part.set, located, ("arms", position, "set")),
         )
-        rows.append(Row(part.name, where, own, part.published, note=part.note))
+        rows.append(ArmRow(part.name, where, own, part.published, note=part.note))
     if file.ablation:
         where, published = located.where("ablation"), file.ablation.published
-        with gathered(faults):
-            made = cells(file.ablation, located)
+        with collect_faults(faults):
+            made = make_cells(file.ablation, located)
             rows += [
-                Row(cell.name, where, cell.overrides, published.get(cell.name), cell.levels)
+                ArmRow(cell.name, where, cell.overrides, published.get(cell.name), cell.levels)
                 for cell in made
             ]
     arms: list[Arm] = []
@@ -90,20 +90,20 @@ def read_arms(file: StudyFile, base: Settings, located: Located) -> list[Arm]:
                 )
             )
         common = [override for override in row.overrides if override.key.startswith(SAME_CLIPS)]
-        faults += map(of_all_arms, common)
-        with gathered(faults):
+        faults += map(make_setting_fault, common)
+        with collect_faults(faults):
             own = [override for override in row.overrides if override not in common]
-            config = learning((base[0], [*base[1], *own]), f"arm '{row.name}'")
+            config = resolve_trainable((base[0], [*base[1], *own]), f"arm '{row.name}'")
             settled = tuple(override.key for override in row.overrides)
             arms.append(
-                Arm(row.name, canonical(config), row.published, row.levels, settled, row.note)
+                Arm(row.name, reset_inactive(config), row.published, row.levels, settled, row.note)
             )
     if faults:
         raise UserError(faults)
     return arms
 
 
-def of_all_arms(override: Override) -> Fault:
+def make_setting_fault(override: Override) -> Fault:
     """Of a setting that one arm cannot have alone."""
     if override.key == "seed":
         return Fault(
@@ -120,7 +120,7 @@ def of_all_arms(override: Override) -> Fault:
     )
 
 
-def cells(part: AblationPart, located: Located) -> list[Cell]:
+def make_cells(part: AblationPart, located: Located) -> list[Cell]:
     """The arms of an ablation, the reference first. Raises UserError with every fault."""
     faults: list[Fault] = []
     factors: dict[str, list[Level]] = {}
@@ -128,7 +128,7 @@ def cells(part: AblationPart, located: Located) -> list[Cell]:
     for name, spec in part.factors.items():
         where = located.where("ablation", "factors", name)
         levels = list[Level]()
-        with gathered(faults):
+        with collect_faults(faults):
             levels = _levels(name, spec, part.design, located)
         for key in dict.fromkeys(override.key for level in levels for override in level.overrides):
             if setter.setdefault(key, name) != name:
@@ -165,14 +165,16 @@ def _levels(name: str, spec: Any, design: str, located: Located) -> list[Level]:
     if isinstance(spec, list):
         for position, value in enumerate(spec):
             where = located.where(*trail, position)
-            if as_text(value) in [level.name for level in levels]:
-                faults.append(Fault(where, f"level {as_text(value)} of factor {name} stands twice"))
-            levels.append(Level(as_text(value), (Override(name, value, where),)))
+            if format_value(value) in [level.name for level in levels]:
+                faults.append(
+                    Fault(where, f"level {format_value(value)} of factor {name} stands twice")
+                )
+            levels.append(Level(format_value(value), (Override(name, value, where),)))
     elif isinstance(spec, dict):
         for level, settings in spec.items():
             where = located.where(*trail, level)
             if not isinstance(level, str):
-                faults.append(no_name(where, level))
+                faults.append(make_name_fault(where, level))
             elif not isinstance(settings, dict):
                 faults.append(
                     Fault(
@@ -180,7 +182,9 @@ def _levels(name: str, spec: Any, design: str, located: Located) -> list[Level]:
                     )
                 )
             else:
-                levels.append(Level(level, tuple(overrides_of(settings, located, (*trail, level)))))
+                levels.append(
+                    Level(level, tuple(list_overrides(settings, located, (*trail, level))))
+                )
     else:
         allowed = (
             "a setting with a list of values, or a name with levels: {LEVEL: {setting: value}}"

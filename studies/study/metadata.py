@@ -15,17 +15,17 @@ from typing import Any
 
 from avsc_core import __version__
 from avsc_core.config import Config
-from avsc_core.data.dataset import DataSet, split_parts
-from avsc_core.resolve import as_text, flatten, resolve, trial_key
-from search_spaces.space import canonical
-from studies.study.plan import Plan, seeded
+from avsc_core.data.dataset import DataSet, split_rows
+from avsc_core.resolve import format_value, flatten, resolve, trial_key
+from search_spaces.space import reset_inactive
+from studies.study.plan import Plan, reseed
 from studies.study.schema import Study
 
 LIBRARIES = ("torch", "timm", "ray", "optuna", "mlflow")
 PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
 
 
-def about(plan: Plan) -> dict[str, Any]:
+def describe_study(plan: Plan) -> dict[str, Any]:
     """What a study is, as JSON."""
     study = plan.study
     return {
@@ -41,7 +41,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "arms": [
             {
                 "name": arm.name,
-                "row": row_key(arm.config),
+                "row": configuration_key(arm.config),
                 "levels": dict(arm.levels),
                 "note": arm.note,
                 "missing": plan.missing.get(arm.name, ""),
@@ -53,7 +53,8 @@ def about(plan: Plan) -> dict[str, Any]:
             {
                 "name": search.name,
                 "trials": search.trials,
-                "has_arm": search.point(canonical(seeded(search.base, search.seed))) is not None,
+                "has_arm": search.point(reset_inactive(reseed(search.base, search.seed)))
+                is not None,
             }
             for search in plan.searches
         ],
@@ -71,13 +72,13 @@ def _changed(study: Study) -> list[str]:
         return []
     usual = dict(flatten(resolve(study.preset).model_dump()))
     own = dict(flatten(study.base.model_dump()))
-    return [f"{key} {as_text(value)}" for key, value in own.items() if value != usual[key]]
+    return [f"{key} {format_value(value)}" for key, value in own.items() if value != usual[key]]
 
 
-def sitting() -> dict[str, str]:
+def describe_invocation() -> dict[str, str]:
     """How a sitting of a study was started and by what, without the password of a record's address."""
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    at = commit()
+    at = read_commit()
     return {
         "command": PASSWORD.sub(r"\1...@", shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "avsc": __version__ + (f", commit {at}" if at else ""),
@@ -85,14 +86,14 @@ def sitting() -> dict[str, str]:
     }
 
 
-def row_key(config: Config) -> str:
+def configuration_key(config: Config) -> str:
     """Names a configuration whatever its seed: trials with the same are one row of a table."""
-    return trial_key(seeded(config, 0))
+    return trial_key(reseed(config, 0))
 
 
-def clip_table(data: DataSet, config: Config) -> str:
+def format_clips(data: DataSet, config: Config) -> str:
     """filename, scene and location of the validation clips, TAB-separated."""
-    rows = split_parts(data, config.split).validation
+    rows = split_rows(data, config.split).validation
     lines = [
         "\t".join(
             (data.clips[row].name, data.scene_names[data.scenes[row]], data.clips[row].location)
@@ -102,7 +103,7 @@ def clip_table(data: DataSet, config: Config) -> str:
     return "\n".join(["filename\tscene\tlocation", *lines]) + "\n"
 
 
-def commit() -> str:
+def read_commit() -> str:
     """The commit that the code was at, with a mark when files differed from it; empty without git."""
     folder = Path(__file__).parent
     try:

@@ -6,15 +6,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, near
+from avsc_core.errors import Fault, UserError, suggest
 from avsc_core.resolve import Override, flatten, resolve
 from avsc_core.yaml_file import Located, Trail
-from search_spaces.space import canonical
+from search_spaces.space import reset_inactive
 from studies.study.schema import (
     AblationPart,
     ArmPart,
     FilePart,
-    Published,
+    PublishedFigures,
     Resources,
     SearchPart,
     StudyFile,
@@ -36,13 +36,15 @@ PARTS: dict[Trail, type[FilePart]] = {
     ("search",): SearchPart,
     ("resources",): Resources,
     ("arms",): ArmPart,
-    ("arms", "published"): Published,
+    ("arms", "published"): PublishedFigures,
     ("ablation",): AblationPart,
-    ("ablation", "published"): Published,
+    ("ablation", "published"): PublishedFigures,
 }
 
 
-def typed(data: Mapping[str, Any], located: Located, faults: list[Fault]) -> StudyFile | None:
+def parse_study_file(
+    data: Mapping[str, Any], located: Located, faults: list[Fault]
+) -> StudyFile | None:
     """The file as typed parts, or None and its faults."""
     try:
         return StudyFile.model_validate(data)
@@ -53,13 +55,15 @@ def typed(data: Mapping[str, Any], located: Located, faults: list[Fault]) -> Stu
             if item["type"] == "extra_forbidden":
                 faults.append(
                     Fault(
-                        where, f"unknown key '{trail[-1]}'", near(trail[-1], _fields_at(trail[:-1]))
+                        where,
+                        f"unknown key '{trail[-1]}'",
+                        suggest(trail[-1], _fields_at(trail[:-1])),
                     )
                 )
             elif item["type"] == "missing":
                 faults.append(Fault(where, f"'{trail[-1]}' is missing"))
             elif trail[-1] == "[key]":
-                faults.append(no_name(where, item["input"]))
+                faults.append(make_name_fault(where, item["input"]))
             else:
                 what = f"{'.'.join(map(str, trail))}: {item['input']!r} is not allowed"
                 message = OUR_WORDS.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
@@ -67,7 +71,7 @@ def typed(data: Mapping[str, Any], located: Located, faults: list[Fault]) -> Stu
     return None
 
 
-def no_name(where: str, key: Any) -> Fault:
+def make_name_fault(where: str, key: Any) -> Fault:
     """Of a key that YAML does not read as text."""
     return Fault(
         where,
@@ -77,11 +81,11 @@ def no_name(where: str, key: Any) -> Fault:
     )
 
 
-def learning(settings: Settings, whose: str, where: str = "--preset") -> Config:
+def resolve_trainable(settings: Settings, whose: str, where: str = "--preset") -> Config:
     """The configuration of some settings. Raises UserError, also when it leaves nothing to learn."""
     config = resolve(*settings, where)
     try:
-        canonical(config)
+        reset_inactive(config)
     except ValueError:
         place = next(each.where for each in reversed(settings[1]) if each.key.startswith(TO_LEARN))
         raise UserError(
@@ -90,7 +94,7 @@ def learning(settings: Settings, whose: str, where: str = "--preset") -> Config:
     return config
 
 
-def overrides_of(values: Mapping[str, Any], located: Located, trail: Trail) -> list[Override]:
+def list_overrides(values: Mapping[str, Any], located: Located, trail: Trail) -> list[Override]:
     """Nested or dotted settings of the file as overrides with their lines."""
     result = []
     for name, value in values.items():

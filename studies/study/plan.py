@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from avsc_core.config import Config
-from avsc_core.metrics import ranking
-from avsc_core.resolve import flatten, identity, nest, trial_key
-from search_spaces.space import Space, canonical, meaningful
+from avsc_core.metrics import rank_key
+from avsc_core.resolve import flatten, identify, nest, trial_key
+from search_spaces.space import Space, reset_inactive, list_active
 from studies.study.schema import SEARCH_ARM, Arm, Search, Study
 
 RETUNED = "{} retuned"  # the row of an arm with the best settings of its own search
@@ -53,12 +53,12 @@ class PlannedSearch:
     @property
     def base_key(self) -> str:
         """Of the configuration that it searches around."""
-        return trial_key(canonical(seeded(self.base, self.seed)))
+        return trial_key(reset_inactive(reseed(self.base, self.seed)))
 
     def trial(self, values: Mapping[str, Any]) -> PlannedTrial:
         """The training with these values of the dimensions. Raises ValueError when there is none."""
         settings = dict(flatten(self.base.model_dump())) | dict(values) | {"seed": self.seed}
-        config = canonical(Config.model_validate(nest(settings)))
+        config = reset_inactive(Config.model_validate(nest(settings)))
         return PlannedTrial(trial_key(config), self.name, self.seed, config, self.name)
 
     def point(self, config: Config) -> dict[str, Any] | None:
@@ -90,11 +90,11 @@ class Plan:
         return {
             "metric": ", ".join(study.metrics),
             "seeds": list(study.seeds),
-            "base": identity(study.base),
+            "base": identify(study.base),
             "best_of": study.best_of and {"study": study.best_of[0], "key": study.best_of[1]},
-            "final": study.final and identity(study.final),
+            "final": study.final and identify(study.final),
             "arms": {
-                arm.name: [trial_key(seeded(arm.config, seed)) for seed in study.seeds]
+                arm.name: [trial_key(reseed(arm.config, seed)) for seed in study.seeds]
                 for arm in study.arms
             },
             "search": search
@@ -118,7 +118,7 @@ def make_plan(study: Study, missing: Mapping[str, str] | None = None) -> Plan:
     arms = [arm for arm in study.arms if arm.name not in missing]
     for arm in arms:
         for seed in study.seeds:
-            config = seeded(arm.config, seed)
+            config = reseed(arm.config, seed)
             key = trial_key(config)
             name = f"{trials[key].arm} = {arm.name}" if key in trials else arm.name
             trials[key] = PlannedTrial(key, name, seed, config)
@@ -128,7 +128,7 @@ def make_plan(study: Study, missing: Mapping[str, str] | None = None) -> Plan:
     return Plan(study, tuple(trials.values()), tuple(_searches(study, arms)), missing)
 
 
-def seeded(config: Config, seed: int) -> Config:
+def reseed(config: Config, seed: int) -> Config:
     """`config` with another seed."""
     return config.model_copy(update={"seed": seed})
 
@@ -143,7 +143,7 @@ def search_of(arm: str) -> str:
     return f"{SEARCH_ARM}: {arm}"
 
 
-def handed_on(
+def plan_follow_ups(
     plan: Plan, search: PlannedSearch, complete: Sequence[Complete]
 ) -> list[PlannedTrial]:
     """What is trained once a search is over, given its complete trials.
@@ -156,7 +156,7 @@ def handed_on(
     ranked = [
         config
         for config, _ in sorted(
-            complete, key=lambda it: ranking(study.metric, it[1], trial_key(it[0]))
+            complete, key=lambda it: rank_key(study.metric, it[1], trial_key(it[0]))
         )
     ]
     if search.name != SEARCH_ARM:
@@ -176,14 +176,14 @@ def handed_on(
     for place, config in enumerate(others[: study.search.finalists], start=1):
         lower = dict(flatten(config.model_dump()))
         values = {key: lower[key] for key in search.space.dimensions}
-        whole = canonical(Config.model_validate(nest(upper | values)))
+        whole = reset_inactive(Config.model_validate(nest(upper | values)))
         made += [
             _trial(f"finalist {place}", whole, seed, trial_key(config)) for seed in study.seeds
         ]
     return made
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def find_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Field by field what two definitions ask differently; arms may be added, not changed or dropped."""
     before, after = dict(flatten(old)), dict(flatten(new))
     changed = []
@@ -196,14 +196,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return changed
 
 
-def describe(plan: Plan) -> Iterator[list[str]]:
+def describe_plan(plan: Plan) -> Iterator[list[str]]:
     """A header and one row for every trial of the arms and every dimension of the search."""
     yield ["trial", "key", "what differs from the base"]
     base = dict(flatten(plan.study.base.model_dump(mode="json")))
     for trial in plan.trials:
         own = [
             f"{key} {value}"
-            for key, value in meaningful(trial.config).items()
+            for key, value in list_active(trial.config).items()
             if value != base[key]
         ]
         yield [trial.arm, trial.key[:6], ", ".join(own) or "nothing"]
@@ -228,7 +228,7 @@ def _searches(study: Study, arms: Sequence[Arm]) -> Iterator[PlannedSearch]:
     for arm in arms if study.retune else ():
         space, key = (
             search.space.within(arm.config, arm.settled),
-            trial_key(seeded(arm.config, seed)),
+            trial_key(reseed(arm.config, seed)),
         )
         if space.dimensions and key not in seen:
             seen.add(key)
@@ -253,7 +253,7 @@ def _first(search: Search, arm: Arm, space: Space) -> tuple[Mapping[str, Any], .
 
 
 def _trial(arm: str, config: Config, seed: int, origin: str = "") -> PlannedTrial:
-    own = canonical(seeded(config, seed))
+    own = reset_inactive(reseed(config, seed))
     return PlannedTrial(trial_key(own), arm, seed, own, origin=origin)
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, gathered, near
-from avsc_core.resolve import NOT_IN_KEY, Override, flatten, preset_names
+from avsc_core.errors import Fault, UserError, collect_faults, suggest
+from avsc_core.resolve import NOT_IN_KEY, Override, flatten, list_presets
 from avsc_core.yaml_file import Located, read_value, read_yaml
-from search_spaces.space import canonical
-from studies.study.arms import of_all_arms, read_arms
-from studies.study.parsing import Settings, learning, overrides_of, typed
+from search_spaces.space import reset_inactive
+from studies.study.arms import make_setting_fault, read_arms
+from studies.study.parsing import Settings, resolve_trainable, list_overrides, parse_study_file
 from studies.study.schema import Arm, Metric, Study, StudyFile
-from studies.study.search import metrics_of, read_search
+from studies.study.search import check_metrics, read_search
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # what `--set` may change besides the base
@@ -27,7 +27,7 @@ WITH_PARTS = ("search", "resources")  # of these a part alone
 WinnerOf = Callable[[str, str], tuple[str, Config]]
 
 
-def no_record(own: str, source: str) -> tuple[str, Config]:
+def refuse_best_of(own: str, source: str) -> tuple[str, Config]:
     """Stands for the record where there is none."""
     raise UserError(Fault("best-of", f"study {source} is not in the record"))
 
@@ -42,7 +42,7 @@ def read_study(
     name: str | None = None,
     cpus: float | None = None,
     gpus: float | None = None,
-    winner_of: WinnerOf = no_record,
+    winner_of: WinnerOf = refuse_best_of,
 ) -> Study:
     """Read and check a study file with what the command line puts over it. Raises UserError with every fault.
 
@@ -57,35 +57,35 @@ def read_study(
         )
     flags = {"search.trials": trials, "resources.cpus": cpus, "resources.gpus": gpus, "name": name}
     data, config_sets = _over(located, flags, sets, faults)
-    file = typed(data, located, faults)
+    file = parse_study_file(data, located, faults)
     if file is None:
         raise UserError(faults)
     own_name = file.name or path.stem
     start: Settings = (preset or file.preset or ("paper" if data_given else "demo"), [])
     best_of, base, final, search, arms = None, None, None, None, list[Arm]()
     metrics: tuple[Metric, ...] = ()
-    with gathered(faults):
+    with collect_faults(faults):
         if file.best_of is not None:
             best_of, start = _winner(
                 file.best_of, own_name, bool(preset or file.preset), located, winner_of
             )
-        written = [*overrides_of(file.base, located, ("base",)), *config_sets]
-        faults += [of_all_arms(override) for override in written if override.key == "seed"]
+        written = [*list_overrides(file.base, located, ("base",)), *config_sets]
+        faults += [make_setting_fault(override) for override in written if override.key == "seed"]
         settings = (start[0], [*start[1], *written])
         rungs = _rungs(file, settings, "--preset" if preset else located.where("preset"), located)
         base, final = rungs[0][1], rungs[1][1] if file.ladder else None
-    with gathered(faults):
-        metrics = metrics_of(file.metric, located.where("metric"))
+    with collect_faults(faults):
+        metrics = check_metrics(file.metric, located.where("metric"))
     _rules(file, own_name, located, faults)
     if base is not None:
-        with gathered(faults):
+        with collect_faults(faults):
             arms = read_arms(file, rungs[0][0], located)
         if file.search:
             around = [
                 *(arms if file.retune else ()),
                 *([Arm("the upper rung", final)] if final else ()),
             ]
-            with gathered(faults):
+            with collect_faults(faults):
                 search = read_search(
                     file.search, base, around, len(metrics), bool(file.retune), located
                 )
@@ -163,7 +163,7 @@ def _winner(
             Fault(where, "best-of names this study itself", todo="another study, or another `name`")
         )
     else:
-        with gathered(faults):
+        with collect_faults(faults):
             key, config = winner_of(own, source)
     if faults:
         raise UserError(faults)
@@ -182,15 +182,17 @@ def _rungs(
     made: list[tuple[Settings, Config]] = []
     for position, rung in enumerate(file.ladder or [{}]):
         place = located.where("ladder", position)
-        with gathered(faults):
+        with collect_faults(faults):
             if isinstance(rung, dict):
-                own = overrides_of(rung, located, ("ladder", position))
-                faults += [of_all_arms(override) for override in own if override.key == "seed"]
+                own = list_overrides(rung, located, ("ladder", position))
+                faults += [
+                    make_setting_fault(override) for override in own if override.key == "seed"
+                ]
                 settings = (base[0], [*base[1], *own])
-            elif rung not in preset_names():
+            elif rung not in list_presets():
                 raise UserError(
                     Fault(
-                        place, f"{rung!r} is no rung", f"{', '.join(preset_names())}, or settings"
+                        place, f"{rung!r} is no rung", f"{', '.join(list_presets())}, or settings"
                     )
                 )
             elif file.best_of:
@@ -206,7 +208,7 @@ def _rungs(
             made.append(
                 (
                     settings,
-                    learning(
+                    resolve_trainable(
                         settings, f"rung {position + 1}" if file.ladder else "the base", where
                     ),
                 )
@@ -231,7 +233,7 @@ def _misfits(lower: Config, upper: Config, where: str) -> list[Fault]:
                 "audio.classes and visual.classes of the data",
             )
         )
-    if canonical(lower).model_dump(exclude=NOT_IN_KEY) == canonical(upper).model_dump(
+    if reset_inactive(lower).model_dump(exclude=NOT_IN_KEY) == reset_inactive(upper).model_dump(
         exclude=NOT_IN_KEY
     ):
         faults.append(
@@ -247,10 +249,10 @@ def _rules(file: StudyFile, name: str, located: Located, faults: list[Fault]) ->
         faults.append(
             Fault(where, f"'{name}' is no study name", "letters, digits, - and _, at most 64")
         )
-    if file.preset and file.preset not in preset_names():
+    if file.preset and file.preset not in list_presets():
         where = located.where("preset")
         faults.append(
-            Fault(where, f"unknown preset '{file.preset}'", near(file.preset, preset_names()))
+            Fault(where, f"unknown preset '{file.preset}'", suggest(file.preset, list_presets()))
         )
     if not file.arms and file.ablation is None and file.search is None:
         faults.append(Fault(located.where(), "nothing to run", "arms, an ablation, or a search"))

@@ -26,7 +26,7 @@ class FilePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Published(FilePart):
+class PublishedFigures(FilePart):
     """Figures from the literature, for comparison only; never mixed with ours."""
 
     table: str
@@ -41,7 +41,7 @@ class ArmPart(FilePart):
     name: Annotated[str, Field(min_length=1)]
     set: dict[str, Any] = {}
     note: str = ""  # what a reader of the table should know of it
-    published: Published | None = None
+    published: PublishedFigures | None = None
 
 
 class AblationPart(FilePart):
@@ -49,7 +49,7 @@ class AblationPart(FilePart):
 
     design: Literal["factorial", "leave_one_out", "add_one_in", "one_at_a_time"]
     factors: Annotated[dict[str, Any], Field(min_length=1)]  # `ablation.py` says what a factor is
-    published: dict[str, Published] = {}  # by the name of the arm
+    published: dict[str, PublishedFigures] = {}  # by the name of the arm
 
 
 class SearchPart(FilePart):
@@ -103,7 +103,7 @@ class Arm:
 
     name: str
     config: Config
-    published: Published | None = None
+    published: PublishedFigures | None = None
     levels: Mapping[str, str] = field(default_factory=dict)  # factor -> level, of an ablation
     settled: tuple[str, ...] = ()  # the settings that make the arm, which no search may change
     note: str = ""

@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, gathered, near
+from avsc_core.errors import Fault, UserError, collect_faults, suggest
 from avsc_core.resolve import flatten
 from avsc_core.yaml_file import Located
 from search_spaces.catalogue import CATALOGUE
 from search_spaces.domains import Float
-from search_spaces.space import SAMPLER_NAMES, Space, build_space, impossible
+from search_spaces.space import SAMPLER_NAMES, Space, build_space, find_impossible
 from studies.study.schema import Arm, Metric, Search, SearchPart
 
 SCHEDULER_NAMES = ("none", "asha", "hyperband", "median")
@@ -45,7 +45,7 @@ def read_search(
         if value == "pbt" and key == "scheduler":
             faults.append(Fault(where(key), PBT.what, PBT.allowed, PBT.todo))
         elif value not in names:
-            faults.append(Fault(where(key), f"unknown {key} '{value}'", near(value, names)))
+            faults.append(Fault(where(key), f"unknown {key} '{value}'", suggest(value, names)))
     if metrics > 1 and part.sampler in ONE_METRIC_SAMPLERS:
         faults.append(
             Fault(
@@ -60,10 +60,10 @@ def read_search(
             Fault(where("scheduler"), f"{part.scheduler} compares trials by one metric", todo=todo)
         )
     space, first = None, []
-    with gathered(faults):
+    with collect_faults(faults):
         space = build_space(part.space, base, lambda key: where("space", key))
         for arm in around:
-            own = impossible(
+            own = find_impossible(
                 space.within(arm.config, arm.settled).dimensions,
                 arm.config,
                 lambda key: where("space", key),
@@ -92,7 +92,7 @@ def _too_many(space: Space, where: str) -> list[Fault]:
     return []
 
 
-def metrics_of(value: Any, where: str) -> tuple[Metric, ...]:
+def check_metrics(value: Any, where: str) -> tuple[Metric, ...]:
     """`metric:` of a study file, one or a list of two different ones. Raises UserError."""
     values = value if isinstance(value, list) and value else [value]
     names = get_args(Metric)
@@ -122,7 +122,7 @@ def _first(
         settings = dict(flatten(point))
         where = located.where("search", "first", position)
         faults += [
-            Fault(where, f"'{key}' is no dimension of this search", near(key, space.dimensions))
+            Fault(where, f"'{key}' is no dimension of this search", suggest(key, space.dimensions))
             for key in settings
             if key not in space.dimensions
         ]

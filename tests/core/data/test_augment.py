@@ -1,0 +1,147 @@
+"""Augmentation: off by default, what each kind changes and what it leaves alone, the same digits when repeated."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avsc_core.config import Augmentation, Config
+from avsc_core.data.augment import augment_log_mel, augment_pictures, mixup
+from avsc_core.data.batches import IMAGENET, Inputs, iterate_batches
+from avsc_core.data.dataset import split_rows
+from avsc_core.data.features import Features
+from avsc_core.data.logmel import AUDIOSET
+from avsc_core.errors import UserError
+from avsc_core.resolve import Override, parse_set, resolve
+from avsc_core.trainer.loop import fit
+from tests.conftest import TINY
+
+KINDS = {
+    "gain_db": 6.0, "time_mask": 0.5, "mel_mask": 0.5, "flip": 0.5, "crop": 0.4, "rand_augment": 2, "mixup": 0.8,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def test_off_by_default():
+    assert resolve("paper").augmentation == resolve("demo").augmentation == Augmentation()
+    assert not any(Augmentation().model_dump(exclude={"mixup_partners"}).values())
+    assert {*KINDS, "mixup_partners"} == set(Augmentation.model_fields)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_changes_training_and_repeats(features: Features, kind: str):
+    config = resolve(
+        "demo", [*parse_set(TINY), Override(f"augmentation.{kind}", KINDS[kind], "here")]
+    )
+    parts = split_rows(features.data, config.split)
+
+    def run(settings: Config, **options: object) -> list[dict[str, float]]:
+        return [
+            epoch.metrics
+            for epoch in fit(settings, features, parts.train, parts.validation, **options)
+        ]
+
+    plain, changed = run(resolve("demo", parse_set(TINY))), run(config)
+    assert changed[0]["train_total"] != plain[0]["train_total"]
+    torch.rand(5)
+    assert run(config) == changed
+
+
+def test_a_continued_trial_sees_what_it_would_have_seen(features: Features, tmp_path: Path):
+    settings = [Override(f"augmentation.{kind}", value, "here") for kind, value in KINDS.items()]
+    config = resolve("demo", [*parse_set(TINY), *settings])
+    parts = split_rows(features.data, config.split)
+    whole = [epoch.metrics for epoch in fit(config, features, parts.train, parts.validation)]
+    running = fit(config, features, parts.train, parts.validation, checkpoint=tmp_path / "c.pt")
+    next(running)
+    running.close()
+    rest = [
+        e.metrics
+        for e in fit(config, features, parts.train, parts.validation, checkpoint=tmp_path / "c.pt")
+    ]
+    assert rest == whole
+
+
+def test_validation_is_left_alone(features: Features):
+    inputs = Inputs(features, AUDIOSET, IMAGENET)
+    (plain,) = iterate_batches(inputs, np.arange(4), 4, torch.device("cpu"))
+    assert plain.scenes.dtype == torch.int64
+    assert torch.equal(plain.events, torch.from_numpy(features.events[:4]).float())
+
+
+def test_gain_moves_all_but_the_padding():
+    mel = torch.randn(5, 40, 128) - 10
+    mel[:, 30:] = 0
+    changed = augment_log_mel(mel, Augmentation(gain_db=10))
+    shift = changed[:, :30] - mel[:, :30]
+    assert torch.allclose(shift, shift[:, :1, :1].expand_as(shift), atol=1e-5)
+    assert (shift.abs() <= 10 * np.log(10) / 10 + 1e-5).all()
+    assert len(set(shift[:, 0, 0].tolist())) == 5
+    assert not changed[:, 30:].any()
+
+
+@pytest.mark.parametrize(("kind", "axis"), [("time_mask", 1), ("mel_mask", 2)])
+def test_masks_hide_one_span(kind: str, axis: int):
+    mel = torch.randn(200, 50, 128)
+    changed = augment_log_mel(mel, Augmentation(**{kind: 0.3}))
+    hidden = (changed != mel).any(3 - axis)  # (B, size)
+    widths = hidden.sum(1)
+    assert widths.max() <= 0.3 * mel.shape[axis] + 1
+    assert widths.float().mean() == pytest.approx(0.15 * mel.shape[axis], rel=0.2)
+    assert ((hidden[:, 1:] != hidden[:, :-1]).sum(1) <= 2).all()  # one span each
+    row = int(widths.argmax())
+    assert torch.allclose(
+        changed[row][hidden[row]] if axis == 1 else changed[row][:, hidden[row]], mel[row].mean()
+    )
+
+
+def test_pictures_of_a_clip_change_alike():
+    frames = torch.randint(0, 255, (6, 1, 3, 32, 32), dtype=torch.uint8).repeat(1, 4, 1, 1, 1)
+    settings = Augmentation(flip=0.5, crop=0.5, rand_augment=2)
+    changed = augment_pictures(frames, settings)
+    assert changed.shape == frames.shape
+    assert changed.dtype == torch.uint8
+    assert torch.equal(changed[:, :1].expand_as(changed), changed)
+    assert not torch.equal(changed, frames)
+
+
+def test_a_mirror_is_a_mirror():
+    frames = torch.randint(0, 255, (400, 1, 3, 4, 4), dtype=torch.uint8)
+    changed = augment_pictures(frames, Augmentation(flip=0.3))
+    mirrored = [torch.equal(new, old.flip(-1)) for new, old in zip(changed, frames, strict=True)]
+    assert all(
+        torch.equal(new, old) or done
+        for new, old, done in zip(changed, frames, mirrored, strict=True)
+    )
+    assert sum(mirrored) / 400 == pytest.approx(0.3, abs=0.07)
+
+
+@pytest.mark.parametrize("partners", ["joint", "single"])
+def test_mixup_keeps_sums_and_pairs(partners: str):
+    clips = 64
+    eye = torch.eye(clips)
+    scenes = torch.arange(clips) % 10
+    sounds, pictures, events, objects, targets = mixup(
+        eye, eye, eye, eye, scenes, 10, Augmentation(mixup=1.0, mixup_partners=partners)
+    )
+    for mixed in (sounds, pictures):
+        assert torch.allclose(mixed.sum(1), torch.ones(clips))
+        assert ((mixed > 0).sum(1) <= 2).all()
+        assert (mixed.diagonal() >= 0.5).all()
+    assert torch.equal(sounds, events)
+    assert torch.equal(pictures, objects)
+    assert torch.equal(sounds, pictures) == (partners == "joint")
+    by_hand = (sounds + pictures) / 2 @ torch.nn.functional.one_hot(scenes, 10).float()
+    assert torch.allclose(targets, by_hand, atol=1e-6)
+
+
+def test_frozen_encoders_see_clips_as_they_are():
+    with pytest.raises(
+        UserError, match=r"augmentation: the features of a frozen encoder are computed once"
+    ):
+        resolve("frozen", parse_set(["augmentation.flip=0.5"]))

@@ -1,0 +1,134 @@
+"""The feature cache: built once, rebuilt only where something changed, never half there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avsc_core.config import Config
+from avsc_core.data.batches import IMAGENET, Inputs, compute_scale, iterate_batches, shuffle_rows
+from avsc_core.data.clip_features import compute_frames, compute_log_mel
+from avsc_core.data.dataset import DataSet
+from avsc_core.data.features import Features, build_features, build_once
+from avsc_core.data.logmel import AUDIOSET, Scale
+from avsc_core.errors import UserError
+from avsc_core.files import cache_root
+from avsc_core.processes import no_progress
+from avsc_core.resolve import parse_set, resolve
+from tests.conftest import TINY
+
+
+def folders() -> set[str]:
+    return {path.name for path in (cache_root() / "features").iterdir() if path.is_dir()}
+
+
+def test_rows_are_the_clips(features: Features, tiny: Config):
+    assert features.log_mel.shape == (30, 64, 128)
+    assert features.frames.shape == (30, 1, 3, 32, 32)
+    for row in (0, 17, 29):
+        clip = features.data.clips[row]
+        assert np.array_equal(
+            features.log_mel[row], compute_log_mel(clip, tiny.log_mel, tiny.media)[0]
+        )
+        assert np.array_equal(
+            features.frames[row], compute_frames(clip, tiny.pictures, tiny.media)[0]
+        )
+
+
+def test_a_second_call_reads_what_the_first_wrote(features: Features, tiny: Config):
+    def forbidden(what: str, done: int, total: int) -> None:
+        raise AssertionError(what)
+
+    again = build_features(features.data, tiny, forbidden)
+    assert np.array_equal(again.frames, features.frames)
+
+
+@pytest.mark.parametrize(
+    ("setting", "rebuilt"),
+    [
+        ("pictures.resize=40", {"frames"}),
+        ("log_mel.window=hanning", {"log_mel"}),
+        ("log_mel.normalise=peak", {"log_mel"}),
+        ("log_mel.normalise=audioset", set()),
+        ("loss_weights.scene=3", set()),
+    ],
+)
+def test_only_what_a_setting_touches_is_rebuilt(
+    features: Features, setting: str, rebuilt: set[str]
+):
+    before = folders()
+    build_features(features.data, resolve("demo", parse_set([*TINY, setting])), no_progress)
+    assert {name.split("-")[0] for name in folders() - before} == rebuilt
+
+
+def test_every_unreadable_file_is_named(data: DataSet, tiny: Config, tmp_path: Path):
+    bad = [tmp_path / name for name in ("a.wav", "b.wav")]
+    for path in bad:
+        path.write_text("nothing")
+    clips = [
+        clip._replace(audio=path) for clip, path in zip(data.clips, bad, strict=False)
+    ] + data.clips[2:]
+    broken = data._replace(clips=clips, sounds=["a", "b", *data.sounds[2:]])
+    with pytest.raises(UserError) as caught:
+        build_features(broken, tiny, no_progress)
+    assert [fault.where for fault in caught.value.faults] == [str(path) for path in bad]
+
+
+def test_label_sets_must_fit(data: DataSet):
+    with pytest.raises(UserError) as caught:
+        build_features(data, resolve("paper"), no_progress)
+    assert str(caught.value).startswith("audio.classes: 527 in the configuration, 64 in ")
+    assert len(caught.value.faults) == 2
+
+
+def test_what_a_killed_process_left_is_thrown_away(tmp_path: Path):
+    (tmp_path / "x.partial").mkdir()
+    (tmp_path / "x.partial" / "rubbish").touch()
+    build_once(tmp_path / "x", lambda folder: (folder / "whole").touch())
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["whole"]
+    with pytest.raises(RuntimeError):
+        build_once(tmp_path / "y", lambda folder: (_ for _ in ()).throw(RuntimeError))
+    assert not (tmp_path / "y").exists()
+
+
+def test_scale_is_the_training_rows_own(features: Features):
+    rows = np.array([3, 4, 9])
+    values = features.log_mel[rows].astype(np.float64)
+    assert compute_scale(features, "dataset", rows) == pytest.approx(
+        Scale(values.mean(), values.std())
+    )
+    assert compute_scale(features, "audioset", rows) == AUDIOSET
+
+
+def test_batches_hold_every_row_once(features: Features):
+    rows = shuffle_rows(np.arange(30), seed=3, epoch=2)
+    assert sorted(rows) == list(range(30))
+    assert list(rows) == list(shuffle_rows(np.arange(30), seed=3, epoch=2))
+    assert list(rows) != list(shuffle_rows(np.arange(30), seed=3, epoch=3))
+    parts = list(
+        iterate_batches(Inputs(features, AUDIOSET, IMAGENET), rows, 8, torch.device("cpu"))
+    )
+    assert [len(part.scenes) for part in parts] == [8, 8, 8, 6]
+    assert (
+        torch.cat([part.scenes for part in parts]).tolist() == features.data.scenes[rows].tolist()
+    )
+    events = torch.cat([part.events for part in parts]).numpy()
+    assert np.array_equal(events, features.events[rows])
+    picture = (
+        features.frames[rows[0], 0].astype(np.float64) / 255
+        - np.reshape([0.485, 0.456, 0.406], (3, 1, 1))
+    ) / (np.reshape([0.229, 0.224, 0.225], (3, 1, 1)))
+    assert np.allclose(parts[0].frames[0, 0].numpy(), picture, atol=1e-5)
+
+
+def test_log_mels_may_be_stored_in_half(features: Features):
+    half = build_features(
+        features.data, resolve("demo", parse_set([*TINY, "log_mel.stored=float16"])), no_progress
+    )
+    assert half.log_mel.dtype == np.float16
+    assert np.allclose(half.log_mel.astype(np.float32), features.log_mel, rtol=1e-3, atol=1e-3)
+    (batch,) = iterate_batches(
+        Inputs(half, AUDIOSET, IMAGENET), np.arange(3), 3, torch.device("cpu")
+    )
+    assert batch.log_mel.dtype == torch.float32

@@ -1,0 +1,207 @@
+"""The record: what is written is what is read, unfinished runs are found again, models are found by every name."""
+
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from avsc_core.config import Config
+from avsc_core.errors import EnvironmentFault, UserError
+from avsc_core.record.recorder import STATUS, Recorder, open_record
+from avsc_core.resolve import parse_set, resolve, trial_key
+from studies.runner.prepare import check_same, check_warm_start
+from tests.studies.study.test_schema import read
+
+TAGS = {
+    "avsc.kind": "trial",
+    "avsc.study": "s",
+    "avsc.arm": "row 1",
+    "avsc.data": "d",
+    "avsc.data_fingerprint": "f",
+}
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder(f"sqlite:///{tmp_path}/record.db")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_trial_is_read_as_it_was_written(recorder: Recorder):
+    config = resolve(
+        "demo", parse_set(["training.learning_rate=1e-5", "alignment.mode=rkm", "seed=3"])
+    )
+    run_id = recorder.begin_run("s", config, TAGS, "parent")
+    recorder.log_epoch(run_id, 1, {"train_total": 2.0, "val_acc": 0.5})
+    recorder.log_epoch(run_id, 2, {"train_total": 1.0, "val_acc": 0.7})
+    recorder.end_run(run_id, "complete", {"best_val_acc": 0.7})
+    (trial,) = recorder.list_trials("s")
+    assert (trial.config, trial.key, trial.seed) == (config, trial_key(config), 3)
+    assert (trial.outcome, trial.metrics["best_val_acc"]) == ("complete", 0.7)
+    assert recorder.read_history(run_id, "val_acc") == [(1, 0.5), (2, 0.7)]
+    run = recorder.client.get_run(run_id)
+    assert run.data.tags["mlflow.parentRunId"] == "parent"
+    assert run.data.params["loss_weights.e2o"] == "1.0"
+    assert run.data.params["visual.dims"] == "[16, 32, 64, 64]"
+
+
+@pytest.mark.parametrize("outcome", STATUS)
+def test_every_outcome_has_its_status(recorder: Recorder, tiny: Config, outcome: str):
+    run_id = recorder.begin_run("s", tiny, TAGS)
+    assert recorder.client.get_run(run_id).info.status == "RUNNING"
+    recorder.end_run(run_id, outcome, {})
+    assert recorder.client.get_run(run_id).info.status == STATUS[outcome]
+    assert recorder.list_trials("s")[0].outcome == outcome
+
+
+def test_an_interrupted_run_goes_on(recorder: Recorder, tiny: Config):
+    run_id = recorder.begin_run("s", tiny, TAGS)
+    recorder.log_epoch(run_id, 1, {"train_total": 2.0})
+    recorder.end_run(run_id, "interrupted", {})
+    assert recorder.resume_run(run_id) == 1
+    assert recorder.client.get_run(run_id).info.status == "RUNNING"
+    assert recorder.list_trials("s")[0].outcome == "running"
+
+
+def test_a_run_cut_off_before_its_params_counts_for_nothing(recorder: Recorder):
+    recorder.client.create_run(recorder.open_experiment("s"), run_name="orphan")
+    assert recorder.list_trials("s") == []
+
+
+def test_a_study_is_one_run(recorder: Recorder):
+    first = recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc"})
+    recorder.end_run(first, "complete", {})
+    assert (
+        recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc", "more": 1})
+        == first
+    )
+    assert recorder.read_definition(first) == {"metric": "val_acc", "more": 1}
+    assert recorder.get_study("s").info.run_id == first
+    assert (
+        recorder.get_study("s").data.tags["avsc.outcome"] == "running"
+    )  # complete it was until it went on
+    second = recorder.open_study("t", {"avsc.metric": "val_acc"}, {})
+    assert recorder.get_study(None).info.run_id == second
+    with pytest.raises(UserError, match="no study 'u' in the record; one of s, t"):
+        recorder.get_study("u")
+
+
+def test_more_runs_than_a_page(recorder: Recorder, tiny: Config, monkeypatch: pytest.MonkeyPatch):
+    """search_runs gives a page at a time; a small page stands for 1,000 runs."""
+    for seed in range(5):
+        recorder.begin_run("s", tiny.model_copy(update={"seed": seed}), TAGS)
+    search = recorder.client.search_runs
+    monkeypatch.setattr(
+        recorder.client,
+        "search_runs",
+        lambda *args, **kwargs: search(*args, max_results=2, **kwargs),
+    )
+    assert [trial.seed for trial in recorder.list_trials("s")] == [0, 1, 2, 3, 4]
+
+
+def test_models_by_every_name(recorder: Recorder, tiny: Config, tmp_path: Path):
+    local = tmp_path / "local"
+    local.mkdir()
+    (local / "model.json").write_text("{}")
+    recorder.open_study("s", {"avsc.metric": "val_acc"}, {})
+    with pytest.raises(
+        UserError,
+        match=r"best:s: study s has no retrained model; `avsc-core train --best --study s`",
+    ):
+        recorder.fetch_model("best:s")
+    run_id = recorder.begin_run("s", tiny, TAGS | {"avsc.kind": "training"})
+    source = recorder.log_folder(run_id, local, "model")
+    assert recorder.register_model(run_id, source, "avsc-s", "best") == "1"
+    recorder.end_run(run_id, "complete", {})
+    for name in (run_id, "best:s", "models:/avsc-s@best"):
+        assert (recorder.fetch_model(name) / "model.json").read_text() == "{}", name
+    for name in ("absent", "models:/absent@best", "models:/avsc-s@absent", "models:/avsc-s"):
+        with pytest.raises(UserError, match=f"^{name}: no model there"):
+            recorder.fetch_model(name)
+
+
+def test_a_store_that_does_not_answer():
+    with pytest.raises(
+        UserError, match=r"^--tracking-uri: sqlite:////proc/none/x\.db does not answer"
+    ) as caught:
+        Recorder("sqlite:////proc/none/x.db")
+    assert caught.value.exit_code == 4
+
+
+def test_a_study_cut_off_before_its_definition_is_not_locked(
+    recorder: Recorder, tiny: Config, tmp_path: Path
+):
+    study = read(tmp_path, "question: q\narms: [{name: one}]\n")
+    tags = {"avsc.kind": "study", "avsc.study": study.name}
+    recorder.client.create_run(recorder.open_experiment(study.name), tags=tags)
+    check_same(recorder, study, {"metric": "val_acc"})
+    recorder.begin_run(study.name, tiny, TAGS)
+    with pytest.raises(UserError, match="metric: nothing, now val_acc"):
+        check_same(recorder, study, {"metric": "val_acc"})
+
+
+def test_whatever_call_fails_is_told_in_one_line(
+    recorder: Recorder, tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run_id = recorder.begin_run("s", tiny, TAGS)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise MlflowException("(sqlite3.OperationalError)\ndatabase or disk is full")
+
+    for name in dir(type(recorder.client)):
+        if not name.startswith("_") and callable(getattr(recorder.client, name)):
+            monkeypatch.setattr(recorder.client, name, fail)
+    for call in (
+        lambda: recorder.list_studies(),
+        lambda: recorder.open_study("s", {}, {}),
+        lambda: recorder.begin_run("s", tiny, TAGS),
+        lambda: recorder.resume_run(run_id),
+        lambda: recorder.read_history(run_id, "val_acc"),
+        lambda: recorder.end_run(run_id, "complete", {}),
+        lambda: recorder.log_folder(run_id, tmp_path, "model"),
+        lambda: recorder.register_model(run_id, "source", "name", "best"),
+        lambda: recorder.read_json(run_id, "study.json"),
+    ):
+        with pytest.raises(EnvironmentFault) as caught:
+            call()
+        told = "(sqlite3.OperationalError) database or disk is full; the same command continues"
+        assert str(caught.value) == f"record: {recorder.uri}: {told}"
+    with pytest.raises(EnvironmentFault, match=r"^record: "):
+        recorder.fetch_artifact("absent", "model")
+
+
+@pytest.mark.parametrize("path", ["/data/a #1/x.pth", "/data/a: b/x.pth", "/data/- x"])
+def test_a_path_of_weights_is_read_as_it_was_written(
+    recorder: Recorder, tiny: Config, path: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("avsc_core.record.recorder.hash_source", lambda source: "0" * 64)
+    monkeypatch.setattr("avsc_core.resolve.hash_source", lambda source: "0" * 64)
+    config = tiny.model_copy(update={"audio": tiny.audio.model_copy(update={"weights": path})})
+    recorder.begin_run("s", config, TAGS)
+    assert recorder.list_trials("s")[0].config.audio.weights == path
+
+
+def test_a_warm_start_from_no_study_is_told_with_its_line(recorder: Recorder, tmp_path: Path):
+    text = "question: q\nsearch:\n  space: {alignment.k: }\n  warm_start: lamda\n"
+    study = read(tmp_path, text)
+    recorder.open_study("lambda", {}, {})
+    with pytest.raises(UserError) as caught:
+        check_warm_start(recorder, study)
+    assert (
+        str(caught.value)
+        == f"{study.path}:4: no study 'lamda' in the record; did you mean 'lambda'?"
+    )
+    check_warm_start(recorder, read(tmp_path, text.replace("lamda", "lambda")))
+
+
+def test_looking_for_a_record_does_not_make_it(tmp_path: Path):
+    with pytest.raises(
+        UserError, match=r"^mlruns/mlflow.db: no record in this folder; run a study first$"
+    ):
+        open_record(None)
+    assert list(tmp_path.iterdir()) == []
+    assert Recorder().uri == open_record(None).uri

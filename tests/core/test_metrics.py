@@ -1,0 +1,55 @@
+"""Acc and Logloss against scikit-learn, on random and degenerate predictions."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+
+from avsc_core.metrics import compute_scores, count_confusions, rank_key
+
+
+@given(st.integers(0, 2**31), st.integers(1, 60))
+def test_scores_equal_scikit_learn(seed: int, count: int):
+    rng = np.random.default_rng(seed)
+    probability = rng.dirichlet(np.full(10, 0.3), count)
+    scenes = rng.integers(0, 10, count)
+    ours = compute_scores(probability, scenes)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # scikit-learn mentions classes that were decided but never true
+        assert ours["acc"] == pytest.approx(balanced_accuracy_score(scenes, probability.argmax(1)))
+    assert ours["acc_overall"] == pytest.approx(accuracy_score(scenes, probability.argmax(1)))
+    clipped = np.clip(probability, 1e-15, 1)
+    assert ours["logloss"] == pytest.approx(log_loss(scenes, clipped, labels=range(10)), rel=1e-6)
+    per_class = [
+        compute_scores(probability[scenes == s], scenes[scenes == s])["logloss"]
+        for s in np.unique(scenes)
+    ]
+    assert ours["logloss_classwise"] == pytest.approx(np.mean(per_class))
+    assert count_confusions(probability, scenes).sum() == count
+
+
+def test_a_certain_mistake_costs_a_finite_amount():
+    probability = np.eye(10)[[1, 1]]
+    assert compute_scores(probability, np.array([0, 1]))["logloss"] == pytest.approx(
+        -np.log(1e-15) / 2
+    )
+
+
+def test_no_clips_is_a_mistake():
+    with pytest.raises(ValueError, match="no clips"):
+        compute_scores(np.zeros((0, 10)), np.zeros(0, int))
+
+
+@pytest.mark.parametrize(("metric", "order"), [("val_acc", "dbca"), ("val_logloss", "bcda")])
+def test_equals_by_one_metric_stand_by_the_other_then_by_key(metric: str, order: str):
+    trials = {"a": (0.7, 0.9), "c": (0.8, 0.3), "b": (0.8, 0.3), "d": (0.9, 0.4)}
+    figures = {
+        key: {"best_val_acc": acc, "best_val_logloss": logloss}
+        for key, (acc, logloss) in trials.items()
+    }
+    assert "".join(sorted(trials, key=lambda key: rank_key(metric, figures[key], key))) == order

@@ -1,0 +1,362 @@
+"""The real commands on real files: a study run, interrupted, killed, continued; its winner retrained and used."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avsc_core.record.recorder import Recorder, TrialRecord
+from tests.conftest import TINY
+from tests.core.evaluation.test_evaluate import write_evaluation_set
+from tests.core.weights.test_pretrained import reference_convnext
+
+BIN = Path(sys.executable).parent
+STUDY = """\
+question: Does it run?
+seeds: [0, 1]
+arms:
+  - {name: all}
+  - {name: no SF, set: {fusion.kind: none}}
+search:
+  space: {loss_weights: , alignment.k: {high: 8}}
+  trials: 4
+  grace_epochs: 1
+"""
+
+
+class Place:
+    """A folder with a study file, where the commands run."""
+
+    def __init__(self, folder: Path, scenes: Path) -> None:
+        self.folder, self.scenes = folder, scenes
+        (folder / "tiny.yaml").write_text(STUDY)
+        self.run_study = [
+            "avsc-search",
+            "run",
+            "tiny.yaml",
+            "--data",
+            str(scenes),
+            "--preset",
+            "demo",
+        ]
+        for setting in TINY:
+            self.run_study += ["--set", setting]
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        full = [str(BIN / command[0]), *command[1:]]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            full, cwd=self.folder, text=True, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+
+    def run(self, *command: str, code: int = 0) -> tuple[str, str]:
+        process = self.start(*command)
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == code, out + err
+        assert "Traceback" not in err
+        return out, err
+
+    @property
+    def recorder(self) -> Recorder:
+        return Recorder(f"sqlite:///{self.folder}/mlruns/mlflow.db")
+
+    def trials(self, study: str = "tiny") -> list[TrialRecord]:
+        return self.recorder.list_trials(study)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Place:
+    return Place(tmp_path_factory.mktemp("place"), scenes)
+
+
+@pytest.fixture(scope="module")
+def finished(place: Place) -> tuple[str, str]:
+    """The study, run to its end; what it printed."""
+    return place.run(*place.run_study)
+
+
+def test_a_study_leaves_one_run_with_its_trials_under_it(place: Place, finished: tuple[str, str]):
+    recorder, trials = place.recorder, place.trials()
+    study = recorder.get_study("tiny")
+    assert study.info.status == "FINISHED"
+    assert len(trials) == 8
+    assert {trial.tags["mlflow.parentRunId"] for trial in trials} == {study.info.run_id}
+    assert sorted((trial.arm, trial.seed) for trial in trials)[:4] == [
+        ("all", 0),
+        ("all", 1),
+        ("no SF", 0),
+        ("no SF", 1),
+    ]
+    for trial in trials:
+        assert trial.outcome in ("complete", "stopped")
+        assert trial.arm == "search" or trial.outcome == "complete"  # arms run to their end
+        for metric in ("val_acc", "val_logloss", "train_event", "train_total"):
+            steps = [epoch for epoch, _ in recorder.read_history(trial.run_id, metric)]
+            assert steps == list(range(1, len(steps) + 1))
+            assert len(steps) == 3 or trial.outcome == "stopped"
+        params = recorder.client.get_run(trial.run_id).data.params
+        lambdas = [
+            float(params[f"loss_weights.{name}"])
+            for name in ("event", "object", "e2o", "o2e", "scene")
+        ]
+        assert all(0.01 <= value <= 100 for value in lambdas)
+        assert len(set(lambdas)) == (5 if trial.arm == "search" else 1)
+    whole = next(trial for trial in trials if trial.outcome == "complete")
+    table = (
+        Path(recorder.fetch_artifact(whole.run_id, "predictions_val.tsv")).read_text().splitlines()
+    )
+    assert len(table) == 11
+    assert float(np.sum([float(value) for value in table[1].split("\t")[2:]])) == pytest.approx(
+        1, abs=1e-4
+    )
+
+
+def test_the_closing_table_says_what_next(place: Place, finished: tuple[str, str]):
+    out, err = finished
+    assert "8/8" in err
+    assert "best by val_acc: " in out
+    for command in (
+        "avsc-search ui",
+        "avsc-core train --best --study tiny",
+        "avsc-search report tiny",
+    ):
+        assert command in out
+    assert str(place.scenes) in out.replace("\n", "")
+
+
+def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
+    before = [(trial.run_id, trial.metrics) for trial in place.trials()]
+    recorder = place.recorder
+    recorder.open_study(
+        "tiny", {}, recorder.read_definition(recorder.get_study("tiny").info.run_id)
+    )  # and was killed there
+    _, err = place.run(*place.run_study)
+    assert "8 trials, 8 of them in the record already" in err
+    assert [(trial.run_id, trial.metrics) for trial in place.trials()] == before
+    study = recorder.get_study("tiny")
+    assert (study.info.status, study.data.tags["avsc.outcome"]) == ("FINISHED", "complete")
+
+
+def test_a_plan_counts_what_is_left(place: Place, finished: tuple[str, str]):
+    plan = [word if word != "run" else "plan" for word in place.run_study]
+    out, _ = place.run(*plan)
+    assert "8 of 8 trials are in the record already" in out
+    assert "costs" not in out
+    out, _ = place.run(*plan, "--trials", "5")
+    assert "8 of 9 trials are in the record already" in out
+    assert "what is left costs" in out
+    assert "1, " in out.split("trials")[-1]
+    _, err = place.run(*plan, "--set", "alignment.k=3", code=2)
+    assert "base.alignment.k: 5, now 3" in err
+
+
+@pytest.mark.slow
+def test_the_same_study_elsewhere_gives_the_same_digits(place: Place, finished: tuple[str, str]):
+    one_worker = [
+        *place.run_study,
+        "--name",
+        "again",
+        "--cpus",
+        str(os.cpu_count()),
+        "--set",
+        "seeds=[0]",
+    ]
+    place.run(*one_worker)
+    twin = [word if word != "again" else "twin" for word in one_worker]
+    place.run(*twin)
+    ours, theirs = place.trials("again"), place.trials("twin")
+    assert [trial.key for trial in ours] == [trial.key for trial in theirs]
+    drop = {"seconds"}
+    for one, other in zip(ours, theirs, strict=True):
+        assert {k: v for k, v in one.metrics.items() if k not in drop} == {
+            k: v for k, v in other.metrics.items() if k not in drop
+        }
+
+
+def test_a_changed_question_is_refused(place: Place, finished: tuple[str, str]):
+    _, err = place.run(
+        *place.run_study, "--set", "alignment.k=3", "--set", "metric=val_logloss", code=2
+    )
+    assert err.splitlines()[0] == (
+        "tiny.yaml: study tiny is in the record with metric: val_acc, now val_logloss; "
+        "use --name for a new study, or undo the change"
+    )
+    assert "base.alignment.k: 5, now 3" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_study_finishes_without_repeating(
+    tmp_path: Path, scenes: Path, number: signal.Signals, code: int
+):
+    place = Place(tmp_path, scenes)
+    process = place.start(*place.run_study)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("3/8"):
+            break
+    if number == signal.SIGTERM:
+        process.send_signal(number)
+    else:
+        os.killpg(
+            process.pid, number
+        )  # as a terminal's Ctrl-C does: to every process of the command
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    before = {trial.key: trial for trial in place.trials()}
+    done = [trial for trial in before.values() if trial.outcome in ("complete", "stopped")]
+    assert 3 <= len(done) < 8
+    unfinished = {trial.outcome for trial in before.values()} - {"complete", "stopped"}
+    assert unfinished <= ({"running"} if number == signal.SIGKILL else {"interrupted"})
+    time.sleep(1)
+    place.run(*place.run_study)
+    after = {trial.key: trial for trial in place.trials()}
+    assert len(after) == 8
+    assert {trial.outcome for trial in after.values()} <= {"complete", "stopped"}
+    for trial in done:
+        assert after[trial.key] == trial  # neither run nor counted again
+    for key, trial in before.items():
+        assert after[key].run_id == trial.run_id
+    for trial in after.values():
+        steps = [epoch for epoch, _ in place.recorder.read_history(trial.run_id, "train_total")]
+        assert steps == list(range(1, len(steps) + 1))
+        spent = [seconds for _, seconds in place.recorder.read_history(trial.run_id, "seconds")]
+        assert spent == sorted(spent)  # of all sittings together
+        assert len(spent) == len(steps)
+
+
+def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str], tmp_path: Path):
+    data = ["--data", str(place.scenes)]
+    out, _ = place.run("avsc-core", "train", "--best", "--study", "tiny", *data)
+    assert "models:/avsc-tiny@best" in out
+    (trained,) = place.recorder.list_trials("tiny", "training")
+    complete = [trial for trial in place.trials() if trial.outcome == "complete"]
+    # Trials this small often tie in Acc, now and then in both metrics.
+    figures = {
+        trial.key: (-trial.metrics["best_val_acc"], trial.metrics["best_val_logloss"])
+        for trial in complete
+    }
+    winner = min(complete, key=lambda trial: (*figures[trial.key], trial.key))
+    assert trained.tags["avsc.winner"] == winner.run_id
+    assert trained.config == winner.config
+    epochs = place.recorder.read_history(trained.run_id, "train_total")
+    assert len(epochs) == winner.metrics["best_epoch"]
+    assert not any(name.startswith("val_") for name in trained.metrics)
+    answers = tmp_path / "answers.tsv"
+    out, _ = place.run("avsc-core", "evaluate", "best:tiny", *data, "--out", str(answers))
+    assert f"{trained.metrics['test_acc']:.4f}" in out
+    assert f"{trained.metrics['test_logloss']:.4f}" in out
+    rows = [line.split("\t") for line in answers.read_text().splitlines()]
+    assert len(rows) == 11
+    figure = tmp_path / "confusion.png"
+    out, _ = place.run(
+        "avsc-core",
+        "evaluate",
+        "best:tiny",
+        *data,
+        "--protocol",
+        "segment",
+        "--figure",
+        str(figure),
+    )
+    assert "100 segments" in " ".join(out.split())
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert Path(place.recorder.fetch_artifact(trained.run_id, "confusion_test.png")).is_file()
+    write_evaluation_set(tmp_path / "challenge", 3)
+    unlabelled = ("evaluate", "best:tiny", "--data", str(tmp_path / "challenge"))
+    _, err = place.run("avsc-core", *unlabelled, code=2)
+    assert "is unlabelled, so there is nothing to score; give --out for answers" in err
+    place.run("avsc-core", *unlabelled, "--out", str(answers))
+    assert [line.split("\t")[0] for line in answers.read_text().splitlines()[1:]] == [
+        "0.wav",
+        "1.wav",
+        "2.wav",
+    ]
+    out, _ = place.run("avsc-search", "report", "tiny")
+    assert "The retrained winner on the test split" in out
+    assert f"{trained.metrics['test_acc']:.4f}" in out
+    model = Path(place.recorder.fetch_artifact(trained.run_id, "model"))
+    assert sorted(path.name for path in model.iterdir()) == ["model.json", "model.safetensors"]
+    described = json.loads((model / "model.json").read_text())
+    assert described["config"]["alignment"]["mode"] == "lkm"
+    assert described["extra"]["trained_on"] == f"embedded scenes (synthetic) in {place.scenes}"
+    clip = place.scenes / "video" / f"{rows[1][0]}.mp4"
+    out, err = place.run("avsc-core", "predict", str(clip), "--model", str(model))
+    assert out.startswith(f"{clip}: {rows[1][1]} (")
+    assert "events: " in err
+
+
+def test_a_plain_training_leaves_the_test_split_alone(place: Place, finished: tuple[str, str]):
+    sets = [word for setting in (*TINY, "training.epochs=1") for word in ("--set", setting)]
+    place.run(
+        "avsc-core", "train", "--data", str(place.scenes), "--preset", "demo", *sets, "--seeds", "2"
+    )
+    runs = place.recorder.list_trials("training", "training")
+    assert [run.seed for run in runs] == [0, 1]
+    assert not any(name.startswith("test_") for run in runs for name in run.metrics)
+
+
+def test_a_winner_keeps_its_data(place: Place, finished: tuple[str, str], tmp_path: Path):
+    other = tmp_path / "other"
+    place.run("avsc-core", "demo-data", str(other), "--clips-per-scene", "3", "--seed", "9")
+    _, err = place.run(
+        "avsc-core", "train", "--best", "--study", "tiny", "--data", str(other), code=2
+    )
+    ours, theirs = (f"embedded scenes (synthetic) in {folder}" for folder in (place.scenes, other))
+    assert err.splitlines()[-1].startswith(f"--data: the study ran on {ours}, this is {theirs}")
+
+
+def test_status_and_best(place: Place, finished: tuple[str, str]):
+    out, _ = place.run("avsc-search", "status", "tiny")
+    assert out.count("search") == 4
+    out, _ = place.run("avsc-search", "best", "tiny")
+    settings = dict(line.split("=", 1) for line in out.splitlines())
+    assert settings["training.epochs"] == "3"
+
+
+@pytest.mark.slow
+def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
+    """Weights that do not fit cost two seconds and nothing else; those that do are accounted for in the record."""
+    torch.save(reference_convnext().state_dict(), tmp_path / "convnext.pth")
+    (place.folder / "frozen.yaml").write_text(
+        "question: q\narms: [{name: one}, {name: late, set: {fusion.kind: decision}}]\n"
+    )
+    command = [word if word != "tiny.yaml" else "frozen.yaml" for word in place.run_study]
+    command += ["--set", "audio.freeze=all", "--set", "visual.freeze=all"]
+    command += ["--set", f"visual.weights={tmp_path / 'convnext.pth'}"]
+    _, err = place.run(*command, "--set", "visual.dims=[8, 16, 24, 40]", code=2)
+    assert "tensor stages.3.blocks.0.norm.weight has shape (32,); (40,) in the configuration" in err
+    assert place.recorder.find_study("frozen") is None
+    command += ["--set", "visual.depths=[1, 2, 1, 1]", "--set", "visual.dims=[8, 16, 24, 32]"]
+    _, err = place.run(*command)
+    assert "running the frozen visual encoder: 30/30" in err
+    trials = place.trials("frozen")
+    assert [(trial.arm, trial.outcome) for trial in trials] == [
+        ("one", "complete"),
+        ("late", "complete"),
+    ]
+    sha256 = hashlib.sha256((tmp_path / "convnext.pth").read_bytes()).hexdigest()
+    assert {trial.tags["avsc.weights.visual"] for trial in trials} == {sha256}
+    study = place.recorder.get_study("frozen").info.run_id
+    (account,) = json.loads(Path(place.recorder.fetch_artifact(study, "weights.json")).read_text())
+    assert account["sha256"] == sha256
+    assert account["dropped"] == ["head.fc.weight", "head.fc.bias"]
+    out, _ = place.run(
+        "avsc-core", "train", "--best", "--study", "frozen", "--data", str(place.scenes)
+    )
+    assert "test" in out
+    place.run("avsc-core", "evaluate", "best:frozen", "--data", str(place.scenes))

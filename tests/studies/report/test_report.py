@@ -1,0 +1,746 @@
+"""Reports from records of trials with planted effects: figures, labels, missing cells, every format and study."""
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from scipy import stats
+from sklearn.metrics import confusion_matrix
+from statsmodels.stats.multitest import multipletests
+
+from avsc_core.data.dataset import LABEL, DataSet, split_rows
+from avsc_core.data.tables import Clip
+from avsc_core.errors import UserError
+from avsc_core.metrics import compute_scores, format_predictions
+from avsc_core.record.recorder import LOWER, UPPER, Recorder
+from avsc_core.record.winner import find_winner
+from avsc_core.resolve import resolve, trial_key
+from search_spaces.importance import measure_importance
+from search_spaces.space import build_space
+from studies.report.answer import verdicts
+from studies.report.blocks import Report, Table, p_value
+from studies.report.build import build_report
+from studies.report.compared import contrast
+from studies.report.effects import asked_effects
+from studies.report.export import export, trial_frame
+from studies.report.gather import Gathered
+from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_report
+from studies.report.searched import front
+from studies.report.statistics import Estimate
+from studies.runner.cost import format_duration
+from studies.runner.prepare import make_served_plan
+from studies.runner.strategy import Strategy
+from studies.study.metadata import (
+    PASSWORD,
+    configuration_key,
+    describe_invocation,
+    describe_study,
+    format_clips,
+)
+from studies.study.plan import Plan, PlannedTrial, make_plan
+from studies.study.reading import read_study
+from tests.studies.study.test_arms import LADDER, MODULES, SEARCH
+from tests.studies.study.test_schema import STUDIES
+
+SCENES = tuple(f"scene_{number}" for number in range(10))
+
+
+def dataset(embedded: bool = True) -> DataSet:
+    """Six clips at each of ten locations of each of ten scenes."""
+    clips = [
+        Clip(
+            f"{scene}-{place}-{number}",
+            Path(),
+            Path(),
+            scene,
+            f"city-{scene}{place}",
+            "train" if place < 9 else "test",
+        )
+        for scene in range(10)
+        for place in range(10)
+        for number in range(6)
+    ]
+    none = np.zeros((len(clips), 64), np.uint8)
+    names = [str(number) for number in range(64)]
+    return DataSet(
+        Path("/data/TAU"), clips, none, none, names, names, SCENES, {}, [], [], "f" * 64, embedded
+    )
+
+
+def skill(trial: PlannedTrial) -> float:
+    """How right a configuration is: SF is worth much, lambda_5 something, CEOA and all else nothing."""
+    config = trial.config
+    return (
+        1.0
+        + 0.8 * (config.fusion.kind == "semantic")
+        + 0.3 * float(np.log10(config.loss_weights.scene))
+    )
+
+
+def predict(trial: PlannedTrial, scenes: np.ndarray) -> np.ndarray:
+    """(N,S) probabilities, the surer of the true scene the more skill; the same luck of clips for every trial."""
+    shared = np.random.default_rng(1).normal(size=(len(scenes), len(SCENES)))
+    own = np.random.default_rng(int(trial.key[:8], 16)).normal(size=shared.shape)
+    logits = 0.8 * shared + 0.5 * own + skill(trial) * np.eye(len(SCENES))[scenes]
+    table: np.ndarray = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return table
+
+
+def write(
+    recorder: Recorder, plan: Plan, data: DataSet, outcome: Callable[[PlannedTrial], str]
+) -> None:
+    """The record of a study as a run leaves it, without the training."""
+    study, rows = plan.study, split_rows(data, plan.study.base.split).validation
+    tags = {
+        "avsc.metric": study.metric,
+        "avsc.data": data.title,
+        "avsc.embedded": str(data.embedded).lower(),
+    }
+    parent = recorder.open_study(study.name, tags, {**plan.definition, "data": data.fingerprint})
+    recorder.log_json(
+        parent, "about.json", {**describe_study(plan), "sittings": [describe_invocation()]}
+    )
+    recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
+    strategy = Strategy(plan, recorder.list_trials(study.name))
+    while trial := strategy.next():
+        how = outcome(trial)
+        own = {
+            "avsc.kind": "trial",
+            "avsc.study": study.name,
+            "avsc.arm": trial.arm,
+            "avsc.data": data.title,
+        }
+        if study.final:
+            own |= {"avsc.rung": UPPER if trial.origin else LOWER, "avsc.origin": trial.origin}
+        run_id = recorder.begin_run(study.name, trial.config, own, parent)
+        if how == "killed":
+            return
+        table = predict(trial, data.scenes[rows])
+        told = {
+            f"val_{name}": value for name, value in compute_scores(table, data.scenes[rows]).items()
+        }
+        worse = {"val_acc": 0.5 * told["val_acc"], "val_logloss": 2 * told["val_logloss"]}
+        for epoch, own in enumerate(
+            (worse, told, worse), start=1
+        ):  # the second epoch is the best, not the last
+            recorder.log_epoch(run_id, epoch, {**own, "train_total": 1.0, "seconds": 10.0 * epoch})
+        if how == "complete":
+            recorder.log_text(
+                run_id,
+                "predictions_val.tsv",
+                format_predictions([data.clips[r].name for r in rows], table, SCENES),
+            )
+        best = {f"best_{name}": value for name, value in told.items()} | {"best_epoch": 2.0}
+        if how == "stopped":
+            best |= {"best_val_acc": 1.0, "best_val_logloss": 0.0}  # would win if it counted
+        recorder.end_run(
+            run_id,
+            how,
+            {} if how == "failed" else best,
+            {"avsc.error": "Boom: it burst"} if how == "failed" else {},
+        )
+        strategy.finish(trial, how, best if how != "failed" else {})
+    recorder.end_run(parent, "complete", {})
+
+
+def complete(trial: PlannedTrial) -> str:
+    return "complete"
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
+    folder = tmp_path_factory.mktemp("record")
+    return Recorder(f"sqlite:///{folder}/mlflow.db")
+
+
+@pytest.fixture
+def study(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Report]:
+    """A study file's text, recorded, and its report."""
+    monkeypatch.chdir(tmp_path)
+    count = iter(range(1000))
+
+    def make(
+        text: str,
+        embedded: bool = True,
+        outcome: Callable[[PlannedTrial], str] = lambda trial: "complete",
+    ) -> Report:
+        name = f"{re.sub('[^a-z]', '', str(tmp_path.name))}{next(count)}"
+        (tmp_path / f"{name}.yaml").write_text(text)
+        plan = make_plan(read_study(tmp_path / f"{name}.yaml"))
+        write(recorder, plan, dataset(embedded), outcome)
+        return build_report(recorder, name)
+
+    return make
+
+
+def table(report: Report, key: str) -> list[dict[str, str]]:
+    """A table's rows by the titles of their columns; of equal titles the first."""
+    (found,) = [each for each in report.tables if each.key == key]
+    rows = []
+    for cells in found.rows:
+        row: dict[str, str] = {}
+        for title, cell in zip(found.header, cells, strict=True):
+            row.setdefault(title, cell)
+        rows.append(row)
+    return rows
+
+
+def test_figures_are_those_of_the_record(study: Callable[..., Report], recorder: Recorder):
+    report = study(MODULES)
+    rows = {row["arm"]: row for row in table(report, "results")}
+    assert list(rows) == [
+        "SF without, CEOA without",
+        "SF without, CEOA with",
+        "SF with, CEOA without",
+        "SF with, CEOA with",
+    ]
+    for name, row in rows.items():
+        trials = [trial for trial in recorder.list_trials(report.name) if trial.arm == name]
+        for title, metric in (("val Acc", "best_val_acc"), ("val Logloss", "best_val_logloss")):
+            assert float(row[title]) == pytest.approx(
+                np.mean([t.metrics[metric] for t in trials]), abs=6e-5
+            )
+        assert row["seeds"] == "2/2"
+        low, high = map(float, row["95 %"].split(" to "))
+        assert low < float(row["val Acc"]) < high
+
+
+def test_planted_effects_are_found_and_absent_ones_are_not_claimed(study: Callable[..., Report]):
+    report = study(MODULES.replace("[0, 1]", "[0, 1, 2, 3, 4]"))
+    effects = {row["of"]: row for row in table(report, "effects")}
+    strong, weak = effects["SF: with less without"], effects["CEOA: with less without"]
+    assert float(strong["Acc"]) > 0.05
+    assert strong["p"] == "< 0.001"
+    assert abs(float(weak["Acc"])) < 0.06
+    assert float(effects["SF with x CEOA with"]["p"].removeprefix("< ")) > 0.05
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert words[0].startswith("Best arm by val Acc: SF with, CEOA ")
+    assert any(
+        line.startswith("SF with, CEOA") and " beats SF without, CEOA" in line for line in words
+    )
+    assert any(
+        line.startswith("SF with, CEOA") and " cannot be told from SF with, CEOA" in line
+        for line in words
+    )
+    (sure,) = [line for line in words if line.startswith("Factor SF: ")]
+    assert sure == f"Factor SF: with ({short(strong)}) beats without."
+    (unsure,) = [line for line in words if line.startswith("Factor CEOA: ")]
+    assert unsure == f"Factor CEOA: with ({short(weak)}) cannot be told from without."
+    assert words[-1] == "Interactions: none that can be told from 0."
+    believed = [
+        row
+        for row in table(report, "comparisons")
+        if row["p"] != "1.000" and float(row["p"].split()[-1]) < 0.05
+    ]
+    assert (
+        sum(" beats " in line for line in words if not line.startswith("Factor"))
+        == len(believed)
+        == 4
+    )
+    pairs = table(report, "comparisons")
+    assert len(pairs) == 6
+    (one,) = [
+        row
+        for row in pairs
+        if row["arm"] == "SF with, CEOA with" and row["against"] == "SF without, CEOA with"
+    ]
+    low, high = map(float, one["95 %"].split(" to "))
+    assert 0 < low < float(one["Acc"]) < high
+
+
+def short(effect: dict[str, str]) -> str:
+    """A difference of Acc as sentences have it."""
+    return f"{float(effect['Acc']):+.3f}, 95 % {effect['95 %']}, p {effect['p']}"
+
+
+def test_sentences_say_no_more_than_their_p_values():
+    made = {
+        "a": (0.2, 0.01),
+        "b": (-0.2, 0.01),
+        "c": (0.1, 0.2),
+        "d": (0.3, 0.049),
+        "e": (0.1, 0.05),
+    }
+    told = [
+        (name, Estimate(value, value - 0.1, value + 0.1, p, 3), p)
+        for name, (value, p) in made.items()
+    ]
+    words = list(verdicts([*told, ("f", None, float("nan"))], "x", 1))
+    assert [line.split(" (")[0] for line in words] == [
+        "a",
+        "b",
+        "c",
+        "f and x have no seed in common.",
+    ]
+    assert (
+        words[0]
+        == "a (+0.200, 95 % 0.100 to 0.300, p 0.010); d (+0.300, 95 % 0.200 to 0.400, p 0.049) beat x."
+    )
+    assert words[1].endswith(" loses to x.")
+    assert words[2].endswith("p 0.050) cannot be told from x.")
+    less = list(verdicts(told, "x", -1))  # of Logloss less is better
+    assert less[0].startswith("b (")
+    assert less[1].startswith("a (")
+    assert less[1].endswith(" lose to x.")
+
+
+def test_many_arms_are_told_from_the_first(study: Callable[..., Report]):
+    arms = "".join(
+        f"  - {{name: n{n}, set: {{loss_weights.scene: {n}}}}}\n" for n in (1, 2, 3, 4, 5)
+    )
+    text = f"question: q\nmetric: val_logloss\nseeds: [0, 1, 2]\narms:\n{arms}"
+    text += "  - {name: bare, set: {fusion.kind: none}}\n  - {name: silent, set: {loss_weights.scene: 0.01}}\n"
+    words = next(block for block in study(text).blocks if block.title == "In short").lines
+    assert words[0].startswith("Best arm by val Logloss: n")
+    (lost,) = [line for line in words if line.endswith(" lose to n1.")]
+    assert lost.startswith("bare (+")
+    assert "; silent (+" in lost
+
+
+def test_what_was_stopped_early_is_in_no_table(study: Callable[..., Report]):
+    """Two searched trials that were stopped early claim Acc 1: they are counted in the costs and nowhere else."""
+    asked: list[str] = []
+
+    def outcome(trial: PlannedTrial) -> str:
+        asked.append(trial.search)
+        return "stopped" if trial.search and asked.count("search") % 4 == 1 else "complete"
+
+    report = study(
+        "question: q\nsearch: {space: {loss_weights: }, trials: 80, sampler: random}\n",
+        outcome=outcome,
+    )
+    for key in ("results", "search"):
+        assert all(row["val Acc"] != "1.0000" for row in table(report, key))
+    assert "20, after 60 of 400 epochs" in next(
+        row["measured"] for row in table(report, "cost") if row[""] == "trials stopped early"
+    )
+    shares = {row["dimension"]: float(row["val_acc"]) for row in table(report, "importance")}
+    chance = shares.pop("by chance, at most")
+    assert max(shares, key=shares.__getitem__) == "loss_weights.scene"  # the planted one
+    assert max(shares.values()) > chance
+    assert sum(shares.values()) == pytest.approx(1, abs=0.03)
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert words[-1].startswith(
+        "What mattered for val Acc over 60 complete trials: loss_weights.scene ("
+    )
+
+
+def test_missing_cells_are_visible(study: Callable[..., Report]):
+    def outcome(trial: PlannedTrial) -> str:
+        return "failed" if trial.arm.startswith("SF with,") and trial.seed == 1 else "complete"
+
+    report = study(MODULES, outcome=outcome)
+    seeds = [row["seeds"] for row in table(report, "results")]
+    assert seeds == ["2/2", "2/2", "1/2", "1/2"]
+    told = table(report, "missing")
+    assert [row["how much is there"] for row in told] == [
+        "1 of 2 seeds",
+        "1 of 2 seeds",
+        "failed",
+        "failed",
+    ]
+    assert told[-1]["why"] == "Boom: it burst"
+    assert {row["seeds"] for row in table(report, "comparisons")} == {
+        "1",
+        "2",
+    }  # seeds that both arms have
+
+    def nothing(trial: PlannedTrial) -> str:
+        return "failed" if trial.arm == "SF with, CEOA with" else "complete"
+
+    empty = table(study(MODULES, outcome=nothing), "results")[-1]
+    assert list(empty.values()) == ["SF with, CEOA with", "0/2", "-", "-", "-"]
+
+
+def test_published_figures_keep_their_table_and_row(study: Callable[..., Report]):
+    text = MODULES.replace(
+        "  factors:",
+        "  published: {'SF without, CEOA without': {table: II, row: 1, acc: 0.5, logloss: 1.0}}\n  factors:",
+    )
+    report = study(text, embedded=False)
+    (row,) = table(report, "published")
+    assert (row["arm"], row["where"]) == ("SF without, CEOA without", "Table II, row 1")
+    assert (row["published Acc"], row["published Logloss"]) == ("0.5000", "1.0000")
+    assert row["our Acc"] == table(report, "results")[0]["val Acc"]
+    assert float(row["ours - it"]) == pytest.approx(float(row["our Acc"]) - 0.5, abs=1e-4)
+    (beside,) = [each for each in report.tables if each.key == "published"]
+    assert "for comparison only" in beside.note
+    (embedded,) = table(study(text), "published")
+    assert embedded["published Acc"] == "0.5000"
+    assert "ours - it" not in embedded  # a difference of synthetic scenes and real streets is none
+
+
+def test_every_arm_before_and_after_retuning(study: Callable[..., Report], recorder: Recorder):
+    report = study(MODULES.replace("factorial", "leave_one_out") + SEARCH + "retune: 4\n")
+    rows = {row["arm"]: row for row in table(report, "retuned")}
+    assert list(rows) == ["all", "without SF", "without CEOA"]
+    names = [row["arm"] for row in table(report, "results")]
+    assert names == [*rows, *(f"{name} retuned" for name in rows)]
+    for row in rows.values():
+        assert float(row["val Acc retuned"]) >= float(row["val Acc"]) - 0.05
+    assert float(rows["without SF"]["less all"]) < -0.05
+    assert rows["all"]["less all"] == rows["all"]["less all retuned"] == "-"
+    gathered = Gathered(recorder, report.name)
+    tuned = {row.name: row for row in gathered.retuned}
+    without, whole = (
+        tuned[f"{name} retuned"].trials[1].metrics["best_val_acc"] for name in ("without SF", "all")
+    )
+    # The first seed picked the settings, so the second alone says how they compare.
+    assert float(rows["without SF"]["less all retuned"]) == pytest.approx(without - whole, abs=6e-5)
+
+
+def test_a_ladder_keeps_its_rungs_apart(study: Callable[..., Report], recorder: Recorder):
+    report = study(LADDER.replace("finalists: 2", "finalists: 3"))
+    rows = table(report, "ladder")
+    assert [row["configuration"] for row in rows] == [
+        "published configuration",
+        "finalist 1",
+        "finalist 2",
+        "finalist 3",
+    ]
+    (words,) = [each.note for each in report.tables if each.key == "ladder"]
+    assert "over 4 configurations: " in words
+    assert [row["arm"] for row in table(report, "results")] == [
+        row["configuration"] for row in rows
+    ]
+    assert (
+        find_winner(recorder, report.name).trial.config.training.epochs == 20
+    )  # never one of the lower rung
+
+
+def test_a_ladder_that_was_searched_further_keeps_every_finalist(
+    recorder: Recorder, tmp_path: Path
+):
+    path = tmp_path / "climbed.yaml"
+    for trials in (4, 20):
+        path.write_text(LADDER.replace("trials: 4", f"trials: {trials}"))
+        write(recorder, make_plan(read_study(path)), dataset(), complete)
+    trained = {
+        configuration_key(each.config)
+        for each in recorder.list_trials("climbed")
+        if each.tags["avsc.rung"] == UPPER
+    }
+    rows = table(build_report(recorder, "climbed"), "ladder")
+    assert [row["configuration"] for row in rows[1:]] == [
+        f"finalist {place}" for place in range(1, len(rows))
+    ]
+    assert len(rows) == len(trained) > 1 + 2  # more trials brought other finalists
+    assert {row["seeds above"] for row in rows} == {"2/2"}
+    lower = [float(row["lower rung, val_acc"]) for row in rows[1:]]
+    assert lower == sorted(lower, reverse=True)
+
+
+def test_the_front_of_two_metrics_is_what_nobody_beats(
+    study: Callable[..., Report], recorder: Recorder
+):
+    report = study(
+        "question: q\nmetric: [val_acc, val_logloss]\n"
+        "search: {space: {loss_weights: , contrast: }, trials: 20, sampler: random, scheduler: none}\n"
+    )
+    gathered = Gathered(recorder, report.name)
+    told = {
+        trial.key: (trial.metrics["best_val_acc"], -trial.metrics["best_val_logloss"])
+        for trial in gathered.complete
+    }
+    naive = {
+        key
+        for key, own in told.items()
+        if not any(
+            other != own and other[0] >= own[0] and other[1] >= own[1] for other in told.values()
+        )
+    }
+    assert {trial.key for trial in front(gathered)} == naive
+    assert len(table(report, "pareto")) == len(naive)
+    pictures = {picture.key: picture for picture in report.pictures}
+    assert set(pictures) >= {"pareto", "importance", "slices"}
+    (axes,) = [
+        axes for axes in pictures["slices"].draw().axes if axes.get_xlabel() == "alignment.mode"
+    ]
+    modes = [
+        list(gathered.space.dimensions["alignment.mode"].values).index(t.config.alignment.mode)
+        for t in gathered.searched
+    ]
+    assert [list(line.get_xdata()) for line in axes.get_lines()] == [
+        modes
+    ]  # every trial once, over its choice
+
+
+def test_real_data_carries_no_label(study: Callable[..., Report]):
+    report = study(MODULES, embedded=False)
+    assert report.label == ""
+    for text in (
+        to_html(report),
+        to_markdown(report),
+        to_latex(report),
+        to_csv(report, report.tables[0]),
+    ):
+        assert "embedded scenes" not in text
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_that_ships_has_a_report(
+    path: Path, recorder: Recorder, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    sets = ["ladder=[{training.epochs: 6}, demo]"] if path.stem == "ladder" else []
+    study = read_study(path, sets=sets, name=f"ships-{path.stem}")
+    write(recorder, make_plan(study), dataset(), complete)
+    report = build_report(recorder, study.name)
+    assert report.tables
+    assert not [row for row in table(report, "results") if "-" in (row["val Acc"], row["95 %"])]
+    assert not [each for each in report.tables if each.key == "missing"]
+    write_report(report, tmp_path / "out")
+
+
+def test_an_arm_that_the_data_cannot_serve_is_left_out_by_name(
+    recorder: Recorder, tmp_path: Path, monkeypatch
+):
+    """Teachers' activation on true labels: not trained, not silently equal to the base, but named with the reason."""
+    monkeypatch.chdir(tmp_path)
+    plan = make_served_plan(read_study(STUDIES / "readings.yaml", name="unserved"), dataset())
+    assert list(plan.missing) == ["object_activation softmax"]
+    assert not any("softmax" in trial.arm for trial in plan.trials)
+    write(recorder, plan, dataset(), complete)
+    report = build_report(recorder, "unserved")
+    (row,) = [row for row in table(report, "results") if row["arm"] == "object_activation softmax"]
+    assert (row["seeds"], row["val Acc"]) == ("0/3", "-")
+    told = {row["arm"]: row for row in table(report, "settings")}
+    assert (
+        "has true labels, no teachers' probabilities" in told["object_activation softmax"]["note"]
+    )
+    changes = {name: row["changes of the base"] for name, row in told.items()}
+    assert changes["base"] == "log_mel.normalise audioset"  # what preset demo has otherwise
+    assert changes["window hanning"] == "log_mel.window hanning, log_mel.normalise audioset"
+    assert [row["what"] for row in table(report, "missing")] == ["object_activation softmax"]
+
+
+def test_export(study: Callable[..., Report], recorder: Recorder, tmp_path: Path):
+    import pandas as pd
+
+    from avsc_core.resolve import read_overrides, resolve
+
+    report = study(MODULES)
+    csv_file, parquet, best = export(recorder, report.name, tmp_path / "out")
+    frames = pd.read_csv(csv_file), pd.read_parquet(parquet)
+    trials = recorder.list_trials(report.name)
+    for frame in frames:
+        assert sorted(frame["key"]) == sorted(trial.key for trial in trials)
+        assert sorted(frame["best_val_acc"]) == pytest.approx(
+            sorted(trial.metrics["best_val_acc"] for trial in trials)
+        )
+        assert set(frame["fusion.kind"]) == {"none", "semantic"}
+    figures = {
+        trial.key: (-trial.metrics["best_val_acc"], trial.metrics["best_val_logloss"])
+        for trial in trials
+    }
+    winner = min(trials, key=lambda trial: (*figures[trial.key], trial.key))
+    assert trial_key(resolve("paper", read_overrides(best))) == winner.key
+    assert json.loads(trial_frame(recorder, report.name)["visual.depths"].iloc[0]) == [1, 1, 1, 1]
+
+
+def test_faults_of_a_report(study: Callable[..., Report], recorder: Recorder):
+    with pytest.raises(UserError, match="no study 'nothing' in the record"):
+        build_report(recorder, "nothing")
+    with pytest.raises(UserError, match="has no complete trial; run it: avsc-search run"):
+        study(MODULES, outcome=lambda trial: "failed")
+
+
+def test_tables_have_as_many_cells_as_titles(study: Callable[..., Report]):
+    report = study(MODULES + SEARCH + "retune: 3\n")
+    for each in report.tables:
+        assert isinstance(each, Table)
+        assert all(len(row) == len(each.header) for row in each.rows), each.key
+
+
+THREE = """\
+question: q
+seeds: [0, 1, 2]
+ablation:
+  design: factorial
+  factors:
+    SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}
+    CEOA: {without: {alignment.enabled: false}, with: {alignment.enabled: true}}
+    scene: {one: {loss_weights.scene: 1}, ten: {loss_weights.scene: 10}, hundred: {loss_weights.scene: 100}}
+"""
+
+
+def test_effects_are_differences_of_means_over_all_other_factors(
+    study: Callable[..., Report], recorder: Recorder
+):
+    report = study(THREE)
+    gathered = Gathered(recorder, report.name)
+    mean = {tuple(row.levels.values()): row.mean("val_acc") for row in gathered.arms}
+    told = {row["of"]: row for row in table(report, "effects")}
+    others = [(ceoa, scene) for ceoa in ("without", "with") for scene in ("one", "ten", "hundred")]
+    main = np.mean([mean["with", *other] - mean["without", *other] for other in others])
+    assert float(told["SF: with less without"]["Acc"]) == pytest.approx(main, abs=6e-5)
+    ten = np.mean(
+        [
+            mean[sf, ceoa, "ten"] - mean[sf, ceoa, "one"]
+            for sf in ("without", "with")
+            for ceoa, _ in others
+        ]
+    )
+    assert float(told["scene: ten less one"]["Acc"]) == pytest.approx(ten, abs=6e-5)
+    both = [
+        mean["with", ceoa, "ten"]
+        - mean["with", ceoa, "one"]
+        - (mean["without", ceoa, "ten"] - mean["without", ceoa, "one"])
+        for ceoa in ("without", "with")
+    ]
+    assert float(told["SF with x scene ten"]["Acc"]) == pytest.approx(np.mean(both), abs=6e-5)
+    assert len(told) == (1 + 1 + 2) + (1 + 2 + 2)
+    note = next(each.note for each in report.tables if each.key == "effects")
+    assert "left out" not in note  # of these factors one alone has three levels
+    three = "CEOA: {one: {alignment.k: 1}, two: {alignment.k: 2}, three: {alignment.k: 3}}"
+    wider = study(re.sub("CEOA: .*", three, THREE))
+    assert "are left out." in next(each.note for each in wider.tables if each.key == "effects")
+    asked = asked_effects(gathered)
+    raw = [contrast(gathered, effect.weights, "acc").p for effect in asked]
+    corrected = multipletests(raw, method="holm")[1]
+    assert [row["p"] for row in told.values()] == [p_value(p) for p in corrected]
+
+
+def test_pictures_are_of_what_the_record_has_and_say_so(
+    study: Callable[..., Report], recorder: Recorder
+):
+    report = study(MODULES.replace("SF:", "'$F_o$':") + SEARCH)  # a name, not mathematics
+    gathered = Gathered(recorder, report.name)
+    for picture in report.pictures:
+        figure = picture.draw()
+        assert LABEL in [text.get_text() for text in figure.findobj(Text)]
+        figure.savefig(io.BytesIO(), format="png")
+    drawn = {picture.key: picture.draw() for picture in report.pictures}
+    row = gathered.rows[0]
+    (first, *_) = drawn["confusion"].axes
+    decided = gathered.probability(row).argmax(-1)
+    true = np.tile(gathered.clips.scenes, len(row.trials))
+    expected = confusion_matrix(true, decided.ravel(), normalize="true")
+    assert np.asarray(first.images[0].get_array()) == pytest.approx(expected)
+    lines = {line.get_label(): line for line in drawn["curves"].axes[0].get_lines()}
+    line = lines[r"\$F_o\$ without, CEOA without"]
+    assert list(line.get_ydata()) == pytest.approx(
+        [row.mean("val_acc") * factor for factor in (0.5, 1.0, 0.5)]
+    )
+    cost = {row[""]: row["measured"] for row in table(report, "cost")}
+    assert (
+        cost["training time"]
+        == f"{format_duration(30.0 * len(gathered.trials))} in all, 30 s a trial"
+    )
+    assert (
+        "ffffffffffffffff"
+        in next(row for row in report.tables if row.key == "reproduce").rows[3][1]
+    )
+
+
+def test_importance_is_the_same_either_way_up_and_not_claimed_of_noise():
+    space = build_space(
+        {"loss_weights.scene": None, "loss_weights.event": None}, resolve("demo"), str
+    )
+    points = [
+        {"loss_weights.scene": value, "loss_weights.event": 1.0 + value % 7}
+        for value in np.linspace(1, 90, 40)
+    ]
+    values = [point["loss_weights.scene"] for point in points]
+    more, less = (
+        measure_importance(space, points, values, "max"),
+        measure_importance(space, points, [-value for value in values], "min"),
+    )
+    assert more == less
+    assert max(more.shares, key=more.shares.__getitem__) == "loss_weights.scene"
+    assert more.shares["loss_weights.scene"] > more.chance
+    assert measure_importance(space, points, [1.0] * 40, "max").shares == {}
+    noise = np.random.default_rng(0).random((40, 40))
+    found = [measure_importance(space, points, own.tolist(), "max") for own in noise]
+    cried = [max(each.shares.values()) > each.chance for each in found]
+    assert np.mean(cried) <= 0.15  # of 40 searches that found nothing, one in twenty
+
+
+def test_both_rungs_are_correlated_as_scipy_does(study: Callable[..., Report]):
+    report = study(LADDER.replace("finalists: 2", "finalists: 4").replace("trials: 4", "trials: 8"))
+    rows = table(report, "ladder")
+    lower, upper = (
+        [float(row[f"{rung} rung, val_acc"]) for row in rows] for rung in ("lower", "upper")
+    )
+    (found,) = [each for each in report.tables if each.key == "ladder"]
+    assert f"over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}." in found.note
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert words[-1].endswith(
+        f" over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}."
+    )
+    searched = [each.title for each in report.tables if each.key in ("search", "importance")]
+    assert all(title.endswith(", lower rung") for title in searched)
+    assert any(
+        "The upper rung has, and the lower one had: training.epochs 20 (2)." in line
+        for line in report.blocks[0].lines
+    )
+
+
+def test_what_is_planned_and_not_there_is_named(study: Callable[..., Report]):
+    words = "question: q\nsearch: {space: {loss_weights: }, trials: 6, sampler: random, scheduler: none}\n"
+    turns = iter(["complete", "complete", "killed"])
+    report = study(words, outcome=lambda trial: next(turns))
+    assert [list(row.values()) for row in table(report, "missing")] == [
+        ["search", "2 of 6 trials", "not run yet"]
+    ]
+    assert report.blocks[1].lines[0].startswith("The study is not finished")
+    turns = iter(["complete"] * 4 + ["killed"])
+    below = study(LADDER, outcome=lambda trial: next(turns))
+    assert [row["what"] for row in table(below, "missing")] == ["search", "upper rung"]
+
+
+def test_equal_arms_are_compared_once_and_with_the_first(study: Callable[..., Report]):
+    arms = "".join(
+        f"  - {{name: n{n}, set: {{loss_weights.scene: {n}}}}}\n" for n in (1, 2, 3, 4, 5, 6)
+    )
+    report = study(
+        f"question: q\narms:\n{arms}  - {{name: again, set: {{loss_weights.scene: 1}}}}\n"
+    )
+    assert {row["against"] for row in table(report, "comparisons")} == {"n1"}
+    (found,) = [each for each in report.tables if each.key == "comparisons"]
+    assert "again: the same training as n1." in found.note
+
+
+def test_an_arm_without_all_its_seeds_is_not_called_the_best(study: Callable[..., Report]):
+    arms = "arms: [{name: good, set: {loss_weights.scene: 50}}, {name: poor}]\n"
+    report = study(
+        f"question: q\nseeds: [0, 1]\n{arms}",
+        outcome=lambda trial: "failed" if trial.seed and trial.arm == "good" else "complete",
+    )
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert words == ["Not ranked, because some of their seeds are missing: good."]
+    assert "One seed says nothing" in report.tables[0].note
+
+
+def test_every_sitting_that_differs_is_told(study: Callable[..., Report], recorder: Recorder):
+    name = study(MODULES).name
+    run_id = recorder.get_study(name).info.run_id
+    first = {"command": "avsc-search run x.yaml", "avsc": "0.1.0, commit a", "libraries": "torch 1"}
+    sittings = [first, first, first | {"avsc": "0.1.0, commit b"}]
+    recorder.log_json(
+        run_id, "about.json", {**recorder.read_json(run_id, "about.json"), "sittings": sittings}
+    )
+    (told,) = [each for each in build_report(recorder, name).tables if each.key == "reproduce"]
+    assert [value for what, value in told.rows if what == "avsc"] == [
+        "0.1.0, commit a",
+        "0.1.0, commit b",
+    ]
+    address = "avsc-search run x.yaml --tracking-uri postgresql://me:secret@host/db"
+    assert PASSWORD.sub(r"\1...@", address).endswith("postgresql://me:...@host/db")
+
+
+def test_a_report_says_what_it_was_measured_with(study: Callable[..., Report], recorder: Recorder):
+    report = study(MODULES.replace("seeds:", "base: {training.epochs: 7}\nseeds:") + SEARCH)
+    assert "Base: preset demo, with training.epochs 7. Seeds: 0, 1." in report.blocks[0].lines
+    gathered = Gathered(recorder, report.name)
+    size = f"validated on {len(gathered.clips.names)} clips of {len(np.unique(gathered.clips.places))} locations."
+    assert any(line.endswith(size) for line in report.blocks[0].lines)
+    (told,) = [each for each in report.tables if each.key == "reproduce"]
+    assert ["- loss_weights.scene", "0.01 to 100, log"] in told.rows

@@ -1,0 +1,107 @@
+"""Plans: equal arms once, keys, what may change between two starts of a study."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from avsc_core.data.dataset import DataSet
+from avsc_core.errors import UserError
+from avsc_core.resolve import trial_key
+from studies.runner.prepare import describe_left_out, make_served_plan
+from studies.study.plan import describe_plan, find_changes, make_plan, reseed
+from tests.studies.study.test_schema import GOOD, read
+
+
+def test_arms_of_equal_configuration_run_once(tmp_path: Path):
+    twin = "  - {name: twin, set: {fusion.kind: none}}\n"
+    plan = make_plan(read(tmp_path, GOOD.replace("search:\n", twin + "search:\n", 1)))
+    assert [(trial.arm, trial.seed) for trial in plan.trials] == [
+        ("all", 0),
+        ("all", 1),
+        ("no SF = twin", 0),
+        ("no SF = twin", 1),
+    ]
+    assert all(trial.key == trial_key(trial.config) for trial in plan.trials)
+    assert len({trial.key for trial in plan.trials}) == 4
+
+
+def test_more_trials_and_arms_are_welcome_anything_else_is_told(tmp_path: Path):
+    old = make_plan(read(tmp_path, GOOD)).definition
+    more = GOOD.replace("trials: 3", "trials: 30").replace(
+        "search:\n", "  - {name: new, set: {alignment.k: 3}}\nsearch:\n", 1
+    )
+    assert find_changes(old, make_plan(read(tmp_path, more, cpus=2)).definition) == []
+    changed = make_plan(
+        read(tmp_path, GOOD.replace("high: 10", "high: 20"), sets=["metric=val_logloss"])
+    ).definition
+    told = find_changes(old, changed)
+    assert told[0] == "metric: val_acc, now val_logloss"
+    assert "search.space.loss_weights.scene.high: 10.0, now 20.0" in told
+    dropped = make_plan(read(tmp_path, GOOD.replace("name: all", "name: base"))).definition
+    assert [line.split(":")[0] for line in find_changes(old, dropped)] == ["arms.all"]
+
+
+def test_the_record_gives_back_the_same_question(tmp_path: Path):
+    groups = "    contrast:\n    readings:\n    training:\n    modules:\n    loss_weights.event: [1, 10]\n"
+    text = GOOD.replace("    alignment.mode:\n", groups)
+    definition = make_plan(read(tmp_path, text)).definition
+    assert "alignment.mode" in definition["search"]["space"]
+    assert (
+        find_changes(json.loads(json.dumps(definition)), make_plan(read(tmp_path, text)).definition)
+        == []
+    )
+
+
+def test_keys_do_not_change_with_device_or_the_way_of_writing(tmp_path: Path):
+    keys = [trial.key for trial in make_plan(read(tmp_path, GOOD)).trials]
+    same = GOOD.replace("fusion: {kind: none}", "fusion.kind: none").replace(
+        "{alignment.k: 4}", "{alignment: {k: 4}}"
+    )
+    assert [
+        trial.key for trial in make_plan(read(tmp_path, same, sets=["device=cpu"])).trials
+    ] == keys
+    assert [
+        trial.key for trial in make_plan(read(tmp_path, GOOD, sets=["alignment.k=5"])).trials
+    ] != keys
+
+
+def test_a_searched_trial_and_its_values(tmp_path: Path):
+    plan = make_plan(read(tmp_path, GOOD))
+    values = {"loss_weights.scene": 3.5, "alignment.mode": "rkm"}
+    (search,) = plan.searches
+    trial = search.trial(values)
+    assert (trial.arm, trial.seed, trial.config.loss_weights.scene) == ("search", 0, 3.5)
+    assert search.point(trial.config) == values
+    assert search.point(reseed(trial.config, 1)) is None  # another seed is another training
+    assert search.point(trial.config.model_copy(update={"modality": "audio"})) is None
+    outside = trial.config.model_copy(
+        update={"loss_weights": trial.config.loss_weights.model_copy(update={"scene": 0.5})}
+    )
+    assert search.point(outside) is None
+
+
+def test_the_plan_says_what_differs(tmp_path: Path):
+    rows = list(describe_plan(make_plan(read(tmp_path, GOOD))))
+    assert rows[1][2] == "nothing"
+    assert rows[3][::2] == ["no SF", "fusion.kind none"]
+    assert rows[5] == ["search", "", "loss_weights.scene: 1 to 10, log"]
+
+
+def test_readings_of_teachers_need_teachers(tmp_path: Path, data: DataSet):
+    arms = (
+        "question: q\narms:\n  - {name: one}\n  - {name: two, set: {pseudo.event_threshold: 0.1}}\n"
+    )
+    why = f"{data.title} has true labels, no teachers' probabilities to read otherwise"
+    plan = make_served_plan(read(tmp_path, arms), data)
+    assert [trial.arm for trial in plan.trials] == ["one"]
+    assert describe_left_out(plan) == [f"note: arm two is left out: {why}"]
+    study = read(
+        tmp_path, arms + "search:\n  space:\n    alignment.k:\n    pseudo.object_threshold:\n"
+    )
+    with pytest.raises(UserError) as caught:
+        make_served_plan(study, data)
+    told = f"pseudo.object_threshold cannot be searched; {why}; leave it out, or run `avsc-core pseudo`"
+    assert str(caught.value) == f"{study.path}:8: {told}"
+    labelled = data._replace(scores={"events": data.events})
+    assert make_served_plan(study, labelled).searches
