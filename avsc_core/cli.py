@@ -15,11 +15,11 @@ from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.resolve import (
     Override,
-    format_value,
-    flatten,
-    parse_set,
-    list_presets,
     find_random_branches,
+    flatten,
+    format_value,
+    list_presets,
+    parse_set,
     read_overrides,
     resolve,
 )
@@ -108,7 +108,7 @@ def check(
     Example: avsc-core check /data/TAU-urban-audio-visual-scenes-2021-development --deep
     """
     media = resolve("paper", parse_set(sets or ())).media
-    from avsc_core.data.inspect import list_faults, inspect, summarise
+    from avsc_core.data.inspect import inspect, list_faults, summarise
     from avsc_core.data.inspect import skip_bad as leave_out
     from avsc_core.data.layout import read_skipped
     from avsc_core.labels import LABEL_FILE, read_labels
@@ -170,8 +170,8 @@ def features(
     from avsc_core.cache.store import verify as damaged
     from avsc_core.data.features import (
         build_features,
-        locate_features,
         count_odd_lengths,
+        locate_features,
         open_data,
     )
     from avsc_core.files import cache_root
@@ -224,7 +224,7 @@ def pseudo(
     """
     config = resolve(preset, parse_set(sets or ()))
     from avsc_core.record.recorder import Recorder
-    from avsc_core.teachers.pseudo import label_clips, record_labelling, list_warnings
+    from avsc_core.teachers.pseudo import label_clips, list_warnings, record_labelling
 
     with progress() as show:
         made = label_clips(folder, config, audio, visual, out_file, show)
@@ -368,10 +368,10 @@ def evaluate(
     from avsc_core.data.features import open_data
     from avsc_core.data.tau import is_unlabelled
     from avsc_core.evaluation.breakdown import (
-        score_by_city,
-        score_by_scene,
         draw_confusions,
         intervals,
+        score_by_city,
+        score_by_scene,
     )
     from avsc_core.evaluation.evaluate import answer_unlabelled, load_trained
     from avsc_core.evaluation.evaluate import evaluate_split as score
@@ -437,7 +437,7 @@ def predict(
 
     Example: avsc-core predict clip.mp4 --model best:lambda
     """
-    from avsc_core.evaluation.evaluate import load_trained, find_pair, predict_file
+    from avsc_core.evaluation.evaluate import find_pair, load_trained, predict_file
 
     pairs, faults = [], []
     for file in files:
@@ -477,7 +477,7 @@ def draw_map(
 
     Example: avsc-core map best:lambda --names 30
     """
-    from avsc_core.evaluation.class_map import choose_folder, build_map, write_map
+    from avsc_core.evaluation.class_map import build_map, choose_folder, write_map
     from avsc_core.evaluation.evaluate import load_trained
 
     folder = out_folder or choose_folder(model)

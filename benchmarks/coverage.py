@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from avsc_core.evaluation.intervals import Clips, estimate
 from benchmarks.report import keep
-from studies.report.statistics import Clips, estimate
 
 STUDIES, DRAWS = 2000, 400
 SCENES, PLACES, EACH = 10, 3, 6

@@ -20,7 +20,7 @@ from avsc_core.errors import (
     Fault,
     UserError,
 )
-from avsc_core.resolve import format_value, flatten, list_presets
+from avsc_core.resolve import flatten, format_value, list_presets
 from avsc_core.terminal import err, out, progress, run_app
 from avsc_core.yaml_file import read_yaml
 from studies.study.plan import describe_plan, make_plan
@@ -123,13 +123,13 @@ def plan(
     study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
     from avsc_core.data.features import open_data
     from avsc_core.record.recorder import find_missing_file, open_record
-    from studies.runner.cost import estimate_cost, count_local_places, trim_search
-    from studies.runner.display import make_table
+    from avsc_core.terminal import make_table
+    from studies.runner.cost import count_local_places, estimate_cost, trim_search
     from studies.runner.prepare import (
         check_warm_start,
+        compare_with_record,
         describe_left_out,
         make_served_plan,
-        compare_with_record,
     )
     from studies.runner.strategy import Strategy
 

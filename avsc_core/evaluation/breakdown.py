@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from avsc_core.files import atomic_path
-from avsc_core.metrics import count_confusions, compute_scores
+from avsc_core.metrics import compute_scores, count_confusions
 
 DRAWS = 1000
 LEVEL = 0.95

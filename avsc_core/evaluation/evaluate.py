@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from avsc_core.config import Config, Media
-from avsc_core.data.batches import Inputs, to_device, normalise_frames
+from avsc_core.data.batches import Inputs, normalise_frames, to_device
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.dataset import DataSet, hash_media, split_rows
 from avsc_core.data.features import build_features, load_clip_features

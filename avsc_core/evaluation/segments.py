@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from avsc_core.config import Config
-from avsc_core.data.batches import Inputs, to_device, normalise_frames
+from avsc_core.data.batches import Inputs, normalise_frames, to_device
 from avsc_core.data.logmel import normalise
 from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.model.network import AudioVisualNet

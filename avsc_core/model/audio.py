@@ -12,7 +12,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from avsc_core.data.logmel import MEL_BINS
-from avsc_core.model.branch import read_feature_width, build_timm_backbone, choose_input_size
+from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_feature_width
 
 
 class Patches(nn.Module):

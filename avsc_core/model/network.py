@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from avsc_core.config import Config
-from avsc_core.model.audio import AudioEncoder, find_audio_width, build_audio_backbone
-from avsc_core.model.branch import Branch, to_float32, freeze
+from avsc_core.model.audio import AudioEncoder, build_audio_backbone, find_audio_width
+from avsc_core.model.branch import Branch, freeze, to_float32
 from avsc_core.model.fusion import FUSIONS, Branches, FusionLayer, FusionParts
 from avsc_core.model.visual import VisualEncoder, build_visual_backbone, find_visual_width
 

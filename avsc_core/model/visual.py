@@ -10,7 +10,7 @@ import torch
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from avsc_core.model.branch import read_feature_width, build_timm_backbone, choose_input_size
+from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_feature_width
 
 
 class VisualEncoder(nn.Module):

@@ -27,7 +27,7 @@ from mlflow.exceptions import MlflowException
 from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, Fault, UserError, suggest
-from avsc_core.resolve import format_value, flatten, nest, trial_key, find_weights
+from avsc_core.resolve import find_weights, flatten, format_value, nest, trial_key
 from avsc_core.weights.sources import hash_source
 from avsc_core.yaml_file import read_value
 

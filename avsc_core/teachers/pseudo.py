@@ -18,7 +18,7 @@ from torch import nn
 
 from avsc_core.cache.arrays import Rows, filled
 from avsc_core.config import Config
-from avsc_core.data.batches import to_device, normalise_frames
+from avsc_core.data.batches import normalise_frames, to_device
 from avsc_core.data.dataset import hash_media
 from avsc_core.data.features import load_clip_features
 from avsc_core.data.logmel import AUDIOSET, normalise

@@ -19,14 +19,14 @@ from avsc_core.data.batches import (
     Colours,
     Inputs,
     compute_scale,
-    load_log_mels,
     load_frames,
+    load_log_mels,
 )
 from avsc_core.data.features import FORMAT, Features
 from avsc_core.files import cache_root
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.processes import Progress, no_progress
-from avsc_core.resolve import identify, find_weights
+from avsc_core.resolve import find_weights, identify
 from avsc_core.trainer.device import autocast, choose_device
 from avsc_core.weights.pretrained import build_pretrained_encoder
 

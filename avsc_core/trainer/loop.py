@@ -18,14 +18,14 @@ from avsc_core.config import Config
 from avsc_core.data.batches import Batch, Inputs, iterate_batches, shuffle_rows
 from avsc_core.data.features import Features
 from avsc_core.errors import Diverged
-from avsc_core.metrics import is_better, compute_scores
+from avsc_core.metrics import compute_scores, is_better
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.processes import Progress, no_progress
 from avsc_core.resolve import trial_key
 from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save_checkpoint
-from avsc_core.trainer.device import autocast, choose_device, build_scaler, seed_all
+from avsc_core.trainer.device import autocast, build_scaler, choose_device, seed_all
 from avsc_core.trainer.frozen import find_frozen_branches, prepare_inputs
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 from avsc_core.weights.pretrained import load_pretrained

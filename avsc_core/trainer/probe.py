@@ -24,7 +24,7 @@ from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.processes import process_pool
-from avsc_core.trainer.device import autocast, choose_device, build_scaler
+from avsc_core.trainer.device import autocast, build_scaler, choose_device
 from avsc_core.trainer.frozen import find_frozen_branches
 from avsc_core.trainer.optim import build_optimiser
 

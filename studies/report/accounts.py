@@ -4,9 +4,9 @@ from collections import Counter
 
 from avsc_core.record.winner import pick_best, select_full_trials
 from avsc_core.resolve import flatten
+from avsc_core.terminal import format_duration
 from studies.report.blocks import Table, Words, number, setting
 from studies.report.gather import Gathered
-from studies.runner.cost import format_duration
 from studies.study.plan import is_search
 
 OVER = ("complete", "stopped", "diverged", "failed")

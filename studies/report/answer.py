@@ -7,6 +7,7 @@ value, corrected as in its table, is below 0.05. All of it by the study's decidi
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, groupby
 
+from avsc_core.evaluation.intervals import Estimate
 from studies.report.blocks import NAMES, Words, number, p_value, signed, span
 from studies.report.compared import (
     ALL_PAIRS,
@@ -19,7 +20,6 @@ from studies.report.compared import (
 from studies.report.effects import asked_effects, found_effects
 from studies.report.gather import Gathered, Row
 from studies.report.searched import agreement, front, importances
-from studies.report.statistics import Estimate
 
 BELIEVED = 0.05
 SPELLED_OUT = (

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from avsc_core.evaluation.intervals import Estimate, bounded, correct, costs, estimate
 from avsc_core.resolve import flatten, identify
 from search_spaces.space import list_inactive
 from studies.report.blocks import (
@@ -25,7 +26,7 @@ from studies.report.blocks import (
     span,
 )
 from studies.report.gather import Gathered, Row
-from studies.report.statistics import Estimate, bounded, correct, costs, estimate, holm
+from studies.report.statistics import holm
 
 VALUES = {"acc": correct, "logloss": costs}
 ALL_PAIRS = 5  # arms; of more, each is compared with the first

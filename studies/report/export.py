@@ -8,7 +8,7 @@ import yaml
 from avsc_core.files import atomic_path, write_text
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import find_winner
-from avsc_core.resolve import format_value, flatten
+from avsc_core.resolve import flatten, format_value
 
 TAGS = {"avsc.data": "data", "avsc.rung": "rung"}
 

@@ -11,13 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from avsc_core.evaluation.intervals import Estimate
 from avsc_core.metrics import count_confusions
 from search_spaces.domains import Choice
 from studies.report.blocks import NAMES, Picture
 from studies.report.compared import level
 from studies.report.gather import Gathered, Row
 from studies.report.searched import front, importances, points, rung, values
-from studies.report.statistics import Estimate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 DASHES = ("-", "--", "-.", ":")

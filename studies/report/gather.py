@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from avsc_core.errors import Fault, UserError
-from avsc_core.metrics import rank_key, parse_predictions
+from avsc_core.evaluation.intervals import Clips
+from avsc_core.metrics import parse_predictions, rank_key
 from avsc_core.record.recorder import LOWER, UPPER, Recorder, TrialRecord
 from avsc_core.record.winner import pick_best
 from avsc_core.resolve import flatten, identify
 from search_spaces.space import Space, list_inactive
-from studies.report.statistics import Clips
 from studies.study.metadata import configuration_key
 from studies.study.plan import PUBLISHED_ARM, RETUNED, search_of
 from studies.study.schema import SEARCH_ARM

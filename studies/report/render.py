@@ -16,8 +16,8 @@ from matplotlib import rc_context
 from rich.console import Console
 
 from avsc_core.files import atomic_path, write_text
+from avsc_core.terminal import make_table
 from studies.report.blocks import INTERVAL, MISSING, Picture, Report, Table, Words
-from studies.runner.display import make_table
 
 TEX = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}

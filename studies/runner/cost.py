@@ -14,6 +14,7 @@ from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
+from avsc_core.terminal import format_duration
 from studies.runner.strategy import Strategy
 from studies.study.schema import SEARCH_ARM, Resources, Study
 
@@ -136,14 +137,6 @@ def count_local_places(resources: Resources) -> int:
     import torch
 
     return max(1, count_places(resources, os.cpu_count() or 1, torch.cuda.device_count()))
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _times(have: float, want: float) -> int:

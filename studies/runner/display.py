@@ -1,7 +1,5 @@
 """What a person sees while a study runs and when it ends: a live table in a terminal, plain lines elsewhere."""
 
-from collections.abc import Sequence
-
 from rich.live import Live
 from rich.table import Table
 
@@ -66,11 +64,3 @@ class Display:
             shown = "" if value is None else f"{value:.4f}"
             table.add_row(trial.label, f"{epoch}/{trial.config.training.epochs}", shown)
         return table
-
-
-def make_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table of text."""
-    table = Table(*header, title=title)
-    for row in rows:
-        table.add_row(*row)
-    return table

@@ -16,7 +16,7 @@ from avsc_core.data.features import Features, build_features
 from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder, TrialRecord
-from avsc_core.resolve import identify, find_weights
+from avsc_core.resolve import find_weights, identify
 from avsc_core.yaml_file import read_yaml
 from search_spaces.domains import Choice
 from studies.runner.strategy import Strategy

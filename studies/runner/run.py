@@ -17,21 +17,20 @@ from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
 from avsc_core.record.recorder import CHECKPOINTS, Recorder
 from avsc_core.resolve import find_random_branches
-from avsc_core.terminal import err
+from avsc_core.terminal import err, make_table
 from studies.report.status import print_closing
 from studies.runner.cost import estimate_cost, trim_search
-from studies.runner.display import make_table
 from studies.runner.prepare import (
     check_warm_start,
+    compare_with_record,
     define_study,
     describe_left_out,
     make_served_plan,
     prepare_study,
-    compare_with_record,
 )
 from studies.runner.strategy import Strategy, describe_used_up
 from studies.runner.tune import Ending, run_trials, start_ray
-from studies.study.metadata import describe_study, format_clips, describe_invocation
+from studies.study.metadata import describe_invocation, describe_study, format_clips
 from studies.study.plan import Plan
 from studies.study.schema import Study
 

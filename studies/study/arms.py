@@ -17,7 +17,7 @@ from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.resolve import Override, format_value
 from avsc_core.yaml_file import Located
 from search_spaces.space import reset_inactive
-from studies.study.parsing import Settings, resolve_trainable, make_name_fault, list_overrides
+from studies.study.parsing import Settings, list_overrides, make_name_fault, resolve_trainable
 from studies.study.plan import is_search
 from studies.study.schema import AblationPart, Arm, PublishedFigures, StudyFile
 

@@ -16,7 +16,7 @@ from typing import Any
 from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
-from avsc_core.resolve import format_value, flatten, resolve, trial_key
+from avsc_core.resolve import flatten, format_value, resolve, trial_key
 from search_spaces.space import reset_inactive
 from studies.study.plan import Plan, reseed
 from studies.study.schema import Study

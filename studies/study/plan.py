@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from avsc_core.config import Config
 from avsc_core.metrics import rank_key
 from avsc_core.resolve import flatten, identify, nest, trial_key
-from search_spaces.space import Space, reset_inactive, list_active
+from search_spaces.space import Space, list_active, reset_inactive
 from studies.study.schema import SEARCH_ARM, Arm, Search, Study
 
 RETUNED = "{} retuned"  # the row of an arm with the best settings of its own search

@@ -14,7 +14,7 @@ from avsc_core.resolve import NOT_IN_KEY, Override, flatten, list_presets
 from avsc_core.yaml_file import Located, read_value, read_yaml
 from search_spaces.space import reset_inactive
 from studies.study.arms import make_setting_fault, read_arms
-from studies.study.parsing import Settings, resolve_trainable, list_overrides, parse_study_file
+from studies.study.parsing import Settings, list_overrides, parse_study_file, resolve_trainable
 from studies.study.schema import Arm, Metric, Study, StudyFile
 from studies.study.search import check_metrics, read_search
 

@@ -9,8 +9,8 @@ import pytest
 from avsc_core.config import Config
 from avsc_core.data.features import Features
 from avsc_core.errors import Diverged, UserError
-from avsc_core.record.recorder import CHECKPOINTS, Recorder
 from avsc_core.evaluation import retrain
+from avsc_core.record.recorder import CHECKPOINTS, Recorder
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from avsc_core.labels import SCORES, name_object_scores, read_labels
 from avsc_core.processes import no_progress
 from avsc_core.record.recorder import Recorder
 from avsc_core.resolve import parse_set, resolve
-from avsc_core.teachers.pseudo import Positives, compute_readings, label_clips, list_warnings
 from avsc_core.teachers import pseudo
+from avsc_core.teachers.pseudo import Positives, compute_readings, label_clips, list_warnings
 from tests.conftest import TINY
 from tests.core.weights.test_pretrained import (
     reference_ast,

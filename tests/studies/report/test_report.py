@@ -16,10 +16,12 @@ from statsmodels.stats.multitest import multipletests
 from avsc_core.data.dataset import LABEL, DataSet, split_rows
 from avsc_core.data.tables import Clip
 from avsc_core.errors import UserError
+from avsc_core.evaluation.intervals import Estimate
 from avsc_core.metrics import compute_scores, format_predictions
 from avsc_core.record.recorder import LOWER, UPPER, Recorder
 from avsc_core.record.winner import find_winner
 from avsc_core.resolve import resolve, trial_key
+from avsc_core.terminal import format_duration
 from search_spaces.importance import measure_importance
 from search_spaces.space import build_space
 from studies.report.answer import verdicts
@@ -31,8 +33,6 @@ from studies.report.export import export, trial_frame
 from studies.report.gather import Gathered
 from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_report
 from studies.report.searched import front
-from studies.report.statistics import Estimate
-from studies.runner.cost import format_duration
 from studies.runner.prepare import make_served_plan
 from studies.runner.strategy import Strategy
 from studies.study.metadata import (

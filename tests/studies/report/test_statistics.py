@@ -8,16 +8,9 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.multitest import multipletests
 
+from avsc_core.evaluation.intervals import Clips, bounded, correct, costs, estimate
 from avsc_core.metrics import compute_scores
-from studies.report.statistics import (
-    Clips,
-    bounded,
-    correct,
-    costs,
-    estimate,
-    holm,
-    rank_correlation,
-)
+from studies.report.statistics import holm, rank_correlation
 
 SIMULATIONS = 2000
 SCENES, PLACES, EACH = 10, 3, 6  # scenes, locations in each, clips in each location

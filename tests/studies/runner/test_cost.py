@@ -13,9 +13,10 @@ from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.processes import no_progress
 from avsc_core.resolve import Override, parse_set, resolve
+from avsc_core.terminal import format_duration
 from avsc_core.trainer import probe as module
 from avsc_core.trainer.probe import probe
-from studies.runner.cost import Cost, count_places, estimate_cost, format_duration, trim_search
+from studies.runner.cost import Cost, count_places, estimate_cost, trim_search
 from studies.runner.strategy import Strategy
 from studies.study.plan import make_plan
 from studies.study.schema import Resources
