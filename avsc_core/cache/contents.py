@@ -1,14 +1,15 @@
-"""What files hold: SHA-256 by path, read once and remembered by size and time of change.
+"""What files hold: the SHA-256 of every file, read once and remembered by size and time of change.
 
-Features are kept under what a clip's file holds, so that a renamed, copied or unpacked-again file costs nothing and a
-changed one is never mistaken for what it was.
+Rows of the cache are kept under the SHA-256 of the clip's file. So a file that was renamed, copied
+or unpacked again costs no computation, and the row of a file that changed is never used for the new
+content.
 """
 
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,53 +17,61 @@ from filelock import FileLock
 
 from avsc_core.files import write_json
 
-SAVE_SECONDS = 30.0  # between two savings of what has been read so far
+SAVE_SECONDS = 30.0  # between two writes of the index while files are read
 
-Index = dict[str, list[int | str]]  # path -> [size, time of change in ns, SHA-256]
+Mark = list[int]  # size in bytes and time of change in ns
+Index = dict[str, list[int | str]]  # path -> size, time of change, SHA-256
 
 
 def hash_files(index: Path, paths: Sequence[Path], report: Callable[[int, int], None]) -> list[str]:
-    """SHA-256 of every file, from the file `index` where it still holds, else read now by several threads.
+    """Return the SHA-256 of every file.
 
-    A file that cannot be read gets the text of its fault, which is no other file's content either.
+    Files whose size and time of change are those in the file `index` are not read; the others are
+    read by several threads and entered there. `report` receives how many of these are read, and how
+    many there are.
+
+    A file that cannot be read gets a text with its path and the reason instead, which no other file
+    can have.
     """
     index.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{index}.lock"):
         known: Index = json.loads(index.read_text()) if index.exists() else {}
-        marks = [_mark(path) for path in paths]
-        missing = [
-            (path, mark)
-            for path, mark in zip(paths, marks, strict=True)
-            if known.get(str(path), [])[:2] != mark
-        ]
+
+        # Find the files that are new or changed.
+        missing: dict[Path, Mark] = {}
+        for path in paths:
+            mark = _read_mark(path)
+            if known.get(str(path), [])[:2] != mark:
+                missing[path] = mark
+
+        # Read them. What has been read is saved even when this is interrupted.
         try:
-            _read(known, missing, index, report)
+            _hash_missing(known, missing, index, report)
         finally:
             if missing:
                 write_json(index, known)
     return [str(known[str(path)][2]) for path in paths]
 
 
-def _read(
+def _hash_missing(
     known: Index,
-    missing: list[tuple[Path, list[int]]],
+    missing: Mapping[Path, Mark],
     index: Path,
     report: Callable[[int, int], None],
 ) -> None:
+    """Enter the files `missing` into `known`, and save `known` from time to time."""
     saved = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(_digest, [path for path, _ in missing])
-        for number, ((path, mark), digest) in enumerate(
-            zip(missing, digests, strict=True), start=1
-        ):
-            known[str(path)] = [*mark, digest]
+        digests = pool.map(_hash_file, missing)
+        for number, (path, digest) in enumerate(zip(missing, digests, strict=True), start=1):
+            known[str(path)] = [*missing[path], digest]
             if time.monotonic() - saved > SAVE_SECONDS:
                 write_json(index, known)
                 saved = time.monotonic()
             report(number, len(missing))
 
 
-def _mark(path: Path) -> list[int]:
+def _read_mark(path: Path) -> Mark:
     try:
         status = path.stat()
     except OSError:
@@ -70,7 +79,7 @@ def _mark(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _digest(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

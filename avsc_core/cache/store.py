@@ -1,34 +1,44 @@
-"""Features on disk: one row a clip, computed once, kept under what the clip's file holds.
+"""Arrays of the cache: one row a clip, computed once, memory-mapped by every process that reads.
 
-    KIND-SETTINGS-CLIPS/array.npy      (N,...), memory-mapped by all who read it
-    KIND-SETTINGS-CLIPS/rows.tsv       of each row: its number, the file's SHA-256, its own SHA-256, padded or cropped
+Log-mels and frames of clips, encodings of frozen encoders and logits of teachers are all kept here,
+each array in a folder of its own:
 
-Rows are computed by several processes, written in blocks, and entered into rows.tsv once they are on the disk. A folder
-is called `.partial` until it is whole; a killed process's is continued. Rows of other folders with the same settings
-are copied where the file is the same, so a changed or added clip costs that clip.
+    KIND-SETTINGS-CLIPS/array.npy   the array (N,...)
+    KIND-SETTINGS-CLIPS/rows.tsv    a line for each row: its number, the SHA-256 of the clip's file,
+                                    the SHA-256 of the row itself, and padded, cropped or nothing
+
+SETTINGS is a hash of all that rows depend on besides the clips' files, CLIPS a hash of the list of
+these files.
+
+Rows are written in blocks, and entered into rows.tsv once they are on the disk, so a killed
+computation is continued. Rows of files that another folder with the same SETTINGS has are copied: a
+changed or added clip costs that clip only.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
-from filelock import FileLock
 
-from avsc_core.data.tables import Clip
+from avsc_core.cache.folders import build_once, locate_partial, lock_folder
 from avsc_core.errors import Fault, UserError
-from avsc_core.files import write_text
+from avsc_core.files import cache_root, write_text
 from avsc_core.processes import parallel_map
 
-BLOCK = 32  # rows between two visits of the disk
+FORMAT = 1  # raised whenever the same settings give other bytes
+BLOCK = 32  # rows written to the disk at a time
 
-Compute = Callable[[Clip], tuple[np.ndarray, str]]  # clip -> its row, and "padded", "cropped" or ""
+Item = TypeVar("Item")
+Report = Callable[[int, int], None]  # (rows that are ready, N)
 
 
 class StoredRow(NamedTuple):
@@ -40,162 +50,266 @@ class StoredRow(NamedTuple):
     note: str  # padded, cropped or nothing
 
 
-def load_or_compute(
-    folder: Path, clips: Sequence[Clip], content: Sequence[str], compute: Compute, workers: int,
-    report: Callable[[int, int], None],
-) -> np.ndarray:  # fmt: skip
-    """The array (N,...) in `folder`, read-only, row n of `clips[n]`; what is missing of it is computed now.
+class ComputedRow(NamedTuple):
+    """A row that is not on the disk yet."""
 
-    Raises UserError naming every unreadable file, after all the others are safe.
+    values: np.ndarray  # the row (...)
+    sha256: str  # of the row
+    note: str = ""  # padded, cropped or nothing
+
+
+Results = Mapping[int, ComputedRow | list[Fault]]  # row number -> its row, or why it has none
+Compute = Callable[[Sequence[int]], Iterator[Results]]  # row numbers -> results, some at a time
+
+
+def locate_array(kind: str, settings: Sequence[object], contents: Sequence[str]) -> Path:
+    """Return the folder of an array, for JSON settings and the SHA-256 of every clip's file."""
+    hashes = [_hash_json([FORMAT, *settings]), _hash_json(list(contents))]
+    return cache_root() / "features" / "-".join((kind, *hashes))
+
+
+def load_or_compute(
+    folder: Path, contents: Sequence[str], compute: Compute, report: Report, block: int = BLOCK
+) -> np.ndarray:
+    """Return the array (N,...) in `folder`, read-only; compute the rows that are missing first.
+
+    Row n belongs to the file with SHA-256 `contents[n]`. `compute` is called when rows are missing,
+    and receives their numbers; `compute_in_processes` and `compute_in_batches` below make one of a
+    function. At least `block` rows are written to the disk at a time.
+
+    Raises UserError that names every unreadable file, after the rows of all other files are on the
+    disk.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            _build(folder, clips, content, compute, workers, report)
-    os.utime(folder)  # last used now
-    array: np.ndarray = np.load(folder / "array.npy", mmap_mode="r")
-    return array
+    fill = partial(_fill_missing_rows, contents, compute, report, block)
+    build_once(folder, fill, continue_partial=True)
+
+    os.utime(folder)  # the time of last use, which `prune` looks at
+    return _open_array(folder, "r")
+
+
+def compute_in_processes(
+    function: Callable[[Item], tuple[np.ndarray, str]],
+    items: Sequence[Item],
+    workers: int,
+    numbers: Sequence[int],
+) -> Iterator[Results]:
+    """Compute rows one by one in several processes.
+
+    `function` returns the row and the note of an item; row n belongs to `items[n]`. A UserError of
+    the function does not stop the others; its faults become the result of that row.
+    """
+    missing = [items[number] for number in numbers]
+    rows = parallel_map(partial(_compute_row, function), missing, workers)
+    for number, row in zip(numbers, rows, strict=True):
+        yield {number: row}
+
+
+def compute_in_batches(
+    load: Callable[[], Callable[[np.ndarray], np.ndarray]],
+    batch_size: int,
+    numbers: Sequence[int],
+) -> Iterator[Results]:
+    """Compute rows in batches in this process.
+
+    `load` returns a function that computes the rows (B,...) of the row numbers (B,). It is called
+    only when there are rows to compute, because it may have a model to load.
+    """
+    compute_batch = load()
+    for start in range(0, len(numbers), batch_size):
+        batch = numbers[start : start + batch_size]
+        rows = [ComputedRow(values, _hash_row(values)) for values in compute_batch(np.array(batch))]
+        yield dict(zip(batch, rows, strict=True))
 
 
 def count_notes(folder: Path) -> dict[str, int]:
-    """How many clips were padded and cropped."""
-    rows = read_rows(folder)
-    return {note: sum(row.note == note for row in rows) for note in ("padded", "cropped")}
+    """Count the clips that were padded and those that were cropped."""
+    notes = [row.note for row in read_rows(folder)]
+    return {note: notes.count(note) for note in ("padded", "cropped")}
 
 
 def read_rows(folder: Path) -> list[StoredRow]:
-    """The rows of a folder that are on the disk."""
+    """Read which rows of a folder are on the disk."""
     path = folder / "rows.tsv"
-    lines = (
-        path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    )  # what follows the last \n is torn
-    parts = (line.split("\t") for line in lines)
-    return [
-        StoredRow(int(number), content, sha256, note) for number, content, sha256, note in parts
-    ]
+    if not path.exists():
+        return []
+
+    rows = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # text after the last \n is torn
+        number, content, sha256, note = line.split("\t")
+        rows.append(StoredRow(int(number), content, sha256, note))
+    return rows
 
 
-def verify(folder: Path, report: Callable[[int, int], None]) -> list[int]:
-    """Numbers of rows whose bytes are no longer those that were written; they will be computed again."""
-    with FileLock(f"{folder}.lock"):
-        rows, array, bad = read_rows(folder), np.load(folder / "array.npy", mmap_mode="r"), []
+def verify(folder: Path, report: Report) -> list[int]:
+    """Return the numbers of the rows whose bytes are not those that were written.
+
+    Where there are any, the folder becomes partial again and loses them, so that the next reader
+    computes them.
+    """
+    with lock_folder(folder):
+        rows = read_rows(folder)
+        array = _open_array(folder, "r")
+
+        intact = []
+        damaged = []
         for done, row in enumerate(rows, start=1):
-            if _sha256(array[row.number]) != row.sha256:
-                bad.append(row.number)
+            if _hash_row(array[row.number]) == row.sha256:
+                intact.append(row)
+            else:
+                damaged.append(row.number)
             report(done, len(rows))
-        if bad:
-            keep = [row for row in rows if row.number not in set(bad)]
-            half = _partial(folder)
-            os.replace(folder, half)
-            write_text(half / "rows.tsv", "".join(map(_line, keep)))
-    return bad
+
+        if damaged:
+            partial_folder = locate_partial(folder)
+            os.replace(folder, partial_folder)
+            _rewrite_rows(partial_folder, intact)
+    return damaged
 
 
-def prune(features: Path, days: float) -> list[Path]:
-    """Delete what nobody has used for `days`; returns what was deleted."""
+def prune(root: Path, days: float) -> list[Path]:
+    """Delete the arrays in `root` that no process has used for `days`; return what was deleted."""
     limit = time.time() - days * 86400
-    old = [
-        path
-        for path in features.glob("*")
-        if path.suffix != ".lock" and path.stat().st_mtime < limit
-    ]
-    for path in old:
+    unused = []
+    for path in root.glob("*"):
+        if path.suffix != ".lock" and path.stat().st_mtime < limit:
+            unused.append(path)
+
+    for path in unused:
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink()  # an array of an earlier version, which was a single file
         Path(f"{path}.lock").unlink(missing_ok=True)
-    return old
+    return unused
 
 
-def _build(
-    folder: Path, clips: Sequence[Clip], content: Sequence[str], compute: Compute, workers: int,
-    report: Callable[[int, int], None],
-) -> None:  # fmt: skip
-    half = _partial(folder)
-    half.mkdir(exist_ok=True)
-    rows = read_rows(half)
-    write_text(half / "rows.tsv", "".join(map(_line, rows)))  # without a torn last line
-    done = {row.number for row in rows}
-    array = np.load(half / "array.npy", mmap_mode="r+") if done else None
-    known = _known(folder)
-    faults: list[Fault] = []
-    left = [number for number in range(len(clips)) if number not in done]
-    copied = [number for number in left if content[number] in known]
-    missing = [number for number in left if content[number] not in known]
-    results = chain(
-        ((number, _copy(known[content[number]])) for number in copied),
-        zip(
-            missing,
-            parallel_map(partial(_row, compute), [clips[number] for number in missing], workers),
-            strict=True,
-        ),
-    )
-    waiting: list[StoredRow] = []
-    for ready, (number, result) in enumerate(results, start=len(done) + 1):
-        if isinstance(result, list):
-            faults += result
+def _fill_missing_rows(
+    contents: Sequence[str], compute: Compute, report: Report, block: int, folder: Path
+) -> None:
+    """Fill a partial folder. Raises UserError with all faults, after all other rows are written."""
+    # Continue what a killed process left, without a torn last line of rows.tsv.
+    stored = read_rows(folder)
+    _rewrite_rows(folder, stored)
+
+    # Divide the other rows into those that can be copied and those that must be computed.
+    known = _find_known_rows(folder)
+    stored_numbers = {row.number for row in stored}
+    copied = []
+    missing = []
+    for number, content in enumerate(contents):
+        if number in stored_numbers:
+            continue
+        if content in known:
+            copied.append(number)
         else:
-            values, sha256, note = result
+            missing.append(number)
+
+    # Copy, compute and write, some rows at a time.
+    copies = ({number: _copy_row(*known[contents[number]])} for number in copied)
+    computed = compute(missing) if missing else ()
+    _write_results(folder, contents, chain(copies, computed), len(stored), report, block)
+
+
+def _write_results(
+    folder: Path,
+    contents: Sequence[str],
+    results: Iterable[Results],
+    ready: int,
+    report: Report,
+    block: int,
+) -> None:
+    """Write rows as they come; `ready` rows are on the disk already. Raises as the caller does."""
+    array = _open_array(folder, "r+") if ready else None
+    waiting: list[StoredRow] = []  # in the array, but perhaps not on the disk yet
+    faults: list[Fault] = []
+
+    for batch in results:
+        for number, row in batch.items():
+            if isinstance(row, list):
+                faults += row
+                continue
             if array is None:
-                shape = (len(clips), *values.shape)
-                array = np.lib.format.open_memmap(
-                    half / "array.npy", mode="w+", dtype=values.dtype, shape=shape
-                )
-            array[number] = values
-            waiting.append(StoredRow(number, content[number], sha256, note))
-        if len(waiting) == BLOCK:
-            _enter(half, array, waiting)
-        report(ready, len(clips))
-    _enter(half, array, waiting)
+                array = _create_array(folder, len(contents), row.values)
+            array[number] = row.values
+            waiting.append(StoredRow(number, contents[number], row.sha256, row.note))
+
+        if array is not None and len(waiting) >= block:
+            _save_rows(folder, array, waiting)
+        ready += len(batch)
+        report(ready, len(contents))
+
+    if array is not None:
+        _save_rows(folder, array, waiting)
     if faults or array is None:
         raise UserError(faults)
-    os.replace(half, folder)
 
 
-def _enter(half: Path, array: np.ndarray | None, waiting: list[StoredRow]) -> None:
-    """Have rows on the disk, then say so."""
-    if isinstance(array, np.memmap):
-        array.flush()
-    with (half / "rows.tsv").open("a", encoding="utf-8") as file:
-        file.writelines(map(_line, waiting))
+def _save_rows(folder: Path, array: np.memmap, waiting: list[StoredRow]) -> None:
+    """Get the rows of the array onto the disk, then enter them into rows.tsv."""
+    array.flush()
+    with (folder / "rows.tsv").open("a", encoding="utf-8") as file:
+        file.writelines(map(_format_row, waiting))
         file.flush()
         os.fsync(file.fileno())
     waiting.clear()
 
 
-def _known(folder: Path) -> dict[str, tuple[Path, StoredRow]]:
-    """Content -> where a row of it is to be had: folders with the same settings, whole or not."""
-    settings = folder.name.rsplit("-", 1)[0]
-    others = [
-        path
-        for path in sorted(folder.parent.glob(f"{settings}-*"))
-        if path.is_dir() and path != _partial(folder)
-    ]
-    return {row.content: (path, row) for path in others for row in read_rows(path)}
+def _rewrite_rows(folder: Path, rows: Sequence[StoredRow]) -> None:
+    write_text(folder / "rows.tsv", "".join(map(_format_row, rows)))
 
 
-def _copy(place: tuple[Path, StoredRow]) -> tuple[np.ndarray, str, str]:
-    folder, row = place
-    return np.load(folder / "array.npy", mmap_mode="r")[row.number], row.sha256, row.note
-
-
-def _row(compute: Compute, clip: Clip) -> tuple[np.ndarray, str, str] | list[Fault]:
-    """One clip's row; an unreadable file comes back as its faults, so that all of them are reported together."""
-    try:
-        values, note = compute(clip)
-    except UserError as error:
-        return error.faults
-    return values, _sha256(values), note
-
-
-def _sha256(row: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()
-
-
-def _line(row: StoredRow) -> str:
+def _format_row(row: StoredRow) -> str:
     return "\t".join((str(row.number), row.content, row.sha256, row.note)) + "\n"
 
 
-def _partial(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.partial")
+def _find_known_rows(folder: Path) -> dict[str, tuple[np.memmap, StoredRow]]:
+    """Return the rows, by content, that other folders with the same settings have, complete or not.
+
+    Their arrays are opened now, so that they can still be read when another process renames or
+    deletes the folder.
+    """
+    known: dict[str, tuple[np.memmap, StoredRow]] = {}
+    kind_and_settings = folder.name.rsplit("-", 1)[0]
+    for other in sorted(folder.parent.glob(f"{kind_and_settings}-*")):
+        if not other.is_dir() or other == folder:
+            continue
+        with suppress(FileNotFoundError):  # renamed or deleted since it was listed
+            rows = read_rows(other)
+            if rows:
+                array = _open_array(other, "r")
+                known |= {row.content: (array, row) for row in rows}
+    return known
+
+
+def _copy_row(array: np.memmap, row: StoredRow) -> ComputedRow:
+    return ComputedRow(array[row.number], row.sha256, row.note)
+
+
+def _compute_row(
+    function: Callable[[Item], tuple[np.ndarray, str]], item: Item
+) -> ComputedRow | list[Fault]:
+    """Compute one row, or return the faults of its file, so that all are reported together."""
+    try:
+        values, note = function(item)
+    except UserError as error:
+        return error.faults
+    return ComputedRow(values, _hash_row(values), note)
+
+
+def _open_array(folder: Path, mode: Literal["r", "r+"]) -> np.memmap:
+    array: np.memmap = np.load(folder / "array.npy", mmap_mode=mode)
+    return array
+
+
+def _create_array(folder: Path, count: int, row: np.ndarray) -> np.memmap:
+    return np.lib.format.open_memmap(
+        folder / "array.npy", mode="w+", dtype=row.dtype, shape=(count, *row.shape)
+    )
+
+
+def _hash_row(row: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()
+
+
+def _hash_json(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

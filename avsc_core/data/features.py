@@ -1,22 +1,26 @@
 """Features and targets of a data set, shared by every trial.
 
-Log-mels (N,T,128) and frames (N,F,3,H,W) uint8 come from the store, where they are computed once for each clip and
-setting and memory-mapped: trials on one machine share the pages. `AVSC_CACHE` moves the cache.
+Features are the model's inputs: log-mels (N,T,128) and frames (N,F,3,H,W). They come from the
+cache, where they are computed once for each clip and setting and memory-mapped, so that trials on
+one machine share the pages. Targets are events (N,E) and objects (N,O) of 0 and 1. The environment
+variable `AVSC_CACHE` moves the cache.
 """
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
-from avsc_core.cache.store import count_notes, load_or_compute
+from avsc_core.cache.folders import build_once
+from avsc_core.cache.store import (
+    FORMAT,
+    compute_in_processes,
+    count_notes,
+    load_or_compute,
+    locate_array,
+)
 from avsc_core.config import Config, LogMel, Media, Pictures, PseudoLabels
 from avsc_core.data.dataset import DataSet, read_dataset
 from avsc_core.data.tables import Clip
@@ -27,21 +31,19 @@ from avsc_core.files import cache_root
 from avsc_core.labels import EVENT_SCORES, name_object_scores
 from avsc_core.processes import Progress
 
-FORMAT = 1  # raised whenever the same settings give other bytes
-
 
 class Features(NamedTuple):
     """Memory-mapped features of a data set and its targets; row n belongs to `data.clips[n]`."""
 
     data: DataSet
-    log_mel: np.ndarray  # (N,T,128) float32, not normalised
+    log_mel: np.ndarray  # (N,T,128) float32 or float16, not normalised
     frames: np.ndarray  # (N,F,3,H,W) uint8
     events: np.ndarray  # (N,E) uint8
     objects: np.ndarray  # (N,O) uint8
 
 
 def open_embedded_scenes(progress: Progress) -> DataSet:
-    """The data set that comes with avsc, written into the cache the first time it is asked for."""
+    """Read the data set that comes with avsc; the first call writes it into the cache."""
     root = cache_root() / f"embedded-scenes-{FORMAT}"
     report = partial(progress, "writing the embedded scenes")
     build_once(root, lambda folder: write_demo(folder, progress=report))
@@ -49,125 +51,116 @@ def open_embedded_scenes(progress: Progress) -> DataSet:
 
 
 def open_data(root: Path | None, progress: Progress) -> DataSet:
-    """The data set at `root`, or the embedded scenes."""
+    """Read the data set at `root`, or the embedded scenes."""
     return open_embedded_scenes(progress) if root is None else read_dataset(root, progress=progress)
 
 
 def build_features(data: DataSet, config: Config, progress: Progress) -> Features:
-    """The features of every clip, from the cache or computed now. Raises UserError naming every unreadable file, and
-    when the labels of the data do not fit the configuration."""
+    """Return the features of every clip, from the cache or computed now, with the targets.
+
+    Raises UserError that names every unreadable file, and when labels of the data do not fit the
+    configuration.
+    """
     _check_labels(data, config)
-    workers = config.workers
     log_mel = load_clip_features(
-        data.clips, data.sounds, config.log_mel, config.media, workers, progress
+        data.clips, data.sounds, config.log_mel, config.media, config.workers, progress
     )
     frames = load_clip_features(
-        data.clips, data.films, config.pictures, config.media, workers, progress
+        data.clips, data.films, config.pictures, config.media, config.workers, progress
     )
-    return Features(data, log_mel, frames, *select_labels(data, config.pseudo))
+    events, objects = select_labels(data, config.pseudo)
+    return Features(data, log_mel, frames, events, objects)
 
 
 def load_clip_features(
     clips: Sequence[Clip],
-    content: Sequence[str],  # SHA-256 of each clip's wav or mp4
+    contents: Sequence[str],  # SHA-256 of each clip's wav or mp4
     section: LogMel | Pictures,
     media: Media,
     workers: int,
     progress: Progress,
-    seconds: float = CLIP_SECONDS,
+    seconds: float = CLIP_SECONDS,  # length that clips are padded or cropped to
 ) -> np.ndarray:
-    """Log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the store or computed now. Raises UserError."""
-    folder = locate_feature_folder(content, section, media, seconds)
-    report = partial(
-        progress, f"computing {'log-mel' if isinstance(section, LogMel) else 'frames'}"
-    )
-    return load_or_compute(
-        folder, clips, content, partial(_compute, section, media, seconds), workers, report
-    )
+    """Return log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the cache or computed now.
+
+    Raises UserError that names every unreadable file.
+    """
+    folder = locate_feature_folder(contents, section, media, seconds)
+    function = partial(_compute_clip_features, section, media, seconds)
+    compute = partial(compute_in_processes, function, clips, workers)
+    name = "log-mel" if isinstance(section, LogMel) else "frames"
+    return load_or_compute(folder, contents, compute, partial(progress, f"computing {name}"))
 
 
 def count_odd_lengths(data: DataSet, config: Config) -> dict[str, int]:
-    """How many recordings were padded and cropped because `media.short` and `media.long` say so."""
-    counts = [count_notes(folder) for folder in locate_features(data, config)]
-    return {note: sum(count[note] for count in counts) for note in counts[0]}
+    """Count the recordings that were padded and cropped, as `media.short` and `media.long` say."""
+    log_mel, frames = map(count_notes, locate_features(data, config))
+    return {note: log_mel[note] + frames[note] for note in log_mel}
 
 
 def locate_features(data: DataSet, config: Config) -> tuple[Path, Path]:
-    """Where the log-mels and the frames of a data set are kept."""
+    """Return the folders of a data set's log-mels and frames."""
     log_mel = locate_feature_folder(data.sounds, config.log_mel, config.media)
-    return log_mel, locate_feature_folder(data.films, config.pictures, config.media)
+    frames = locate_feature_folder(data.films, config.pictures, config.media)
+    return log_mel, frames
 
 
 def locate_feature_folder(
-    content: Sequence[str], section: LogMel | Pictures, media: Media, seconds: float = CLIP_SECONDS
+    contents: Sequence[str], section: LogMel | Pictures, media: Media, seconds: float = CLIP_SECONDS
 ) -> Path:
-    """Where the features of files with this content are kept: settings, then the list of clips, as hashes."""
-    log_mel = isinstance(section, LogMel)
-    settings = section.model_dump(exclude={"normalise"} if log_mel else set())
-    if isinstance(section, LogMel):  # of the normalisations only `peak` comes before the logarithm
-        settings["peak"] = section.normalise == "peak"
-    name = "log_mel" if log_mel else "frames"
-    hashes = [
-        hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-        for about in ([FORMAT, settings, media.model_dump(), seconds], list(content))
-    ]
-    return cache_root() / "features" / "-".join((name, *hashes))
+    """Return the folder of the log-mels or frames of files with these SHA-256."""
+    settings = section.model_dump()
+    if isinstance(section, LogMel):
+        # Log-mels are kept before normalisation; only `peak` acts earlier, on the samples.
+        settings["peak"] = settings.pop("normalise") == "peak"
+        kind = "log_mel"
+    else:
+        kind = "frames"
+    return locate_array(kind, [settings, media.model_dump(), seconds], contents)
 
 
 def select_labels(data: DataSet, settings: PseudoLabels) -> tuple[np.ndarray, np.ndarray]:
-    """events (N,E), objects (N,O): the true labels, or the teachers' probabilities cut at the configured thresholds."""
-    if not data.scores:
-        return data.events, data.objects
-    objects = data.scores[name_object_scores(settings.object_activation, settings.object_pooling)]
-    events = data.scores[EVENT_SCORES] >= settings.event_threshold
-    return events.astype(np.uint8), (objects >= settings.object_threshold).astype(np.uint8)
+    """Return events (N,E) and objects (N,O): the true labels, or those of the teachers."""
+    return threshold_scores(data.scores, settings) if data.scores else (data.events, data.objects)
+
+
+def threshold_scores(
+    scores: Mapping[str, np.ndarray], settings: PseudoLabels
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return events (N,E) and objects (N,O): 1 where a probability reaches its threshold, uint8."""
+    object_scores = name_object_scores(settings.object_activation, settings.object_pooling)
+    events = scores[EVENT_SCORES] >= settings.event_threshold
+    objects = scores[object_scores] >= settings.object_threshold
+    return events.astype(np.uint8), objects.astype(np.uint8)
 
 
 def _check_labels(data: DataSet, config: Config) -> None:
-    """The label sets are the configured ones, and who varies a reading of teachers has labels from teachers."""
+    """Raise UserError where the configuration's classes or `pseudo` do not fit the data set."""
     sizes = {
-        "audio": (config.audio.classes, len(data.event_names)),
-        "visual": (config.visual.classes, len(data.object_names)),
+        "audio.classes": (config.audio.classes, len(data.event_names)),
+        "visual.classes": (config.visual.classes, len(data.object_names)),
+        "scenes": (config.scenes, len(data.scene_names)),
     }
-    faults = [
-        Fault(
-            f"{branch}.classes",
-            f"{own} in the configuration, {found} in {data.title}",
-            todo=f"set it to {found}",
-        )
-        for branch, (own, found) in sizes.items()
-        if own != found
-    ]
-    if config.scenes != len(data.scene_names):
-        what = f"{config.scenes} in the configuration, {len(data.scene_names)} in {data.title}"
-        faults.append(Fault("scenes", what, todo=f"set it to {len(data.scene_names)}"))
+    faults = []
+    for setting, (configured, found) in sizes.items():
+        if configured != found:
+            what = f"{configured} in the configuration, {found} in {data.title}"
+            faults.append(Fault(setting, what, todo=f"set it to {found}"))
+
     if not data.scores and config.pseudo != PseudoLabels():
-        what = f"{data.title} has true labels, no teachers' probabilities to cut otherwise"
+        what = f"{data.title} has true labels, no teachers' probabilities to apply thresholds to"
         faults.append(Fault("pseudo", what, todo="leave it out, or run `avsc-core pseudo`"))
+
     if faults:
         raise UserError(faults)
 
 
-def build_once(folder: Path, build: Callable[[Path], None]) -> None:
-    """Have `build` fill a new folder and rename it to `folder`, unless it is there; one process at a time."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if folder.exists():
-            return
-        temporary = folder.with_name(f"{folder.name}.partial")
-        shutil.rmtree(temporary, ignore_errors=True)  # what a killed process left
-        temporary.mkdir()
-        build(temporary)
-        os.replace(temporary, folder)
-
-
-def _compute(
+def _compute_clip_features(
     section: LogMel | Pictures, media: Media, seconds: float, clip: Clip
 ) -> tuple[np.ndarray, str]:
-    from avsc_core.data.clip_features import (  # torch: only who computes pays for its import
-        compute_frames,
-        compute_log_mel,
-    )
+    """Compute one clip's row, and "padded", "cropped" or ""."""
+    # Imported here because it imports torch: who only reads the cache should not pay for that.
+    from avsc_core.data.clip_features import compute_frames, compute_log_mel
 
     if isinstance(section, LogMel):
         return compute_log_mel(clip, section, media, seconds)

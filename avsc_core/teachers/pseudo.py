@@ -1,12 +1,14 @@
-"""`avsc-core pseudo`: what events are heard and what objects are seen in every clip, as two teachers say (Section IV).
+"""`avsc-core pseudo`: the pseudo-labels of every clip, made by two teachers (Section IV).
 
-wav and mp4 files -> teachers' logits, kept in the cache as they come -> probabilities of every reading and thresholded
-labels -> the label file that training reads its targets (Eq. 1 and 2) from. A run that was killed goes on where it
-stopped; other thresholds later need no teacher.
+wav and mp4 files -> the teachers' logits (N,E) and (N,F,O), which go into the cache
+                  -> probabilities (N,E) and (N,O), for every way to compute them (a *reading*)
+                  -> labels, 1 where a probability reaches the threshold: the targets of Eq. 1 and 2
+                  -> the label file that training reads
+
+A run that was killed continues where it stopped; a changed or added clip costs the logits of that
+clip. Other thresholds need no teacher.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,18 +16,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
-from avsc_core.cache.arrays import Rows, filled
-from avsc_core.config import Config
+from avsc_core.cache.store import compute_in_batches, load_or_compute, locate_array
+from avsc_core.config import Config, LogMel, Pictures
 from avsc_core.data.batches import normalise_frames, to_device
 from avsc_core.data.dataset import hash_media
-from avsc_core.data.features import load_clip_features
+from avsc_core.data.features import load_clip_features, threshold_scores
 from avsc_core.data.logmel import AUDIOSET, normalise
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_clips
 from avsc_core.errors import Fault, UserError, collect_faults
-from avsc_core.files import cache_root
 from avsc_core.labels import (
     EVENT_SCORES,
     LABEL_FILE,
@@ -41,7 +42,7 @@ from avsc_core.trainer.device import choose_device
 if TYPE_CHECKING:
     from avsc_core.record.recorder import Recorder
 
-MANY = 50  # positives of a median clip above which a threshold says too little
+MANY = 50  # positive classes of a median clip above which the threshold is probably too low
 
 
 class Positives(NamedTuple):
@@ -56,164 +57,198 @@ class Positives(NamedTuple):
 
 
 class Labelling(NamedTuple):
-    """What a labelling left behind."""
+    """The result of labelling a data set."""
 
-    path: Path
-    teachers: tuple[Teacher, Teacher]
+    path: Path  # of the label file
+    teachers: tuple[Teacher, Teacher]  # audio, visual
     positives: list[Positives]
+
+
+class TeacherInput(NamedTuple):
+    """What one teacher receives of every clip, and what that depends on."""
+
+    kind: str  # of the logits, in the cache
+    contents: Sequence[str]  # N, SHA-256 of each clip's wav or mp4
+    section: LogMel | Pictures
+    normalise: Callable[[Tensor], Tensor]
 
 
 def label_clips(
     root: Path, config: Config, audio: str, visual: str, out: Path | None, progress: Progress
 ) -> Labelling:
-    """Label every clip of the data set at `root` and write the label file, by default where training looks for it.
+    """Label every clip of the data set at `root`, and write the label file.
 
-    Raises UserError with every fault before any work starts: the data set's, both teachers', a label file of true
-    labels that would be lost.
+    `audio` and `visual` name the weights of the two teachers. The label file goes to `out`, by
+    default to where training looks for it. Raises UserError with every fault before any work
+    starts: those of the data set, of both teachers, and a label file of true labels that would be
+    lost.
     """
     path = out or root / LABEL_FILE
+
+    # Collect every fault of the tables, the teachers and the label file.
     clips, faults, _ = read_clips(root)
-    listener = watcher = None
+    audio_teacher = visual_teacher = None
     with collect_faults(faults):
-        listener, log_mel = load_audio_teacher(audio, config.audio)
+        audio_teacher, log_mel = load_audio_teacher(audio, config.audio)
     with collect_faults(faults):
-        watcher = load_visual_teacher(visual)
+        visual_teacher = load_visual_teacher(visual)
     with collect_faults(faults):
         _check_target(path)
-    if faults or listener is None or watcher is None:
+    if faults or audio_teacher is None or visual_teacher is None:
         raise UserError(faults)
-    sound_contents, film_contents = hash_media(root, clips, progress)
-    device, step, workers = choose_device(config), config.training.batch_size, config.workers
-    sounds = load_clip_features(clips, sound_contents, log_mel, config.media, workers, progress)
 
-    def hear(rows: np.ndarray) -> torch.Tensor:
-        return normalise(to_device(sounds[rows], device), AUDIOSET)
+    # Let each teacher see every clip.
+    sounds, films = hash_media(root, clips, progress)
+    heard = TeacherInput("event_logits", sounds, log_mel, partial(normalise, scale=AUDIOSET))
+    seen = TeacherInput("object_logits", films, config.pictures, normalise_frames)
+    event_logits = _load_logits(audio_teacher, heard, clips, config, progress)
+    object_logits = _load_logits(visual_teacher, seen, clips, config, progress)
 
-    event_logits = _ask(
-        listener,
-        hear,
-        (sound_contents, log_mel.model_dump(), config.media.model_dump()),
-        len(clips),
-        step,
-        device,
-        progress,
-    )
-    frames = load_clip_features(
-        clips, film_contents, config.pictures, config.media, workers, progress
-    )
-
-    def look(rows: np.ndarray) -> torch.Tensor:
-        return normalise_frames(to_device(frames[rows], device))
-
-    about = (film_contents, config.pictures.model_dump(), config.media.model_dump())
-    object_logits = _ask(watcher, look, about, len(clips), step, device, progress)
+    # Make probabilities of the logits, and labels of the probabilities.
     scores = compute_readings(event_logits, object_logits)
-    settings = config.pseudo
-    events = scores[EVENT_SCORES] >= settings.event_threshold
-    objects = (
-        scores[name_object_scores(settings.object_activation, settings.object_pooling)]
-        >= settings.object_threshold
+    events, objects = threshold_scores(scores, config.pseudo)
+    write_labels(
+        path,
+        [clip.name for clip in clips],
+        events,
+        objects,
+        event_names=audio_teacher.names,
+        object_names=visual_teacher.names,
+        scores=scores,
     )
-    names = [clip.name for clip in clips]
-    write_labels(path, names, events, objects, listener.names, watcher.names, scores)
-    tables = count_positives("events", events, clips) + count_positives("objects", objects, clips)
-    return Labelling(path, (listener, watcher), tables)
+
+    positives = count_positives("events", events, clips) + count_positives(
+        "objects", objects, clips
+    )
+    return Labelling(path, (audio_teacher, visual_teacher), positives)
 
 
 def compute_readings(event_logits: np.ndarray, object_logits: np.ndarray) -> dict[str, np.ndarray]:
-    """Logits (N,E) and (N,F,O) -> probabilities (N,E) and (N,O) under the names the label file has for each reading."""
-    scores = {EVENT_SCORES: torch.sigmoid(torch.from_numpy(np.array(event_logits))).numpy()}
+    """Turn logits (N,E) and (N,F,O) into probabilities (N,E) and (N,O), under their names."""
+    scores = {EVENT_SCORES: torch.from_numpy(np.array(event_logits)).sigmoid().numpy()}
     for activation, pooling in OBJECT_READINGS:
+        # Clip by clip, because the logits of all clips may not fit into memory.
         pooled = [
-            _read(torch.from_numpy(np.array(clip)), activation, pooling) for clip in object_logits
+            _pool_frames(torch.from_numpy(np.array(frames)), activation, pooling)
+            for frames in object_logits
         ]
         scores[name_object_scores(activation, pooling)] = torch.stack(pooled).numpy()
     return scores
 
 
 def count_positives(kind: str, labels: np.ndarray, clips: Sequence[Clip]) -> list[Positives]:
-    """Positive classes per clip, by split."""
-    counts, splits = labels.sum(1), np.array([clip.split for clip in clips])
+    """Count each clip's positive classes in `labels` (N,C); summarise the counts of each split."""
+    counts = labels.sum(1)
+    splits = np.array([clip.split for clip in clips])
     rows = []
     for split in dict.fromkeys(splits.tolist()):
-        own = counts[splits == split]
-        about = float(np.median(own)), float(own.mean()), float((own == 0).mean())
-        rows.append(Positives(kind, split, len(own), *about))
+        split_counts = counts[splits == split]
+        rows.append(
+            Positives(
+                kind=kind,
+                split=split,
+                clips=len(split_counts),
+                median=float(np.median(split_counts)),
+                mean=float(split_counts.mean()),
+                without=float((split_counts == 0).mean()),
+            )
+        )
     return rows
 
 
-def record_labelling(recorder: "Recorder", config: Config, made: Labelling) -> str:
-    """A run of its own in experiment `pseudo`: settings, teachers with their SHA-256, positives. Returns its id."""
-    tags = {"avsc.kind": "pseudo", "avsc.labels": str(made.path)}
-    for branch, teacher in zip(("audio", "visual"), made.teachers, strict=True):
-        tags |= {
-            f"avsc.teacher.{branch}": teacher.file,
-            f"avsc.teacher.{branch}.sha256": teacher.sha256,
-        }
+def record_labelling(recorder: "Recorder", config: Config, labelling: Labelling) -> str:
+    """Record settings, teachers and positives as a run of experiment `pseudo`; return its id."""
+    tags = {"avsc.kind": "pseudo", "avsc.labels": str(labelling.path)}
+    for branch, teacher in zip(("audio", "visual"), labelling.teachers, strict=True):
+        tags[f"avsc.teacher.{branch}"] = teacher.file
+        tags[f"avsc.teacher.{branch}.sha256"] = teacher.sha256
+
+    metrics = {}
+    for row in labelling.positives:
+        for name in ("median", "mean", "without"):
+            metrics[f"{row.kind}_{name}_{row.split}"] = getattr(row, name)
+
     run_id = recorder.begin_run("pseudo", config, tags)
-    metrics = {
-        f"{row.kind}_{name}_{row.split}": value
-        for row in made.positives
-        for name, value in (("median", row.median), ("mean", row.mean), ("without", row.without))
-    }
     recorder.end_run(run_id, "complete", metrics)
     return run_id
 
 
 def list_warnings(tables: Sequence[Positives]) -> list[str]:
-    """What a person should know of these labels before training on them."""
-    return [
-        f"half of the {row.split} clips have {'no' if row.median == 0 else f'{row.median:.0f} or more'} {row.kind}; "
-        + ("lower" if row.median == 0 else "raise")
-        + f" pseudo.{row.kind.removesuffix('s')}_threshold"
-        for row in tables
-        if row.median == 0 or row.median > MANY
-    ]
-
-
-def _read(logits: torch.Tensor, activation: str, pooling: str) -> torch.Tensor:
-    """(F,O) logits of a clip's frames -> (O,) probabilities."""
-    probability = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
-    return probability.amax(0) if pooling == "max" else probability.mean(0)
-
-
-def _ask(
-    teacher: Teacher,
-    read: Callable[[np.ndarray], torch.Tensor],
-    about: tuple[object, ...],
-    count: int,
-    step: int,
-    device: torch.device,
-    progress: Progress,
-) -> np.ndarray:
-    """Logits of a teacher for every clip, from the cache as far as they are there."""
-    key = hashlib.sha256(json.dumps([teacher.sha256, *about]).encode()).hexdigest()[:16]
-    report = partial(progress, f"asking {teacher.layout}")
-    return filled(
-        cache_root() / "pseudo" / f"{key}.npy",
-        count,
-        step,
-        partial(_asker, teacher, read, device),
-        report,
-    )
-
-
-def _asker(
-    teacher: Teacher, read: Callable[[np.ndarray], torch.Tensor], device: torch.device
-) -> Rows:
-    module: nn.Module = teacher.module.to(device)
-
-    @torch.inference_mode()
-    def ask(rows: np.ndarray) -> np.ndarray:
-        logits: np.ndarray = module(read(rows)).cpu().numpy()
-        return logits
-
-    return ask
+    """Return a line for each threshold that leaves the median clip no positives, or too many."""
+    warnings = []
+    for row in tables:
+        if row.median == 0:
+            found = "no"
+            todo = "lower"
+        elif row.median > MANY:
+            found = f"{row.median:.0f} or more"
+            todo = "raise"
+        else:
+            continue
+        threshold = f"pseudo.{row.kind.removesuffix('s')}_threshold"
+        warnings.append(
+            f"half of the {row.split} clips have {found} {row.kind}; {todo} {threshold}"
+        )
+    return warnings
 
 
 def _check_target(path: Path) -> None:
-    """True labels are not to be had again: they are never written over."""
+    """Raise UserError when `path` holds true labels: nothing could make them again."""
     if path.exists() and not read_labels(path).scores:
-        raise UserError(
-            Fault(str(path), "holds true labels", todo="give --out, or move it away first")
-        )
+        todo = "give --out, or move it away first"
+        raise UserError(Fault(str(path), "holds true labels", todo=todo))
+
+
+def _load_logits(
+    teacher: Teacher,
+    given: TeacherInput,
+    clips: Sequence[Clip],
+    config: Config,
+    progress: Progress,
+) -> np.ndarray:
+    """Return a teacher's logits (N,...) of every clip, from the cache or computed now."""
+    features = load_clip_features(
+        clips, given.contents, given.section, config.media, config.workers, progress
+    )
+
+    # The folder `pseudo` of earlier versions is not read: its rows do not say whose they are.
+    dependencies = [
+        teacher.sha256,
+        teacher.heads,
+        given.section.model_dump(),
+        config.media.model_dump(),
+    ]
+    batch_size = config.training.batch_size
+    start_teacher = partial(_start_teacher, teacher, features, given.normalise, config)
+    return load_or_compute(
+        locate_array(given.kind, dependencies, given.contents),
+        given.contents,
+        compute=partial(compute_in_batches, start_teacher, batch_size),
+        report=partial(progress, f"asking {teacher.layout}"),
+        block=batch_size,
+    )
+
+
+def _start_teacher(
+    teacher: Teacher,
+    features: np.ndarray,
+    normalise_features: Callable[[Tensor], Tensor],
+    config: Config,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that computes the logits (B,...) of the rows (B,)."""
+    device = choose_device(config)
+    module = teacher.module.to(device)
+
+    @torch.inference_mode()
+    def compute_logits(rows: np.ndarray) -> np.ndarray:
+        inputs = normalise_features(to_device(features[rows], device))
+        logits: np.ndarray = module(inputs).cpu().numpy()
+        return logits
+
+    return compute_logits
+
+
+def _pool_frames(logits: Tensor, activation: str, pooling: str) -> Tensor:
+    """Return the probabilities (O,) of a clip, of its frames' logits (F,O)."""
+    probability = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
+    return probability.amax(0) if pooling == "max" else probability.mean(0)

@@ -1,6 +1,10 @@
-"""Teachers of the pseudo-labels: published AST and ConvNeXt taggers, whole, with their own classifiers (Section IV).
+"""Teachers of the pseudo-labels: published AST and ConvNeXt, with their classifiers (Section IV).
 
-A checkpoint says its own sizes: widths and depths by its tensors, heads and strides by its publisher's settings.
+A file (source) of weights -> a module in evaluation mode: log-mels (B,T,128) -> event logits (B,E)
+for AST, frames (B,F,3,H,W) -> object logits of every frame (B,F,O) for ConvNeXt.
+
+The tensors of a file tell the widths and depths of its tagger; what no tensor tells (attention
+heads, strides, class names) comes from the settings that its publisher keeps beside it.
 """
 
 import re
@@ -24,17 +28,18 @@ from avsc_core.weights.published import (
 )
 from avsc_core.weights.sources import hash_source
 
-STRIDE = 10  # of AST's patches, where the publisher's settings do not say
+STRIDE = 10  # of AST's patches, where the publisher's settings name none
 
 
 class Teacher(NamedTuple):
     """A tagger in evaluation mode."""
 
     module: nn.Module
-    names: list[str]  # of its C classes
+    names: list[str]  # C, one for each class
     file: str
     sha256: str
     layout: str
+    heads: int | None = None  # attention heads of AST, which its tensors do not tell
 
 
 class AudioTeacher(nn.Module):
@@ -48,7 +53,10 @@ class AudioTeacher(nn.Module):
         )
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        return self.head["fc"](self.head["norm"](self.backbone(log_mel[:, None].mT)))  # type: ignore[no-any-return]
+        pictures = log_mel[:, None].mT  # (B,1,128,T)
+        encoding = self.backbone(pictures)  # (B,width)
+        logits: Tensor = self.head["fc"](self.head["norm"](encoding))
+        return logits
 
 
 class VisualTeacher(nn.Module):
@@ -59,95 +67,87 @@ class VisualTeacher(nn.Module):
         self.backbone = backbone
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.backbone(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # type: ignore[no-any-return]
+        logits = self.backbone(frames.flatten(0, 1))  # (B*F,O)
+        return logits.view(*frames.shape[:2], -1)  # type: ignore[no-any-return]
 
 
 def load_audio_teacher(source: str, settings: Audio) -> tuple[Teacher, LogMel]:
-    """A published AST, and the log-mel that it was trained on; `settings` say the heads of a file that does not.
+    """Load a published AST; return it with the log-mel settings that it was trained on.
 
-    Raises UserError.
+    `settings` tell the attention heads when the publisher does not. Raises UserError when the file
+    cannot be read, is of no known layout or has no classifier.
     """
-    where = "--audio-teacher"
-    published = read_published("ast", source, where)
-    tensors, told = published.tensors, published.settings
-    _need(
+    published = read_published("ast", source, "--audio-teacher")
+    tensors = published.tensors
+    _check_present(
         published,
         ("cls_token", "pos_embed", "patch_embed.proj.weight", "head.norm.weight", "head.fc.weight"),
     )
-    width, patch = tensors["cls_token"].shape[-1], tensors["patch_embed.proj.weight"].shape[-1]
-    stride = int(told.get("time_stride", STRIDE))
-    _, patches = find_position_grid(published, stride)
-    frames = int(told.get("max_length", (patches - 1) * stride + patch))
-    depth, heads = (
-        _count(tensors, r"blocks\.(\d+)\."),
-        count_attention_heads(published, settings.width, settings.heads),
-    )
+
+    # Sizes that the tensors tell.
+    width = tensors["cls_token"].shape[-1]
+    patch = tensors["patch_embed.proj.weight"].shape[-1]
+    depth = _count_numbers(tensors, r"blocks\.(\d+)\.")
+    classes = len(tensors["head.fc.weight"])
+
+    # Sizes that only the publisher's settings tell.
+    heads = count_attention_heads(published, settings.width, settings.heads)
+    stride = int(published.settings.get("time_stride", STRIDE))
+    _, time_patches = find_position_grid(published, stride)
+    frames = int(published.settings.get("max_length", (time_patches - 1) * stride + patch))
+
     backbone = build_ast(frames, width=width, depth=depth, heads=heads, patch=patch, stride=stride)
     set_norm_eps(backbone, published.norm_eps)
-    classes = len(tensors["head.fc.weight"])
     module = AudioTeacher(backbone, width, classes, published.head_eps)
-    own = {
-        name if name.startswith("head.") else f"backbone.{name}": each
-        for name, each in tensors.items()
-    }
-    _load(
-        module,
-        {name: each for name, each in own.items() if not name.startswith("backbone.imagenet_")},
-        published,
-    )
-    names = _names(told, classes) or [f"event {number}" for number in range(classes)]
+    _load_tensors(module, _rename_ast_tensors(tensors), published)
+
+    names = _read_class_names(published.settings, classes)
+    teacher = _build_teacher(module, names or _number_classes("event", classes), published)
     log_mel = LogMel(sample_rate=16000, window="hanning", frames=frames, normalise="audioset")
-    return _teacher(module, names, published), log_mel
+    return teacher._replace(heads=heads), log_mel
 
 
 def load_visual_teacher(source: str) -> Teacher:
-    """A published ConvNeXt. Raises UserError."""
+    """Load a published ConvNeXt.
+
+    Raises UserError when the file cannot be read, is of no known layout or has no classifier.
+    """
     published = read_published("convnext", source, "--visual-teacher")
     tensors = published.tensors
-    _need(published, ("stem.0.weight", "head.norm.weight", "head.fc.weight"))
-    stages = range(_count(tensors, r"stages\.(\d+)\."))
-    depths = tuple(_count(tensors, rf"stages\.{stage}\.blocks\.(\d+)\.") for stage in stages)
-    widths = [
-        tensors.get(f"stages.{stage}.blocks.0.conv_dw.weight", torch.empty(1)) for stage in stages
-    ]
+    _check_present(published, ("stem.0.weight", "head.norm.weight", "head.fc.weight"))
+
+    # Sizes, all of which the tensors tell.
     classes = len(tensors["head.fc.weight"])
-    backbone = ConvNeXt(
-        num_classes=classes, depths=depths, dims=tuple(len(each) for each in widths)
-    )
+    depths = []
+    widths = []
+    for stage in range(_count_numbers(tensors, r"stages\.(\d+)\.")):
+        depths.append(_count_numbers(tensors, rf"stages\.{stage}\.blocks\.(\d+)\."))
+        # A stage without blocks gets any width: loading will name the tensors that are missing.
+        first = tensors.get(f"stages.{stage}.blocks.0.conv_dw.weight", torch.empty(1))
+        widths.append(len(first))
+
+    backbone = ConvNeXt(num_classes=classes, depths=tuple(depths), dims=tuple(widths))
     set_norm_eps(backbone, published.norm_eps)
-    _load(backbone, tensors, published)
-    names = _names(published.settings, classes) or list_imagenet_names(classes)
-    return _teacher(VisualTeacher(backbone), names, published)
+    _load_tensors(backbone, tensors, published)
+
+    names = _read_class_names(published.settings, classes) or list_imagenet_names(classes)
+    return _build_teacher(VisualTeacher(backbone), names, published)
 
 
 def list_imagenet_names(classes: int) -> list[str]:
-    """Names of ImageNet's 1000 classes, which torchvision carries; numbers for any other label set."""
+    """Return torchvision's names of the 1000 classes of ImageNet; else number the objects."""
     if classes != 1000:
-        return [f"object {number}" for number in range(classes)]
+        return _number_classes("object", classes)
     from torchvision.models import ConvNeXt_Base_Weights
 
     return list(ConvNeXt_Base_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _teacher(module: nn.Module, names: list[str], published: PublishedWeights) -> Teacher:
-    file = str(published.file)
-    return Teacher(
-        module.eval().requires_grad_(False), names, file, hash_source(file), published.layout
-    )
-
-
-def _names(settings: Mapping[str, Any], classes: int) -> list[str]:
-    """Class names as the publisher's settings have them, or none."""
-    labels = {int(number): str(name) for number, name in settings.get("id2label", {}).items()}
-    return (
-        [labels[number] for number in range(classes)] if set(labels) == set(range(classes)) else []
-    )
-
-
-def _need(published: PublishedWeights, names: Sequence[str]) -> None:
-    """A teacher needs its classifier too."""
+def _check_present(published: PublishedWeights, names: Sequence[str]) -> None:
+    """Raise UserError unless the file has all these tensors: a teacher needs its classifier too."""
+    allowed = "a whole tagger, with its classifier"
     faults = [
-        Fault(str(published.file), f"has no tensor {name}", "a whole tagger, with its classifier")
+        Fault(str(published.file), f"has no tensor {name}", allowed)
         for name in names
         if name not in published.tensors
     ]
@@ -155,18 +155,49 @@ def _need(published: PublishedWeights, names: Sequence[str]) -> None:
         raise UserError(faults)
 
 
-def _count(tensors: Tensors, pattern: str) -> int:
-    """How many numbers stand in names of a pattern, from 0 on."""
-    return (
-        max((int(match[1]) for name in tensors if (match := re.match(pattern, name))), default=-1)
-        + 1
-    )
+def _count_numbers(tensors: Tensors, pattern: str) -> int:
+    """Count the numbers, from 0 on, that the pattern finds in the names of tensors."""
+    matches = [re.match(pattern, name) for name in tensors]
+    return max((int(match[1]) for match in matches if match), default=-1) + 1
 
 
-def _load(module: nn.Module, tensors: Tensors, published: PublishedWeights) -> None:
-    faults = [
-        Fault(str(published.file), text) for text in find_mismatches(module.state_dict(), tensors)
-    ]
-    if faults:
-        raise UserError(faults)
+def _rename_ast_tensors(tensors: Tensors) -> Tensors:
+    """Rename the tensors of an AST as in AudioTeacher, and leave out its image classifier."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        if name.startswith("head."):
+            renamed[name] = tensor
+        elif not name.startswith("imagenet_"):
+            renamed[f"backbone.{name}"] = tensor
+    return renamed
+
+
+def _load_tensors(module: nn.Module, tensors: Tensors, published: PublishedWeights) -> None:
+    """Load tensors into a module. Raises UserError that names every tensor that does not fit."""
+    mismatches = find_mismatches(module.state_dict(), tensors)
+    if mismatches:
+        raise UserError(Fault(str(published.file), mismatch) for mismatch in mismatches)
     module.load_state_dict(tensors)
+
+
+def _read_class_names(settings: Mapping[str, Any], classes: int) -> list[str]:
+    """Return the class names in the publisher's settings, or [] unless they name every class."""
+    labels = {int(number): str(name) for number, name in settings.get("id2label", {}).items()}
+    if set(labels) != set(range(classes)):
+        return []
+    return [labels[number] for number in range(classes)]
+
+
+def _number_classes(noun: str, classes: int) -> list[str]:
+    return [f"{noun} {number}" for number in range(classes)]
+
+
+def _build_teacher(module: nn.Module, names: list[str], published: PublishedWeights) -> Teacher:
+    file = str(published.file)
+    return Teacher(
+        module=module.eval().requires_grad_(False),
+        names=names,
+        file=file,
+        sha256=hash_source(file),
+        layout=published.layout,
+    )

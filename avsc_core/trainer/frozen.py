@@ -1,18 +1,20 @@
-"""What a frozen encoder makes of every clip, computed once and shared by every trial; and the inputs of a training.
+"""Encodings of frozen encoders, computed once and shared by all trials; the inputs of a training.
 
-With `audio.freeze` or `visual.freeze` at `all` an encoder says the same of a clip in every epoch of every trial, so its
-features (N,width) go into the cache, under a hash of all they depend on, and a trial trains its heads only.
+With `audio.freeze` or `visual.freeze` at `all`, an encoder gives a clip the same encoding in every
+epoch of every trial. So the encodings (N,width) go into the cache, and a trial trains only what
+follows the encoder. A clip that changed or was added costs the encoding of that clip, as long as
+the normalisation of log-mels stays the same: with `log_mel.normalise: dataset` it is measured on
+the training clips, and all encodings of the audio branch depend on it.
 """
 
-import hashlib
-import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from avsc_core.cache.arrays import Rows, filled
+from avsc_core.cache.store import compute_in_batches, load_or_compute, locate_array
 from avsc_core.config import Config
 from avsc_core.data.batches import (
     IMAGENET,
@@ -22,8 +24,7 @@ from avsc_core.data.batches import (
     load_frames,
     load_log_mels,
 )
-from avsc_core.data.features import FORMAT, Features
-from avsc_core.files import cache_root
+from avsc_core.data.features import Features
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.processes import Progress, no_progress
 from avsc_core.resolve import find_weights, identify
@@ -32,7 +33,7 @@ from avsc_core.weights.pretrained import build_pretrained_encoder
 
 
 def find_frozen_branches(config: Config) -> frozenset[str]:
-    """The branches whose encoder is frozen as a whole."""
+    """Return the branches whose whole encoder is frozen."""
     return frozenset(
         name for name in config.modality.split("-") if getattr(config, name).freeze == "all"
     )
@@ -41,31 +42,34 @@ def find_frozen_branches(config: Config) -> frozenset[str]:
 def prepare_inputs(
     config: Config, features: Features, train: np.ndarray, progress: Progress = no_progress
 ) -> Inputs:
-    """The inputs of a training on the rows `train`: normalisations, and the features of frozen encoders."""
+    """Return the inputs of a training on rows `train`, with the encodings of frozen encoders."""
     scale = compute_scale(features, config.log_mel.normalise, train)
     inputs = Inputs(features, scale, find_colours(config.visual.backbone))
-    arrays: dict[str, Any] = {}
+
+    encodings: dict[str, Any] = {}
     for branch in sorted(find_frozen_branches(config)):
-        path = cache_root() / "features" / f"{branch}-{_key(config, inputs, branch)}.npy"
-        report = partial(progress, f"running the frozen {branch} encoder")
-        count, step = len(features.data.clips), config.training.batch_size
-        arrays[branch] = filled(path, count, step, partial(_runner, config, inputs, branch), report)
-    torch.cuda.empty_cache()  # this may be a study's driver, whose trials need the memory
-    return inputs._replace(**arrays)
+        encodings[branch] = _load_encodings(config, inputs, branch, progress)
+
+    # This may be the process that runs a study, whose trials need the memory of the device.
+    torch.cuda.empty_cache()
+    return inputs._replace(**encodings)
 
 
 def restore_encoders(model: AudioVisualNet, config: Config) -> AudioVisualNet:
-    """The model with the frozen encoders that its training did without, to be saved and used on any clip."""
+    """Give the model the frozen encoders that its training did without, for use on any clip."""
+    device = next(model.parameters()).device
     for name, branch in model.branches.items():
         if branch.encoder is None:
-            branch.encoder = build_pretrained_encoder(config, name).to(
-                next(model.parameters()).device
-            )
+            branch.encoder = build_pretrained_encoder(config, name).to(device)
     return model
 
 
 def find_colours(backbone: str) -> Colours:
-    """What a visual backbone expects: torchvision's constants for ConvNeXt, else what timm says of the model."""
+    """Return the normalisation of pictures that a visual backbone expects.
+
+    torchvision's constants for `convnext`; for other backbones those that timm lists, or
+    torchvision's if it has none.
+    """
     if backbone == "convnext":
         return IMAGENET
     import timm
@@ -74,35 +78,54 @@ def find_colours(backbone: str) -> Colours:
     return IMAGENET if settings is None else Colours(tuple(settings.mean), tuple(settings.std))
 
 
-def _key(config: Config, inputs: Inputs, branch: str) -> str:
-    """Of everything that a frozen encoder's features depend on."""
-    own = identify(config)
-    settings = {
-        name: own[name]
-        for name in (branch, "log_mel" if branch == "audio" else "pictures", "media")
-    }
-    for head in ("embedding", "classes"):
-        del settings[branch][head]
-    origin = (
-        None if branch in find_weights(config) else config.seed
-    )  # random weights come from the seed
+def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progress) -> np.ndarray:
+    """Return the encodings (N,width) float32 of every clip, from the cache or computed now."""
     data = inputs.features.data
-    files = data.sounds if branch == "audio" else data.films
-    scale = inputs.scale if branch == "audio" else inputs.colours
-    about = [FORMAT, settings, origin, scale, own["training"]["precision"], files]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+    contents = data.sounds if branch == "audio" else data.films
+    batch_size = config.training.batch_size
+    # `BRANCH-HASH.npy` of earlier versions is not read: its rows do not say whose they are.
+    folder = locate_array(
+        f"{branch}_encoding", _list_dependencies(config, inputs, branch), contents
+    )
+    return load_or_compute(
+        folder,
+        contents,
+        compute=partial(
+            compute_in_batches, partial(_load_encoder, config, inputs, branch), batch_size
+        ),
+        report=partial(progress, f"running the frozen {branch} encoder"),
+        block=batch_size,
+    )
 
 
-def _runner(config: Config, inputs: Inputs, branch: str) -> Rows:
-    """rows -> their features (B,width) float32."""
+def _list_dependencies(config: Config, inputs: Inputs, branch: str) -> list[object]:
+    """List everything that the encoding of a clip depends on, besides the clip."""
+    identity = identify(config)
+    encoder = identity[branch]
+    for setting in ("embedding", "classes"):  # of the layers after the encoder
+        del encoder[setting]
+
+    # An encoder without published weights has random ones, which the seed decides.
+    seed = None if branch in find_weights(config) else config.seed
+
+    section = "log_mel" if branch == "audio" else "pictures"
+    normalisation = inputs.scale if branch == "audio" else inputs.colours
+    precision = identity["training"]["precision"]
+    return [encoder, identity[section], identity["media"], seed, normalisation, precision]
+
+
+def _load_encoder(
+    config: Config, inputs: Inputs, branch: str
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that computes the encodings (B,width) float32 of the rows (B,)."""
     device = choose_device(config)
     encoder = build_pretrained_encoder(config, branch).to(device).eval()
-    read = load_log_mels if branch == "audio" else load_frames
+    load_inputs = load_log_mels if branch == "audio" else load_frames
 
     @torch.inference_mode()
-    def run(rows: np.ndarray) -> np.ndarray:
+    def encode(rows: np.ndarray) -> np.ndarray:
         with autocast(config, device):
-            features: np.ndarray = encoder(read(inputs, rows, device)).float().cpu().numpy()
-        return features
+            encodings: np.ndarray = encoder(load_inputs(inputs, rows, device)).float().cpu().numpy()
+        return encodings
 
-    return run
+    return encode
