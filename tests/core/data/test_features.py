@@ -1,4 +1,4 @@
-"""The feature cache: built once, rebuilt only where something changed, never half there."""
+"""Features in the cache: built once, and again only where something changed; batches of them."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from avsc_core.config import Config
 from avsc_core.data.batches import IMAGENET, Inputs, compute_scale, iterate_batches, shuffle_rows
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.dataset import DataSet
-from avsc_core.data.features import Features, build_features, build_once
+from avsc_core.data.features import Features, build_features, locate_feature_folder
 from avsc_core.data.logmel import AUDIOSET, Scale
 from avsc_core.errors import UserError
 from avsc_core.files import cache_root
@@ -54,7 +54,7 @@ def test_a_second_call_reads_what_the_first_wrote(features: Features, tiny: Conf
         ("loss_weights.scene=3", set()),
     ],
 )
-def test_only_what_a_setting_touches_is_rebuilt(
+def test_only_what_depends_on_a_setting_is_rebuilt(
     features: Features, setting: str, rebuilt: set[str]
 ):
     before = folders()
@@ -82,14 +82,16 @@ def test_label_sets_must_fit(data: DataSet):
     assert len(caught.value.faults) == 2
 
 
-def test_what_a_killed_process_left_is_thrown_away(tmp_path: Path):
-    (tmp_path / "x.partial").mkdir()
-    (tmp_path / "x.partial" / "rubbish").touch()
-    build_once(tmp_path / "x", lambda folder: (folder / "whole").touch())
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["whole"]
-    with pytest.raises(RuntimeError):
-        build_once(tmp_path / "y", lambda folder: (_ for _ in ()).throw(RuntimeError))
-    assert not (tmp_path / "y").exists()
+def test_folders_are_named_as_in_earlier_versions():
+    """Under other names, all that is in a cache would be computed again."""
+    paper = resolve("paper")
+    contents = ["a" * 64, "b" * 64]
+    log_mel = locate_feature_folder(contents, paper.log_mel, paper.media)
+    frames = locate_feature_folder(contents, paper.pictures, paper.media)
+    seconds = locate_feature_folder(contents, paper.pictures, paper.media, seconds=1.0)
+    assert log_mel == cache_root() / "features" / "log_mel-f7176bc081f59dc6-b46097e735d7c16e"
+    assert frames.name == "frames-6866b503f6f72a44-b46097e735d7c16e"
+    assert seconds.name == "frames-197cb99704cf5ed9-b46097e735d7c16e"
 
 
 def test_scale_is_the_training_rows_own(features: Features):

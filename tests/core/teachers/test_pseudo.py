@@ -1,7 +1,9 @@
 """Pseudo-labels by the real command, against Hugging Face's AST and torchvision's ConvNeXt on the same files."""
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ from avsc_core.data.dataset import read_dataset
 from avsc_core.data.features import build_features
 from avsc_core.data.tau import read_clips
 from avsc_core.errors import UserError
-from avsc_core.labels import SCORES, name_object_scores, read_labels
+from avsc_core.labels import SCORES, Labels, name_object_scores, read_labels
 from avsc_core.processes import no_progress
 from avsc_core.record.recorder import Recorder
 from avsc_core.resolve import parse_set, resolve
 from avsc_core.teachers import pseudo
 from avsc_core.teachers.pseudo import Positives, compute_readings, label_clips, list_warnings
+from avsc_core.teachers.taggers import Teacher
 from tests.conftest import TINY
 from tests.core.weights.test_pretrained import (
     reference_ast,
@@ -33,6 +36,7 @@ from tests.core.weights.test_pretrained import (
 )
 
 FRAMES = 2
+ComputeLogits = Callable[[np.ndarray], np.ndarray]
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +197,7 @@ def test_the_other_layouts_agree_too(
 def test_a_stopped_run_goes_on(
     scenes: Path, teachers: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(pseudo, "cache_root", lambda: tmp_path / "cache")
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
     config = resolve("paper", parse_set([f"pictures.frames={FRAMES}", "training.batch_size=7"]))
     arguments = (
         scenes,
@@ -223,6 +227,62 @@ def test_a_stopped_run_goes_on(
     assert all(
         np.array_equal(once.scores[name], read_labels(whole.path).scores[name]) for name in SCORES
     )
+
+
+def test_a_changed_or_added_clip_costs_that_clip(
+    scenes: Path, teachers: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    computed: dict[str, list[int]] = {"event_logits": [], "object_logits": []}
+    start_teacher = pseudo._start_teacher
+
+    def start_spied_teacher(teacher: Teacher, *arguments: Any) -> ComputeLogits:
+        compute = start_teacher(teacher, *arguments)
+        kind = "event_logits" if teacher.heads else "object_logits"
+
+        def compute_spied(rows: np.ndarray) -> np.ndarray:
+            computed[kind] += rows.tolist()
+            return compute(rows)
+
+        return compute_spied
+
+    def label(root: Path) -> Labels:
+        for rows in computed.values():
+            rows.clear()
+        config = resolve("paper", parse_set([f"pictures.frames={FRAMES}"]))
+        sources = str(teachers["published"]), str(teachers["convnext"])
+        return read_labels(
+            label_clips(root, config, *sources, tmp_path / "l.npz", no_progress).path
+        )
+
+    monkeypatch.setattr(pseudo, "_start_teacher", start_spied_teacher)
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
+    clips = read_clips(scenes)[0]
+    before = label(copy_scenes(scenes, tmp_path / "before", without=clips[29].name))
+    assert computed == {"event_logits": list(range(29)), "object_logits": list(range(29))}
+
+    root = copy_scenes(scenes, tmp_path / "after")
+    sound = root / "audio" / clips[3].audio.name
+    film = root / "video" / clips[5].video.name
+    samples, rate = soundfile.read(sound)
+    soundfile.write(sound, samples[::-1], rate)
+    film.write_bytes(film.read_bytes() + b"\0\0\0\x08free")  # an empty box: the same pictures
+    after = label(root)
+    assert computed == {"event_logits": [3, 29], "object_logits": [5, 29]}
+    kept = np.delete(np.arange(29), 3)
+    events = after.scores["event_sigmoid"]
+    assert np.array_equal(events[kept], before.scores["event_sigmoid"][kept])
+    assert not np.array_equal(events[3], before.scores["event_sigmoid"][3])
+    label(root)
+    assert computed == {"event_logits": [], "object_logits": []}
+
+
+def copy_scenes(scenes: Path, root: Path, without: str = "") -> Path:
+    """Copy the embedded scenes, without one clip."""
+    shutil.copytree(scenes, root)
+    for table in [root / "meta.csv", *(root / "evaluation_setup").glob("*.csv")]:
+        lines = table.read_text().splitlines(keepends=True)
+        table.write_text("".join(line for line in lines if not without or without not in line))
+    return root
 
 
 def test_every_reading_of_the_logits():

@@ -1,13 +1,14 @@
 """Frozen encoders: run once for all trials, with the metrics that running them at every step gives."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from avsc_core.cache.arrays import filled
 from avsc_core.config import Config
+from avsc_core.data.batches import Inputs
 from avsc_core.data.dataset import SplitRows, split_rows
 from avsc_core.data.features import Features
 from avsc_core.evaluation.evaluate import (
@@ -25,6 +26,7 @@ from avsc_core.trainer.loop import fit
 from tests.conftest import TINY
 from tests.core.weights.test_pretrained import CONVNEXT, reference_convnext
 
+Encode = Callable[[np.ndarray], np.ndarray]
 FROZEN = ("audio.freeze=all", "visual.freeze=all")
 
 
@@ -77,7 +79,7 @@ def test_a_trial_trains_its_heads_only(features: Features, parts: SplitRows):
 def test_once_for_all_trials(
     features: Features, parts: SplitRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(frozen, "cache_root", lambda: tmp_path)
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path))
     torch.save(reference_convnext().state_dict(), tmp_path / "c.pth")
     ran: list[str] = []
 
@@ -124,25 +126,64 @@ def test_frozen_branches_of_each_modality():
     assert find_frozen_branches(resolve("frozen")) == {"audio", "visual"}
 
 
-def test_a_partial_array_is_continued(tmp_path: Path):
-    asked: list[int] = []
+def test_a_changed_or_added_clip_costs_that_clip(
+    features: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    computed: dict[str, list[int]] = {"audio": [], "visual": []}
+    load_encoder = frozen._load_encoder
 
-    def rows(block: np.ndarray) -> np.ndarray:
-        asked.extend(block.tolist())
-        if len(asked) > 6 and not (tmp_path / "again").exists():
-            raise KeyboardInterrupt
-        return np.stack([block, block**2], 1).astype(np.float32)
+    def load_spied_encoder(config: Config, inputs: Inputs, branch: str) -> Encode:
+        encode = load_encoder(config, inputs, branch)
 
-    arguments = tmp_path / "x" / "a.npy", 10, 3, lambda: rows
-    with pytest.raises(KeyboardInterrupt):
-        filled(*arguments, lambda done, total: None)
-    assert not (tmp_path / "x" / "a.npy").exists()
-    (tmp_path / "again").touch()
-    asked.clear()
-    array = filled(*arguments, lambda done, total: None)
-    assert asked == [6, 7, 8, 9]
-    assert np.array_equal(array[:, 1], np.arange(10) ** 2)
-    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["a.npy", "a.npy.lock"]
-    assert filled(
-        *arguments[:3], lambda: pytest.fail("computed again"), lambda done, total: None
-    ).shape == (10, 2)
+        def encode_spied(rows: np.ndarray) -> np.ndarray:
+            computed[branch] += rows.tolist()
+            return encode(rows)
+
+        return encode_spied
+
+    def encode(given: Features, cache: str) -> Inputs:
+        monkeypatch.setenv("AVSC_CACHE", str(tmp_path / cache))
+        for rows in computed.values():
+            rows.clear()
+        return prepare_inputs(configured("log_mel.normalise=audioset"), given, np.arange(20))
+
+    monkeypatch.setattr(frozen, "_load_encoder", load_spied_encoder)
+    before = encode(select_clips(features, 29), "cache")
+    assert computed == {"audio": list(range(29)), "visual": list(range(29))}
+    changed = change_clip(features, 7)
+    after = encode(changed, "cache")
+    assert computed == {"audio": [7, 29], "visual": [7, 29]}
+    encode(changed, "cache")
+    assert computed == {"audio": [], "visual": []}
+    whole = encode(changed, "another cache")
+    assert computed == {"audio": list(range(30)), "visual": list(range(30))}
+    for branch in ("audio", "visual"):
+        encodings = getattr(after, branch)
+        kept = np.delete(np.arange(29), 7)
+        assert np.array_equal(encodings[kept], getattr(before, branch)[kept])
+        assert not np.allclose(encodings[7], getattr(before, branch)[7])
+        assert np.allclose(encodings, getattr(whole, branch), rtol=1e-5, atol=1e-6)
+
+
+def select_clips(features: Features, count: int) -> Features:
+    """Return the features of the first clips only."""
+    data = features.data._replace(
+        clips=features.data.clips[:count],
+        sounds=features.data.sounds[:count],
+        films=features.data.films[:count],
+    )
+    return Features(data, *(array[:count] for array in features[1:]))
+
+
+def change_clip(features: Features, row: int) -> Features:
+    """Return the features with another sound and another film in one row."""
+    log_mel = np.array(features.log_mel)
+    frames = np.array(features.frames)
+    sounds = list(features.data.sounds)
+    films = list(features.data.films)
+    log_mel[row] += 1
+    frames[row] = 255 - frames[row]
+    sounds[row] = "another sound"
+    films[row] = "another film"
+    data = features.data._replace(sounds=sounds, films=films)
+    return features._replace(data=data, log_mel=log_mel, frames=frames)
