@@ -42,7 +42,7 @@ from avsc_core.trainer.device import choose_device
 if TYPE_CHECKING:
     from avsc_core.record.recorder import Recorder
 
-MANY = 50  # positive classes of a median clip above which the threshold is probably too low
+MANY = 50  # positive classes of the median clip above which a threshold is probably too low
 
 
 class Positives(NamedTuple):
@@ -65,12 +65,12 @@ class Labelling(NamedTuple):
 
 
 class TeacherInput(NamedTuple):
-    """What one teacher receives of every clip, and what that depends on."""
+    """What one teacher receives of every clip."""
 
-    kind: str  # of the logits, in the cache
+    kind: str  # how the cache calls the logits
     contents: Sequence[str]  # N, SHA-256 of each clip's wav or mp4
-    section: LogMel | Pictures
-    normalise: Callable[[Tensor], Tensor]
+    section: LogMel | Pictures  # settings of the features: log-mels or frames
+    normalise: Callable[[Tensor], Tensor]  # of a batch of features
 
 
 def label_clips(
@@ -79,9 +79,11 @@ def label_clips(
     """Label every clip of the data set at `root`, and write the label file.
 
     `audio` and `visual` name the weights of the two teachers. The label file goes to `out`, by
-    default to where training looks for it. Raises UserError with every fault before any work
-    starts: those of the data set, of both teachers, and a label file of true labels that would be
-    lost.
+    default to where training looks for it.
+
+    Raises UserError with every fault before any work starts: those of the tables and of both
+    teachers, and a label file of true labels that would be lost. Raises UserError that names every
+    unreadable file later.
     """
     path = out or root / LABEL_FILE
 
@@ -107,19 +109,12 @@ def label_clips(
     # Make probabilities of the logits, and labels of the probabilities.
     scores = compute_readings(event_logits, object_logits)
     events, objects = threshold_scores(scores, config.pseudo)
-    write_labels(
-        path,
-        [clip.name for clip in clips],
-        events,
-        objects,
-        event_names=audio_teacher.names,
-        object_names=visual_teacher.names,
-        scores=scores,
-    )
 
-    positives = count_positives("events", events, clips) + count_positives(
-        "objects", objects, clips
-    )
+    names = [clip.name for clip in clips]
+    classes = (audio_teacher.names, visual_teacher.names)
+    write_labels(path, names, events, objects, *classes, scores)
+    positives = count_positives("events", events, clips)
+    positives += count_positives("objects", objects, clips)
     return Labelling(path, (audio_teacher, visual_teacher), positives)
 
 
@@ -186,9 +181,8 @@ def list_warnings(tables: Sequence[Positives]) -> list[str]:
         else:
             continue
         threshold = f"pseudo.{row.kind.removesuffix('s')}_threshold"
-        warnings.append(
-            f"half of the {row.split} clips have {found} {row.kind}; {todo} {threshold}"
-        )
+        what = f"half of the {row.split} clips have {found} {row.kind}"
+        warnings.append(f"{what}; {todo} {threshold}")
     return warnings
 
 
@@ -210,6 +204,8 @@ def _load_logits(
     features = load_clip_features(
         clips, given.contents, given.section, config.media, config.workers, progress
     )
+    batch_size = config.training.batch_size
+    start_teacher = partial(_start_teacher, teacher, features, given.normalise, config)
 
     # The folder `pseudo` of earlier versions is not read: its rows do not say whose they are.
     dependencies = [
@@ -218,8 +214,6 @@ def _load_logits(
         given.section.model_dump(),
         config.media.model_dump(),
     ]
-    batch_size = config.training.batch_size
-    start_teacher = partial(_start_teacher, teacher, features, given.normalise, config)
     return load_or_compute(
         locate_array(given.kind, dependencies, given.contents),
         given.contents,

@@ -83,16 +83,14 @@ def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progr
     data = inputs.features.data
     contents = data.sounds if branch == "audio" else data.films
     batch_size = config.training.batch_size
+    load_encoder = partial(_load_encoder, config, inputs, branch)
+
     # `BRANCH-HASH.npy` of earlier versions is not read: its rows do not say whose they are.
-    folder = locate_array(
-        f"{branch}_encoding", _list_dependencies(config, inputs, branch), contents
-    )
+    dependencies = _list_dependencies(config, inputs, branch)
     return load_or_compute(
-        folder,
+        locate_array(f"{branch}_encoding", dependencies, contents),
         contents,
-        compute=partial(
-            compute_in_batches, partial(_load_encoder, config, inputs, branch), batch_size
-        ),
+        compute=partial(compute_in_batches, load_encoder, batch_size),
         report=partial(progress, f"running the frozen {branch} encoder"),
         block=batch_size,
     )

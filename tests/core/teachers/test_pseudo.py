@@ -1,4 +1,4 @@
-"""Pseudo-labels by the real command, against Hugging Face's AST and torchvision's ConvNeXt on the same files."""
+"""Pseudo-labels by the real command, against the AST of Hugging Face and torchvision's ConvNeXt."""
 
 import shutil
 import subprocess
@@ -86,7 +86,8 @@ def by_command(
 
 def expected_events(scenes: Path, names: list[str], eps: float) -> np.ndarray:
     """Hugging Face's own feature extractor and model, from the wav files."""
-    extractor, model = transformers.ASTFeatureExtractor(), reference_ast(frames=1024)
+    extractor = transformers.ASTFeatureExtractor()
+    model = reference_ast(frames=1024)
     for module in model.modules():
         if isinstance(module, torch.nn.LayerNorm):
             module.eps = eps
@@ -109,12 +110,10 @@ def expected_events(scenes: Path, names: list[str], eps: float) -> np.ndarray:
 
 
 def expected_objects(scenes: Path, names: list[str]) -> np.ndarray:
-    """torchvision's own transforms and model, from the mp4 files: the frames shown at 0.4 s and 5.4 s."""
-    transforms, model, rows = (
-        ImageClassification(crop_size=224, resize_size=232),
-        reference_convnext(),
-        [],
-    )
+    """torchvision's transforms and model, on frames of the mp4 files at 0.4 s and 5.4 s."""
+    transforms = ImageClassification(crop_size=224, resize_size=232)
+    model = reference_convnext()
+    rows = []
     for name in names:
         with av.open(str(scenes / "video" / f"{name}.mp4")) as container:
             decoded = [
@@ -177,11 +176,12 @@ def test_the_command_says_and_records_the_positives(
 def test_the_other_layouts_agree_too(
     scenes: Path, teachers: dict[str, Path], tmp_path: Path, layout: str
 ):
-    # A bare file does not say its heads; without these two it would be taken for heads of AST's 64 dimensions.
+    # A bare file does not say its heads; without these two settings, AST's 64 dimensions a head are
+    # assumed.
     config = resolve(
         "paper", parse_set([f"pictures.frames={FRAMES}", "audio.width=24", "audio.heads=3"])
     )
-    made = label_clips(
+    labelling = label_clips(
         scenes,
         config,
         str(teachers[layout]),
@@ -189,7 +189,7 @@ def test_the_other_layouts_agree_too(
         tmp_path / "l.npz",
         no_progress,
     )
-    labels = read_labels(made.path)
+    labels = read_labels(labelling.path)
     expected = expected_events(scenes, labels.clips[:2], 1e-6 if layout == "authors" else 1e-12)
     assert np.abs(labels.scores["event_sigmoid"][:2] - expected).max() < 1e-5
 
@@ -206,22 +206,22 @@ def test_a_stopped_run_goes_on(
         str(teachers["convnext"]),
         tmp_path / "l.npz",
     )
-    told: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
 
     def stop(what: str, done: int, total: int) -> None:
-        told.append((what, done))
+        reported.append((what, done))
         if what.startswith("asking") and done == 14:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         label_clips(*arguments, stop)
-    told.clear()
-    label_clips(*arguments, lambda what, done, total: told.append((what, done)))
-    heard = [done for what, done in told if what.startswith("asking AST")]
+    reported.clear()
+    label_clips(*arguments, lambda what, done, total: reported.append((what, done)))
+    heard = [done for what, done in reported if what.startswith("asking AST")]
     assert heard == [21, 28, 30]  # the first 14 clips are not asked again
-    told.clear()
-    label_clips(*arguments, lambda what, done, total: told.append((what, done)))
-    assert told == []
+    reported.clear()
+    label_clips(*arguments, lambda what, done, total: reported.append((what, done)))
+    assert reported == []
     once = read_labels(tmp_path / "l.npz")
     whole = label_clips(*arguments[:4], tmp_path / "w.npz", no_progress)
     assert all(
@@ -287,10 +287,8 @@ def copy_scenes(scenes: Path, root: Path, without: str = "") -> Path:
 
 def test_every_reading_of_the_logits():
     rng = np.random.default_rng(0)
-    events, objects = (
-        rng.normal(size=(3, 4)).astype(np.float32),
-        rng.normal(size=(3, 2, 5)).astype(np.float32),
-    )
+    events = rng.normal(size=(3, 4)).astype(np.float32)
+    objects = rng.normal(size=(3, 2, 5)).astype(np.float32)
     found = compute_readings(events, objects)
     assert set(found) == set(SCORES)
     sigmoid = 1 / (1 + np.exp(-objects.astype(np.float64)))

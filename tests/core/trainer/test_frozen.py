@@ -1,4 +1,4 @@
-"""Frozen encoders: run once for all trials, with the metrics that running them at every step gives."""
+"""Frozen encoders: run once for all trials, and metrics as if they ran at every step."""
 
 from collections.abc import Callable
 from pathlib import Path
