@@ -9,7 +9,7 @@ A run that was killed continues where it stopped; a changed or added clip costs 
 clip. Other thresholds need no teacher.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from avsc_core.cache.store import compute_in_batches, load_or_compute, locate_array
-from avsc_core.config import Config, LogMel, Pictures
+from avsc_core.config import Config, LogMel, Pictures, PseudoLabels
 from avsc_core.data.batches import normalise_frames, to_device
 from avsc_core.data.dataset import hash_media
 from avsc_core.data.features import load_clip_features, threshold_scores
@@ -108,14 +108,9 @@ def label_clips(
 
     # Make probabilities of the logits, and labels of the probabilities.
     scores = compute_readings(event_logits, object_logits)
-    events, objects = threshold_scores(scores, config.pseudo)
-
-    names = [clip.name for clip in clips]
-    classes = (audio_teacher.names, visual_teacher.names)
-    write_labels(path, names, events, objects, *classes, scores)
-    positives = count_positives("events", events, clips)
-    positives += count_positives("objects", objects, clips)
-    return Labelling(path, (audio_teacher, visual_teacher), positives)
+    teachers = (audio_teacher, visual_teacher)
+    positives = _write_label_file(path, clips, teachers, scores, config.pseudo)
+    return Labelling(path, teachers, positives)
 
 
 def compute_readings(event_logits: np.ndarray, object_logits: np.ndarray) -> dict[str, np.ndarray]:
@@ -240,6 +235,21 @@ def _start_teacher(
         return logits
 
     return compute_logits
+
+
+def _write_label_file(
+    path: Path,
+    clips: Sequence[Clip],
+    teachers: tuple[Teacher, Teacher],
+    scores: Mapping[str, np.ndarray],
+    settings: PseudoLabels,
+) -> list[Positives]:
+    """Apply the thresholds to the probabilities, write the label file, and count the positives."""
+    names = [clip.name for clip in clips]
+    audio, visual = teachers
+    events, objects = threshold_scores(scores, settings)
+    write_labels(path, names, events, objects, audio.names, visual.names, scores)
+    return count_positives("events", events, clips) + count_positives("objects", objects, clips)
 
 
 def _pool_frames(logits: Tensor, activation: str, pooling: str) -> Tensor:
