@@ -7,7 +7,8 @@ from mlflow.exceptions import MlflowException
 
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, UserError
-from avsc_core.record.recorder import STATUS, Recorder, open_record
+from avsc_core.record.recorder import Recorder, open_record
+from avsc_core.record.trials import OUTCOMES
 from avsc_core.resolve import parse_set, resolve, trial_key
 from studies.runner.prepare import check_same, check_warm_start
 from tests.studies.study.test_schema import read
@@ -49,12 +50,12 @@ def test_a_trial_is_read_as_it_was_written(recorder: Recorder):
     assert run.data.params["visual.dims"] == "[16, 32, 64, 64]"
 
 
-@pytest.mark.parametrize("outcome", STATUS)
+@pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_outcome_has_its_status(recorder: Recorder, tiny: Config, outcome: str):
     run_id = recorder.begin_run("s", tiny, TAGS)
     assert recorder.client.get_run(run_id).info.status == "RUNNING"
     recorder.end_run(run_id, outcome, {})
-    assert recorder.client.get_run(run_id).info.status == STATUS[outcome]
+    assert recorder.client.get_run(run_id).info.status == OUTCOMES[outcome]
     assert recorder.list_trials("s")[0].outcome == outcome
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from avsc_core.config import Config
-from avsc_core.record.recorder import TrialRecord
+from avsc_core.record.trials import TrialRecord
 from studies.runner.strategy import Strategy
 from studies.study.plan import Plan, PlannedTrial, make_plan
 from studies.study.reading import read_study
