@@ -79,7 +79,7 @@ def read_arms(file: StudyFile, base: Settings, located: Located) -> list[Arm]:
     for position, row in enumerate(rows):
         if row.name in names[:position]:
             faults.append(Fault(row.where, f"two arms are called '{row.name}'", todo="rename one"))
-        if row.name == OWN_SEARCH:
+        if row.name == OWN_SEARCH or row.name.startswith(f"{OWN_SEARCH}: "):
             faults.append(
                 Fault(row.where, f"'{row.name}' names the search's trials", todo="rename the arm")
             )

@@ -10,7 +10,7 @@ from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.record.recorder import Recorder, open_record
 from avsc_core.record.trials import OUTCOMES
 from avsc_core.resolve import parse_set, resolve, trial_key
-from studies.runner.prepare import check_same, check_warm_start
+from studies.runner.prepare import check_same_question, check_warm_start
 from tests.studies.study.test_schema import read
 
 TAGS = {
@@ -139,10 +139,11 @@ def test_a_study_cut_off_before_its_definition_is_not_locked(
     study = read(tmp_path, "question: q\narms: [{name: one}]\n")
     tags = {"avsc.kind": "study", "avsc.study": study.name}
     recorder.client.create_run(recorder.open_experiment(study.name), tags=tags)
-    check_same(recorder, study, {"metric": "val_acc"})
+    check_same_question(recorder, study, {"metric": "val_acc"}, [])
     recorder.begin_run(study.name, tiny, TAGS)
     with pytest.raises(UserError, match="metric: nothing, now val_acc"):
-        check_same(recorder, study, {"metric": "val_acc"})
+        trials = recorder.list_trials(study.name)
+        check_same_question(recorder, study, {"metric": "val_acc"}, trials)
 
 
 def test_whatever_call_fails_is_told_in_one_line(
