@@ -497,7 +497,8 @@ def draw_map(
 
 def _model_folder(model: str, tracking_uri: str | None) -> Path:
     """The local folder of a model; the record is looked at only when it is no folder itself."""
-    from avsc_core.record.recorder import Recorder, find_missing_file
+    from avsc_core.record.address import find_missing_file
+    from avsc_core.record.recorder import Recorder
 
     if Path(model).is_dir():
         return Path(model)

@@ -122,13 +122,14 @@ def plan(
     """
     study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
     from avsc_core.data.features import open_data
-    from avsc_core.record.recorder import find_missing_file, open_record
+    from avsc_core.record.address import find_missing_file
+    from avsc_core.record.recorder import open_record
     from avsc_core.terminal import make_table
     from studies.runner.cost import count_local_places, estimate_cost, trim_search
     from studies.runner.prepare import (
         check_warm_start,
         compare_with_record,
-        describe_left_out,
+        describe_missing_arms,
         make_served_plan,
     )
     from studies.runner.strategy import Strategy
@@ -149,7 +150,7 @@ def plan(
         strategy = (
             compare_with_record(served, dataset, recorder) if recorder else Strategy(served, [])
         )
-    for note in describe_left_out(served):
+    for note in describe_missing_arms(served):
         err.print(note, soft_wrap=True)
     if strategy.reused:
         out.print(
@@ -161,7 +162,7 @@ def plan(
     with progress() as show:
         card = estimate_cost(strategy, dataset, count_local_places(study.resources), show)
     title = "what is left costs" if strategy.reused else "what it costs"
-    out.print(make_table(f"{title} on {dataset.title}", ["", "about"], card.rows()))
+    out.print(make_table(f"{title} on {dataset.title}", ["", "about"], card.make_rows()))
     if max_hours is not None:
         left = trim_search(study, card, max_hours).search
         out.print(
@@ -192,10 +193,12 @@ def run(
               avsc-search run studies/lambda.yaml --data /data/TAU --gpus 1 --address 10.0.0.1:6379
     """
     study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
+    from studies.report.status import print_closing
     from studies.runner.run import run_study  # torch, ray and mlflow load here
 
     with progress() as show:
         ending = run_study(study, data, tracking_uri, address, show, max_hours)
+    print_closing(ending.recorder, study, finished=not ending.signal)
     if ending.signal:
         print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED if ending.signal == 2 else EXIT_TERMINATED)

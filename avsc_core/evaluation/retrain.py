@@ -23,7 +23,8 @@ from avsc_core.evaluation.breakdown import draw_confusions
 from avsc_core.evaluation.evaluate import Trained, evaluate_rows, save_trained
 from avsc_core.metrics import format_confusions, format_predictions
 from avsc_core.processes import Progress, no_progress
-from avsc_core.record.recorder import CHECKPOINTS, Recorder
+from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import Winner
 from avsc_core.resolve import trial_key
 from avsc_core.trainer.frozen import restore_encoders

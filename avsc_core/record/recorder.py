@@ -1,23 +1,29 @@
-"""The record of trials in MLflow: written here, and read back, because it is the study's only memory.
+"""The record of trials in MLflow: written here and read back, because it is a study's only memory.
 
-Experiment = study. One run per study (`avsc.kind=study`) and under it one run per trial (`avsc.kind=trial`), created
-before the trial starts, so that whatever is interrupted can be found and continued. Retrainings (`avsc.kind=training`)
-stand beside them. Params are the resolved configuration with dotted names; metrics come once an epoch in one call.
-Status at the end: complete and stopped are FINISHED, diverged and failed are FAILED, interrupted is KILLED.
+An experiment holds one study. It has one run for the study (`avsc.kind=study`) and under it one
+run for each trial (`avsc.kind=trial`), created before the trial starts, so that an interrupted
+trial is found and continued. Retrainings (`avsc.kind=training`) stand beside them. A run's params
+are the resolved configuration with dotted names, its tag `avsc.config` holds the same as JSON, and
+metrics come once an epoch in one call.
+
+The study's run has one document, `study.json`: what the study asks (`definition`), what a report
+needs (`metadata`), every invocation that trained something, the cost that was estimated, and what
+became of pretrained weights.
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+# MLflow reads these switches when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-import logging
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -27,48 +33,28 @@ from mlflow.exceptions import MlflowException
 from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, Fault, UserError, suggest
+from avsc_core.record.address import ARTIFACTS, DEFAULT_URI, choose_address, find_missing_file
+from avsc_core.record.study_document import DOCUMENT, read_document
+from avsc_core.record.trials import OUTCOMES, TrialRecord, name_row, read_role
 from avsc_core.resolve import find_weights, flatten, format_value, nest, trial_key
 from avsc_core.weights.sources import hash_source
 from avsc_core.yaml_file import read_value
 
-DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
-ARTIFACTS = Path("mlruns/artifacts")
-CHECKPOINTS = Path(
-    "mlruns/checkpoints"
-)  # of unfinished trials; empty when nothing is left to continue
-LOWER, UPPER = "lower", "upper"  # `avsc.rung` of the trials of a ladder
-STATUS = {
-    "complete": "FINISHED",
-    "stopped": "FINISHED",
-    "diverged": "FAILED",
-    "failed": "FAILED",
-    "interrupted": "KILLED",
-}
 Class = TypeVar("Class")
 
 
-def choose_address(uri: str | None) -> str:
-    """Where the record is."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def find_missing_file(uri: str | None) -> str:
-    """The SQLite file of a record that is not there yet, else nothing. Looking for it does not make it."""
-    _, sqlite, path = choose_address(uri).partition("sqlite:///")
-    return path if sqlite and not Path(path.partition("?")[0]).is_file() else ""
-
-
 def open_record(uri: str | None) -> "Recorder":
-    """The record, to read from. Raises UserError when there is none."""
+    """Open the record to read from it. Raises UserError when there is none."""
     if file := find_missing_file(uri):
         raise UserError(Fault(file, "no record in this folder", todo="run a study first"))
     return Recorder(uri)
 
 
 def report_record_faults(recorder: type[Class]) -> type[Class]:
-    """Make every public method of a recorder tell a record that fails as the environment's fault, in one line."""
+    """Make every public method of a recorder raise a failing record as an EnvironmentFault of one
+    line."""
 
-    def told(method: Callable[..., Any]) -> Callable[..., Any]:
+    def guard(method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             try:
@@ -83,176 +69,215 @@ def report_record_faults(recorder: type[Class]) -> type[Class]:
 
     for name, method in list(vars(recorder).items()):
         if not name.startswith("_"):
-            setattr(recorder, name, told(method))
+            setattr(recorder, name, guard(method))
     return recorder
-
-
-class TrialRecord(NamedTuple):
-    """A trial as the record knows it."""
-
-    run_id: str
-    key: str
-    arm: str
-    seed: int
-    outcome: str  # one of STATUS, or "running"
-    config: Config
-    metrics: dict[str, float]  # the last value of each; best_* are those of the best epoch
-    tags: dict[str, str]
-    started: float  # seconds since 1970
 
 
 @report_record_faults
 class Recorder:
-    """The record at a tracking address; the default is an SQLite file in `mlruns/` under the current folder."""
+    """The record at a tracking address; by default an SQLite file in `mlruns/` of the current
+    folder."""
 
     def __init__(self, uri: str | None = None) -> None:
         self.uri = choose_address(uri)
+        self._configs: dict[str, Config] = {}  # run id -> its configuration, which never changes
         if self.uri == DEFAULT_URI:
             ARTIFACTS.mkdir(parents=True, exist_ok=True)
+
+        # MLflow and its migrations are quiet unless something is wrong.
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
+
+        # A first query opens the store, so that a wrong address shows here.
         try:
             self.client = MlflowClient(self.uri)
-            self.client.search_experiments(
-                max_results=1
-            )  # opens the store: a wrong address shows here
-        except Exception as error:  # whatever the store's driver raises
-            raise EnvironmentFault(
-                Fault("--tracking-uri", f"{self.uri} does not answer ({error})")
-            ) from None
+            self.client.search_experiments(max_results=1)
+        except Exception as error:  # the store's driver may raise anything
+            what = f"{self.uri} does not answer ({error})"
+            raise EnvironmentFault(Fault("--tracking-uri", what)) from None
+
+    # Studies
 
     def open_experiment(self, name: str) -> str:
-        """The id of the experiment `name`, made when it is new."""
+        """Return the id of the experiment `name`, which is created when it does not exist."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
             folder = (ARTIFACTS / name).resolve().as_uri() if self.uri == DEFAULT_URI else None
             return str(self.client.create_experiment(name, artifact_location=folder))
         if found.lifecycle_stage == "deleted":
-            todo = "restore it in the MLflow UI or use --name"
-            raise UserError(Fault("--name", f"study {name} was deleted from the record", todo=todo))
+            what = f"study {name} was deleted from the record"
+            raise UserError(Fault("--name", what, todo="restore it in the MLflow UI or use --name"))
         return str(found.experiment_id)
 
     def list_studies(self) -> list[Run]:
-        """The runs of all studies, the latest first."""
+        """Return the runs of all studies, the latest first."""
         ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
         runs = self._search(ids, "tags.`avsc.kind` = 'study'")
-        return sorted(
-            runs, key=lambda run: -int(run.data.tags.get("avsc.started", run.info.start_time))
-        )
+        return sorted(runs, key=_find_start, reverse=True)
 
     def get_study(self, name: str | None, where: str = "--study") -> Run:
-        """The run of study `name`, or of the latest one. Raises UserError, at `where`, when there is none."""
+        """Return the run of study `name`, or of the latest one.
+
+        Raises UserError, at `where`, when there is none.
+        """
         runs = self.list_studies()
         for run in runs:
             if name is None or run.data.tags["avsc.study"] == name:
                 return run
         if name is None or not runs:
-            raise UserError(
-                Fault(where, "the record holds no study", f"record {self.uri}", "run one first")
-            )
+            what = "the record holds no study"
+            raise UserError(Fault(where, what, f"record {self.uri}", "run one first"))
         names = {run.data.tags["avsc.study"] for run in runs}
         raise UserError(Fault(where, f"no study '{name}' in the record", suggest(name, names)))
 
     def find_study(self, name: str) -> Run | None:
-        """The run of study `name` when it is in the record."""
+        """Return the run of study `name`, or None when the record does not have it."""
         found = self.client.get_experiment_by_name(name)
-        runs = self._search([found.experiment_id], "tags.`avsc.kind` = 'study'") if found else []
+        if found is None:
+            return None
+        runs = self._search([found.experiment_id], "tags.`avsc.kind` = 'study'")
         return runs[0] if runs else None
 
-    def open_study(self, name: str, tags: Mapping[str, str], definition: Mapping[str, Any]) -> str:
-        """The run of a study, new or turned RUNNING again; `definition` becomes study.json. Returns its id."""
+    def open_study(self, name: str, tags: Mapping[str, str], document: Mapping[str, Any]) -> str:
+        """Open the run of a study, new or RUNNING again, and write its document. Returns the run's
+        id."""
+        # `list_studies` sorts by this start; no study is complete while it runs.
+        state = {"avsc.started": str(int(time.time() * 1000)), "avsc.outcome": "running"}
         run = self.find_study(name)
-        # Of this sitting: the latest study is what ran last, and none is complete while it runs.
-        now = {"avsc.started": str(int(time.time() * 1000)), "avsc.outcome": "running"}
         if run is None:
-            own = {"avsc.kind": "study", "avsc.study": name, "avsc.version": __version__, **now}
-            run = self.client.create_run(
-                self.open_experiment(name), run_name=name, tags=own | dict(tags)
-            )
+            identity = {"avsc.kind": "study", "avsc.study": name, "avsc.version": __version__}
+            all_tags = {**identity, **state, **tags}
+            experiment = self.open_experiment(name)
+            run = self.client.create_run(experiment, run_name=name, tags=all_tags)
         else:
             self.client.update_run(run.info.run_id, status="RUNNING")
-            self._write(run.info.run_id, tags=dict(tags) | now)
-        run_id: str = run.info.run_id
-        self.client.log_dict(run_id, dict(definition), "study.json")
+            self._write(run.info.run_id, tags={**tags, **state})
+        run_id = str(run.info.run_id)
+        self.write_study(run_id, document)
         return run_id
 
+    def write_study(self, run_id: str, document: Mapping[str, Any]) -> None:
+        """Write the document of a study (`study_document.py`) in place of the one before."""
+        self.log_json(run_id, DOCUMENT, document)
+
+    def read_study(self, run_id: str) -> dict[str, Any]:
+        """Return the document of a study, also of one that an earlier version recorded.
+
+        It is empty when the study was cut off before it was written, and so before any trial.
+        """
+        return read_document(lambda name: self.read_json(run_id, name))
+
     def read_definition(self, run_id: str) -> dict[str, Any]:
-        """What `open_study` was given last; empty when it was cut off before it wrote that, and so before any trial."""
-        return self.read_json(run_id, "study.json")
+        """Return what a study asks; empty as `read_study`."""
+        definition: dict[str, Any] = self.read_study(run_id).get("definition", {})
+        return definition
+
+    # Trials and trainings
 
     def list_trials(self, study: str, kind: str = "trial") -> list[TrialRecord]:
-        """Every trial of a study in the order they were started."""
+        """Return every trial (or `training`) of a study in the order in which they were started."""
         found = self.client.get_experiment_by_name(study)
-        runs = self._search([found.experiment_id], f"tags.`avsc.kind` = '{kind}'") if found else []
-        return sorted(map(_trial_record, runs), key=lambda trial: trial.started)
+        if found is None:
+            return []
+        runs = self._search([found.experiment_id], f"tags.`avsc.kind` = '{kind}'")
+        trials = [self._read_trial(run) for run in runs]
+        return sorted(trials, key=lambda trial: trial.started)
 
     def begin_run(
         self, experiment: str, config: Config, tags: Mapping[str, str], parent: str | None = None
     ) -> str:
-        """A new run for a trial, with its configuration as params. Returns its id."""
+        """Create a run for a trial, with its configuration as params. Returns its id."""
         key = trial_key(config)
-        own = {"avsc.trial_key": key, "avsc.seed": str(config.seed), "avsc.outcome": "running"}
-        own |= {"mlflow.parentRunId": parent} if parent else {}
-        own |= {
-            f"avsc.weights.{branch}": hash_source(source)
-            for branch, source in find_weights(config).items()
+        all_tags = {
+            "avsc.trial_key": key,
+            "avsc.seed": str(config.seed),
+            "avsc.outcome": "running",
+            "avsc.config": config.model_dump_json(),
         }
-        name = f"{tags.get('avsc.arm', 'training')} {key[:6]}"
-        run = self.client.create_run(self.open_experiment(experiment), run_name=name)
-        # Tags come with the params: a run that was cut off before them has no `avsc.kind` and counts for nothing.
-        self._write(
-            run.info.run_id,
-            params=dict(flatten(config.model_dump(mode="json"))),
-            tags=own | dict(tags),
-        )
+        if parent:
+            all_tags["mlflow.parentRunId"] = parent
+        for branch, source in find_weights(config).items():
+            all_tags[f"avsc.weights.{branch}"] = hash_source(source)
+        all_tags |= tags
+
+        row = name_row(tags.get("avsc.role", ""), tags.get("avsc.arm", "training"))
+        run = self.client.create_run(self.open_experiment(experiment), run_name=f"{row} {key[:6]}")
+        # The tags come with the params: a run that was cut off before them has no `avsc.kind`,
+        # so nobody counts it.
+        params = dict(flatten(config.model_dump(mode="json")))
+        self._write(run.info.run_id, params=params, tags=all_tags)
         return str(run.info.run_id)
 
     def resume_run(self, run_id: str) -> int:
-        """Turn an interrupted run RUNNING again. Returns the last epoch it has metrics of, 0 for none."""
+        """Turn an interrupted run RUNNING again. Returns the last epoch of its metrics, 0 for
+        none."""
         self.client.update_run(run_id, status="RUNNING")
         self._write(run_id, tags={"avsc.outcome": "running"})
-        return max((epoch for epoch, _ in self.read_history(run_id, "train_total")), default=0)
+        epochs = [epoch for epoch, _ in self.read_history(run_id, "train_total")]
+        return max(epochs, default=0)
 
     def read_history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        """(epoch, value) of a metric, in order."""
-        return sorted(
-            (point.step, point.value) for point in self.client.get_metric_history(run_id, metric)
-        )
+        """Return (epoch, value) of a metric, in order."""
+        points = self.client.get_metric_history(run_id, metric)
+        return sorted((point.step, point.value) for point in points)
 
     def log_epoch(self, run_id: str, number: int, metrics: Mapping[str, float]) -> None:
-        """One epoch's metrics in one call; `number` counts from 1 and is the step."""
+        """Write one epoch's metrics in one call; `number` counts from 1 and is MLflow's step."""
         self._write(run_id, metrics=metrics, step=number)
 
     def end_run(
         self,
         run_id: str,
-        outcome: str,
+        outcome: str,  # a key of OUTCOMES
         metrics: Mapping[str, float],
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Close a run with its outcome (a key of STATUS) and its summary metrics."""
+        """Close a run with its outcome and its summary metrics."""
         self._write(run_id, metrics=metrics, tags={"avsc.outcome": outcome, **(tags or {})})
-        self.client.set_terminated(run_id, STATUS[outcome])
+        self.client.set_terminated(run_id, OUTCOMES[outcome])
+
+    # Artifacts
 
     def log_text(self, run_id: str, name: str, content: str) -> None:
-        """An artifact of text."""
+        """Write an artifact of text."""
         self.client.log_text(run_id, content, name)
 
     def log_json(self, run_id: str, name: str, content: Any) -> None:
-        """An artifact of JSON."""
+        """Write an artifact of JSON."""
         self.log_text(run_id, name, json.dumps(content, indent=2))
 
     def log_file(self, run_id: str, local: Path) -> None:
-        """A file as an artifact."""
+        """Write a file as an artifact."""
         self.client.log_artifact(run_id, str(local))
 
     def log_folder(self, run_id: str, local: Path, name: str) -> str:
-        """A folder of artifacts. Returns its address."""
+        """Write a folder of artifacts. Returns its address."""
         self.client.log_artifacts(run_id, str(local), name)
         return f"{self.client.get_run(run_id).info.artifact_uri}/{name}"
 
+    def read_json(self, run_id: str, name: str) -> Any:
+        """Return an artifact of JSON; an empty dict when the run has none of that name."""
+        paths = [item.path for item in self.client.list_artifacts(run_id)]
+        if name not in paths:
+            return {}
+        return json.loads("\n".join(self.read_lines(run_id, name)))
+
+    def read_lines(self, run_id: str, name: str) -> list[str]:
+        """Return the lines of an artifact of text."""
+        path = Path(self.fetch_artifact(run_id, name))
+        return path.read_text(encoding="utf-8").splitlines()
+
+    def fetch_artifact(self, run_id: str, name: str) -> str:
+        """Return the local path of an artifact."""
+        return self._download(run_id, name)
+
+    # Models
+
     def register_model(self, run_id: str, source: str, name: str, alias: str) -> str:
-        """Register the model at `source` as the next version of `name` and point `alias` at it. Returns the version."""
+        """Register the model at `source` as the next version of `name` and point `alias` at it.
+
+        Returns the version.
+        """
         if not self.client.search_registered_models(f"name='{name}'"):
             self.client.create_registered_model(name)
         version = str(self.client.create_model_version(name, source, run_id).version)
@@ -260,41 +285,33 @@ class Recorder:
         return version
 
     def fetch_model(self, reference: str) -> Path:
-        """The local folder of a model: a run id, `best:STUDY` or `models:/NAME@ALIAS`. Raises UserError."""
+        """Return the local folder of a model: a run id, `best:STUDY` or `models:/NAME@ALIAS`.
+
+        Raises UserError when there is no such model.
+        """
         try:
-            if reference.startswith("models:/"):
-                name, _, alias = reference.removeprefix("models:/").partition("@")
-                reference = self.client.get_model_version_by_alias(name, alias).run_id
-            if reference.startswith("best:"):
-                study = self.get_study(reference.removeprefix("best:")).data.tags["avsc.study"]
-                trained = [
-                    run for run in self.list_trials(study, "training") if run.outcome == "complete"
-                ]
-                if not trained:
-                    todo = f"`avsc-core train --best --study {study}` retrains its winner"
-                    raise UserError(
-                        Fault(reference, f"study {study} has no retrained model", todo=todo)
-                    )
-                reference = trained[-1].run_id
-            return Path(self._download(reference, "model"))
+            return Path(self._download(self._find_model_run(reference), "model"))
         except (MlflowException, OSError) as error:
             allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
             raise UserError(Fault(reference, f"no model there ({error})", allowed)) from None
 
-    def read_json(self, run_id: str, name: str) -> dict[str, Any]:
-        """An artifact of JSON; empty when the run has none of that name."""
-        if not any(item.path == name for item in self.client.list_artifacts(run_id)):
-            return {}
-        content: dict[str, Any] = json.loads("\n".join(self.read_lines(run_id, name)))
-        return content
+    def _find_model_run(self, reference: str) -> str:
+        """Return the id of the run that logged a model."""
+        if reference.startswith("models:/"):
+            name, _, alias = reference.removeprefix("models:/").partition("@")
+            return str(self.client.get_model_version_by_alias(name, alias).run_id)
+        if not reference.startswith("best:"):
+            return reference
 
-    def read_lines(self, run_id: str, name: str) -> list[str]:
-        """An artifact of text."""
-        return Path(self.fetch_artifact(run_id, name)).read_text(encoding="utf-8").splitlines()
+        study = self.get_study(reference.removeprefix("best:")).data.tags["avsc.study"]
+        trainings = self.list_trials(study, "training")
+        completed = [training for training in trainings if training.outcome == "complete"]
+        if not completed:
+            todo = f"`avsc-core train --best --study {study}` retrains its winner"
+            raise UserError(Fault(reference, f"study {study} has no retrained model", todo=todo))
+        return completed[-1].run_id
 
-    def fetch_artifact(self, run_id: str, name: str) -> str:
-        """The local path of an artifact."""
-        return self._download(run_id, name)
+    # MLflow
 
     def _download(self, run_id: str, name: str) -> str:
         return str(download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=self.uri))
@@ -308,7 +325,7 @@ class Recorder:
         tags: Mapping[str, str] | None = None,
         step: int = 0,
     ) -> None:
-        """One call for everything: calls, not values, are what costs."""
+        """Write everything in one call, because calls cost time and values do not."""
         now = int(time.time() * 1000)
         self.client.log_batch(
             run_id,
@@ -320,26 +337,49 @@ class Recorder:
         )
 
     def _search(self, experiments: Sequence[str], query: str) -> list[Run]:
-        """All runs that match, page by page."""
+        """Return all runs that match, page by page, because MLflow returns 1,000 at most."""
+        if not experiments:
+            return []
         runs: list[Run] = []
         token = None
-        while experiments:
+        while True:
             page = self.client.search_runs(list(experiments), query, page_token=token)
             runs += page
             token = page.token
             if not token:
-                break
-        return runs
+                return runs
+
+    def _read_trial(self, run: Run) -> TrialRecord:
+        """Read a run as a trial. Its configuration is checked once and kept, because it never
+        changes."""
+        run_id = str(run.info.run_id)
+        if run_id not in self._configs:
+            self._configs[run_id] = _read_config(run)
+        tags = dict(run.data.tags)
+        role, arm = read_role(tags)
+        return TrialRecord(
+            run_id=run_id,
+            key=tags["avsc.trial_key"],
+            role=role,
+            arm=arm,
+            seed=int(tags["avsc.seed"]),
+            outcome=tags["avsc.outcome"],
+            config=self._configs[run_id],
+            metrics=dict(run.data.metrics),
+            tags=tags,
+            started=run.info.start_time / 1000,
+        )
 
 
-def _trial_record(run: Run) -> TrialRecord:
-    """A run as a TrialRecord; its params are the configuration."""
-    tags = run.data.tags
-    config = Config.model_validate(
-        nest({name: read_value(value) for name, value in run.data.params.items()})
-    )
-    metrics, started = dict(run.data.metrics), run.info.start_time / 1000
-    key, arm, seed = tags["avsc.trial_key"], tags.get("avsc.arm", ""), int(tags["avsc.seed"])
-    return TrialRecord(
-        run.info.run_id, key, arm, seed, tags["avsc.outcome"], config, metrics, dict(tags), started
-    )
+def _read_config(run: Run) -> Config:
+    """Read the configuration of a run from its tag, or from its params where version 0.1.0 wrote
+    no tag."""
+    if "avsc.config" in run.data.tags:
+        return Config.model_validate_json(run.data.tags["avsc.config"])
+    settings = {name: read_value(value) for name, value in run.data.params.items()}
+    return Config.model_validate(nest(settings))
+
+
+def _find_start(run: Run) -> int:
+    """Return when a study last began to run, in milliseconds since 1970."""
+    return int(run.data.tags.get("avsc.started", run.info.start_time))

@@ -15,7 +15,8 @@ import numpy as np
 from avsc_core.errors import Fault, UserError
 from avsc_core.evaluation.intervals import Clips
 from avsc_core.metrics import parse_predictions, rank_key
-from avsc_core.record.recorder import LOWER, UPPER, Recorder, TrialRecord
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG, TrialRecord
 from avsc_core.record.winner import pick_best
 from avsc_core.resolve import flatten, identify
 from search_spaces.space import Space, list_inactive
@@ -157,7 +158,7 @@ class Gathered:
 
         A finalist's number in the record is that of its day: with more trials searched later, another may come first.
         """
-        above = [trial for trial in self.trials if trial.tags.get("avsc.rung") == UPPER]
+        above = [trial for trial in self.trials if trial.tags.get("avsc.rung") == FULL_RUNG]
         found = {configuration_key(trial.config): trial for trial in above}
         finalists = {
             row: self._lower_rank(trial)
@@ -190,7 +191,7 @@ class Gathered:
     def lower_of(self, trial: TrialRecord) -> TrialRecord | None:
         """The trial of a ladder's lower rung that a trial of the upper one repeats in full."""
         found = (each for each in self.complete if each.key == trial.tags["avsc.origin"])
-        return next((each for each in found if each.tags.get("avsc.rung") == LOWER), None)
+        return next((each for each in found if each.tags.get("avsc.rung") == CHEAP_RUNG), None)
 
     def _lower_rank(self, trial: TrialRecord) -> tuple[float, float, str]:
         """By what a trial of the upper rung is ranked among the lower one's; last when that is not in the record."""
@@ -211,7 +212,7 @@ class Gathered:
         if (
             self.space is None
             or trial.seed != self.seeds[0]
-            or trial.tags.get("avsc.rung") == UPPER
+            or trial.tags.get("avsc.rung") == FULL_RUNG
         ):
             return False
         free = {"seed", *self.space.dimensions, *list_inactive(trial.config)}

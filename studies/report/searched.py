@@ -8,7 +8,7 @@ from functools import cache
 from math import nan
 from typing import Any
 
-from avsc_core.record.recorder import TrialRecord
+from avsc_core.record.trials import TrialRecord
 from avsc_core.resolve import flatten
 from search_spaces.importance import ENOUGH, SHUFFLES, Importance
 from search_spaces.importance import measure_importance as measure

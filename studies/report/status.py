@@ -3,7 +3,8 @@
 from rich.table import Table
 
 from avsc_core.metrics import rank_key
-from avsc_core.record.recorder import Recorder, TrialRecord
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.trials import TrialRecord
 from avsc_core.record.winner import pick_best, select_full_trials
 from avsc_core.terminal import make_table, out
 from search_spaces.space import list_active

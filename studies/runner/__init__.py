@@ -1,1 +1,1 @@
-"""The runner: study file -> plan -> trials -> record -> tables."""
+"""The runner: what happens when a study runs. A plan -> trials -> the record."""

@@ -1,7 +1,8 @@
-"""What happens to a study's trials, written into the record and onto the display; only the driver does this.
+"""The callback that writes what happens to trials into the record and onto the display.
 
-Ray calls the methods of `Ledger` as trials report and end. Each trial's MLflow run is opened before the trial starts
-and closed with its outcome, the figures of its best epoch, and the predictions of that epoch.
+Ray calls the methods of `RecordCallback` in the driver as trials report and end; nothing else
+writes the record while a study runs. A trial's MLflow run is opened before the trial starts, and
+closed with its outcome, the figures of its best epoch, and the predictions of that epoch.
 """
 
 from dataclasses import dataclass
@@ -13,118 +14,145 @@ from ray import tune
 
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.metrics import format_confusions, format_predictions
-from avsc_core.record.recorder import CHECKPOINTS, LOWER, UPPER, Recorder
+from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
 from studies.runner.display import Display
 from studies.runner.strategy import Strategy
 from studies.study.plan import PlannedTrial
 from studies.study.schema import Study
 
+LONGEST_ERROR = 4000  # characters of a traceback that fit into a tag
+
 
 @dataclass
-class Running:
+class RunningTrial:
     """A trial that Ray has been given."""
 
     planned: PlannedTrial
     run_id: str
     recorded: int  # the last epoch that the record has
-    seconds: float = 0.0  # of training, those of earlier sittings included
+    seconds: float = 0.0  # of training, those of earlier invocations included
 
 
 class RecordCallback(tune.Callback):  # type: ignore[misc]
-    """What happens to trials, written into the record and onto the display."""
+    """Writes what happens to trials into the record and onto the display."""
 
     def __init__(
         self,
         study: Study,
         data: DataSet,
         recorder: Recorder,
-        parent: str,
+        parent: str,  # the id of the study's run
         strategy: Strategy,
         display: Display,
-    ):
-        self.study, self.data, self.recorder, self.parent = study, data, recorder, parent
-        self.strategy, self.display = strategy, display
-        self.running: dict[str, Running] = {}  # by Ray's trial id
+    ) -> None:
+        self.study = study
+        self.data = data
+        self.recorder = recorder
+        self.parent = parent
+        self.strategy = strategy
+        self.display = display
+        self.running: dict[str, RunningTrial] = {}  # by Ray's trial id
         self.failed = 0
 
-    def open(self, trial_id: str, planned: PlannedTrial) -> None:
-        """A trial is about to start: its run is there before it does anything."""
+    def open_trial(self, trial_id: str, planned: PlannedTrial) -> None:
+        """Open the run of a trial that is about to start, new or interrupted earlier."""
         run_id = self.strategy.run_ids.get(planned.key)
-        recorded = self.recorder.resume_run(run_id) if run_id else 0
-        told = self.recorder.read_history(run_id, "seconds") if run_id else []
+        recorded = 0
+        seconds = 0.0
         if run_id is None:
-            tags = {
-                "avsc.kind": "trial",
-                "avsc.study": self.study.name,
-                "avsc.arm": planned.arm,
-                "avsc.data": self.data.title,
-                "avsc.data_fingerprint": self.data.fingerprint,
-            }
-            if self.study.final:
-                tags["avsc.rung"] = UPPER if planned.origin else LOWER
-                tags["avsc.origin"] = planned.origin
-            run_id = self.recorder.begin_run(self.study.name, planned.config, tags, self.parent)
-        self.running[trial_id] = Running(planned, run_id, recorded, told[-1][1] if told else 0.0)
+            config = planned.config
+            run_id = self.recorder.begin_run(
+                self.study.name, config, self._make_tags(planned), self.parent
+            )
+        else:
+            recorded = self.recorder.resume_run(run_id)
+            history = self.recorder.read_history(run_id, "seconds")
+            seconds = history[-1][1] if history else 0.0
+        self.running[trial_id] = RunningTrial(planned, run_id, recorded, seconds)
         self.display.update(planned, 0, None)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch is over."""
+        """Record an epoch that is over."""
+        if "metrics" not in result:  # a trial that failed reports how it ended, and no epoch
+            return
         running = self.running[trial.trial_id]
-        if "metrics" in result:
-            running.seconds += result["seconds"]
-            if result["epoch"] > running.recorded:
-                metrics = {**result["metrics"], "seconds": running.seconds}
-                self.recorder.log_epoch(running.run_id, result["epoch"], metrics)
-                running.recorded = result["epoch"]
-            self.display.update(running.planned, result["epoch"], result[self.study.metric])
+        running.seconds += result["seconds"]
+        # A continued trial reports its checkpoint's epoch again, which the record may have.
+        if result["epoch"] > running.recorded:
+            metrics = {**result["metrics"], "seconds": running.seconds}
+            self.recorder.log_epoch(running.run_id, result["epoch"], metrics)
+            running.recorded = result["epoch"]
+        self.display.update(running.planned, result["epoch"], result[self.study.metric])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial is over: by itself, or because the scheduler stopped it."""
+        """Close a trial that ended by itself, or because the scheduler stopped it."""
         result = trial.last_result
-        self._close(trial.trial_id, result.get("outcome", "stopped"), result)
+        self._close_trial(trial.trial_id, result.get("outcome", "stopped"), result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker died for the second time."""
-        self._close(
-            trial.trial_id, "failed", {"error": f"the worker process died: {trial.get_error()}"}
-        )
+        """Close a trial whose worker process died for the second time."""
+        error = f"the worker process died: {trial.get_error()}"
+        self._close_trial(trial.trial_id, "failed", {"error": error})
 
     def interrupt(self) -> None:
-        """What still runs can be continued."""
+        """Mark what still runs as interrupted, so that it is continued later."""
         for running in self.running.values():
             self.recorder.end_run(running.run_id, "interrupted", {})
 
-    def _close(self, trial_id: str, outcome: str, result: dict[str, Any]) -> None:
+    def _make_tags(self, planned: PlannedTrial) -> dict[str, str]:
+        tags = {
+            "avsc.kind": "trial",
+            "avsc.study": self.study.name,
+            "avsc.role": planned.role,
+            "avsc.arm": planned.arm,
+            "avsc.data": self.data.title,
+            "avsc.data_fingerprint": self.data.fingerprint,
+        }
+        if self.study.final:
+            tags["avsc.rung"] = FULL_RUNG if planned.origin else CHEAP_RUNG
+            tags["avsc.origin"] = planned.origin
+        return tags
+
+    def _close_trial(self, trial_id: str, outcome: str, result: dict[str, Any]) -> None:
         running = self.running.pop(trial_id)
-        planned, run_id, best = running.planned, running.run_id, dict(result.get("best", {}))
-        tags = {"avsc.error": result["error"][-4000:]} if "error" in result else {}
+        planned = running.planned
+
+        # The record first: whatever happens after it, the trial is over.
         if outcome == "complete":
-            self._tables(run_id, planned, result["probability"])
+            self._log_predictions(running, result["probability"])
+        tags = {"avsc.error": result["error"][-LONGEST_ERROR:]} if "error" in result else {}
+        best = result.get("best", {})
         metrics = {f"best_{name}": value for name, value in best.items()}
-        self.recorder.end_run(run_id, outcome, metrics, tags)
+        self.recorder.end_run(running.run_id, outcome, metrics, tags)
         locate_checkpoint(self.study.name, planned.key).unlink(missing_ok=True)
-        self.failed += outcome in ("failed", "diverged")
+
+        # Then the strategy, which tells the samplers, and the display.
+        if outcome in ("failed", "diverged"):
+            self.failed += 1
         self.strategy.finish(planned, outcome, metrics)
         value = metrics.get(f"best_{self.study.metric}")
         self.display.finish(planned, outcome, value, running.seconds, self.strategy.total)
 
-    def _tables(self, run_id: str, planned: PlannedTrial, probability: list[list[float]]) -> None:
-        rows = split_rows(self.data, planned.config.split).validation
-        names, scenes, table = (
-            [self.data.clips[row].name for row in rows],
-            self.data.scenes[rows],
-            np.array(probability),
-        )
-        self.recorder.log_text(
-            run_id, "predictions_val.tsv", format_predictions(names, table, self.data.scene_names)
-        )
-        self.recorder.log_text(
-            run_id, "confusion_val.tsv", format_confusions(table, scenes, self.data.scene_names)
-        )
+    def _log_predictions(self, running: RunningTrial, probability: list[list[float]]) -> None:
+        """Record what the best epoch says of every validation clip: (N,S) probabilities."""
+        rows = split_rows(self.data, running.planned.config.split).validation
+        names = [self.data.clips[row].name for row in rows]
+        scenes = self.data.scenes[rows]
+        scene_names = self.data.scene_names
+        table = np.array(probability)  # (N,S)
+        predictions = format_predictions(names, table, scene_names)
+        confusions = format_confusions(table, scenes, scene_names)
+        self.recorder.log_text(running.run_id, "predictions_val.tsv", predictions)
+        self.recorder.log_text(running.run_id, "confusion_val.tsv", confusions)
 
 
 def locate_checkpoint(study: str, key: str) -> Path:
-    """Where a trial keeps its checkpoint; an absolute path, because workers have their own current folder."""
+    """Return where a trial keeps its checkpoint.
+
+    The path is absolute, because worker processes have a current folder of their own.
+    """
     return (CHECKPOINTS / study / f"{key}.pt").resolve()

@@ -1,25 +1,31 @@
-"""The cost card of a study: trials, epochs, hours, memory and disk, before anything runs.
+"""The cost of a study before anything runs: trials, epochs, hours, memory and disk.
 
-Every kind of training in the plan is probed for a few seconds (`avsc_core/trainer/probe.py`); the rest is counting.
-Hours are what trials take that have the machine to themselves and are not stopped early.
+Every kind of training in the plan is probed for a few seconds (`avsc_core/trainer/probe.py`); the
+rest is counting. The hours are those of trials that share the machine with no other program and
+are not stopped early.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import ceil
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
+from avsc_core.record.trials import OWN_SEARCH
 from avsc_core.terminal import format_duration
 from studies.runner.strategy import Strategy
-from studies.study.schema import SEARCH_ARM, Resources, Study
+from studies.study.schema import Resources, Study
+
+if TYPE_CHECKING:
+    from avsc_core.trainer.probe import Measured
 
 GIB = 2**30
 ROW_BYTES = 250  # of one clip's line in a trial's predictions
+STATE_BYTES = 12  # of one parameter in a checkpoint: its weight and AdamW's two moments
 
 
 class Work(NamedTuple):
@@ -27,7 +33,7 @@ class Work(NamedTuple):
 
     config: Config
     trials: int
-    search: str  # the search that asks, or "" for arms and what searches hand on
+    search: str  # the search that asks for them; empty for arms and follow-up trials
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,8 @@ class Cost:
 
     trials: int
     epochs: int  # at most
-    hours: float  # at most, with so many side by side
-    searched: int  # of them of the study's own search
+    hours: float  # at most, with `side_by_side` trials at a time
+    searched: int  # trials of the study's own search
     hours_a_searched_trial: float
     side_by_side: int
     longest: float  # seconds of the longest trial
@@ -47,134 +53,172 @@ class Cost:
     device: str
 
     def as_json(self) -> dict[str, Any]:
-        """For the record."""
+        """Return the fields as the record keeps them."""
         return asdict(self)
 
-    def rows(self) -> list[list[str]]:
-        """What people see."""
+    def make_rows(self) -> list[list[str]]:
+        """Return what people see: (what, about how much)."""
+        hours = format_duration(3600 * self.hours)
+        longest = format_duration(self.longest)
+        memory = f"{self.memory / GIB:.1f} GiB a trial"
+        disk = f"{self.disk / GIB:.2f} GiB"
         return [
             ["trials", f"{self.trials}, {self.side_by_side} side by side"],
             ["epochs", f"{self.epochs:,} at most"],
-            [
-                "time",
-                f"{format_duration(3600 * self.hours)} if none is stopped early, the longest {format_duration(self.longest)}",
-            ],
-            ["memory", f"{self.memory / GIB:.1f} GiB a trial; {self.device} holds {self.fit}"],
-            ["disk", f"{self.disk / GIB:.2f} GiB of features, checkpoints and predictions"],
+            ["time", f"{hours} if none is stopped early, the longest {longest}"],
+            ["memory", f"{memory}; {self.device} holds {self.fit}"],
+            ["disk", f"{disk} of features, checkpoints and predictions"],
         ]
 
 
 def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress: Progress) -> Cost:
-    """Probe what the strategy's plan trains and count what is left of it."""
-    from avsc_core.trainer.probe import Measured, describe_cost, probe  # torch
+    """Probe every kind of training that the plan asks for and count what is left of it."""
+    work = [item for item in _list_work(strategy) if item.trials]
+    measured = _probe_work(work, strategy.plan.study.resources, progress)
 
-    plan = strategy.plan
-    resources = plan.study.resources
-    where = {} if resources.gpus else {"device": "cpu"}  # as `tune.py` tells a trial without a GPU
-    work = [item for item in _work(strategy) if item.trials]
-    measured: dict[str, Measured] = {}
-    each: list[float] = []  # seconds of a trial of each
-    for number, item in enumerate(work):
-        progress("measuring the cost", number, len(work))
-        own = describe_cost(item.config)
-        if own not in measured:
-            measured[own] = probe(item.config.model_copy(update=where), max(1, int(resources.cpus)))
-        each.append(_seconds(item.config, measured[own].step, measured[own].predict, data))
-    if work:
-        progress("measuring the cost", len(work), len(work))
-    longest = max(each, default=0.0)
-    whole = sum(item.trials * time for item, time in zip(work, each, strict=True))
-    memory = max((cost.memory for cost in measured.values()), default=0)
-    parameters = max((cost.parameters for cost in measured.values()), default=0)
+    # Seconds: of one trial of each item, of all together, and of the longest.
+    seconds = []
+    for item, probe in zip(work, measured, strict=True):
+        seconds.append(_estimate_seconds(item.config, probe.step, probe.predict, data))
+    total = sum(item.trials * time for item, time in zip(work, seconds, strict=True))
+    longest = max(seconds, default=0.0)
+
+    # The study's own search, which `trim_search` can make shorter.
+    searched = [
+        (item.trials, time)
+        for item, time in zip(work, seconds, strict=True)
+        if item.search == OWN_SEARCH
+    ]
+    searched_seconds = max((time for _, time in searched), default=0.0)
+
+    # Memory and disk: of the largest trial, and of what all of them write.
     trials = sum(item.trials for item in work)
-    searched = [time for item, time in zip(work, each, strict=True) if item.search == SEARCH_ARM]
-    one = next(iter(measured.values()), None)
-    validation = len(split_rows(data, plan.study.base.split).validation)
-    checkpoints = 12 * parameters * min(side_by_side, trials)  # weights and two moments
+    memory = max((probe.memory for probe in measured), default=0)
+    parameters = max((probe.parameters for probe in measured), default=0)
+    device = measured[0] if measured else None
+    validation_clips = len(split_rows(data, strategy.plan.study.base.split).validation)
+    features = _count_feature_bytes(work, len(data.clips))
+    checkpoints = STATE_BYTES * parameters * min(side_by_side, trials)
+    predictions = trials * validation_clips * ROW_BYTES
     return Cost(
         trials=trials,
         epochs=sum(item.trials * item.config.training.epochs for item in work),
-        hours=max(whole / side_by_side, longest) / 3600,
-        searched=sum(item.trials for item in work if item.search == SEARCH_ARM),
-        hours_a_searched_trial=max(searched, default=0.0) / 3600 / side_by_side,
+        hours=max(total / side_by_side, longest) / 3600,
+        searched=sum(count for count, _ in searched),
+        hours_a_searched_trial=searched_seconds / 3600 / side_by_side,
         side_by_side=side_by_side,
         longest=longest,
         memory=memory,
-        fit=one.available // memory if one and memory else 0,
-        disk=_feature_bytes(work, len(data.clips)) + checkpoints + trials * validation * ROW_BYTES,
-        device=one.device if one else "",
+        fit=device.available // memory if device and memory else 0,
+        disk=features + checkpoints + predictions,
+        device=device.device if device else "",
     )
 
 
-def trim_search(study: Study, card: Cost, max_hours: float) -> Study:
-    """The study with as many trials of its own search as fit into `max_hours`. Raises UserError when none do."""
-    over = card.hours - max_hours
-    if over <= 0:
+def trim_search(study: Study, cost: Cost, max_hours: float) -> Study:
+    """Return the study with as many trials of its own search as fit into `max_hours`.
+
+    Raises UserError when leaving out searched trials cannot make it short enough.
+    """
+    excess = cost.hours - max_hours
+    if excess <= 0:
         return study
-    cut = ceil(over / card.hours_a_searched_trial) if card.hours_a_searched_trial else 0
-    too_long = card.longest > 3600 * max_hours
-    if (
-        study.search is None
-        or too_long
-        or not 0 < cut <= min(card.searched, study.search.trials - 1)
-    ):
-        what = f"{card.trials} trials take up to {card.hours:.1f} h, {max_hours:g} h are allowed"
+
+    # At least one searched trial stays, and what the record has is not cut.
+    removed = ceil(excess / cost.hours_a_searched_trial) if cost.hours_a_searched_trial else 0
+    search = study.search
+    too_long = cost.longest > 3600 * max_hours
+    if search is None or too_long or not 0 < removed <= min(cost.searched, search.trials - 1):
+        what = f"{cost.trials} trials take up to {cost.hours:.1f} h, {max_hours:g} h are allowed"
         todo = "fewer seeds or arms, a cheaper preset, or more hours"
         raise UserError(Fault("--max-hours", what, todo=todo))
-    return replace(study, search=replace(study.search, trials=study.search.trials - cut))
+    return replace(study, search=replace(search, trials=search.trials - removed))
 
 
 def count_places(resources: Resources, cpus: float, gpus: float) -> int:
-    """How many trials run at a time on so many CPUs and GPUs."""
-    places = _times(cpus, resources.cpus)
+    """Count how many trials run at a time on so many CPUs and GPUs."""
+    by_cpu = _divide(cpus, resources.cpus)
+    if not resources.gpus:
+        return by_cpu
     if resources.gpus >= 1:
-        return min(places, _times(gpus, resources.gpus))
-    return min(places, int(gpus) * _times(1, resources.gpus)) if resources.gpus else places
+        return min(by_cpu, _divide(gpus, resources.gpus))
+    shares = _divide(1, resources.gpus)  # a trial does not straddle two GPUs
+    return min(by_cpu, int(gpus) * shares)
 
 
 def count_local_places(resources: Resources) -> int:
-    """How many trials run at a time on this machine, at least one."""
+    """Count how many trials run at a time on this machine, at least one."""
     import torch
 
     return max(1, count_places(resources, os.cpu_count() or 1, torch.cuda.device_count()))
 
 
-def _times(have: float, want: float) -> int:
-    """How often `want` goes into `have`: 0.1 into 0.3 three times, whatever the last binary digit says."""
-    return int(have / want + 1e-6)
+def _divide(available: float, needed: float) -> int:
+    """Count how often `needed` goes into `available`.
+
+    0.3 holds 0.1 three times, whatever the last binary digit says.
+    """
+    return int(available / needed + 1e-6)
 
 
-def _work(strategy: Strategy) -> Iterator[Work]:
-    """What is left to train, by configuration."""
+def _list_work(strategy: Strategy) -> Iterator[Work]:
+    """Yield what is left to train, by configuration."""
     study = strategy.plan.study
     for trial in strategy.waiting:
         yield Work(trial.config, 1, "")
-    for name, searching in strategy.searches.items():
-        base = searching.plan.base
-        yield Work(base, searching.left, name)
-        if searching.over:  # what it hands on is waiting, or trained
+
+    for name, search in strategy.searches.items():
+        base = search.plan.base
+        yield Work(base, search.left, name)
+        if search.over:  # its follow-up trials are waiting, or trained
             continue
-        if name != SEARCH_ARM and len(study.seeds) > 1:
+        if name != OWN_SEARCH and len(study.seeds) > 1:
             yield Work(base, len(study.seeds) - 1, "")
         elif study.final and study.search:
-            yield Work(study.final, (study.search.finalists + 1) * len(study.seeds), "")
+            configurations = study.search.finalists + 1
+            yield Work(study.final, configurations * len(study.seeds), "")
 
 
-def _seconds(config: Config, step: float, predict: float, data: DataSet) -> float:
-    """Of a whole training."""
-    train, validation, _ = split_rows(data, config.split)
-    size = config.training.batch_size
-    return config.training.epochs * (
-        ceil(len(train) / size) * step + ceil(len(validation) / size) * predict
-    )
+def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "list[Measured]":
+    """Measure the training of every item, equal ones once."""
+    from avsc_core.trainer.probe import describe_cost, probe  # torch
+
+    # A trial without a GPU share trains on the CPU, as `tune.py` tells it.
+    changes = {} if resources.gpus else {"device": "cpu"}
+    threads = max(1, int(resources.cpus))
+    measured: dict[str, Measured] = {}
+    results = []
+    for number, item in enumerate(work):
+        progress("measuring the cost", number, len(work))
+        key = describe_cost(item.config)
+        if key not in measured:
+            measured[key] = probe(item.config.model_copy(update=changes), threads)
+        results.append(measured[key])
+    if work:
+        progress("measuring the cost", len(work), len(work))
+    return results
 
 
-def _feature_bytes(work: list[Work], clips: int) -> int:
-    """Of the arrays that trials share."""
+def _estimate_seconds(config: Config, step: float, predict: float, data: DataSet) -> float:
+    """Estimate the seconds of a training from those of a step and of a validation batch."""
+    rows = split_rows(data, config.split)
+    batch_size = config.training.batch_size
+    steps = ceil(len(rows.train) / batch_size)
+    validation_batches = ceil(len(rows.validation) / batch_size)
+    return config.training.epochs * (steps * step + validation_batches * predict)
+
+
+def _count_feature_bytes(work: list[Work], clips: int) -> int:
+    """Count the bytes of the features that trials share, each way to compute them once."""
     sizes: dict[str, int] = {}
     for item in work:
-        sound, look = item.config.log_mel, item.config.pictures
-        settings = sound.model_dump(exclude={"normalise"}) | {"peak": sound.normalise == "peak"}
-        sizes[f"{settings}"] = clips * sound.frames * 128 * (2 if sound.stored == "float16" else 4)
-        sizes[f"{look}"] = clips * look.frames * 3 * look.size**2
+        log_mel = item.config.log_mel
+        # Of the normalisations only `peak` changes what is stored.
+        settings = log_mel.model_dump(exclude={"normalise"})
+        settings["peak"] = log_mel.normalise == "peak"
+        value_bytes = 2 if log_mel.stored == "float16" else 4
+        sizes[f"{settings}"] = clips * log_mel.frames * 128 * value_bytes
+
+        pictures = item.config.pictures
+        sizes[f"{pictures}"] = clips * pictures.frames * 3 * pictures.size**2
     return sum(sizes.values())

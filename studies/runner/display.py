@@ -1,4 +1,4 @@
-"""What a person sees while a study runs and when it ends: a live table in a terminal, plain lines elsewhere."""
+"""What a person sees while a study runs: a live table in a terminal, plain lines elsewhere."""
 
 from rich.live import Live
 from rich.table import Table
@@ -8,17 +8,19 @@ from studies.study.plan import PlannedTrial
 
 
 class Display:
-    """The running trials with their latest figures, how many are over, and an estimate of the time left."""
+    """The running trials with their latest figures, how many are over, and the time left."""
 
     def __init__(self, metric: str, total: int, reused: int, workers: int) -> None:
-        self.metric, self.total, self.done, self.workers = metric, total, reused, workers
-        self.running: dict[
-            str, tuple[PlannedTrial, int, float | None]
-        ] = {}  # key -> (trial, epoch, value)
+        self.metric = metric
+        self.total = total  # trials of the study
+        self.done = reused  # trials that are over, those of the record included
+        self.workers = workers
+        # Key -> (trial, epoch, value of the metric).
+        self.running: dict[str, tuple[PlannedTrial, int, float | None]] = {}
         self.seconds: list[float] = []  # of training, of each trial that is over
-        self.live = (
-            Live(console=err, transient=True, refresh_per_second=2) if err.is_terminal else None
-        )
+        self.live: Live | None = None
+        if err.is_terminal:
+            self.live = Live(console=err, transient=True, refresh_per_second=2)
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -30,37 +32,42 @@ class Display:
             self.live.stop()
 
     def update(self, trial: PlannedTrial, epoch: int, value: float | None) -> None:
-        """A trial started (epoch 0) or ended an epoch."""
+        """Show that a trial has started (epoch 0) or ended an epoch."""
         self.running[trial.key] = (trial, epoch, value)
-        if self.live:
-            self.live.update(self._table())
+        self._refresh()
 
     def finish(
         self, trial: PlannedTrial, outcome: str, value: float | None, seconds: float, total: int
     ) -> None:
-        """A trial is over."""
+        """Show that a trial is over; `total` counts the study's trials as planned by now."""
         self.running.pop(trial.key, None)
         self.seconds.append(seconds)
-        self.done, self.total = self.done + 1, total
-        shown = "" if value is None else f" {self.metric} {value:.4f}"
-        line = f"{self.done}/{self.total} {outcome:<8} {trial.label}{shown}{self._left()}"
-        (self.live.console if self.live else err).print(line, soft_wrap=True)
-        if self.live:
-            self.live.update(self._table())
+        self.done += 1
+        self.total = total
+        figure = "" if value is None else f" {self.metric} {value:.4f}"
+        progress = f"{self.done}/{self.total}"
+        line = f"{progress} {outcome:<8} {trial.label}{figure}{self._estimate_left()}"
+        console = self.live.console if self.live else err
+        console.print(line, soft_wrap=True)
+        self._refresh()
 
-    def _left(self) -> str:
-        """The estimate: what is still to come takes as long as what is over did on average."""
+    def _refresh(self) -> None:
+        if self.live:
+            self.live.update(self._make_table())
+
+    def _estimate_left(self) -> str:
+        """Say how long the rest takes if it takes as long as the average trial so far."""
         remaining = self.total - self.done
         if not self.seconds or remaining <= 0:
             return ""
-        left = sum(self.seconds) / len(self.seconds) * remaining / self.workers
+        mean = sum(self.seconds) / len(self.seconds)
+        left = mean * remaining / self.workers
         return f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
 
-    def _table(self) -> Table:
-        table = Table(
-            "trial", "epoch", self.metric, title=f"{self.done}/{self.total} trials{self._left()}"
-        )
+    def _make_table(self) -> Table:
+        title = f"{self.done}/{self.total} trials{self._estimate_left()}"
+        table = Table("trial", "epoch", self.metric, title=title)
         for trial, epoch, value in self.running.values():
-            shown = "" if value is None else f"{value:.4f}"
-            table.add_row(trial.label, f"{epoch}/{trial.config.training.epochs}", shown)
+            figure = "" if value is None else f"{value:.4f}"
+            table.add_row(trial.label, f"{epoch}/{trial.config.training.epochs}", figure)
         return table

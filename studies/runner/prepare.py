@@ -1,8 +1,9 @@
-"""What must be there before the first trial: a plan that the data can serve and the record does not contradict,
-features of every clip, backbones and weights that fit, frozen encoders.
+"""What must hold before the first trial: the data can serve the plan, the record asks the same
+question, and features, pretrained weights and encodings of frozen encoders are ready.
 
-All configurations a study can ask for are looked at, so that no trial meets anything for the first time: what takes
-long is done once here, with progress, and what does not fit is told before anything runs.
+All configurations that a study can ask for are looked at here, so that no trial meets anything for
+the first time: what takes long is done once, with progress, and what does not fit is reported
+before anything runs.
 """
 
 import json
@@ -15,7 +16,8 @@ from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.features import Features, build_features
 from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.processes import Progress
-from avsc_core.record.recorder import Recorder, TrialRecord
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.trials import TrialRecord
 from avsc_core.resolve import find_weights, identify
 from avsc_core.yaml_file import read_yaml
 from search_spaces.domains import Choice
@@ -23,144 +25,170 @@ from studies.runner.strategy import Strategy
 from studies.study.plan import Plan, find_changes, make_plan
 from studies.study.schema import Study
 
-# dimensions whose values ask for other features, or may not suit a backbone
-OF_INPUTS = ("log_mel.window", "log_mel.normalise", "audio.freeze", "visual.freeze")
-OF_FEATURES = ("media", "log_mel", "pictures", "pseudo")
-OURS = {"audio": "ast", "visual": "convnext"}
+# Dimensions whose values need other features, or may not suit a backbone.
+INPUT_DIMENSIONS = ("log_mel.window", "log_mel.normalise", "audio.freeze", "visual.freeze")
+
+# Parts of a configuration that decide its features, and those that decide whether its encoders
+# and their pretrained weights fit.
+FEATURE_PARTS = ("media", "log_mel", "pictures", "pseudo")
+ENCODER_PARTS = ("modality", "audio", "visual", "log_mel", "pictures", "training.precision")
+
+# The paper's backbones; any other is checked against timm before a study runs.
+PAPER_BACKBONES = {"audio": "ast", "visual": "convnext"}
 
 
 def make_served_plan(study: Study, data: DataSet) -> Plan:
-    """The plan of a study on this data set: what varies a reading of teachers needs labels from teachers.
+    """Plan a study on this data set, without the arms that the data set cannot serve.
 
-    Arms that cannot be served are left out. Raises UserError when a search has such dimensions.
+    Settings that read teachers' probabilities in another way need labels that come from teachers.
+    Raises UserError when a search has such dimensions, or no arm can be served.
     """
+    if data.scores:
+        return make_plan(study)
     why = f"{data.title} has true labels, no teachers' probabilities to read otherwise"
-    searched = (
-        [key for key in study.search.space.dimensions if key.startswith("pseudo.")]
-        if study.search
-        else []
-    )
-    if searched and not data.scores:
+
+    dimensions = study.search.space.dimensions if study.search else {}
+    searched = [key for key in dimensions if key.startswith("pseudo.")]
+    if searched:
         where = read_yaml(study.path).where("search", "space", searched[0])
         what = f"{', '.join(searched)} cannot be searched"
         raise UserError(Fault(where, what, why, "leave it out, or run `avsc-core pseudo`"))
-    needing = [arm for arm in study.arms if arm.config.pseudo != PseudoLabels() and not data.scores]
-    return make_plan(
-        study, {arm.name: why for arm in needing} if len(needing) < len(study.arms) else {}
-    )
+
+    # With all arms missing nothing would be left; then building features reports the fault.
+    missing = {arm.name: why for arm in study.arms if arm.config.pseudo != PseudoLabels()}
+    return make_plan(study, missing if len(missing) < len(study.arms) else {})
 
 
-def describe_left_out(plan: Plan) -> list[str]:
-    """What people are told of the arms that the data cannot serve."""
+def describe_missing_arms(plan: Plan) -> list[str]:
+    """Describe the arms that the data set cannot serve, a line each."""
     return [f"note: arm {name} is left out: {why}" for name, why in plan.missing.items()]
 
 
 def check_warm_start(recorder: Recorder, study: Study) -> None:
-    """The study that a search starts warm from is in the record. Raises UserError."""
+    """Check that the study for a warm start is in the record. Raises UserError."""
     if study.search and study.search.warm_start:
-        recorder.get_study(
-            study.search.warm_start, read_yaml(study.path).where("search", "warm_start")
-        )
+        where = read_yaml(study.path).where("search", "warm_start")
+        recorder.get_study(study.search.warm_start, where)
 
 
 def compare_with_record(plan: Plan, data: DataSet, recorder: Recorder) -> Strategy:
-    """The plan with what the record knows of it. Raises UserError when the study there asks something else."""
+    """Combine the plan with what the record knows of it.
+
+    Raises UserError when the study in the record asks something else.
+    """
     study = plan.study
-    check_same(recorder, study, define_study(plan, data))
-    return Strategy(plan, recorder.list_trials(study.name), _earlier(recorder, study, data))
+    trials = recorder.list_trials(study.name)
+    check_same_question(recorder, study, define_study(plan, data), trials)
+    return Strategy(plan, trials, _list_warm_start_trials(recorder, study, data))
 
 
 def define_study(plan: Plan, data: DataSet) -> dict[str, Any]:
-    """What a study asks, and of which data: the record keeps it to know the question again."""
+    """Define what a study asks and of which data, as the record keeps it."""
     return {**plan.definition, "data": data.fingerprint}
 
 
-def check_same(recorder: Recorder, study: Study, definition: dict[str, Any]) -> None:
-    """Refuse to mix trials that answer different questions in one study."""
+def check_same_question(
+    recorder: Recorder, study: Study, definition: dict[str, Any], trials: list[TrialRecord]
+) -> None:
+    """Refuse to mix trials that answer different questions in one study. Raises UserError."""
     run = recorder.find_study(study.name)
-    asked = recorder.read_definition(run.info.run_id) if run else {}
-    changed = find_changes(asked, definition) if asked or recorder.list_trials(study.name) else []
-    if changed:
-        where, todo = str(study.path), "use --name for a new study, or undo the change"
-        raise UserError(
-            [
-                Fault(where, f"study {study.name} is in the record with {line}", todo=todo)
-                for line in changed
-            ]
-        )
+    recorded = recorder.read_definition(run.info.run_id) if run else {}
+    if not recorded and not trials:
+        return
+    faults = []
+    for change in find_changes(recorded, definition):
+        what = f"study {study.name} is in the record with {change}"
+        todo = "use --name for a new study, or undo the change"
+        faults.append(Fault(str(study.path), what, todo=todo))
+    if faults:
+        raise UserError(faults)
 
 
 def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[str, Any]]:
-    """Build features, check backbones and weights, run frozen encoders. Returns what became of each tensor.
+    """Build features, check backbones and weights, compute the encodings of frozen encoders.
 
-    Raises UserError with every misfit. Only configurations that ask for it cost the driver an import of torch.
+    Returns what became of each tensor of pretrained weights. Raises UserError with every misfit.
     """
-    asked = list(_configurations(plan))
-    for config in asked:
-        split_rows(data, config.split)  # a fault shows before anything runs
-    made: dict[str, Features] = {}
-    for key, config in _distinct(asked, lambda config: _parts(config, *OF_FEATURES)).items():
-        made[key] = build_features(data, config, progress)
-    special = [config for config in asked if _needs_torch(config)]
-    needs = ("modality", "audio", "visual", "log_mel", "pictures", "training.precision")
-    distinct = _distinct(special, lambda config: _parts(config, *needs)).values()
-    if not distinct:
+    configs = list(_list_configurations(plan))
+    for config in configs:
+        split_rows(data, config.split)  # a fault shows before anything is computed
+
+    # Features of every clip, once for each way to compute them.
+    features: dict[str, Features] = {}
+    by_features = _select_distinct(configs, lambda config: _dump_parts(config, FEATURE_PARTS))
+    for key, config in by_features.items():
+        features[key] = build_features(data, config, progress)
+
+    # Only configurations with pretrained or frozen encoders cost this process an import of torch.
+    special = [config for config in configs if _needs_torch(config)]
+    by_encoder = _select_distinct(special, lambda config: _dump_parts(config, ENCODER_PARTS))
+    if not by_encoder:
         return []
     from avsc_core.trainer.frozen import prepare_inputs
     from avsc_core.weights.pretrained import check_pretrained
 
-    faults, accounts = list[Fault](), list[dict[str, Any]]()
-    for config in distinct:
+    # Weights that do not fit are reported all at once.
+    faults: list[Fault] = []
+    accounts: list[str] = []
+    for config in by_encoder.values():
         with collect_faults(faults):
-            accounts += [account._asdict() for account in check_pretrained(config)]
+            accounts += [json.dumps(account._asdict()) for account in check_pretrained(config)]
     if faults:
         raise UserError(dict.fromkeys(faults))
-    for config in distinct:
-        features = made[_parts(config, *OF_FEATURES)]
-        prepare_inputs(config, features, split_rows(data, config.split).train, progress)
-    return [json.loads(account) for account in dict.fromkeys(map(json.dumps, accounts))]
+
+    # Encodings of frozen encoders, which all trials share.
+    for config in by_encoder.values():
+        training_rows = split_rows(data, config.split).train
+        config_features = features[_dump_parts(config, FEATURE_PARTS)]
+        prepare_inputs(config, config_features, training_rows, progress)
+    return [json.loads(account) for account in dict.fromkeys(accounts)]
 
 
-def _earlier(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecord]:
-    """The trials of the study that the search starts warm from, as far as they saw the same data."""
-    name = study.search.warm_start if study.search else None
-    trials = recorder.list_trials(name) if name else []
+def _list_warm_start_trials(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecord]:
+    """List the trials of the study for a warm start that saw the same data."""
+    if study.search is None or study.search.warm_start is None:
+        return []
+    trials = recorder.list_trials(study.search.warm_start)
     return [trial for trial in trials if trial.tags["avsc.data_fingerprint"] == data.fingerprint]
 
 
-def _configurations(plan: Plan) -> Iterator[Config]:
-    """Every configuration of the arms and the ladder, and those of the searches that have inputs of their own."""
-    yield from (trial.config for trial in plan.trials)
+def _list_configurations(plan: Plan) -> Iterator[Config]:
+    """Yield the configurations of arms and ladder, and of searches those with other inputs."""
+    for trial in plan.trials:
+        yield trial.config
     yield plan.study.base
     if plan.study.final:
         yield plan.study.final
+
     for search in plan.searches:
-        choices = {
-            key: domain for key, domain in search.space.dimensions.items() if key in OF_INPUTS
-        }
-        values = [domain.values for domain in choices.values() if isinstance(domain, Choice)]
-        for combination in product(*values):
-            yield search.trial(dict(zip(choices, combination, strict=True))).config
+        choices: dict[str, Choice] = {}
+        for key, domain in search.space.dimensions.items():
+            if key in INPUT_DIMENSIONS and isinstance(domain, Choice):
+                choices[key] = domain
+        for combination in product(*(domain.values for domain in choices.values())):
+            values = dict(zip(choices, combination, strict=True))
+            yield search.make_trial(values).config
 
 
 def _needs_torch(config: Config) -> bool:
-    own = any(
-        getattr(config, name).backbone != OURS[name] or getattr(config, name).freeze != "none"
-        for name in OURS
-    )
-    return own or bool(find_weights(config))
+    """Whether a configuration has encoders that must be checked or run before its trials."""
+    for branch, backbone in PAPER_BACKBONES.items():
+        settings = getattr(config, branch)
+        if settings.backbone != backbone or settings.freeze != "none":
+            return True
+    return bool(find_weights(config))
 
 
-def _distinct(configs: Iterable[Config], key: Callable[[Config], str]) -> dict[str, Config]:
-    """One configuration of each kind."""
+def _select_distinct(configs: Iterable[Config], key: Callable[[Config], str]) -> dict[str, Config]:
+    """Select one configuration for each value of `key`."""
     return {key(config): config for config in configs}
 
 
-def _parts(config: Config, *names: str) -> str:
-    """Some of a configuration's identity, as text."""
-    own = identify(config)
-    picked = []
+def _dump_parts(config: Config, names: Iterable[str]) -> str:
+    """Dump some parts of a configuration's identity as text."""
+    settings = identify(config)
+    parts = []
     for name in names:
         section, _, field = name.partition(".")
-        picked.append(own[section][field] if field else own[section])
-    return json.dumps(picked)
+        parts.append(settings[section][field] if field else settings[section])
+    return json.dumps(parts)

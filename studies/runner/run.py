@@ -1,12 +1,14 @@
-"""One sitting of a study, from the checked file to the closing table.
+"""One invocation of a study, from the checked file to the end of its last trial.
 
-Data and features are prepared and the record is compared before the first trial: a study that is in the record already
-continues when it asks the same question and is refused with the differences when it does not.
+Data and features are prepared and the record is compared before the first trial: a study that is
+in the record already continues when it asks the same question, and is refused with the differences
+when it does not.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import ray
 from filelock import FileLock, Timeout
@@ -15,52 +17,63 @@ from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import open_data
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
-from avsc_core.record.recorder import CHECKPOINTS, Recorder
+from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.study_document import make_document
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err, make_table
-from studies.report.status import print_closing
-from studies.runner.cost import estimate_cost, trim_search
+from studies.runner.cost import Cost, estimate_cost, trim_search
 from studies.runner.prepare import (
     check_warm_start,
     compare_with_record,
     define_study,
-    describe_left_out,
+    describe_missing_arms,
     make_served_plan,
     prepare_study,
 )
-from studies.runner.strategy import Strategy, describe_used_up
-from studies.runner.tune import Ending, run_trials, start_ray
+from studies.runner.strategy import Strategy, describe_exhausted
+from studies.runner.tune import run_trials, start_ray
 from studies.study.metadata import describe_invocation, describe_study, format_clips
 from studies.study.plan import Plan
 from studies.study.schema import Study
 
 
+class Ending(NamedTuple):
+    """How an invocation of a study ended."""
+
+    recorder: Recorder
+    failed: int  # trials of this invocation that failed or diverged
+    signal: int  # SIGINT or SIGTERM when it was stopped from outside, else 0
+
+
 def run_study(
     study: Study,
-    root: Path | None,
+    root: Path | None,  # of the data set; None: the embedded scenes
     uri: str | None,
     address: str | None,
     progress: Progress,
     max_hours: float | None = None,
 ) -> Ending:
-    """Run what is left of a study and print its closing table.
+    """Run what is left of a study.
 
-    Raises UserError when the study in the record asks something else, is running already, or takes too long.
+    Raises UserError when the study in the record asks something else, is running already, or
+    takes too long.
     """
     CHECKPOINTS.mkdir(parents=True, exist_ok=True)
-    # Ray takes seconds to start, most of them waiting; the record opens and the data are read meanwhile.
+    # Ray takes seconds to start, most of them waiting; meanwhile the record opens and the data
+    # set is read.
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(start_ray, study, address)
         try:
             if address is not None:
-                starting.result()  # a cluster that is not there shows before anything is computed for it
+                starting.result()  # a missing cluster shows before anything is computed for it
             with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
-                return _run_locked(study, root, Recorder(uri), progress, starting.result, max_hours)
+                recorder = Recorder(uri)
+                return _run_locked(study, root, recorder, progress, starting.result, max_hours)
         except Timeout:
             what = f"study {study.name} is running in another process"
-            raise UserError(
-                Fault(str(study.path), what, todo="wait for it, or use --name")
-            ) from None
+            fault = Fault(str(study.path), what, todo="wait for it, or use --name")
+            raise UserError(fault) from None
         finally:
             starting.exception()
             ray.shutdown()
@@ -71,84 +84,116 @@ def _run_locked(
     root: Path | None,
     recorder: Recorder,
     progress: Progress,
-    started: Callable[[], int],
+    count_workers: Callable[[], int],  # waits until Ray has started
     max_hours: float | None,
 ) -> Ending:
+    # What is asked, of which data, and what the record has of it already.
     check_warm_start(recorder, study)
     data = open_data(root, progress)
     plan = make_served_plan(study, data)
     strategy = compare_with_record(plan, data, recorder)
-    run = recorder.find_study(study.name)
-    if strategy.done and run:
-        _announce(plan, data, strategy)
-        told = recorder.read_json(
-            run.info.run_id, "about.json"
-        )  # what its file says besides may have changed
-        kept = {name: told[name] for name in ("cost", "sittings") if name in told}
-        recorder.log_json(run.info.run_id, "about.json", {**describe_study(plan), **kept})
-        recorder.log_text(run.info.run_id, "clips_val.tsv", format_clips(data, study.base))
-        if (
-            run.data.tags.get("avsc.outcome") != "complete"
-        ):  # the last sitting was killed after its last trial
-            recorder.end_run(run.info.run_id, "complete", {})
-        print_closing(recorder, study, finished=True)
-        return Ending(failed=0, signal=0)
-    workers = started()  # resources that are not there show before anything is computed for them
-    accounts = prepare_study(plan, data, progress)
-    card = estimate_cost(strategy, data, workers, progress)
+    if strategy.done and recorder.find_study(study.name):
+        _refresh_finished_study(plan, data, recorder, strategy)
+        return Ending(recorder, failed=0, signal=0)
+
+    # Resources that are missing show before anything is computed for them.
+    workers = count_workers()
+    weights = prepare_study(plan, data, progress)
+
+    # What it costs, and whether that is too much.
+    cost = estimate_cost(strategy, data, workers, progress)
     if max_hours is not None:
-        asked, study = study, trim_search(study, card, max_hours)
-        if asked.search and study.search and study.search.trials < asked.search.trials:
-            few = f"{study.search.trials} of {asked.search.trials} trials"
-            err.print(f"note: --max-hours leaves the search {few}", soft_wrap=True)
-        plan = make_served_plan(study, data)
+        trimmed = trim_search(study, cost, max_hours)
+        _announce_trimming(study, trimmed)
+        plan = make_served_plan(trimmed, data)
         strategy = compare_with_record(plan, data, recorder)
-        card = estimate_cost(strategy, data, workers, progress)  # the probes are not repeated
+        cost = estimate_cost(strategy, data, workers, progress)  # the probes are not repeated
     _announce(plan, data, strategy)
-    err.print(make_table("what it costs", ["", "about"], card.rows()))
+    err.print(make_table("what it costs", ["", "about"], cost.make_rows()))
+
+    # The study's run is in the record before its first trial.
+    parent = _open_study(plan, data, recorder, cost, weights)
+    outcome = "interrupted"
+    try:
+        result = run_trials(plan, data, recorder, parent, strategy, workers)
+        outcome = "interrupted" if result.signal else "complete"
+    finally:
+        recorder.end_run(parent, outcome, {})
+    for note in describe_exhausted(strategy):
+        err.print(note, soft_wrap=True)
+    return Ending(recorder, result.failed, result.signal)
+
+
+def _refresh_finished_study(
+    plan: Plan, data: DataSet, recorder: Recorder, strategy: Strategy
+) -> None:
+    """Record what the file of a finished study says now: notes and names may have changed."""
+    _announce(plan, data, strategy)
+    run = recorder.find_study(plan.study.name)
+    assert run is not None
+    run_id = run.info.run_id
+    document = recorder.read_study(run_id)
+    document["definition"] = define_study(plan, data)
+    document["metadata"] = describe_study(plan)
+    recorder.write_study(run_id, document)
+    recorder.log_text(run_id, "clips_val.tsv", format_clips(data, plan.study.base))
+
+    # The last invocation may have been killed between its last trial and the end of the study.
+    if run.data.tags.get("avsc.outcome") != "complete":
+        recorder.end_run(run_id, "complete", {})
+
+
+def _open_study(
+    plan: Plan, data: DataSet, recorder: Recorder, cost: Cost, weights: list[dict[str, object]]
+) -> str:
+    """Open the study's run and write its document. Returns the run's id."""
+    study = plan.study
+    known = recorder.find_study(study.name)
+    earlier = recorder.read_study(known.info.run_id) if known else {}
+    document = make_document(
+        definition=define_study(plan, data),
+        metadata=describe_study(plan),
+        invocations=[*earlier.get("invocations", []), describe_invocation()],
+        cost=cost.as_json(),
+        weights=weights or earlier.get("weights"),
+        skipped=data.skipped,
+    )
     tags = {
         "avsc.metric": study.metric,
         "avsc.data": data.title,
         "avsc.embedded": str(data.embedded).lower(),
     }
-    parent = recorder.open_study(study.name, tags, define_study(plan, data))
-    sittings = [
-        *recorder.read_json(parent, "about.json").get("sittings", []),
-        describe_invocation(),
-    ]
-    recorder.log_json(
-        parent, "about.json", {**describe_study(plan), "cost": card.as_json(), "sittings": sittings}
-    )
+    parent = recorder.open_study(study.name, tags, document)
     recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
-    if accounts:
-        recorder.log_json(parent, "weights.json", accounts)
-    if data.skipped:
-        recorder.log_json(parent, "skipped.json", dict(data.skipped))
-    outcome = "interrupted"
-    try:
-        ending = run_trials(plan, data, recorder, parent, strategy, workers)
-        outcome = "interrupted" if ending.signal else "complete"
-    finally:
-        recorder.end_run(parent, outcome, {})
-    for note in describe_used_up(strategy):
-        err.print(note, soft_wrap=True)
-    print_closing(recorder, study, finished=not ending.signal)
-    return ending
+    return parent
+
+
+def _announce_trimming(study: Study, trimmed: Study) -> None:
+    """Tell how many trials of the search `--max-hours` leaves."""
+    if study.search and trimmed.search and trimmed.search.trials < study.search.trials:
+        left = f"{trimmed.search.trials} of {study.search.trials} trials"
+        err.print(f"note: --max-hours leaves the search {left}", soft_wrap=True)
 
 
 def _announce(plan: Plan, data: DataSet, strategy: Strategy) -> None:
+    """Tell what is about to run."""
     study = plan.study
-    known = f", {strategy.reused} of them in the record already" if strategy.reused else ""
+    line = f"{study.name} on {data.title}"
+    if data.skipped:
+        line += f", {len(data.skipped)} clips left out"
+    line += f": {strategy.total} trials"
+    if strategy.reused:
+        line += f", {strategy.reused} of them in the record already"
     if study.search and study.search.warm_start:
-        known += f", the sampler told of {strategy.warm} trials of {study.search.warm_start}"
-    left = f", {len(data.skipped)} clips left out" if data.skipped else ""
-    err.print(f"{study.name} on {data.title}{left}: {strategy.total} trials{known}", soft_wrap=True)
-    for note in describe_left_out(plan):
+        source = study.search.warm_start
+        line += f", the sampler told of {strategy.warm} trials of {source}"
+    err.print(line, soft_wrap=True)
+    for note in describe_missing_arms(plan):
         err.print(note, soft_wrap=True)
-    bare = find_random_branches(study.base)
-    if bare and not data.embedded:
-        what = f"{' and '.join(bare)} backbone{'s' if len(bare) > 1 else ''} from random weights"
-        err.print(
-            f"note: {what}; the paper's start from published ones (audio.weights, visual.weights)",
-            soft_wrap=True,
-        )
+
+    branches = find_random_branches(study.base)
+    if branches and not data.embedded:
+        noun = "backbones" if len(branches) > 1 else "backbone"
+        what = f"{' and '.join(branches)} {noun} from random weights"
+        why = "the paper's start from published ones (audio.weights, visual.weights)"
+        err.print(f"note: {what}; {why}", soft_wrap=True)

@@ -1,9 +1,9 @@
-"""What a study runs next: what was interrupted, the arms, what samplers ask for, what searches hand on.
+"""What a study runs next: interrupted trials, the arms, what samplers suggest, follow-up trials.
 
-The record is read once at the start: finished trials are told to the samplers and never run again, unfinished ones
-continue in their own MLflow run. A combination that the study has already, or is training, is not trained twice: the
-sampler is told the known values and asked again. This file knows neither Ray nor MLflow; `tune.py` carries out what it
-says.
+The record is read once at the start. Finished trials are told to the samplers and never run again;
+unfinished ones continue in their own MLflow run. A configuration that the study has trained
+already, or is training, is not trained twice: the sampler is told the known values and asked
+again. This file knows neither Ray nor MLflow; `tune.py` carries out what it says.
 """
 
 from collections import deque
@@ -12,19 +12,22 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from avsc_core.config import Config
-from avsc_core.record.recorder import TrialRecord
+from avsc_core.record.trials import SEARCH, TrialRecord
 from search_spaces.sampling import Sampler
-from studies.study.plan import Complete, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
+from studies.study.plan import Completed, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
 
-FINISHED = ("complete", "stopped", "diverged")  # a failed trial, in contrast, is tried again
+# Outcomes that are final. A failed trial, in contrast, is tried again.
+FINISHED = ("complete", "stopped", "diverged")
+
+# The outcome of a trial -> the state that Optuna calls it.
 STATES = {
     "complete": "complete",
     "stopped": "pruned",
     "diverged": "failed",
     "failed": "failed",
-}  # Optuna's words
+}
 
-Values = tuple[float, ...]  # of every metric, at the best epoch by the first
+Values = tuple[float, ...]  # of every metric of the study, at the best epoch by the first
 
 
 class Known(NamedTuple):
@@ -36,20 +39,16 @@ class Known(NamedTuple):
 
 @dataclass
 class SearchProgress:
-    """How far a search is."""
+    """How far a search has come."""
 
     plan: PlannedSearch
     sampler: Sampler
-    keys: set[str] = field(default_factory=set)  # of its trials that are over, running or waiting
-    asked: dict[str, int] = field(
-        default_factory=dict
-    )  # key of a running trial -> the sampler's number
-    waiting: set[str] = field(default_factory=set)  # keys of its trials that are not over
-    complete: list[Complete] = field(
-        default_factory=list
-    )  # those of them, and its base, that ran to their end
-    exhausted: bool = False
-    over: bool = False  # and what it hands on is in the queue
+    keys: set[str] = field(default_factory=set)  # trials that are over, running or waiting
+    asked: dict[str, int] = field(default_factory=dict)  # running trial -> the sampler's number
+    unfinished: set[str] = field(default_factory=set)  # trials that are not over
+    completed: list[Completed] = field(default_factory=list)  # its trials and its base
+    exhausted: bool = False  # the sampler finds nothing new
+    over: bool = False  # its follow-up trials are planned
 
     @property
     def left(self) -> int:
@@ -57,163 +56,177 @@ class SearchProgress:
         return 0 if self.exhausted else max(0, self.plan.trials - len(self.keys))
 
 
-def describe_used_up(strategy: "Strategy") -> list[str]:
-    """A line for every search that ended with fewer trials than it was given, because nothing new was left to try."""
-    return [
-        f"note: {name} ended with {len(each.keys)} of {each.plan.trials} trials: its space has nothing new left"
-        for name, each in strategy.searches.items()
-        if each.exhausted and len(each.keys) < each.plan.trials
-    ]
-
-
 class Strategy:
-    """The order of a study's trials; `next` and `finish` are all the runner calls."""
+    """The order of a study's trials; `next` and `finish` are all that the runner calls."""
 
     def __init__(
         self, plan: Plan, records: Iterable[TrialRecord], earlier: Iterable[TrialRecord] = ()
     ) -> None:
-        """`records` are the study's own; `earlier` are those of the study that a search starts warm from."""
+        """`records` are the study's own trials, `earlier` those of a study for a warm start."""
         self.plan = plan
+        self.records = list(records)  # as they were at the start
         self.run_ids: dict[str, str] = {}  # trial key -> the MLflow run to continue
         self.known: dict[str, Known] = {}
-        self.planned = {
-            trial.key for trial in plan.trials
-        }  # of the arms and of what searches hand on
-        self.searches: dict[str, SearchProgress] = {}
-        records = list(records)
-        for search in plan.searches:
-            own = {record.key for record in records if record.arm == search.name}
-            self.searches[search.name] = SearchProgress(
-                search, self._sampler(search, len(own)), own
-            )
-        interrupted = []
-        for record in records:
-            self.run_ids[record.key] = record.run_id
-            if record.outcome in FINISHED:
-                self._note(
-                    record.key, record.config, Known(record.outcome, record.metrics), record.arm
-                )
-            elif record.arm in self.searches:
-                searching = self.searches[record.arm]
-                interrupted.append(
-                    PlannedTrial(record.key, record.arm, record.seed, record.config, record.arm)
-                )
-                searching.waiting.add(record.key)
+        self.planned = {trial.key for trial in plan.trials}  # of the arms and follow-up trials
+        self.searches = {search.name: self._open_search(search) for search in plan.searches}
+
+        interrupted = self._read_records()
         self.reused = len(self.known)
         self.warm = sum(self._replay_earlier(record) for record in earlier)
-        under_way = {trial.key for trial in interrupted}
-        arms = [trial for trial in plan.trials if trial.key not in {*self.known, *under_way}]
-        arms.sort(
-            key=lambda trial: trial.key not in self.run_ids
-        )  # interrupted ones first, otherwise as written
+
+        # Interrupted searched trials come first, then interrupted arms, then arms as written.
+        continued = {trial.key for trial in interrupted}
+        arms = [trial for trial in plan.trials if trial.key not in {*self.known, *continued}]
+        arms.sort(key=lambda trial: trial.key not in self.run_ids)
         self.waiting = deque([*interrupted, *arms])
-        self._hand_on()
+        self._queue_follow_ups()
 
     @property
     def total(self) -> int:
-        """Trials of the whole study as far as it is known, those of the record included."""
-        searches = self.searches.values()
-        return len(self.planned.union(*(each.keys for each in searches))) + sum(
-            each.left for each in searches
-        )
+        """Trials of the whole study as far as it is planned, those of the record included."""
+        keys = set(self.planned)
+        left = 0
+        for search in self.searches.values():
+            keys |= search.keys
+            left += search.left
+        return len(keys) + left
 
     @property
     def done(self) -> bool:
         """Whether the record has every trial already."""
-        return not self.waiting and all(searching.over for searching in self.searches.values())
+        return not self.waiting and all(search.over for search in self.searches.values())
 
     def next(self) -> PlannedTrial | None:
-        """The next trial to start, or None when there is nothing to start until one that runs is over."""
+        """Return the next trial, or None when nothing can start before a running one is over."""
         if not self.waiting:
-            for searching in self.searches.values():
-                trial = self._ask(searching) if searching.left else None
+            for search in self.searches.values():
+                trial = self._ask(search) if search.left else None
                 if trial:
                     return trial
-            self._hand_on()
+            self._queue_follow_ups()
         return self.waiting.popleft() if self.waiting else None
 
     def finish(self, trial: PlannedTrial, outcome: str, metrics: Mapping[str, float]) -> None:
         """Note how a trial ended and tell the samplers."""
-        self._note(trial.key, trial.config, Known(outcome, metrics), trial.arm)
+        self._note(trial.key, trial.config, Known(outcome, metrics), trial.search)
 
-    def values(self, metrics: Mapping[str, float]) -> Values | None:
-        """A trial's value of every metric out of what the record has of it."""
+    def list_values(self, metrics: Mapping[str, float]) -> Values | None:
+        """List a trial's value of every metric of the study; None when one is missing."""
         names = [f"best_{metric}" for metric in self.plan.study.metrics]
-        return (
-            tuple(metrics[name] for name in names)
-            if all(name in metrics for name in names)
-            else None
-        )
+        if any(name not in metrics for name in names):
+            return None
+        return tuple(metrics[name] for name in names)
 
-    def _sampler(self, plan: PlannedSearch, known: int) -> Sampler:
+    def _open_search(self, plan: PlannedSearch) -> SearchProgress:
         search = self.plan.study.search
         assert search is not None
-        # A sampler's random state is not saved; a seed that counts what is known keeps it from asking twice.
-        seed = search.seed + 1000 * known
-        return Sampler(plan.space, search.sampler, seed, self.plan.study.directions, plan.first)
+        keys = {record.key for record in self.records if _find_search(record) == plan.name}
+        # A sampler's random state is not saved: a seed that counts what is known keeps a sampler
+        # from suggesting the same points again.
+        seed = search.seed + 1000 * len(keys)
+        directions = self.plan.study.directions
+        sampler = Sampler(plan.space, search.sampler, seed, directions, plan.first)
+        return SearchProgress(plan, sampler, keys)
 
-    def _ask(self, searching: SearchProgress) -> PlannedTrial | None:
-        asked = searching.sampler.ask(lambda values: self._useless(searching.plan, values))
+    def _read_records(self) -> list[PlannedTrial]:
+        """Note what the record knows. Returns the searched trials that were interrupted."""
+        interrupted = []
+        for record in self.records:
+            self.run_ids[record.key] = record.run_id
+            search = _find_search(record)
+            if record.outcome in FINISHED:
+                known = Known(record.outcome, record.metrics)
+                self._note(record.key, record.config, known, search)
+            elif search in self.searches:
+                trial = PlannedTrial(record.key, SEARCH, search, record.seed, record.config)
+                interrupted.append(trial)
+                self.searches[search].unfinished.add(record.key)
+        return interrupted
+
+    def _ask(self, search: SearchProgress) -> PlannedTrial | None:
+        """Ask a search's sampler for a new trial; None when it has nothing new."""
+        asked = search.sampler.ask(lambda values: self._is_useless(search.plan, values))
         if asked is None:
-            searching.exhausted = True
+            search.exhausted = True
             return None
         number, values = asked
-        trial = searching.plan.trial(values)
-        searching.asked[trial.key] = number
-        searching.waiting.add(trial.key)
-        searching.keys.add(trial.key)
+        trial = search.plan.make_trial(values)
+        search.asked[trial.key] = number
+        search.unfinished.add(trial.key)
+        search.keys.add(trial.key)
         return trial
 
-    def _useless(self, plan: PlannedSearch, values: dict[str, Any]) -> bool:
-        """Whether the study has these values already, or they are no configuration: a rule across settings forbids."""
+    def _is_useless(self, plan: PlannedSearch, values: dict[str, Any]) -> bool:
+        """Whether the study has these values already, or they are no valid configuration."""
         try:
-            key = plan.trial(values).key
-        except ValueError:
+            key = plan.make_trial(values).key
+        except ValueError:  # a rule across settings forbids them
             return True
-        return (
-            key in self.known
-            or key in self.planned
-            or any(key in each.waiting for each in self.searches.values())
-        )
+        if key in self.known or key in self.planned:
+            return True
+        return any(key in search.unfinished for search in self.searches.values())
 
-    def _note(self, key: str, config: Config, known: Known, arm: str) -> None:
-        """Remember how a trial ended; tell the sampler that asked for it, and every search it is a point of."""
+    def _note(self, key: str, config: Config, known: Known, asking: str) -> None:
+        """Remember how a trial ended; `asking` is the search that suggested it, if any.
+
+        That search's sampler is told the result of its suggestion. Every other search in whose
+        space the trial lies is told of it as a known point.
+        """
         self.known[key] = known
-        values = self.values(known.metrics)
-        for searching in self.searches.values():
-            searching.waiting.discard(key)
-            own = searching.plan.name == arm
-            number = searching.asked.pop(key, None) if own else None
-            point = searching.plan.point(config)
+        values = self.list_values(known.metrics)
+        state = STATES[known.outcome]
+        for search in self.searches.values():
+            search.unfinished.discard(key)
+            is_asking = search.plan.name == asking
+            number = search.asked.pop(key, None) if is_asking else None
+            point = search.plan.find_point(config)
             if number is not None:
-                searching.sampler.tell(number, STATES[known.outcome], values)
+                search.sampler.tell(number, state, values)
             elif point is not None:
-                searching.sampler.replay(point, STATES[known.outcome], values)
-            if (
-                point is not None
-                and known.outcome == "complete"
-                and (own or key == searching.plan.base_key)
-            ):
-                searching.complete.append((config, known.metrics))
+                search.sampler.replay(point, state, values)
+
+            belongs = is_asking or key == search.plan.base_key
+            if point is not None and known.outcome == "complete" and belongs:
+                search.completed.append((config, known.metrics))
 
     def _replay_earlier(self, record: TrialRecord) -> bool:
-        """Tell the searches of a trial of an earlier study, when it is a point of any."""
-        values = self.values(record.metrics) if record.outcome == "complete" else None
-        told = False
-        for searching in self.searches.values() if values else ():
-            point = searching.plan.point(record.config)
+        """Tell the searches of a trial of an earlier study. Returns whether any contains it."""
+        if record.outcome != "complete":
+            return False
+        values = self.list_values(record.metrics)
+        if not values:
+            return False
+        contained = False
+        for search in self.searches.values():
+            point = search.plan.find_point(record.config)
             if point is not None:
-                searching.sampler.replay(point, "complete", values)
-                told = True
-        return told
+                search.sampler.replay(point, "complete", values)
+                contained = True
+        return contained
 
-    def _hand_on(self) -> None:
-        """Queue what the searches that are over hand on."""
-        for searching in self.searches.values():
-            if searching.over or searching.left or searching.waiting:
+    def _queue_follow_ups(self) -> None:
+        """Queue the follow-up trials of the searches that are over."""
+        for search in self.searches.values():
+            if search.over or search.left or search.unfinished:
                 continue
-            trials = plan_follow_ups(self.plan, searching.plan, searching.complete)
-            new = {trial.key: trial for trial in trials if trial.key not in self.planned}
+            follow_ups = plan_follow_ups(self.plan, search.plan, search.completed)
+            new = {trial.key: trial for trial in follow_ups if trial.key not in self.planned}
             self.planned |= set(new)
             self.waiting += [trial for key, trial in new.items() if key not in self.known]
-            searching.over = True
+            search.over = True
+
+
+def describe_exhausted(strategy: Strategy) -> list[str]:
+    """Describe every search that ended early because its space has nothing new left."""
+    notes = []
+    for search in strategy.searches.values():
+        found = len(search.keys)
+        if search.exhausted and found < search.plan.trials:
+            ended = f"{search.plan.title} ended with {found} of {search.plan.trials} trials"
+            notes.append(f"note: {ended}: its space has nothing new left")
+    return notes
+
+
+def _find_search(record: TrialRecord) -> str:
+    """Return the name of the search that suggested a trial, else an empty text."""
+    return record.arm if record.role == SEARCH else ""

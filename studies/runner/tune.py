@@ -1,8 +1,8 @@
-"""Carries a plan out with Ray Tune: gives trials CPUs and GPUs, runs them, and writes the record from the driver.
+"""Carries a plan out with Ray Tune: gives trials CPUs and GPUs, runs them, records what happens.
 
-Ray provides processes and resources; the order of trials comes from `strategy.py`, training from `worker.py`, and
-memory from MLflow. So Ray's own restore, checkpoints and loggers are switched off. Worker processes are reused: a trial
-costs a function call, not an interpreter with torch in it.
+Ray provides processes and resources; the order of trials comes from `strategy.py`, training from
+`worker.py`, and memory from MLflow. So Ray's own restore, checkpoints and loggers are switched
+off. Worker processes are reused: a trial costs a function call, not an interpreter with torch.
 """
 
 import logging
@@ -14,18 +14,20 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
-for name, value in {
+# Ray reads these switches when it is imported.
+RAY_SWITCHES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours knows what to record
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our handler records what is interrupted
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the record keeps them
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the record is the only memory
     "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
-}.items():
+}
+for name, value in RAY_SWITCHES.items():
     os.environ.setdefault(name, value)
 
 import ray
@@ -37,6 +39,7 @@ from ray.tune.stopper import Stopper
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import EnvironmentFault, Fault, UserError
 from avsc_core.record.recorder import Recorder
+from avsc_core.record.trials import SEARCH
 from studies.runner.callback import RecordCallback, locate_checkpoint
 from studies.runner.cost import count_places
 from studies.runner.display import Display
@@ -47,52 +50,61 @@ from studies.study.plan import Plan
 from studies.study.schema import Study
 
 
-class Ending(NamedTuple):
-    """How a sitting of a study ended."""
+class TuneResult(NamedTuple):
+    """How the trials of one invocation ended."""
 
-    failed: int  # trials that failed or diverged in it
-    signal: int  # SIGINT or SIGTERM when it was stopped from outside, else 0
+    failed: int  # trials that failed or diverged
+    signal: int  # SIGINT or SIGTERM when the invocation was stopped from outside, else 0
 
 
 class Suggestions(Searcher):  # type: ignore[misc]
-    """Ray's interface to `Strategy`: one trial ahead of the workers, as Ray keeps a worker only for one that waits."""
+    """Ray's interface to `Strategy`."""
 
     def __init__(
-        self, strategy: Strategy, ledger: RecordCallback, workers: int, gpus: float
+        self, strategy: Strategy, callback: RecordCallback, workers: int, gpus: float
     ) -> None:
         super().__init__()
-        self.strategy, self.ledger, self.workers, self.gpus = strategy, ledger, workers, gpus
+        self.strategy = strategy
+        self.callback = callback
+        self.workers = workers
+        self.gpus = gpus  # of one trial
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's parameters for `worker.StudyTrial`."""
-        if len(self.ledger.running) > self.workers:
+        """Return the parameters of the next trial for `worker.StudyTrial`."""
+        # One trial is asked for ahead of the workers, because Ray keeps a worker process only
+        # while a trial waits for it.
+        if len(self.callback.running) > self.workers:
             return None
         planned = self.strategy.next()
         if planned is None:
-            return None if self.ledger.running else str(Searcher.FINISHED)
-        self.ledger.open(trial_id, planned)
-        # A trial without a GPU share still sees the GPU, so it is told to leave it alone.
-        config = (
-            planned.config if self.gpus else planned.config.model_copy(update={"device": "cpu"})
-        )
-        checkpoint = locate_checkpoint(self.ledger.study.name, planned.key)
-        known = {"search": planned.search, "key": planned.key}  # what schedulers go by
-        return known | {"config": config.model_dump_json(), "checkpoint": str(checkpoint)}
+            return None if self.callback.running else str(Searcher.FINISHED)
+        self.callback.open_trial(trial_id, planned)
+
+        # A trial without a share of a GPU still sees the GPU, so it is told to use the CPU.
+        config = planned.config
+        if not self.gpus:
+            config = config.model_copy(update={"device": "cpu"})
+        return {
+            "config": config.model_dump_json(),
+            "checkpoint": str(locate_checkpoint(self.callback.study.name, planned.key)),
+            "search": planned.search,  # this and the key tell the scheduler who judges the trial
+            "key": planned.key,
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The ledger has told the strategy already."""
+        """Do nothing: the callback has told the strategy already."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the record is the memory."""
+        """Do nothing: the record is the memory."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """See `save`."""
+        """Do nothing, as `save`."""
 
 
 class Interruption(Stopper):  # type: ignore[misc]
-    """SIGINT and SIGTERM end the study after what is in hand; a second Ctrl-C ends it at once."""
+    """Ends a study at SIGINT or SIGTERM; a second signal ends it at once."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -101,21 +113,20 @@ class Interruption(Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
-        """Asked by Ray at every turn of its loop."""
+        """Answer Ray, which asks at every turn of its loop."""
         return bool(self.signal)
 
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Handle both signals here, whatever Ray has installed."""
-        before = {
-            number: signal.signal(number, self.note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        """Handle both signals here, whatever handlers Ray has installed."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle) for number in numbers}
         try:
             yield
         finally:
@@ -124,14 +135,22 @@ class Interruption(Stopper):  # type: ignore[misc]
 
 
 def run_trials(
-    plan: Plan, data: DataSet, recorder: Recorder, parent: str, strategy: Strategy, workers: int
-) -> Ending:
-    """Run every trial the strategy has, `workers` at a time, recording under the study's run `parent`."""
+    plan: Plan,
+    data: DataSet,
+    recorder: Recorder,
+    parent: str,  # the id of the study's run
+    strategy: Strategy,
+    workers: int,
+) -> TuneResult:
+    """Run every trial that the strategy has, `workers` at a time, recorded under `parent`."""
     study = plan.study
+    cpus = study.resources.cpus
+    gpus = study.resources.gpus
     interruption = Interruption()
     display = Display(study.metric, strategy.total, strategy.reused, workers)
-    ledger = RecordCallback(study, data, recorder, parent, strategy, display)
-    cpus, gpus = study.resources.cpus, study.resources.gpus
+    callback = RecordCallback(study, data, recorder, parent, strategy, display)
+
+    # The data set is put into Ray's object store once, not sent with every trial.
     trainable = tune.with_parameters(
         StudyTrial, data=data, metric=study.metric, threads=max(1, int(cpus)), gpus=gpus
     )
@@ -139,52 +158,43 @@ def run_trials(
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=Suggestions(strategy, ledger, workers, gpus),
-                scheduler=build_scheduler(plan, _reported(plan, recorder)),
-                num_samples=1_000_000,  # the strategy says when it is over
+                search_alg=Suggestions(strategy, callback, workers, gpus),
+                scheduler=build_scheduler(plan, _list_reports(plan, recorder, strategy)),
+                num_samples=1_000_000,  # the strategy says when there are no more trials
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
                 name=study.name,
                 storage_path=folder,
-                callbacks=[ledger],
+                callbacks=[callback],
                 stop=interruption,
-                failure_config=tune.FailureConfig(
-                    max_failures=1
-                ),  # from its own checkpoint, on another worker
+                # A trial whose worker died continues from its own checkpoint on another worker.
+                failure_config=tune.FailureConfig(max_failures=1),
                 verbose=0,
             ),
         )
         try:
             tuner.fit()
         except TuneError as error:
-            if isinstance(
-                error.__context__, UserError
-            ):  # the record's own fault, out of a callback
+            # Ray wraps what a callback raises; a fault of the record is reported as itself.
+            if isinstance(error.__context__, UserError):
                 raise error.__context__ from None
             raise
         finally:
-            ledger.interrupt()
-    return Ending(ledger.failed, interruption.signal)
-
-
-def _reported(plan: Plan, recorder: Recorder) -> Iterator[Reported]:
-    """What the searches' trials in the record have told their schedulers."""
-    names = {search.name for search in plan.searches}
-    for trial in recorder.list_trials(plan.study.name):
-        if trial.arm in names:
-            history = tuple(recorder.read_history(trial.run_id, plan.study.metric))
-            yield Reported(trial.arm, trial.key, trial.outcome in FINISHED, history)
+            callback.interrupt()
+    return TuneResult(callback.failed, interruption.signal)
 
 
 def start_ray(study: Study, address: str | None) -> int:
-    """Start a quiet Ray session, local or on the cluster at `address`; returns how many trials run at a time.
+    """Start a quiet Ray session, local or on the cluster at `address`.
 
-    Raises EnvironmentFault when there is no such cluster, or it cannot hold a single trial.
+    Returns how many trials run at a time. Raises EnvironmentFault when there is no such cluster,
+    or when it cannot hold a single trial.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # Ray copies its own experiment state on a thread that races with its clean-up; nobody reads the copy.
+    # Ray copies its own experiment state on a thread that races with its clean-up; nobody reads
+    # the copy, so its complaint would only confuse.
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     try:
         ray.init(
@@ -193,19 +203,31 @@ def start_ray(study: Study, address: str | None) -> int:
             log_to_driver=False,
             logging_level="ERROR",
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:  # ValueError: no address at all
+    except (ConnectionError, RuntimeError, ValueError) as error:  # ValueError: not an address
         raise EnvironmentFault(
             Fault("--address", f"no Ray cluster at {address} ({error})")
         ) from None
-    return _workers(study)
+    return _count_workers(study)
 
 
-def _workers(study: Study) -> int:
-    """How many trials run at a time."""
-    have, want = ray.cluster_resources(), study.resources
-    places = count_places(want, have.get("CPU", 0), have.get("GPU", 0))
+def _count_workers(study: Study) -> int:
+    """Count how many trials run at a time on the cluster. Raises EnvironmentFault for none."""
+    needed = study.resources
+    available = ray.cluster_resources()
+    cpus = available.get("CPU", 0)
+    gpus = available.get("GPU", 0)
+    places = count_places(needed, cpus, gpus)
     if places < 1:
-        what = f"a trial needs {want.cpus} CPUs and {want.gpus} GPUs"
-        found = f"there are {have.get('CPU', 0):.0f} CPUs and {have.get('GPU', 0):.0f} GPUs"
+        what = f"a trial needs {needed.cpus} CPUs and {needed.gpus} GPUs"
+        found = f"there are {cpus:.0f} CPUs and {gpus:.0f} GPUs"
         raise EnvironmentFault(Fault("resources", what, found, "lower --cpus or --gpus"))
     return places
+
+
+def _list_reports(plan: Plan, recorder: Recorder, strategy: Strategy) -> Iterator[Reported]:
+    """Yield what the searched trials of the record had reported to their schedulers."""
+    names = {search.name for search in plan.searches}
+    for trial in strategy.records:
+        if trial.role == SEARCH and trial.arm in names:
+            history = tuple(recorder.read_history(trial.run_id, plan.study.metric))
+            yield Reported(trial.arm, trial.key, trial.outcome in FINISHED, history)

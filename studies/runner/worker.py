@@ -1,8 +1,8 @@
-"""One trial in a worker process: Ray calls `step` once an epoch and gets that epoch's figures back.
+"""One trial in a worker process: Ray calls `step` once an epoch and gets that epoch's figures.
 
-A worker serves one trial after another (`reset_config`), so nothing of a trial may stay behind: the training loop seeds
-everything itself and the object below keeps only its generator. A fault inside a trial comes back as a value, so that
-it costs that trial and not the worker.
+A worker runs one trial after another (`reset_config`), so nothing of a trial may stay behind: the
+training loop seeds everything itself, and the object below keeps only the loop's generator. An
+error inside a trial is returned as a value, so that it costs this trial and not the worker.
 """
 
 import time
@@ -29,64 +29,71 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
     def setup(
         self, config: dict[str, Any], data: DataSet, metric: str, threads: int, gpus: float
     ) -> None:
-        """Called once per worker process and then as the start of its first trial."""
-        import torch  # here, not above: the driver imports this file too and should start at once
+        """Prepare the worker process, and start its first trial."""
+        # These imports stand here because the driver imports this file too and should start fast.
+        # The loop is imported before the first epoch is timed.
+        import torch
 
-        import avsc_core.trainer.loop  # noqa: F401 - before the first epoch is timed
+        import avsc_core.trainer.loop  # noqa: F401
 
         torch.set_num_threads(threads)
-        if 0 < gpus < 1:  # Ray's fractions are book-keeping; this makes them a limit
+        # Ray only counts fractions of a GPU; this makes them a limit of memory.
+        if 0 < gpus < 1:
             torch.cuda.set_per_process_memory_fraction(gpus)
-        self.data, self.metric = data, metric
+        self.data = data
+        self.metric = metric
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The start of a trial: `config` is the resolved configuration as JSON, `checkpoint` its file."""
+        """Start a trial.
+
+        `config` is its resolved configuration as JSON, `checkpoint` the path of its checkpoint.
+        """
         self.settings = Config.model_validate_json(new_config["config"])
         self.epochs = self._train(Path(new_config["checkpoint"]))
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch: its number, metrics and seconds; at the end the best epoch and its predictions too."""
-        began = time.perf_counter()
+        """Train one epoch. Returns its number, metrics and seconds; at the end the predictions."""
+        start = time.perf_counter()
         try:
             epoch = next(self.epochs)
         except Diverged as error:
             return {"done": True, "outcome": "diverged", "error": str(error)}
         except Exception:
             return {"done": True, "outcome": "failed", "error": traceback.format_exc()}
-        assert epoch.best is not None  # a study always has validation clips
+
+        best = epoch.best
+        assert best is not None  # a study always has validation clips
         result = {
             "epoch": epoch.number,
             "metrics": epoch.metrics,
-            "best": {"epoch": epoch.best.epoch, **epoch.best.metrics},
-            "seconds": time.perf_counter() - began,
+            "best": {"epoch": best.epoch, **best.metrics},
+            "seconds": time.perf_counter() - start,
             self.metric: epoch.metrics[self.metric],  # what the scheduler compares
         }
         if epoch.number == self.settings.training.epochs:
-            result |= {
-                "done": True,
-                "outcome": "complete",
-                "probability": epoch.best.probability.tolist(),
-            }
+            result["done"] = True
+            result["outcome"] = "complete"
+            result["probability"] = best.probability.tolist()  # (N,S) of the validation clips
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to add: the loop writes its own checkpoint after every epoch; a retried trial continues from it."""
+        """Do nothing: the loop writes its own checkpoint, from which a retried trial continues."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """See `save_checkpoint`."""
+        """Do nothing, as `save_checkpoint`."""
 
     def _train(self, checkpoint: Path) -> "Iterator[Epoch]":
         from avsc_core.trainer.loop import fit
 
         features = build_features(self.data, self.settings, no_progress)
-        parts = split_rows(self.data, self.settings.split)
+        rows = split_rows(self.data, self.settings.split)
         yield from fit(
             self.settings,
             features,
-            parts.train,
-            parts.validation,
+            rows.train,
+            rows.validation,
             metric=self.metric,
             checkpoint=checkpoint,
         )

@@ -14,11 +14,11 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from avsc_core.errors import Fault, UserError, collect_faults
+from avsc_core.record.trials import OWN_SEARCH
 from avsc_core.resolve import Override, format_value
 from avsc_core.yaml_file import Located
 from search_spaces.space import reset_inactive
 from studies.study.parsing import Settings, list_overrides, make_name_fault, resolve_trainable
-from studies.study.plan import is_search
 from studies.study.schema import AblationPart, Arm, PublishedFigures, StudyFile
 
 SAME_CLIPS = (
@@ -79,7 +79,7 @@ def read_arms(file: StudyFile, base: Settings, located: Located) -> list[Arm]:
     for position, row in enumerate(rows):
         if row.name in names[:position]:
             faults.append(Fault(row.where, f"two arms are called '{row.name}'", todo="rename one"))
-        if is_search(row.name):
+        if row.name == OWN_SEARCH or row.name.startswith(f"{OWN_SEARCH}: "):
             faults.append(
                 Fault(row.where, f"'{row.name}' names the search's trials", todo="rename the arm")
             )

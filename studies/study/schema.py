@@ -17,7 +17,6 @@ from search_spaces.space import Space
 
 Metric = Literal["val_acc", "val_logloss"]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # as Config.seed
-SEARCH_ARM = "search"
 
 
 class FilePart(BaseModel):

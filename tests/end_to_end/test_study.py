@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from avsc_core.record.recorder import Recorder, TrialRecord
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.trials import TrialRecord
 from tests.conftest import TINY
 from tests.core.evaluation.test_evaluate import write_evaluation_set
 from tests.core.weights.test_pretrained import reference_convnext

@@ -10,7 +10,8 @@ from avsc_core.config import Config
 from avsc_core.data.features import Features
 from avsc_core.errors import Diverged, UserError
 from avsc_core.evaluation import retrain
-from avsc_core.record.recorder import CHECKPOINTS, Recorder
+from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.recorder import Recorder
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from mlflow.exceptions import MlflowException
 
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, UserError
-from avsc_core.record.recorder import STATUS, Recorder, open_record
+from avsc_core.record.recorder import Recorder, open_record
+from avsc_core.record.trials import OUTCOMES
 from avsc_core.resolve import parse_set, resolve, trial_key
-from studies.runner.prepare import check_same, check_warm_start
+from studies.runner.prepare import check_same_question, check_warm_start
 from tests.studies.study.test_schema import read
 
 TAGS = {
@@ -49,12 +50,12 @@ def test_a_trial_is_read_as_it_was_written(recorder: Recorder):
     assert run.data.params["visual.dims"] == "[16, 32, 64, 64]"
 
 
-@pytest.mark.parametrize("outcome", STATUS)
+@pytest.mark.parametrize("outcome", OUTCOMES)
 def test_every_outcome_has_its_status(recorder: Recorder, tiny: Config, outcome: str):
     run_id = recorder.begin_run("s", tiny, TAGS)
     assert recorder.client.get_run(run_id).info.status == "RUNNING"
     recorder.end_run(run_id, outcome, {})
-    assert recorder.client.get_run(run_id).info.status == STATUS[outcome]
+    assert recorder.client.get_run(run_id).info.status == OUTCOMES[outcome]
     assert recorder.list_trials("s")[0].outcome == outcome
 
 
@@ -138,10 +139,11 @@ def test_a_study_cut_off_before_its_definition_is_not_locked(
     study = read(tmp_path, "question: q\narms: [{name: one}]\n")
     tags = {"avsc.kind": "study", "avsc.study": study.name}
     recorder.client.create_run(recorder.open_experiment(study.name), tags=tags)
-    check_same(recorder, study, {"metric": "val_acc"})
+    check_same_question(recorder, study, {"metric": "val_acc"}, [])
     recorder.begin_run(study.name, tiny, TAGS)
     with pytest.raises(UserError, match="metric: nothing, now val_acc"):
-        check_same(recorder, study, {"metric": "val_acc"})
+        trials = recorder.list_trials(study.name)
+        check_same_question(recorder, study, {"metric": "val_acc"}, trials)
 
 
 def test_whatever_call_fails_is_told_in_one_line(

@@ -18,7 +18,8 @@ from avsc_core.data.tables import Clip
 from avsc_core.errors import UserError
 from avsc_core.evaluation.intervals import Estimate
 from avsc_core.metrics import compute_scores, format_predictions
-from avsc_core.record.recorder import LOWER, UPPER, Recorder
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
 from avsc_core.record.winner import find_winner
 from avsc_core.resolve import resolve, trial_key
 from avsc_core.terminal import format_duration
@@ -116,7 +117,10 @@ def write(
             "avsc.data": data.title,
         }
         if study.final:
-            own |= {"avsc.rung": UPPER if trial.origin else LOWER, "avsc.origin": trial.origin}
+            own |= {
+                "avsc.rung": FULL_RUNG if trial.origin else CHEAP_RUNG,
+                "avsc.origin": trial.origin,
+            }
         run_id = recorder.begin_run(study.name, trial.config, own, parent)
         if how == "killed":
             return
@@ -425,7 +429,7 @@ def test_a_ladder_that_was_searched_further_keeps_every_finalist(
     trained = {
         configuration_key(each.config)
         for each in recorder.list_trials("climbed")
-        if each.tags["avsc.rung"] == UPPER
+        if each.tags["avsc.rung"] == FULL_RUNG
     }
     rows = table(build_report(recorder, "climbed"), "ladder")
     assert [row["configuration"] for row in rows[1:]] == [

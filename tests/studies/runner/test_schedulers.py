@@ -10,7 +10,7 @@ import pytest
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
 from studies.runner.schedulers import SCHEDULERS, Reported, build_scheduler
-from studies.runner.tune import _reported
+from studies.runner.tune import _list_reports
 from studies.study.plan import make_plan
 from studies.study.search import SCHEDULER_NAMES
 from tests.end_to_end.test_study import Place
@@ -119,7 +119,7 @@ def past(curve: Curve, number: int, epochs: int = 9, finished: bool = True, sear
 def brackets(scheduler: TrialScheduler, keys: list[str]) -> list[int]:
     """Which bracket of the study's own search each key is in."""
     order = [bracket.scheduler for bracket in scheduler.brackets["search"]]
-    return [order.index(scheduler.own("search", key)) for key in keys]
+    return [order.index(scheduler.find_scheduler("search", key)) for key in keys]
 
 
 def in_bracket(scheduler: TrialScheduler, number: int) -> str:
@@ -135,7 +135,7 @@ def test_a_restart_forgets_no_rung(tmp_path: Path, name: str):
     assert play(scheduler, key, rising(0.1)) == 3
     assert play(build(tmp_path, name), key, rising(0.1)) == 9  # nothing to compare it with
     assert play(scheduler, f"{key} good", rising(0.9)) == 9
-    assert play(scheduler, key, rising(0.1), "search: one") == 9
+    assert play(scheduler, key, rising(0.1), "one") == 9
     assert play(scheduler, key, rising(0.1), "") == 9  # an arm
 
 
@@ -255,7 +255,7 @@ def test_grace_epochs_count_for_hyperband(tmp_path: Path, grace: int, begins: li
 def test_a_retuned_arm_has_its_own_last_epoch(tmp_path: Path, name: str):
     scheduler = build(tmp_path, name)
     reached = [
-        play(scheduler, str(number), rising(number / 10), "search: long", last=18)
+        play(scheduler, str(number), rising(number / 10), "long", last=18)
         for number in range(9)
     ]
     assert reached == [18] * 9  # each is better than those before
@@ -286,13 +286,12 @@ def test_the_record_tells_of_all_trials_of_searches(tmp_path: Path):
     plan = make_plan(read(tmp_path, TEXT.replace("SCHEDULER", "asha").replace("GRACE", "3")))
     outcomes = ("complete", "stopped", "diverged", "failed", "interrupted", "running")
     trials = [
-        SimpleNamespace(arm="search", key=each, run_id=each, outcome=each) for each in outcomes
+        SimpleNamespace(role="search", arm="search", key=each, run_id=each, outcome=each)
+        for each in outcomes
     ]
-    trials.append(SimpleNamespace(arm="one", key="arm", run_id="arm", outcome="complete"))
-    recorder = SimpleNamespace(
-        list_trials=lambda name: trials, read_history=lambda run_id, metric: [(1, 0.5)]
-    )
-    told = list(_reported(plan, recorder))
+    trials.append(SimpleNamespace(role="arm", arm="one", key="arm", run_id="arm", outcome="complete"))
+    recorder = SimpleNamespace(read_history=lambda run_id, metric: [(1, 0.5)])
+    told = list(_list_reports(plan, recorder, SimpleNamespace(records=trials)))
     assert [trial.key for trial in told] == list(outcomes)
     assert [trial.finished for trial in told] == [True, True, True, False, False, False]
     assert {trial.history for trial in told} == {((1, 0.5),)}

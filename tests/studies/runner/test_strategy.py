@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from avsc_core.config import Config
-from avsc_core.record.recorder import TrialRecord
+from avsc_core.record.trials import TrialRecord
 from studies.runner.strategy import Strategy
 from studies.study.plan import Plan, PlannedTrial, make_plan
 from studies.study.reading import read_study
@@ -31,6 +31,7 @@ def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> Tri
     return TrialRecord(
         f"run-{trial.key}",
         trial.key,
+        trial.role,
         trial.arm,
         trial.seed,
         outcome,
@@ -117,7 +118,7 @@ def test_every_search_is_told_of_an_earlier_study(tmp_path: Path):
     made = plan(tmp_path, text)
     assert [dict(search.first[0]) for search in made.searches] == [{"alignment.k": 6}] * 2
     earlier = [
-        record(search.trial({"alignment.k": 4}), "complete", 0.5) for search in made.searches
+        record(search.make_trial({"alignment.k": 4}), "complete", 0.5) for search in made.searches
     ]
     strategy = Strategy(made, [], earlier)
     assert strategy.warm == 2

@@ -204,9 +204,7 @@ def test_a_whole_number_is_a_choice_of_real_ones(tmp_path: Path):
 
 def test_every_arm_is_retuned_over_what_it_leaves_open(tmp_path: Path):
     made = plan(tmp_path, MODULES + SEARCH + "retune: 3\n")
-    assert [search.name for search in made.searches] == [
-        f"search: {arm.name}" for arm in made.study.arms
-    ]
+    assert [search.name for search in made.searches] == [arm.name for arm in made.study.arms]
     dimensions = [set(search.space.dimensions) for search in made.searches]
     assert dimensions == [{"loss_weights.scene"}, {"alignment.k", "loss_weights.scene"}] * 2
     strategy = Strategy(made, [])
@@ -214,11 +212,11 @@ def test_every_arm_is_retuned_over_what_it_leaves_open(tmp_path: Path):
     trials = drain(strategy, lambda trial: trial.config.loss_weights.scene)
     # 4 arms x 2 seeds, 3 trials for each, and the best of each with the other seed
     assert len(trials) == 8 + 12 + 4 == strategy.total
-    again = [trial for trial in trials if trial.arm.endswith(" retuned")]
+    again = [trial for trial in trials if trial.role == "retuned"]
     for trial in again:
-        name = trial.arm.removesuffix(" retuned")
+        name = trial.arm
         (arm,) = [arm for arm in made.study.arms if arm.name == name]
-        own = [each for each in trials if each.arm in (name, f"search: {name}") and each.seed == 0]
+        own = [each for each in trials if each.arm == name and each.seed == 0]
         best = max(own, key=lambda each: each.config.loss_weights.scene)
         assert trial.seed == 1
         assert trial.config.model_copy(update={"seed": 0}) == best.config

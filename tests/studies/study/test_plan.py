@@ -8,7 +8,7 @@ import pytest
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import UserError
 from avsc_core.resolve import trial_key
-from studies.runner.prepare import describe_left_out, make_served_plan
+from studies.runner.prepare import describe_missing_arms, make_served_plan
 from studies.study.plan import describe_plan, find_changes, make_plan, reseed
 from tests.studies.study.test_schema import GOOD, read
 
@@ -70,15 +70,15 @@ def test_a_searched_trial_and_its_values(tmp_path: Path):
     plan = make_plan(read(tmp_path, GOOD))
     values = {"loss_weights.scene": 3.5, "alignment.mode": "rkm"}
     (search,) = plan.searches
-    trial = search.trial(values)
+    trial = search.make_trial(values)
     assert (trial.arm, trial.seed, trial.config.loss_weights.scene) == ("search", 0, 3.5)
-    assert search.point(trial.config) == values
-    assert search.point(reseed(trial.config, 1)) is None  # another seed is another training
-    assert search.point(trial.config.model_copy(update={"modality": "audio"})) is None
+    assert search.find_point(trial.config) == values
+    assert search.find_point(reseed(trial.config, 1)) is None  # another seed is another training
+    assert search.find_point(trial.config.model_copy(update={"modality": "audio"})) is None
     outside = trial.config.model_copy(
         update={"loss_weights": trial.config.loss_weights.model_copy(update={"scene": 0.5})}
     )
-    assert search.point(outside) is None
+    assert search.find_point(outside) is None
 
 
 def test_the_plan_says_what_differs(tmp_path: Path):
@@ -95,7 +95,7 @@ def test_readings_of_teachers_need_teachers(tmp_path: Path, data: DataSet):
     why = f"{data.title} has true labels, no teachers' probabilities to read otherwise"
     plan = make_served_plan(read(tmp_path, arms), data)
     assert [trial.arm for trial in plan.trials] == ["one"]
-    assert describe_left_out(plan) == [f"note: arm two is left out: {why}"]
+    assert describe_missing_arms(plan) == [f"note: arm two is left out: {why}"]
     study = read(
         tmp_path, arms + "search:\n  space:\n    alignment.k:\n    pseudo.object_threshold:\n"
     )

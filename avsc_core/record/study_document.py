@@ -1,0 +1,68 @@
+"""The one document that the record keeps of a study beside its trials: `study.json`.
+
+    format        2
+    definition    what the study asks and of which data; a changed one is refused
+    metadata      question, arms, searches, the text of the file: what a report needs
+    invocations   of every run of the command that trained something: command, versions
+    cost          what the latest of them estimated before its first trial
+    weights       what became of every tensor of pretrained files
+    skipped       the clips that skip.tsv left out, and why
+
+Version 0.1.0 wrote four documents: study.json (the definition alone), about.json, weights.json and
+skipped.json. `read_document` reads both.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from avsc_core.record.trials import OWN_SEARCH
+
+DOCUMENT = "study.json"
+FORMAT = 2
+
+
+def make_document(
+    *,
+    definition: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    invocations: list[dict[str, str]],
+    cost: Mapping[str, Any] | None = None,
+    weights: list[dict[str, Any]] | None = None,
+    skipped: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Put the parts of a study's document together."""
+    return {
+        "format": FORMAT,
+        "definition": dict(definition),
+        "metadata": dict(metadata),
+        "invocations": invocations,
+        "cost": dict(cost) if cost else None,
+        "weights": weights or [],
+        "skipped": dict(skipped or {}),
+    }
+
+
+def read_document(read_json: Callable[[str], Any]) -> dict[str, Any]:
+    """Return the document of a study, of any version; empty when there is none.
+
+    `read_json` returns an artifact of the study's run by its name, or an empty dict.
+    """
+    content: dict[str, Any] = read_json(DOCUMENT)
+    if not content or content.get("format") == FORMAT:
+        return content
+
+    # Version 0.1.0 wrote the definition alone into study.json.
+    about = read_json("about.json")
+    cost = about.pop("cost", None)
+    invocations = about.pop("sittings", [])
+    for search in about.get("searches", []):
+        if search["name"] != OWN_SEARCH:
+            search["name"] = search["name"].removeprefix("search: ")
+    return make_document(
+        definition=content,
+        metadata=about,
+        invocations=invocations,
+        cost=cost,
+        weights=read_json("weights.json") or [],
+        skipped=read_json("skipped.json"),
+    )

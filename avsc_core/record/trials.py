@@ -1,0 +1,92 @@
+"""A trial as the record knows it, and the role that it plays in its study.
+
+A study trains configurations for several reasons. The role says which one, the arm says for whom:
+
+    role       arm                   the trial
+    arm        the arm's name        fills a row of the study's table
+    search     "search"              was suggested by the sampler of the study's own search
+    search     the arm's name        was suggested by the sampler that retunes this arm
+    retuned    the arm's name        repeats the best of that search with the study's other seeds
+    base       "base"                is the base of a ladder, at its cheap or its full rung
+    finalist   "finalist 1", ...     repeats one of the best cheap trials of a ladder at the full rung
+
+The MLflow tag `avsc.role` holds the role. Records of version 0.1.0 have no such tag: there the
+name of the arm holds it (`search: ARM`, `ARM retuned`, `published configuration`), which
+`read_role` understands.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from avsc_core.config import Config
+
+ARM = "arm"
+SEARCH = "search"
+RETUNED = "retuned"
+BASE = "base"
+FINALIST = "finalist"
+
+OWN_SEARCH = "search"  # the arm of the trials of a study's own search
+OUTCOMES = {
+    "complete": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}  # the tag `avsc.outcome` of a trial that has ended -> the status of its MLflow run
+CHEAP_RUNG = "lower"  # values of the tag `avsc.rung`
+FULL_RUNG = "upper"
+
+
+class TrialRecord(NamedTuple):
+    """A trial as the record knows it."""
+
+    run_id: str
+    key: str  # avsc_core.resolve.trial_key
+    role: str
+    arm: str
+    seed: int
+    outcome: str  # one of OUTCOMES, or "running"
+    config: Config
+    metrics: dict[str, float]  # the last value of each; best_* are those of the best epoch
+    tags: dict[str, str]
+    started: float  # seconds since 1970
+
+    @property
+    def name(self) -> str:
+        """What people call the row that this trial belongs to."""
+        return name_row(self.role, self.arm)
+
+    @property
+    def label(self) -> str:
+        """The name, and where several trials share it, the beginning of the key."""
+        return f"{self.name} {self.key[:6]}" if self.role == SEARCH else self.name
+
+
+def name_row(role: str, arm: str) -> str:
+    """Return what people call the trials with this role and arm."""
+    if role == SEARCH and arm != OWN_SEARCH:
+        return f"search of {arm}"
+    if role == RETUNED:
+        return f"{arm} retuned"
+    return arm
+
+
+def read_role(tags: Mapping[str, str]) -> tuple[str, str]:
+    """Return (role, arm) from the tags of a trial's run, of any version."""
+    arm = tags.get("avsc.arm", "")
+    if "avsc.role" in tags:
+        return tags["avsc.role"], arm
+
+    # Version 0.1.0 wrote the role into the arm's name.
+    if arm == OWN_SEARCH:
+        return SEARCH, OWN_SEARCH
+    if arm.startswith("search: "):
+        return SEARCH, arm.removeprefix("search: ")
+    if arm.endswith(" retuned"):
+        return RETUNED, arm.removesuffix(" retuned")
+    if "avsc.rung" in tags and arm in ("base", "published configuration"):
+        return BASE, "base"
+    if "avsc.rung" in tags and arm.startswith("finalist "):
+        return FINALIST, arm
+    return ARM, arm

@@ -1,0 +1,135 @@
+"""A record of version 0.1.0 (`record_0_1_0.zip`): its trials, documents, reports and model still read.
+
+The archive was written by that version's commands: two small studies (arms that are retuned, and a
+ladder), the first one's winner retrained, the tables of both reports, the trials as exported.
+"""
+
+import csv
+import io
+import json
+import sqlite3
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from avsc_core.data.dataset import DataSet
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.winner import find_winner
+from avsc_core.resolve import trial_key
+from avsc_core.weights.model_folder import load_model
+from studies.report.build import build_report
+from studies.report.render import to_csv
+from studies.runner.prepare import compare_with_record, make_served_plan
+from studies.study.reading import read_study
+from tests.conftest import TINY
+
+ARCHIVE = Path(__file__).parent / "record_0_1_0.zip"
+# Tables whose words and figures an upgrade leaves as they were.
+SAME_TABLES = ("results", "published", "comparisons", "retuned", "search", "settings")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive unpacked, its database rebuilt; artifact addresses are absolute in it."""
+    folder = tmp_path_factory.mktemp("earlier")
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        archive.extractall(folder)
+    statements = (folder / "mlflow.sql").read_text().replace("@FOLDER@", str(folder))
+    database = sqlite3.connect(folder / "mlruns" / "mlflow.db")
+    database.executescript(statements)
+    database.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recorder(folder: Path) -> Recorder:
+    return Recorder(f"sqlite:///{folder}/mlruns/mlflow.db")
+
+
+def test_trials_have_their_roles(recorder: Recorder):
+    roles = Counter((trial.role, trial.arm) for trial in recorder.list_trials("arms"))
+    assert roles == {
+        ("arm", "all"): 2,
+        ("arm", "no SF"): 2,
+        ("search", "search"): 2,
+        ("search", "all"): 2,
+        ("search", "no SF"): 2,
+        ("retuned", "all"): 1,
+        ("retuned", "no SF"): 1,
+    }
+    roles = Counter((trial.role, trial.arm) for trial in recorder.list_trials("ladder"))
+    assert roles == {
+        ("base", "base"): 2,
+        ("search", "search"): 2,
+        ("finalist", "finalist 1"): 1,
+    }
+
+
+def test_configurations_and_figures_are_those_that_were_exported(
+    recorder: Recorder, folder: Path
+):
+    exported = {row["run_id"]: row for row in csv.DictReader((folder / "trials.csv").open())}
+    trials = recorder.list_trials("arms")
+    assert {trial.run_id for trial in trials} == set(exported)
+    for trial in trials:
+        row = exported[trial.run_id]
+        assert trial.key == row["key"] == trial_key(trial.config)
+        assert trial.metrics["best_val_logloss"] == float(row["best_val_logloss"])
+
+
+@pytest.mark.parametrize("study", ["arms", "ladder"])
+def test_the_report_has_the_same_tables(recorder: Recorder, folder: Path, study: str):
+    report = build_report(recorder, study)
+    tables = {table.key: to_csv(report, table) for table in report.tables}
+    compared = 0
+    for path in sorted((folder / "reports" / study / "tables").glob("*.csv")):
+        assert path.stem in tables
+        if path.stem in SAME_TABLES:
+            assert read_figures(tables[path.stem]) == read_figures(path.read_text())
+            compared += 1
+    assert compared >= 3
+
+
+def read_figures(text: str) -> list[list[str]]:
+    """The cells of a table but its first two columns, which name trials and rows."""
+    return [row[2:] for row in csv.reader(io.StringIO(text))][1:]
+
+
+def test_the_study_is_known_and_continues(recorder: Recorder, folder: Path, data: DataSet):
+    """The same question on the same data finds every trial; nothing is left to run."""
+    settings = [*TINY, "training.epochs=2"]
+    for name, left in (("arms", 0), ("ladder", 0)):
+        study = read_study(folder / f"{name}.yaml", preset="demo", sets=settings)
+        run = recorder.get_study(name)
+        definition = recorder.read_definition(run.info.run_id)
+        same_data = data._replace(fingerprint=definition["data"])
+        plan = make_served_plan(study, same_data)
+        strategy = compare_with_record(plan, same_data, recorder)
+        assert strategy.reused == len(recorder.list_trials(name))
+        assert len(strategy.waiting) == left
+        assert strategy.done
+
+
+def test_the_document_has_all_its_parts(recorder: Recorder):
+    document = recorder.read_study(recorder.get_study("arms").info.run_id)
+    assert document["metadata"]["question"].startswith("Do arms, searches and retuned arms")
+    assert [search["name"] for search in document["metadata"]["searches"]] == [
+        "search",
+        "all",
+        "no SF",
+    ]
+    assert len(document["invocations"]) == 1
+    assert document["cost"]["trials"] == 12
+    assert json.dumps(document["definition"]["seeds"]) == "[0, 1]"
+
+
+def test_the_retrained_model_loads(recorder: Recorder):
+    winner = find_winner(recorder, "arms")
+    model, config, extra = load_model(recorder.fetch_model("best:arms"))
+    assert config == winner.trial.config
+    outputs = model(torch.zeros(1, 64, 128), torch.zeros(1, 1, 3, 32, 32))
+    assert outputs.scene_logits.shape == (1, 10)
+    assert len(extra["event_names"]) == config.audio.classes
