@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avsc_core.config import Fusion
 from avsc_core.model import build_model
-from avsc_core.model.attention import _grids, cross_attention
+from avsc_core.model.attention import _choose_grids, cross_attention
 from avsc_core.model.fusion import (
     FUSIONS,
     Average,
@@ -91,7 +91,7 @@ def with_slope(tensors: list[Tensor], slope: float) -> list[Tensor]:
 def interpolates(tensors: list[Tensor]) -> bool:
     query, key, w_q, w_k, *_ = (tensor.detach().double() for tensor in tensors)
     slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])
-    return _grids(query, key, slope, None, torch.finfo(tensors[0].dtype).eps)[0] is not None
+    return _choose_grids(query, key, slope, None, torch.finfo(tensors[0].dtype).eps)[0] is not None
 
 
 def differences(tensors: list[Tensor]) -> list[float]:
@@ -177,9 +177,9 @@ def test_the_nearest_poles(ratio: int, slope: float):
 def test_queries_on_the_points():
     query, key, *weights = problem(10, 1, 200, 30, 1, 4)
     slope = (weights[0] * weights[1]).sum(1) / 2
-    grid, _ = _grids(query, key, slope, None, torch.finfo(torch.float64).eps)
+    grid, _ = _choose_grids(query, key, slope, None, torch.finfo(torch.float64).eps)
     assert grid is not None
-    points = grid.at()
+    points = grid.points()
     query[:, : points.shape[1]] = points
     query[:, -2:] = torch.stack([query.min(), query.max()])
     assert differences([query, key, *weights])[0] < 1e-13
