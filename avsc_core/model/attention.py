@@ -109,7 +109,7 @@ def _compute_moments(
     key: Tensor,  # (B,Nk)
     grid: "Grid | None",
 ) -> tuple[Tensor, Tensor]:
-    """Compute mean (B,N) and variance (B,N) of the keys under softmax_j(t k_j): F and its derivative.
+    """Compute F and its derivative: mean and variance (B,N) of the keys under softmax_j(t k_j).
 
     They are computed at the points of `grid` and interpolated, or at every tilt without a grid.
     """
@@ -230,10 +230,10 @@ def _choose_grids(
 
     How many points are enough? With every further point, the error of Chebyshev interpolation
     shrinks by a constant factor, and the farther the poles of F are, the more it shrinks. The poles
-    are the zeros of sum_j exp(t k_j) for complex t. For such a sum to vanish, |Im t| must reach both
-    pi / (spread of the keys) and |Re t| pi / ln(Nk - 1). So F is steep around t = 0 only, and the
-    smoother the larger |t| is. In x = asinh(spread t / pi), its poles are at least `strip` away from
-    the real axis, which gives the number of points.
+    are the zeros of sum_j exp(t k_j) for complex t. For such a sum to vanish, |Im t| must reach
+    both pi / (spread of the keys) and |Re t| pi / ln(Nk - 1). So F is steep around t = 0 only, and
+    the smoother the larger |t| is. In x = asinh(spread t / pi), its poles are at least `strip` away
+    from the real axis, which gives the number of points.
 
     For f, where t = c q, the steepest head decides. With a bias each head is steep somewhere else,
     so its grid is not curved: x = |c| spread q / pi.
