@@ -14,7 +14,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from avsc_core.data.logmel import MEL_BINS
-from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_feature_width
+from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_encoding_width
 
 
 class Patches(nn.Module):
@@ -81,4 +81,4 @@ def find_audio_width(name: str, frames: int, where: str, **ast: int) -> int:
         return ast["width"]
     # On torch's meta device a model has shapes but takes no memory.
     with torch.device("meta"):
-        return read_feature_width(build_audio_backbone(name, frames, where))
+        return read_encoding_width(build_audio_backbone(name, frames, where))

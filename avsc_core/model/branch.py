@@ -132,8 +132,8 @@ def choose_input_size(name: str, height: int, width: int) -> dict[str, Any]:
     return {}
 
 
-def read_feature_width(backbone: nn.Module) -> int:
-    """Return the width of what a timm backbone without its classifier returns."""
+def read_encoding_width(backbone: nn.Module) -> int:
+    """Return the width of the encoding (B,width) that a timm backbone without classifier makes."""
     # A few of timm's models have a layer before the classifier, which makes another width.
     width = getattr(backbone, "head_hidden_size", None) or backbone.num_features
     return int(width)  # type: ignore[arg-type]

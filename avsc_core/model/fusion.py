@@ -1,13 +1,13 @@
 """Fusions: the outputs of the two branches -> scene logits (B,S).
 
-Semantic fusion, SF (Eq. 5 and 6), and the fusions that the paper compares it with:
+Semantic fusion, SF (Eq. 5 and 6), and the fusions that it is compared with:
 
     semantic      The tokens of each branch, plus what they attend to among the tokens of the
                   other branch, go through the fusion layer.
     none          The same tokens go through the same layer without attention (Table II, row 1).
                   Also what a model of one modality uses.
-    intermediate  The embeddings of both branches go through the fusion layer: features are fused,
-                  not class probabilities.
+    intermediate  The embeddings of both branches go through the fusion layer, instead of their
+                  class probabilities.
     decision      Each branch has a fusion layer of its own; their scene probabilities are averaged.
     hybrid        Intermediate and decision together: three scores for every scene are averaged.
 
@@ -22,17 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from avsc_core.model.attention import cross_attention
-
-__all__ = [
-    "FUSIONS",
-    "Average",
-    "Branches",
-    "CrossAttention",
-    "FusionLayer",
-    "FusionParts",
-    "cross_attention",
-]
+# Under its own name again, so that it may be imported from here too.
+from avsc_core.model.attention import cross_attention as cross_attention
 
 
 class Branches(NamedTuple):

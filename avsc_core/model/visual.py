@@ -13,7 +13,7 @@ import torch
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_feature_width
+from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_encoding_width
 
 
 class VisualEncoder(nn.Module):
@@ -29,8 +29,8 @@ class VisualEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         pictures = frames.flatten(0, 1).contiguous(memory_format=self.memory_format)  # (BF,3,H,W)
-        features = self.backbone(pictures).unflatten(0, frames.shape[:2])  # (B,F,width)
-        return self.pool(features)  # (B,width)
+        by_frame = self.backbone(pictures).unflatten(0, frames.shape[:2])  # (B,F,width)
+        return self.pool(by_frame)  # (B,width)
 
 
 def build_visual_backbone(
@@ -63,13 +63,13 @@ def find_visual_width(
     else:
         # On torch's meta device a model has shapes but takes no memory.
         with torch.device("meta"):
-            width = read_feature_width(build_visual_backbone(name, size, where))
+            width = read_encoding_width(build_visual_backbone(name, size, where))
     return 2 * width if pooling == "mean+max" else width
 
 
 # name -> function, (B,F,width) -> (B,width) or (B,2 width)
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda features: features.mean(1),
-    "max": lambda features: features.amax(1),
-    "mean+max": lambda features: torch.cat([features.mean(1), features.amax(1)], 1),
+    "mean": lambda by_frame: by_frame.mean(1),
+    "max": lambda by_frame: by_frame.amax(1),
+    "mean+max": lambda by_frame: torch.cat([by_frame.mean(1), by_frame.amax(1)], 1),
 }

@@ -33,7 +33,7 @@ def build_optimiser(model: nn.Module, settings: Training) -> AdamW:
     for is_encoder in (True, False):
         multiplier = 1.0 if is_encoder else settings.head_multiplier
         for group in reversed(by_decay):
-            parameters = [each for each in group["params"] if (each in encoders) == is_encoder]
+            parameters = [p for p in group["params"] if (p in encoders) == is_encoder]
             if parameters:
                 rate = multiplier * settings.learning_rate
                 groups.append({**group, "params": parameters, "lr": rate})

@@ -57,8 +57,12 @@ def read_published(kind: str, source: str, where: str) -> PublishedWeights:
     if layout is None:
         first = ", ".join(list(tensors)[:3])
         what = f"the file is not a checkpoint of {kind} (it begins with {first})"
-        publishers = {"ast": "the authors' file or Hugging Face's"}
-        allowed = publishers.get(kind, "torchvision's file or timm's")
+        # One of LAYOUTS[kind].
+        publishers = {
+            "ast": "the authors' file or Hugging Face's",
+            "convnext": "torchvision's file or timm's",
+        }
+        allowed = publishers[kind]
         raise UserError(Fault(str(file), what, allowed))
     norm_eps = layout.norm_eps(settings)
     return PublishedWeights(

@@ -168,7 +168,7 @@ def test_any_keys_and_queries(tensors: list[Tensor]):
 @pytest.mark.parametrize("ratio", [1, 9, 99, 999])
 @pytest.mark.parametrize("slope", [1.0, 12.0, 200.0])
 def test_the_nearest_poles(ratio: int, slope: float):
-    """Two heaps of keys put a pole of f as near to the queries as the count of points allows for."""
+    """Two heaps of keys put a pole of f as near to the queries as the points allow for."""
     key = torch.zeros(1, 1000, dtype=torch.float64)
     key[:, : 1000 // (ratio + 1)] = 1
     query = torch.linspace(-1, 1, 1200, dtype=torch.float64)[None]
