@@ -1,13 +1,17 @@
-"""Contrastive event-object alignment, CEOA (Eq. 3 and Eq. 4): pulls the classifier rows of classes that occur together.
+"""Contrastive event-object alignment, CEOA (Eq. 3 and Eq. 4).
 
-A clip's K likeliest events and objects are its positives. K other classes are its negatives: the K least likely ones
-(`lkm`) or K random ones from outside the positives (`rkm`). With P_e, P_o, N_e, N_o (K,D) the rows of the classifiers,
+CEOA pulls together the classifier rows of events and objects that occur in the same clip. The K
+likeliest events and the K likeliest objects of a clip are its positives. K other classes of each
+kind are its negatives: the K least likely ones (mode `lkm`), or K random ones that are not
+positives (mode `rkm`). With the classifier rows P_e, N_e of these events and P_o, N_o of these
+objects, all (K,D),
 
     loss_e2o = - ln mean_ij sigmoid(P_e P_o^T - P_e N_o^T)_ij        Eq. 3
     loss_o2e = - ln mean_ij sigmoid(P_o P_e^T - P_o N_e^T)_ij        Eq. 4
 
-averaged over the batch. Positives stand in falling order of probability and negatives lowest first, so entry (i, j)
-sets the j-th positive against the j-th negative. Gradient reaches the rows, not the probabilities that pick them.
+averaged over the batch. Positives are ordered from the highest probability down and negatives of
+`lkm` from the lowest up, so entry (i, j) compares positive j with negative j. The gradient reaches
+the rows, but not the probabilities that select them.
 """
 
 import math
@@ -28,46 +32,91 @@ def alignment_losses(
     mode: str,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(loss_e2o, loss_o2e), each a scalar; `rkm` draws from `generator`, first objects, then events.
+    """Compute the losses of CEOA, Eq. 3 and Eq. 4, averaged over a batch of clips.
 
-    Raises ValueError when K is below 1 or above half of either label set, or the mode is unknown.
+    Args:
+        event_weight: Weight of the event classifier, one row for each event. Shape: (E,D)
+        object_weight: Weight of the object classifier. Shape: (O,D)
+        event_prob: Probabilities of the events in each clip, or logits: only their order counts.
+            Shape: (B,E)
+        object_prob: The same for objects. Shape: (B,O)
+        k: Number of positives and of negatives, from 1 to half of the smaller label set.
+        mode: How negatives are chosen: `lkm` or `rkm`.
+        generator: Source of the random draws of `rkm`, first for objects, then for events.
+
+    Returns:
+        loss_e2o and loss_o2e, each a scalar.
+
+    Raises:
+        ValueError: If `k` is out of range or `mode` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from avsc_core.model.alignment import alignment_losses
+        >>> event_weight = torch.randn(527, 1024)
+        >>> object_weight = torch.randn(1000, 1024)
+        >>> event_prob = torch.rand(8, 527)
+        >>> object_prob = torch.rand(8, 1000)
+        >>> e2o, o2e = alignment_losses(
+        ...     event_weight, object_weight, event_prob, object_prob, k=10, mode="lkm"
+        ... )
+        >>> e2o.shape
+        torch.Size([])
     """
     classes = min(event_prob.shape[1], object_prob.shape[1])
     if mode not in MODES:
         raise ValueError(f"mode {mode!r}: one of {', '.join(MODES)}")
     if not 1 <= k <= classes // 2:
         raise ValueError(f"k {k}: 1 to {classes // 2}, half of the {classes} classes")
-    object_rows = pick(object_prob, k, mode, generator)
-    event_rows = pick(event_prob, k, mode, generator)
-    event_positive, event_negative = (event_weight[rows] for rows in event_rows)  # (B,K,D)
-    object_positive, object_negative = (object_weight[rows] for rows in object_rows)  # (B,K,D)
-    e2o = _contrast(event_positive, object_positive - object_negative)
-    o2e = _contrast(object_positive, event_positive - event_negative)
-    return e2o, o2e
+
+    # Objects come first: the order of the two draws of `rkm` is part of a trial's numbers.
+    object_positives, object_negatives = pick_classes(object_prob, k, mode, generator)  # (B,K)
+    event_positives, event_negatives = pick_classes(event_prob, k, mode, generator)  # (B,K)
+
+    p_e = event_weight[event_positives]  # (B,K,D)
+    n_e = event_weight[event_negatives]  # (B,K,D)
+    p_o = object_weight[object_positives]  # (B,K,D)
+    n_o = object_weight[object_negatives]  # (B,K,D)
+    loss_e2o = _contrast(p_e, p_o - n_o)  # Eq. 3
+    loss_o2e = _contrast(p_o, p_e - n_e)  # Eq. 4
+    return loss_e2o, loss_o2e
 
 
-def pick(
-    probability: Tensor, k: int, mode: str, generator: torch.Generator | None = None
+def pick_classes(
+    probability: Tensor,  # (B,C)
+    k: int,
+    mode: str,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(B,C) probabilities -> (B,K) positive and (B,K) negative classes; of equals the lower index comes first."""
-    probability = probability.detach()
-    positive = probability.argsort(dim=1, descending=True, stable=True)[:, :k]
-    if mode == "lkm":
-        return positive, probability.argsort(dim=1, stable=True)[:, :k]
-    device = generator.device if generator is not None else probability.device
-    draws = torch.rand(probability.shape, generator=generator, device=device).to(probability.device)
-    # The K largest of uniform draws are a uniform choice without replacement; positives are put out of reach.
-    return positive, draws.scatter(1, positive, -1.0).topk(k, dim=1).indices
+    """Pick the positive (B,K) and the negative (B,K) classes of each clip.
 
-
-def _contrast(anchor: Tensor, difference: Tensor) -> Tensor:
-    """(B,K,D) anchors and positives minus negatives -> -ln of the mean sigmoid over K x K, averaged over the batch.
-
-    P P'^T - P N^T = P (P' - N)^T; the logarithm of the mean is taken from logarithms, so it cannot underflow.
+    Of classes with equal probabilities, the one with the lower index comes first.
     """
-    with torch.autocast(
-        anchor.device.type, enabled=False
-    ):  # a product of 16 bits would decide the exponent
+    probability = probability.detach()
+    positives = probability.argsort(dim=1, descending=True, stable=True)[:, :k]
+    if mode == "lkm":
+        return positives, probability.argsort(dim=1, stable=True)[:, :k]
+
+    # The K largest of uniform draws are a uniform choice of K classes without replacement. The
+    # positives get a draw below all others, so they are never among the K largest.
+    device = generator.device if generator is not None else probability.device
+    draws = torch.rand(probability.shape, generator=generator, device=device)
+    draws = draws.to(probability.device).scatter(1, positives, -1.0)
+    return positives, draws.topk(k, dim=1).indices
+
+
+def _contrast(
+    anchor: Tensor,  # (B,K,D): P
+    difference: Tensor,  # (B,K,D): P' - N
+) -> Tensor:
+    """Compute - ln mean_ij sigmoid(P P'^T - P N^T)_ij, averaged over clips: a scalar.
+
+    The two products are one, P (P' - N)^T. The logarithm of the mean is computed from logarithms,
+    so that it cannot underflow.
+    """
+    # An exponent in 16 bits would be too coarse, so autocast is off for this product.
+    with torch.autocast(anchor.device.type, enabled=False):
         scores = anchor @ difference.mT  # (B,K,K)
-    log_mean = logsigmoid(scores).flatten(1).logsumexp(1) - 2 * math.log(scores.shape[1])  # (B,)
+    log_sum = logsigmoid(scores).flatten(1).logsumexp(1)  # (B,)
+    log_mean = log_sum - 2 * math.log(scores.shape[1])  # (B,)
     return -log_mean.mean()

@@ -1,7 +1,9 @@
-"""Audio encoder: AST (Gong et al. 2021), a distilled vision transformer over overlapping patches of the log-mel.
+"""Audio encoder: AST (Gong et al. 2021), a distilled vision transformer on the log-mel.
 
-log_mel (B,T,128) -> patches of 16 x 16 at stride 10 -> transformer -> (cls + dist) / 2 (B,width). Any image backbone of
-timm may stand in, with the log-mel as a picture of one channel.
+    log_mel (B,T,128) -> patches of 16 x 16 at stride 10 (B,N,width)
+                      -> transformer -> (cls + dist) / 2 (B,width)
+
+Any image model of timm may stand in; the log-mel is then a picture with one channel.
 """
 
 from functools import partial
@@ -12,21 +14,20 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from avsc_core.data.logmel import MEL_BINS
-from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_feature_width
+from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_encoding_width
 
 
 class Patches(nn.Module):
-    """Overlapping patches: (B,1,128,T) -> (B,N,width); timm's own patch embedding cannot overlap."""
+    """Overlapping patches: (B,1,128,T) -> (B,N,width). timm's patch embedding cannot overlap."""
 
     def __init__(
         self, img_size: Any, patch_size: int, in_chans: int, embed_dim: int, stride: int, **_: Any
     ) -> None:
         super().__init__()
+        mel, time = ((size - patch_size) // stride + 1 for size in img_size)
         self.patch_size = (patch_size, patch_size)
-        self.grid_size = tuple(
-            (size - patch_size) // stride + 1 for size in img_size
-        )  # (mel, time)
-        self.num_patches = self.grid_size[0] * self.grid_size[1]
+        self.grid_size = (mel, time)
+        self.num_patches = mel * time
         self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
@@ -35,21 +36,22 @@ class Patches(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """log_mel (B,T,128) -> features (B,width)."""
+    """log_mel (B,T,128) -> encoding (B,width)."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        features: Tensor = self.backbone(log_mel[:, None].mT)  # (B,1,128,T) -> (B,width)
-        return features
+        picture = log_mel[:, None].mT  # (B,1,128,T)
+        encoding: Tensor = self.backbone(picture)  # (B,width)
+        return encoding
 
 
 def build_ast(
     frames: int, width: int, depth: int, heads: int, patch: int, stride: int
 ) -> VisionTransformerDistilled:
-    """AST without its classifier: (B,1,128,T) -> (cls + dist) / 2 (B,width)."""
+    """Build AST without its classifier: (B,1,128,T) -> (cls + dist) / 2 (B,width)."""
     return VisionTransformerDistilled(
         img_size=(MEL_BINS, frames),
         patch_size=patch,
@@ -63,16 +65,20 @@ def build_ast(
 
 
 def build_audio_backbone(name: str, frames: int, where: str, **ast: int) -> nn.Module:
-    """AST of the sizes `ast`, or a timm model; (B,1,128,T) -> (B,width). Raises UserError when timm has none."""
+    """Build AST with the sizes `ast`, or a timm model: (B,1,128,T) -> (B,width).
+
+    Raises UserError when timm has no model of this name; `where` is the setting that names it.
+    """
     if name == "ast":
-        ours: nn.Module = build_ast(frames, **ast)
-        return ours
+        backbone: nn.Module = build_ast(frames, **ast)
+        return backbone
     return build_timm_backbone(name, where, in_chans=1, **choose_input_size(name, MEL_BINS, frames))
 
 
 def find_audio_width(name: str, frames: int, where: str, **ast: int) -> int:
-    """Width of the features of `build_audio_backbone`, which is not built for it."""
+    """Find the width of the encoding, without building the encoder."""
     if name == "ast":
         return ast["width"]
+    # On torch's meta device a model has shapes but takes no memory.
     with torch.device("meta"):
-        return read_feature_width(build_audio_backbone(name, frames, where))
+        return read_encoding_width(build_audio_backbone(name, frames, where))

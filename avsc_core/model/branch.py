@@ -1,11 +1,16 @@
-"""One branch of the model: an encoder (audio.py, visual.py), an embedding layer, and a classifier.
+"""One branch of the model: an encoder, an embedding layer, and a classifier.
 
-clips -> features (B,width) -> Linear + ReLU (B,D) -> Linear (B,C). The rows of that last matrix (C,D) are what CEOA
-aligns. A branch without an encoder is given features instead of clips: those of a frozen encoder, computed once.
+    clips -> encoder (B,width) -> Linear + ReLU (B,D) -> Linear (B,C)
+
+The encoders are in audio.py and visual.py. The rows of the classifier's matrix (C,D) are what CEOA
+aligns. A branch without an encoder takes encodings (B,width) instead of clips: an encoder that is
+frozen as a whole is run once, before training. This module also holds what both encoders share:
+freezing, and image models of timm that stand in for the paper's encoders.
 """
 
 from typing import Any
 
+import timm
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
@@ -15,7 +20,7 @@ from avsc_core.errors import Fault, UserError
 
 
 class Branch(nn.Module):
-    """clips, or their features (B,width) when there is no encoder -> embedding (B,D), logits (B,C)."""
+    """clips, or encodings (B,width) without an encoder -> embedding (B,D), logits (B,C)."""
 
     def __init__(
         self, width: int, embedding: int, classes: int, micro_batch: int | None = None
@@ -28,22 +33,35 @@ class Branch(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         embedding = self.embed(self.encode(inputs))  # (B,D)
-        return embedding, to_float32(self.classifier(embedding))  # (B,D), (B,C)
+        logits = to_float32(self.classifier(embedding))  # (B,C)
+        return embedding, logits
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """(B,width). In micro-batches, each is computed again in the backward pass, so that the activations of only one
-        are ever held, and everything after the encoder still sees the whole batch: its size changes no result."""
-        encoder, size = self.encoder, self.micro_batch
-        if encoder is None:
+        """Run the encoder on a batch of clips: (B,width).
+
+        With `micro_batch`, the encoder runs on a few clips at a time and is computed again in the
+        backward pass, so that memory holds the activations of a few clips only. Everything after
+        the encoder still gets the whole batch, so the size of a micro-batch changes no result.
+        """
+        if self.encoder is None:
             return inputs
+
+        size = self.micro_batch
         if size is None or size >= len(inputs) or not torch.is_grad_enabled():
-            return encoder(inputs)  # type: ignore[no-any-return]
-        return torch.cat(
-            [checkpoint(encoder, part, use_reentrant=False) for part in torch.split(inputs, size)]
-        )
+            encoding: Tensor = self.encoder(inputs)
+            return encoding
+
+        encodings = [
+            checkpoint(self.encoder, clips, use_reentrant=False)
+            for clips in torch.split(inputs, size)
+        ]
+        return torch.cat(encodings)
 
     def train(self, mode: bool = True) -> "Branch":
-        """As any module, but what is frozen stays as it is in evaluation: no dropout, no moving batch statistics."""
+        """Set the mode of all modules, but leave frozen ones in evaluation mode.
+
+        They then have no dropout, and their batch statistics stay as they are.
+        """
         super().train(mode)
         for module in self.modules():
             parameters = list(module.parameters())
@@ -53,68 +71,69 @@ class Branch(nn.Module):
 
 
 def freeze(backbone: nn.Module, policy: str | int, where: str) -> None:
-    """Let no gradient reach the backbone (`all`) or its first `policy` stages with all that comes before them.
+    """Freeze a backbone as a whole (`all`), or its first `policy` stages and all before them.
 
-    What a stage is, timm's own grouping says: a block of a transformer, a resolution of a convolutional network. Raises
-    UserError when there are fewer; `where` is the setting that asks.
+    timm's own grouping says what a stage is: a block of a transformer, a resolution of a
+    convolutional network. Raises UserError when there are fewer stages; `where` is the setting
+    that asks for them.
     """
     if policy == "none":
         return
-    # 0 is the stem, then the stages; what follows the last stage (a final norm) forms a group of its own or joins it.
-    groups: dict[int, list[str]] = group_parameters(backbone, backbone.group_matcher(coarse=True))  # type: ignore[operator]
-    if policy != "all" and int(policy) >= len(groups):
-        raise UserError(
-            Fault(
-                where,
-                f"{policy} stages",
-                f"the backbone has {len(groups) - 1}",
-                "`all` freezes it all",
-            )
-        )
-    frozen = {
-        name
-        for group, names in groups.items()
-        if policy == "all" or group <= int(policy)
-        for name in names
-    }
-    for name, parameter in backbone.named_parameters():
-        if policy == "all" or name in frozen:
-            parameter.requires_grad_(False)
+    if policy == "all":
+        backbone.requires_grad_(False)
+        return
+
+    # Group 0 is the stem, and the stages follow. A norm after the last stage forms a group of its
+    # own or is part of the last one.
+    matcher = backbone.group_matcher(coarse=True)  # type: ignore[operator]
+    groups: dict[int, list[str]] = group_parameters(backbone, matcher)
+    stages = int(policy)
+    if stages >= len(groups):
+        what = f"{stages} stages"
+        allowed = f"the backbone has {len(groups) - 1}"
+        raise UserError(Fault(where, what, allowed, "`all` freezes it all"))
+    for group in range(stages + 1):
+        for name in groups[group]:
+            backbone.get_parameter(name).requires_grad_(False)
 
 
 def to_float32(tensor: Tensor) -> Tensor:
-    """What autocast made of 16 bits in float32, where losses and probabilities are computed."""
+    """Return 16-bit results of autocast in float32, for losses and probabilities."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def build_timm_backbone(name: str, where: str, **arguments: Any) -> nn.Module:
-    """Any image model of timm without its classifier and with random weights. Raises UserError when there is none."""
-    import timm
+    """Build any image model of timm, without its classifier and with random weights.
 
+    Raises UserError when timm does not have it, or when it cannot take `arguments`; `where` is the
+    setting that names the model.
+    """
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:5]
-        raise UserError(
-            Fault(where, f"timm has no model '{name}'", ", ".join(close), "see timm.list_models()")
-        )
+        family = name.split(".")[0].split("_")[0]
+        close = ", ".join(timm.list_models(f"*{family}*")[:5])
+        what = f"timm has no model '{name}'"
+        raise UserError(Fault(where, what, close, "see timm.list_models()"))
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise UserError(
-            Fault(where, f"{name} cannot take {arguments} ({error})", todo="another backbone")
-        ) from None
+        what = f"{name} cannot take {arguments} ({error})"
+        raise UserError(Fault(where, what, todo="another backbone")) from None
     return backbone
 
 
 def choose_input_size(name: str, height: int, width: int) -> dict[str, Any]:
-    """What a timm model must be told of its input's size: nothing, unless it was made for one size."""
-    import timm
+    """Choose what `build_timm_backbone` must say of the input's size.
 
+    That is nothing, unless the model is built for one size.
+    """
     settings = timm.get_pretrained_cfg(name)
-    return (
-        {"img_size": (height, width)} if settings is not None and settings.fixed_input_size else {}
-    )
+    if settings is not None and settings.fixed_input_size:
+        return {"img_size": (height, width)}
+    return {}
 
 
-def read_feature_width(backbone: nn.Module) -> int:
-    """Width of what a timm backbone without classifier returns."""
-    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
+def read_encoding_width(backbone: nn.Module) -> int:
+    """Return the width of the encoding (B,width) that a timm backbone without classifier makes."""
+    # A few of timm's models have a layer before the classifier, which makes another width.
+    width = getattr(backbone, "head_hidden_size", None) or backbone.num_features
+    return int(width)  # type: ignore[arg-type]

@@ -1,13 +1,19 @@
-"""Fusions: what the two branches say -> scene logits (B,S). SF (Eq. 5 and 6) and its rivals, behind one interface.
+"""Fusions: the outputs of the two branches -> scene logits (B,S).
 
-semantic      tokens of each branch plus what they attend to in the other's, through the fusion layer (the paper's SF)
-none          the same tokens and layer without the attention (Table II, row 1); also what one modality alone gets
-intermediate  the embeddings of both branches through the fusion layer: features are fused, not what they mean
-decision      a fusion layer for each branch's tokens; their scene probabilities are averaged
-hybrid        intermediate and decision together: three scores of every scene, averaged
+Semantic fusion, SF (Eq. 5 and 6), and the fusions that it is compared with:
 
-Tokens are probabilities or logits. Every fusion is given the whole record of branch outputs; to add one, write a module
-from `Branches` to scene logits, and a line in FUSIONS and in `fusion.kind` of avsc_core/config.py.
+    semantic      The tokens of each branch, plus what they attend to among the tokens of the
+                  other branch, go through the fusion layer.
+    none          The same tokens go through the same layer without attention (Table II, row 1).
+                  Also what a model of one modality uses.
+    intermediate  The embeddings of both branches go through the fusion layer, instead of their
+                  class probabilities.
+    decision      Each branch has a fusion layer of its own; their scene probabilities are averaged.
+    hybrid        Intermediate and decision together: three scores for every scene are averaged.
+
+The tokens of a branch are its class probabilities or its logits. Every fusion gets the outputs of
+both branches as `Branches`. To add a fusion, write a module that maps `Branches` to scene logits,
+and add a line to FUSIONS and to `fusion.kind` in avsc_core/config.py.
 """
 
 from collections.abc import Callable
@@ -16,36 +22,40 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from avsc_core.model.attention import cross_attention
+# Under its own name again, so that it may be imported from here too.
+from avsc_core.model.attention import cross_attention as cross_attention
 
 
 class Branches(NamedTuple):
-    """What the two branches say; None for a branch that the modality leaves out."""
+    """The outputs of the two branches; None for a branch that the modality leaves out."""
 
     event_logits: Tensor | None  # (B,E)
     object_logits: Tensor | None  # (B,O)
     event_embedding: Tensor | None  # (B,D)
     object_embedding: Tensor | None  # (B,D)
 
-    def pair(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All four, of a model that has both branches."""
-        events, objects, heard, seen = self
-        assert events is not None
-        assert objects is not None
-        assert heard is not None
-        assert seen is not None
-        return events, objects, heard, seen
+    def logits(self) -> tuple[Tensor, Tensor]:
+        """Return the logits of events (B,E) and objects (B,O) of a model with both branches."""
+        assert self.event_logits is not None
+        assert self.object_logits is not None
+        return self.event_logits, self.object_logits
+
+    def embeddings(self) -> Tensor:
+        """Return both embeddings side by side (B,2D), of a model with both branches."""
+        assert self.event_embedding is not None
+        assert self.object_embedding is not None
+        return torch.cat([self.event_embedding, self.object_embedding], 1)
 
 
 class FusionParts(NamedTuple):
-    """What a fusion is built from."""
+    """The sizes and settings that a fusion is built from."""
 
     events: int  # E, 0 without an audio branch
     objects: int  # O, 0 without a visual branch
     embedding: int  # D
-    layer: Callable[[int], nn.Module]  # inputs C -> fusion layer (B,C) -> (B,S)
+    layer: Callable[[int], nn.Module]  # number of inputs C -> fusion layer, (B,C) -> (B,S)
     scenes: int  # S
-    heads: int
+    heads: int  # H
     head_width: int  # d
     tokens: str  # a key of TOKENS
     bias: bool
@@ -54,17 +64,17 @@ class FusionParts(NamedTuple):
 
 
 class CrossAttention(nn.Module):
-    """One direction of SF: what (B,Nq) queries hear from (B,Nk) keys.
+    """One direction of SF (Eq. 5): queries (B,Nq), keys (B,Nk) -> (B,Nq).
 
-    With `bias`, queries, values and the output have one; a key's would cancel in the softmax.
+    With `bias`, the projections of queries and values and the output have a bias, which Eq. 5 does
+    not have. A bias of the keys would cancel in the softmax, so there is none.
     """
 
     def __init__(self, heads: int, head_width: int, bias: bool, dropout: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(4, heads, head_width))  # w_q, w_k, w_v, w_o
-        nn.init.normal_(
-            self.weight, std=head_width**-0.5
-        )  # not in the paper: each head starts with gain about 1
+        # Not in the paper: with this deviation the gain of a head, w_v . w_o, starts around 1.
+        nn.init.normal_(self.weight, std=head_width**-0.5)
         self.bias = nn.Parameter(torch.zeros(2, heads, head_width)) if bias else None  # b_q, b_v
         self.output_bias = nn.Parameter(torch.zeros(())) if bias else None
         self.dropout = nn.Dropout(dropout)
@@ -72,28 +82,32 @@ class CrossAttention(nn.Module):
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         w_q, w_k, w_v, w_o = self.weight
         b_q, b_v = (None, None) if self.bias is None else self.bias
-        heard = cross_attention(query, key, w_q, w_k, w_v, w_o, b_q)
+        output = cross_attention(query, key, w_q, w_k, w_v, w_o, b_q)  # (B,Nq)
         if b_v is not None:
-            heard = heard + (b_v * w_o).sum() + self.output_bias
-        return self.dropout(heard)  # type: ignore[no-any-return]
+            # The weights of the softmax have a sum of 1, so a bias of the values adds a constant.
+            output = output + (b_v * w_o).sum() + self.output_bias
+        dropped: Tensor = self.dropout(output)
+        return dropped
 
 
 class FusionLayer(nn.Module):
-    """Eq. 6: (B,C) -> scene logits (B,S); `literal_relu` puts the equation's ReLU on the logits."""
+    """The fusion layer (Eq. 6): (B,C) -> scene logits (B,S).
+
+    Eq. 6 has a ReLU on the logits too, which `literal_relu` adds.
+    """
 
     def __init__(
         self, hidden: int, dropout: float, scenes: int, literal_relu: bool, inputs: int
     ) -> None:
         super().__init__()
-        last = [nn.ReLU()] if literal_relu else []
-        layers = [
+        self.layers = nn.Sequential(
             nn.Linear(inputs, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Linear(hidden, scenes),
-            *last,
-        ]
-        self.layers = nn.Sequential(*layers)
+        )
+        if literal_relu:
+            self.layers.append(nn.ReLU())
 
     def forward(self, inputs: Tensor) -> Tensor:
         scene_logits: Tensor = self.layers(inputs)
@@ -101,7 +115,7 @@ class FusionLayer(nn.Module):
 
 
 class SemanticFusion(nn.Module):
-    """SF: each branch's tokens with what they attend to in the other's, side by side (B,E+O), through the layer."""
+    """SF: each branch attends to the other one, then both go through the fusion layer."""
 
     def __init__(self, parts: FusionParts) -> None:
         super().__init__()
@@ -112,15 +126,21 @@ class SemanticFusion(nn.Module):
         self.layer = parts.layer(parts.events + parts.objects)
 
     def forward(self, branches: Branches) -> Tensor:
-        event_logits, object_logits, _, _ = branches.pair()
-        events, objects = self.tokens(event_logits), self.tokens(object_logits)
-        events_heard = events + self.events_ask(events, objects)  # (B,E)
-        objects_seen = objects + self.objects_ask(objects, events)  # (B,O)
-        return self.layer(torch.cat([events_heard, objects_seen], 1))  # type: ignore[no-any-return]
+        event_logits, object_logits = branches.logits()
+        events = self.tokens(event_logits)  # (B,E)
+        objects = self.tokens(object_logits)  # (B,O)
+
+        # Eq. 5 in both directions, added to the tokens that ask.
+        fused_events = events + self.events_ask(events, objects)  # (B,E)
+        fused_objects = objects + self.objects_ask(objects, events)  # (B,O)
+
+        # Eq. 6.
+        scene_logits: Tensor = self.layer(torch.cat([fused_events, fused_objects], 1))  # (B,S)
+        return scene_logits
 
 
 class Concatenation(nn.Module):
-    """The tokens of the branches there are, side by side, through the layer: no fusion beyond it."""
+    """No fusion but the layer: the tokens of one or both branches, side by side, go through it."""
 
     def __init__(self, parts: FusionParts) -> None:
         super().__init__()
@@ -128,24 +148,26 @@ class Concatenation(nn.Module):
         self.layer = parts.layer(parts.events + parts.objects)
 
     def forward(self, branches: Branches) -> Tensor:
-        logits = (branches.event_logits, branches.object_logits)
-        return self.layer(torch.cat([self.tokens(each) for each in logits if each is not None], 1))  # type: ignore[no-any-return]
+        both = (branches.event_logits, branches.object_logits)
+        tokens = [self.tokens(logits) for logits in both if logits is not None]
+        scene_logits: Tensor = self.layer(torch.cat(tokens, 1))  # (B,S)
+        return scene_logits
 
 
 class IntermediateFusion(nn.Module):
-    """The embeddings of both branches, side by side (B,2D), through the layer."""
+    """The embeddings of both branches, side by side (B,2D), go through the fusion layer."""
 
     def __init__(self, parts: FusionParts) -> None:
         super().__init__()
         self.layer = parts.layer(2 * parts.embedding)
 
     def forward(self, branches: Branches) -> Tensor:
-        _, _, heard, seen = branches.pair()
-        return self.layer(torch.cat([heard, seen], 1))  # type: ignore[no-any-return]
+        scene_logits: Tensor = self.layer(branches.embeddings())  # (B,S)
+        return scene_logits
 
 
 class DecisionFusion(nn.Module):
-    """Each branch decides for itself; their scene probabilities are averaged."""
+    """Each branch decides on its own; the scene probabilities of both are averaged."""
 
     def __init__(self, parts: FusionParts) -> None:
         super().__init__()
@@ -155,14 +177,15 @@ class DecisionFusion(nn.Module):
         self.average = Average(2, parts.scenes, parts.decision)
 
     def forward(self, branches: Branches) -> Tensor:
-        event_logits, object_logits, _, _ = branches.pair()
+        event_logits, object_logits = branches.logits()
         by_events = self.events_decide(self.tokens(event_logits))  # (B,S)
         by_objects = self.objects_decide(self.tokens(object_logits))  # (B,S)
-        return self.average([by_events, by_objects])  # type: ignore[no-any-return]
+        scene_logits: Tensor = self.average([by_events, by_objects])  # (B,S)
+        return scene_logits
 
 
 class HybridFusion(nn.Module):
-    """Early and late at once: a decision from the fused embeddings beside those of each branch, averaged."""
+    """The decisions of each branch, and one from both embeddings, are averaged."""
 
     def __init__(self, parts: FusionParts) -> None:
         super().__init__()
@@ -173,30 +196,35 @@ class HybridFusion(nn.Module):
         self.average = Average(3, parts.scenes, parts.decision)
 
     def forward(self, branches: Branches) -> Tensor:
-        event_logits, object_logits, heard, seen = branches.pair()
+        event_logits, object_logits = branches.logits()
         by_events = self.events_decide(self.tokens(event_logits))  # (B,S)
         by_objects = self.objects_decide(self.tokens(object_logits))  # (B,S)
-        by_both = self.both_decide(torch.cat([heard, seen], 1))  # (B,S)
-        return self.average([by_events, by_objects, by_both])  # type: ignore[no-any-return]
+        by_both = self.both_decide(branches.embeddings())  # (B,S)
+        scene_logits: Tensor = self.average([by_events, by_objects, by_both])  # (B,S)
+        return scene_logits
 
 
 class Average(nn.Module):
-    """Scores of n deciders, n x (B,S) logits -> (B,S) logits whose softmax is the average of their probabilities.
+    """n x scene logits (B,S) -> logits (B,S) whose softmax is the average of the n probabilities.
 
-    `mean`: all count the same; `weighted`: a learned weight for each; `class-wise`: one for each and every scene, after
-    which the scores are scaled to a sum of one again. Weights are positive and start equal.
+    With `mean` all n scores have the same weight. With `weighted` each score has one learned
+    weight, and with `class-wise` one for each scene; the averaged probabilities of a clip are then
+    scaled to a sum of one. Weights are positive and start equal.
     """
 
-    def __init__(self, deciders: int, scenes: int, kind: str) -> None:
+    def __init__(self, scores: int, scenes: int, kind: str) -> None:
         super().__init__()
-        shape = {"mean": None, "weighted": (deciders, 1), "class-wise": (deciders, scenes)}[kind]
+        shapes = {"mean": None, "weighted": (scores, 1), "class-wise": (scores, scenes)}
+        shape = shapes[kind]
         self.weight = nn.Parameter(torch.zeros(shape)) if shape else None
 
     def forward(self, scores: list[Tensor]) -> Tensor:
-        votes = torch.stack([score.float().log_softmax(-1) for score in scores], 1)  # (B,n,S)
+        log_probs = [score.float().log_softmax(-1) for score in scores]
+        weighted = torch.stack(log_probs, 1)  # (B,n,S)
         if self.weight is not None:
-            votes = votes + self.weight.log_softmax(0)
-        return votes.logsumexp(1)  # softmax takes away what `mean` leaves over, a constant
+            weighted = weighted + self.weight.log_softmax(0)
+        # `mean` lacks a division by n: a constant, which a softmax over scenes does not see.
+        return weighted.logsumexp(1)  # (B,S)
 
 
 TOKENS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -204,7 +232,7 @@ TOKENS: dict[str, Callable[[Tensor], Tensor]] = {
     "logit": lambda logits: logits,
 }
 
-# name -> module(Branches) -> scene logits (B,S)
+# name -> module, Branches -> scene logits (B,S)
 FUSIONS: dict[str, Callable[[FusionParts], nn.Module]] = {
     "semantic": SemanticFusion,
     "none": Concatenation,

@@ -1,7 +1,11 @@
-"""The whole model: two branches, a fusion of what they say, scene logits (Fig. 1 of the paper).
+"""The whole model (Fig. 1 of the paper): two branches, and a fusion of their outputs.
 
-With one modality the other branch is not built, its input is ignored, and the fusion layer gets one branch's tokens
-(Table IV).
+    log_mel (B,T,128)   -> audio branch  -> event embedding (B,D), event logits (B,E)
+    frames (B,F,3,H,W)  -> visual branch -> object embedding (B,D), object logits (B,O)
+    all four            -> fusion        -> scene logits (B,S)
+
+With one modality (Table IV), the other branch is not built and its input is ignored; the fusion
+layer then gets the tokens of one branch.
 """
 
 from functools import partial
@@ -18,7 +22,7 @@ from avsc_core.model.visual import VisualEncoder, build_visual_backbone, find_vi
 
 
 class Outputs(NamedTuple):
-    """What the model says of B clips, logits in float32; None for a branch that the modality leaves out."""
+    """The model's outputs for B clips, logits in float32; None for a branch that is not built."""
 
     event_logits: Tensor | None  # (B,E)
     object_logits: Tensor | None  # (B,O)
@@ -28,7 +32,10 @@ class Outputs(NamedTuple):
 
 
 class AudioVisualNet(nn.Module):
-    """log_mel (B,T,128), frames (B,F,3,H,W) -> Outputs; a branch without encoder is given features (B,width)."""
+    """log_mel (B,T,128), frames (B,F,3,H,W) -> Outputs.
+
+    A branch without an encoder takes encodings (B,width) instead.
+    """
 
     def __init__(self, audio: Branch | None, visual: Branch | None, fusion: nn.Module) -> None:
         super().__init__()
@@ -37,69 +44,43 @@ class AudioVisualNet(nn.Module):
         self.fusion = fusion
 
     def forward(self, log_mel: Tensor | None, frames: Tensor | None) -> Outputs:
-        event_embedding, event_logits = (
-            self.audio(log_mel) if self.audio else (None, None)
-        )  # (B,D), (B,E)
-        object_embedding, object_logits = (
-            self.visual(frames) if self.visual else (None, None)
-        )  # (B,D), (B,O)
-        fused = self.fusion(
-            Branches(event_logits, object_logits, event_embedding, object_embedding)
-        )
-        return Outputs(
-            event_logits, object_logits, to_float32(fused), event_embedding, object_embedding
-        )
+        # Embeddings (B,D) and logits (B,E) and (B,O) of the branches.
+        nothing = (None, None)
+        event_embedding, event_logits = self.audio(log_mel) if self.audio else nothing
+        object_embedding, object_logits = self.visual(frames) if self.visual else nothing
+
+        branches = Branches(event_logits, object_logits, event_embedding, object_embedding)
+        scene_logits = to_float32(self.fusion(branches))  # (B,S)
+        return Outputs(event_logits, object_logits, scene_logits, event_embedding, object_embedding)
 
     @property
     def event_classifier_weight(self) -> Tensor | None:
-        """(E,D), the rows that CEOA aligns."""
+        """The rows (E,D) of the event classifier, which CEOA aligns with those of the objects."""
         return self.audio.classifier.weight if self.audio else None
 
     @property
     def object_classifier_weight(self) -> Tensor | None:
-        """(O,D)."""
+        """The rows (O,D) of the object classifier, which CEOA aligns with those of the events."""
         return self.visual.classifier.weight if self.visual else None
 
     @property
     def branches(self) -> dict[str, Branch]:
-        """The branches there are, by name."""
-        return {
-            name: branch
-            for name, branch in (("audio", self.audio), ("visual", self.visual))
-            if branch
-        }
+        """The branches of this model by name, `audio` before `visual`."""
+        both = {"audio": self.audio, "visual": self.visual}
+        return {name: branch for name, branch in both.items() if branch is not None}
 
 
 def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioVisualNet:
-    """The model of a configuration with random weights; the branches named in `without` get no encoder.
+    """Build the model of a configuration with random weights.
 
-    Raises UserError when a backbone is unknown or does not take the input.
+    The branches named in `without` get no encoder. Raises UserError when a backbone is unknown or
+    does not take the input.
     """
-    heads, micro_batch, audio, visual = config.fusion, config.compute.micro_batch, None, None
-    if config.modality != "visual":
-        width = find_audio_width(
-            config.audio.backbone, config.log_mel.frames, "audio.backbone", **_ast(config)
-        )
-        audio = Branch(width, config.audio.embedding, config.audio.classes, micro_batch)
-    if config.modality != "audio":
-        look, size = config.visual, config.pictures.size
-        width = find_visual_width(
-            look.backbone, size, "visual.backbone", pooling=look.pooling, **_convnext(config)
-        )
-        visual = Branch(width, config.visual.embedding, config.visual.classes, micro_batch)
-    parts = FusionParts(
-        config.audio.classes if audio else 0,
-        config.visual.classes if visual else 0,
-        config.audio.embedding,
-        partial(FusionLayer, heads.hidden, heads.dropout, config.scenes, heads.literal_relu),
-        config.scenes,
-        **heads.model_dump(
-            include={"heads", "head_width", "tokens", "bias", "attention_dropout", "decision"}
-        ),
-    )
-    fusion = FUSIONS[heads.kind if audio and visual else "none"](
-        parts
-    )  # one modality has nothing to fuse
+    # Random weights are drawn in this order, so it is part of a trial's numbers.
+    audio = _build_audio_branch(config) if config.modality != "visual" else None
+    visual = _build_visual_branch(config) if config.modality != "audio" else None
+    fusion = _build_fusion(config, audio, visual)
+
     model = AudioVisualNet(audio, visual, fusion)
     for name, branch in model.branches.items():
         if name not in without:
@@ -108,30 +89,21 @@ def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioV
 
 
 def build_encoder(config: Config, branch: str) -> nn.Module:
-    """The encoder of branch `audio` or `visual`, frozen as configured.
+    """Build the encoder of branch `audio` or `visual`, frozen as configured.
 
-    Its random weights depend on the configuration's seed alone, so that a frozen encoder's features, computed once,
-    are those of every trial with that seed.
+    Its random weights depend on the configuration's seed alone. So the encodings of a frozen
+    encoder, computed once, are those of every trial with that seed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if branch == "audio":
-            settings, size = config.audio, config.log_mel.frames
-            backbone = build_audio_backbone(
-                settings.backbone, size, "audio.backbone", **_ast(config)
-            )
-            encoder: nn.Module = AudioEncoder(backbone)
-            policy = settings.freeze
+            policy = config.audio.freeze
+            encoder: nn.Module = _build_audio_encoder(config)
         else:
-            look, size = config.visual, config.pictures.size
-            backbone = build_visual_backbone(
-                look.backbone, size, "visual.backbone", **_convnext(config)
-            )
-            layout = (
-                torch.channels_last if config.compute.channels_last else torch.contiguous_format
-            )
-            encoder = VisualEncoder(backbone, look.pooling, layout)
-            policy = look.freeze
+            policy = config.visual.freeze
+            encoder = _build_visual_encoder(config)
+
+    backbone = encoder.get_submodule("backbone")
     freeze(backbone, policy, f"{branch}.freeze")
     if config.compute.checkpointing:
         backbone.set_grad_checkpointing(True)  # type: ignore[operator]
@@ -140,9 +112,68 @@ def build_encoder(config: Config, branch: str) -> nn.Module:
     return encoder
 
 
-def _ast(config: Config) -> dict[str, int]:
+def _build_audio_encoder(config: Config) -> AudioEncoder:
+    backbone = build_audio_backbone(
+        config.audio.backbone, config.log_mel.frames, "audio.backbone", **_ast_sizes(config)
+    )
+    return AudioEncoder(backbone)
+
+
+def _build_visual_encoder(config: Config) -> VisualEncoder:
+    backbone = build_visual_backbone(
+        config.visual.backbone, config.pictures.size, "visual.backbone", **_convnext_sizes(config)
+    )
+    channels_last = config.compute.channels_last
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return VisualEncoder(backbone, config.visual.pooling, memory_format)
+
+
+def _build_audio_branch(config: Config) -> Branch:
+    settings = config.audio
+    width = find_audio_width(
+        settings.backbone, config.log_mel.frames, "audio.backbone", **_ast_sizes(config)
+    )
+    return Branch(width, settings.embedding, settings.classes, config.compute.micro_batch)
+
+
+def _build_visual_branch(config: Config) -> Branch:
+    settings = config.visual
+    width = find_visual_width(
+        settings.backbone,
+        config.pictures.size,
+        "visual.backbone",
+        pooling=settings.pooling,
+        **_convnext_sizes(config),
+    )
+    return Branch(width, settings.embedding, settings.classes, config.compute.micro_batch)
+
+
+def _build_fusion(config: Config, audio: Branch | None, visual: Branch | None) -> nn.Module:
+    settings = config.fusion
+    layer = partial(
+        FusionLayer, settings.hidden, settings.dropout, config.scenes, settings.literal_relu
+    )
+    parts = FusionParts(
+        events=config.audio.classes if audio else 0,
+        objects=config.visual.classes if visual else 0,
+        embedding=config.audio.embedding,
+        layer=layer,
+        scenes=config.scenes,
+        heads=settings.heads,
+        head_width=settings.head_width,
+        tokens=settings.tokens,
+        bias=settings.bias,
+        attention_dropout=settings.attention_dropout,
+        decision=settings.decision,
+    )
+    # One modality has nothing to fuse.
+    kind = settings.kind if audio and visual else "none"
+    return FUSIONS[kind](parts)
+
+
+def _ast_sizes(config: Config) -> dict[str, int]:
     return config.audio.model_dump(include={"width", "depth", "heads", "patch", "stride"})
 
 
-def _convnext(config: Config) -> dict[str, tuple[int, ...]]:
+def _convnext_sizes(config: Config) -> dict[str, tuple[int, ...]]:
     return config.visual.model_dump(include={"depths", "dims"})

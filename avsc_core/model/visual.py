@@ -1,7 +1,10 @@
-"""Visual encoder: ConvNeXt (Liu et al. 2022) on every frame, pooled over frames.
+"""Visual encoder: ConvNeXt (Liu et al. 2022) on every frame, then pooling over frames.
 
-frames (B,F,3,H,W) -> ConvNeXt (B,F,width) -> pooled over F (B,width), twice as wide for mean+max. Pooling comes before
-the embedding layer, which keeps the matrix that CEOA aligns one for the clip. Any image backbone of timm may stand in.
+    frames (B,F,3,H,W) -> ConvNeXt (B,F,width) -> pooled over frames (B,width)
+
+Pooling by mean and maximum (`mean+max`) makes the encoding twice as wide. Pooling comes before the
+embedding layer, so that the object classifier, whose matrix CEOA aligns, sees each clip once. Any
+image model of timm may stand in for ConvNeXt.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,11 +13,11 @@ import torch
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_feature_width
+from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_encoding_width
 
 
 class VisualEncoder(nn.Module):
-    """frames (B,F,3,H,W) -> features (B,width)."""
+    """frames (B,F,3,H,W) -> encoding (B,width)."""
 
     def __init__(
         self, backbone: nn.Module, pooling: str, memory_format: torch.memory_format
@@ -26,20 +29,22 @@ class VisualEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         pictures = frames.flatten(0, 1).contiguous(memory_format=self.memory_format)  # (BF,3,H,W)
-        return self.pool(
-            self.backbone(pictures).unflatten(0, frames.shape[:2])
-        )  # (B,F,width) -> (B,width)
+        by_frame = self.backbone(pictures).unflatten(0, frames.shape[:2])  # (B,F,width)
+        return self.pool(by_frame)  # (B,width)
 
 
 def build_visual_backbone(
     name: str, size: int, where: str, *, depths: Sequence[int] = (), dims: Sequence[int] = ()
 ) -> nn.Module:
-    """ConvNeXt of the given sizes, or a timm model; (N,3,H,W) -> (N,width). Raises UserError when timm has none."""
+    """Build ConvNeXt with the given sizes, or a timm model: (N,3,H,W) -> (N,width).
+
+    Raises UserError when timm has no model of this name; `where` is the setting that names it.
+    """
     if name == "convnext":
-        convnext: nn.Module = ConvNeXt(
+        backbone: nn.Module = ConvNeXt(
             in_chans=3, num_classes=0, depths=tuple(depths), dims=tuple(dims)
         )
-        return convnext
+        return backbone
     return build_timm_backbone(name, where, **choose_input_size(name, size, size))
 
 
@@ -52,17 +57,19 @@ def find_visual_width(
     depths: Sequence[int] = (),
     dims: Sequence[int] = (),
 ) -> int:
-    """Width of the features of a visual encoder, whose backbone is not built for it."""
+    """Find the width of the encoding, without building the encoder."""
     if name == "convnext":
         width = dims[-1]
     else:
+        # On torch's meta device a model has shapes but takes no memory.
         with torch.device("meta"):
-            width = read_feature_width(build_visual_backbone(name, size, where))
-    return width * (2 if pooling == "mean+max" else 1)
+            width = read_encoding_width(build_visual_backbone(name, size, where))
+    return 2 * width if pooling == "mean+max" else width
 
 
+# name -> function, (B,F,width) -> (B,width) or (B,2 width)
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda features: features.mean(1),
-    "max": lambda features: features.amax(1),
-    "mean+max": lambda features: torch.cat([features.mean(1), features.amax(1)], 1),
+    "mean": lambda by_frame: by_frame.mean(1),
+    "max": lambda by_frame: by_frame.amax(1),
+    "mean+max": lambda by_frame: torch.cat([by_frame.mean(1), by_frame.amax(1)], 1),
 }

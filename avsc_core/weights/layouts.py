@@ -1,10 +1,15 @@
-"""The names that published checkpoints give to tensors -> the names of our backbones (timm's).
+"""The names that published checkpoints give to tensors -> the names of our backbones, timm's.
 
-AST comes as its authors' file (`module.v.blocks.0.attn.qkv.weight`, 159 tensors), as the Hugging Face file
-(`audio_spectrogram_transformer.encoder.layer.0.attention.attention.query.weight`, 203 tensors) and under the names of
-current transformers (`audio_spectrogram_transformer.layers.0.attention.q_proj.weight`); ConvNeXt as torchvision's file
-(`features.1.0.block.0.weight`, 344 tensors) and as timm's own. A tagger's last layers are called head.fc here, and
-AST's LayerNorm before it head.norm.
+AST is published as
+
+- its authors' file: `module.v.blocks.0.attn.qkv.weight`, 159 tensors;
+- the Hugging Face file:
+  `audio_spectrogram_transformer.encoder.layer.0.attention.attention.query.weight`, 203 tensors;
+- what current transformers save: `audio_spectrogram_transformer.layers.0.attention.q_proj.weight`.
+
+ConvNeXt is published as torchvision's file, `features.1.0.block.0.weight`, 344 tensors, and as
+timm's. The classifier of a published tagger is called head.fc here, and the LayerNorm before it
+head.norm.
 """
 
 import re
@@ -18,20 +23,18 @@ Tensors = dict[str, Tensor]
 
 
 class WeightsLayout(NamedTuple):
-    """One way of writing a checkpoint."""
+    """One way to name the tensors of a checkpoint."""
 
     title: str
-    mark: str  # a regular expression that one of its names, and no other layout's, matches
+    mark: str  # a regular expression that matches a name of this layout and of no other
     rename: Callable[[Tensors], Tensors]
-    norm_eps: Callable[
-        [Mapping[str, Any]], float
-    ]  # publisher's settings -> LayerNorm epsilon of the source's code
-    heads: tuple[str, ...]  # beginnings of names that belong to the source's own classifier
-    head_eps: float | None = None  # of the LayerNorm before that classifier, where it is another
+    norm_eps: Callable[[Mapping[str, Any]], float]  # publisher's settings -> LayerNorm epsilon
+    heads: tuple[str, ...]  # prefixes of the names in the source's own classifier
+    head_eps: float | None = None  # epsilon of the LayerNorm in that classifier; None: norm_eps
 
 
 def _substitute(rules: Iterable[tuple[str, str]]) -> Callable[[str], str]:
-    """A function that applies the first rule that matches the whole name."""
+    """Return a function that applies the first rule whose pattern matches the whole name."""
     compiled = [(re.compile(pattern), replacement) for pattern, replacement in rules]
 
     def rename(name: str) -> str:
@@ -43,20 +46,18 @@ def _substitute(rules: Iterable[tuple[str, str]]) -> Callable[[str], str]:
     return rename
 
 
-_AUTHORS = _substitute(
+_rename_authors = _substitute(
     [
         (r"(?:module\.)?mlp_head\.0\.(.+)", r"head.norm.\1"),
         (r"(?:module\.)?mlp_head\.1\.(.+)", r"head.fc.\1"),
-        (
-            r"(?:module\.)?v\.(head(?:_dist)?\.\w+)",
-            r"imagenet_\1",
-        ),  # of the DeiT that AST was started from
+        # The classifiers of the DeiT that AST was trained from.
+        (r"(?:module\.)?v\.(head(?:_dist)?\.\w+)", r"imagenet_\1"),
         (r"(?:module\.)?v\.(.+)", r"\1"),
     ]
 )
 
 _LAYER = r"(?:audio_spectrogram_transformer\.)?(?:encoder\.layer|layers)\.(\d+)\."
-_HUGGING_FACE = _substitute(
+_rename_hugging_face = _substitute(
     [
         (_LAYER + r"attention\.(?:attention\.)?(?:query|q_proj)\.(\w+)", r"blocks.\1.attn.q.\2"),
         (_LAYER + r"attention\.(?:attention\.)?(?:key|k_proj)\.(\w+)", r"blocks.\1.attn.k.\2"),
@@ -76,96 +77,118 @@ _HUGGING_FACE = _substitute(
     ]
 )
 
-_PARTS = {
+_BLOCK_PARTS = {
     "layer_scale": "gamma",
-    **{
-        f"block.{number}": name
-        for number, name in ((0, "conv_dw"), (2, "norm"), (3, "mlp.fc1"), (5, "mlp.fc2"))
-    },
+    "block.0": "conv_dw",
+    "block.2": "norm",
+    "block.3": "mlp.fc1",
+    "block.5": "mlp.fc2",
 }
 
 
 def from_authors(tensors: Tensors) -> Tensors:
-    """AST as its authors save it, with or without the prefix of DataParallel."""
-    return {_AUTHORS(name): tensor for name, tensor in tensors.items()}
+    """Rename AST as its authors save it, with or without the prefix of DataParallel."""
+    return {_rename_authors(name): tensor for name, tensor in tensors.items()}
 
 
 def from_hugging_face(tensors: Tensors) -> Tensors:
-    """AST as transformers saves it, now or before; the three projections of a layer become timm's one."""
-    renamed = {_HUGGING_FACE(name): tensor for name, tensor in tensors.items()}
+    """Rename AST as any version of transformers saves it.
+
+    It has a projection each for the queries, keys and values of a layer; timm has one for all
+    three. Where one of the three is missing, so is the result.
+    """
+    renamed = {_rename_hugging_face(name): tensor for name, tensor in tensors.items()}
     result = {}
     for name, tensor in renamed.items():
         match = re.fullmatch(r"(blocks\.\d+\.attn)\.([qkv])\.(\w+)", name)
-        if not match:
+        if match is None:
             result[name] = tensor
-        elif match[2] == "q":
-            three = [renamed.get(f"{match[1]}.{part}.{match[3]}") for part in "qkv"]
-            if all(part is not None for part in three):
-                result[f"{match[1]}.qkv.{match[3]}"] = torch.cat(three)  # type: ignore[arg-type]
+            continue
+
+        # The three are joined when the first of them is found.
+        layer, projection, parameter = match.groups()
+        names = [f"{layer}.{letter}.{parameter}" for letter in "qkv"]
+        if projection == "q" and all(part in renamed for part in names):
+            result[f"{layer}.qkv.{parameter}"] = torch.cat([renamed[part] for part in names])
     return result
 
 
 def from_torchvision(tensors: Tensors) -> Tensors:
-    """ConvNeXt as torchvision saves it."""
+    """Rename ConvNeXt as torchvision saves it."""
     result = {}
     for name, tensor in tensors.items():
-        new = name
-        if match := re.fullmatch(r"features\.0\.(.+)", name):
-            new = f"stem.{match[1]}"
-        elif match := re.fullmatch(r"features\.(\d+)\.(\d+)\.(layer_scale|block\.\d)(.*)", name):
-            new = f"stages.{int(match[1]) // 2}.blocks.{match[2]}.{_PARTS.get(match[3], match[3])}{match[4]}"
-            tensor = tensor.flatten() if match[3] == "layer_scale" else tensor  # (C,1,1) -> (C,)
-        elif match := re.fullmatch(r"features\.(\d+)\.(.+)", name):
-            new = f"stages.{int(match[1]) // 2}.downsample.{match[2]}"
-        elif match := re.fullmatch(r"classifier\.(0|2)\.(\w+)", name):
-            new = f"head.{'norm' if match[1] == '0' else 'fc'}.{match[2]}"
-        result[new] = tensor
+        renamed = _rename_torchvision(name)
+        is_scale = renamed.endswith(".gamma")
+        result[renamed] = tensor.flatten() if is_scale else tensor  # (C,1,1) -> (C,)
     return result
 
 
-def _eps(default: float) -> Callable[[Mapping[str, Any]], float]:
+def _rename_torchvision(name: str) -> str:
+    # `features` holds the stem (0), then stages (odd) and the downsampling before each (even).
+    if match := re.fullmatch(r"features\.0\.(.+)", name):
+        return f"stem.{match[1]}"
+    if match := re.fullmatch(r"features\.(\d+)\.(\d+)\.(layer_scale|block\.\d)(.*)", name):
+        number, block, part, rest = match.groups()
+        return f"stages.{int(number) // 2}.blocks.{block}.{_BLOCK_PARTS.get(part, part)}{rest}"
+    if match := re.fullmatch(r"features\.(\d+)\.(.+)", name):
+        return f"stages.{int(match[1]) // 2}.downsample.{match[2]}"
+    if match := re.fullmatch(r"classifier\.(0|2)\.(\w+)", name):
+        return f"head.{'norm' if match[1] == '0' else 'fc'}.{match[2]}"
+    return name
+
+
+def _read_eps(default: float) -> Callable[[Mapping[str, Any]], float]:
+    """Return a function that reads the epsilon from a publisher's settings.
+
+    `default` is the one in the source's code.
+    """
     return lambda settings: float(settings.get("layer_norm_eps", default))
+
+
+def recognise(kind: str, names: Iterable[str]) -> WeightsLayout | None:
+    """Recognise the layout of a checkpoint of `ast` or `convnext` by the names of its tensors.
+
+    Returns None when it is in no known layout.
+    """
+    names = list(names)
+    for layout in LAYOUTS[kind]:
+        if any(re.fullmatch(layout.mark, name) for name in names):
+            return layout
+    return None
 
 
 LAYOUTS: dict[str, tuple[WeightsLayout, ...]] = {
     "ast": (
         WeightsLayout(
-            "AST authors",
-            r"(module\.)?v\.cls_token",
-            from_authors,
-            _eps(1e-6),
-            ("head.", "imagenet_head"),
-            1e-5,
+            title="AST authors",
+            mark=r"(module\.)?v\.cls_token",
+            rename=from_authors,
+            norm_eps=_read_eps(1e-6),
+            heads=("head.", "imagenet_head"),
+            head_eps=1e-5,
         ),
         WeightsLayout(
-            "AST Hugging Face",
-            r"(\w+\.)?embeddings\.cls_token",
-            from_hugging_face,
-            _eps(1e-12),
-            ("head.",),
+            title="AST Hugging Face",
+            mark=r"(\w+\.)?embeddings\.cls_token",
+            rename=from_hugging_face,
+            norm_eps=_read_eps(1e-12),
+            heads=("head.",),
         ),
     ),
     "convnext": (
         WeightsLayout(
-            "ConvNeXt torchvision",
-            r"features\.0\.0\.weight",
-            from_torchvision,
-            _eps(1e-6),
-            ("head.fc.",),
+            title="ConvNeXt torchvision",
+            mark=r"features\.0\.0\.weight",
+            rename=from_torchvision,
+            norm_eps=_read_eps(1e-6),
+            heads=("head.fc.",),
         ),
-        WeightsLayout("ConvNeXt timm", r"stem\.0\.weight", dict, _eps(1e-6), ("head.fc.",)),
+        WeightsLayout(
+            title="ConvNeXt timm",
+            mark=r"stem\.0\.weight",
+            rename=dict,
+            norm_eps=_read_eps(1e-6),
+            heads=("head.fc.",),
+        ),
     ),
 }
-
-
-def recognise(kind: str, names: Iterable[str]) -> WeightsLayout | None:
-    """The layout of a checkpoint of `ast` or `convnext`, or None when it is neither of the known ones."""
-    names = list(names)
-    return next(
-        (
-            layout
-            for layout in LAYOUTS[kind]
-            if any(re.fullmatch(layout.mark, name) for name in names)
-        ),
-        None,
-    )

@@ -1,6 +1,8 @@
-"""A trained model on disk: `model.safetensors` (tensors) and `model.json` (configuration and what belongs to it).
+"""A trained model on disk: `model.safetensors` holds its tensors, `model.json` everything else.
 
-Nothing is pickled, so a model folder from elsewhere can carry numbers but no code.
+`model.json` holds the format's number, the version of avsc, the configuration, what the caller adds
+(`extra`), and the LayerNorm epsilons. Nothing is pickled, so a model folder from elsewhere can run
+no code.
 """
 
 import json
@@ -17,79 +19,72 @@ from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import atomic_path, write_json
 from avsc_core.model.network import AudioVisualNet, build_model
-from avsc_core.weights.pretrained import set_norm_eps
+from avsc_core.weights.pretrained import check_tensors, set_norm_eps
 
-TENSORS, DESCRIPTION = "model.safetensors", "model.json"
+TENSORS = "model.safetensors"
+DESCRIPTION = "model.json"
 FORMAT = 1
 
 
 def save_model(folder: Path, model: AudioVisualNet, config: Config, extra: dict[str, Any]) -> None:
-    """Write a model folder; `extra` is whatever JSON belongs to the model. The description comes last."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
+    """Write a model folder; `extra` is any JSON that belongs to the model."""
+    state = model.state_dict().items()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state}
     with atomic_path(folder / TENSORS) as temporary:
         save_file(tensors, temporary)
+
+    # The description comes last: a folder that has it is complete.
     description = {
         "format": FORMAT,
         "avsc": __version__,
         "config": config.model_dump(mode="json"),
         "extra": extra,
+        "norm_eps": read_norm_eps(model),
     }
-    write_json(folder / DESCRIPTION, description | {"norm_eps": read_norm_eps(model)})
+    write_json(folder / DESCRIPTION, description)
 
 
 def load_model(folder: Path, device: str = "cpu") -> tuple[AudioVisualNet, Config, dict[str, Any]]:
-    """(model in evaluation mode, its configuration, `extra`).
+    """Load a model in evaluation mode, its configuration, and its `extra`.
 
-    Raises UserError when files are missing or unreadable, or tensors do not belong to the configuration.
+    Raises UserError when files are missing or unreadable, or when the tensors do not belong to the
+    configuration.
     """
     missing = [name for name in (DESCRIPTION, TENSORS) if not (folder / name).is_file()]
     if missing:
-        raise UserError(
-            Fault(
-                str(folder), f"no {' and no '.join(missing)}", "a folder that avsc saved a model in"
-            )
-        )
+        what = f"the folder has no {' and no '.join(missing)}"
+        raise UserError(Fault(str(folder), what, "a folder that avsc saved a model in"))
+
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         if description["format"] != FORMAT:
-            found = f"format {description['format']}"
-            raise UserError(
-                Fault(str(folder / DESCRIPTION), found, f"avsc {__version__} reads format {FORMAT}")
-            )
-        config, extra = Config.model_validate(description["config"]), description["extra"]
+            what = f"the model folder has format {description['format']}"
+            allowed = f"avsc {__version__} reads format {FORMAT}"
+            raise UserError(Fault(str(folder / DESCRIPTION), what, allowed))
+        config = Config.model_validate(description["config"])
+        extra = description["extra"]
         tensors = load_file(folder / TENSORS, device=device)
     except (ValueError, KeyError, TypeError, ValidationError, SafetensorError) as error:
-        raise UserError(Fault(str(folder), f"not a model folder ({error})")) from None
-    # Where it was pretrained does not matter any more, and that file need not be here.
+        raise UserError(Fault(str(folder), f"this is not a model folder ({error})")) from None
+
+    # Pretrained weights are not read again: the folder has all tensors, and their file may be gone.
     model = build_model(config).to(device)
+    check_tensors(str(folder / TENSORS), model.state_dict(), tensors)
+    model.load_state_dict(tensors)
+    # Folders of earlier versions have no epsilons.
     for name, eps in description.get("norm_eps", {}).items():
         set_norm_eps(model.branches[name], eps)
-    faults = [Fault(str(folder / TENSORS), text) for text in _mismatches(model, tensors)]
-    if faults:
-        raise UserError(faults)
-    model.load_state_dict(tensors)
     return model.eval(), config, extra
 
 
 def read_norm_eps(model: AudioVisualNet) -> dict[str, float]:
-    """Branch -> the LayerNorm epsilon that its encoder took over from pretrained weights."""
-    layers = {
-        name: {each.eps for each in branch.modules() if isinstance(each, nn.LayerNorm)}
-        for name, branch in model.branches.items()
-    }
-    return {name: found.pop() for name, found in layers.items() if len(found) == 1}
+    """Read the LayerNorm epsilon of each branch, which differs with the source of its weights.
 
-
-def _mismatches(model: AudioVisualNet, tensors: dict[str, Any]) -> list[str]:
-    """Every tensor that is missing, of another shape, or not of this model."""
-    wanted = model.state_dict()
-    faults = [f"tensor {name} is missing" for name in wanted if name not in tensors]
-    faults += [f"tensor {name} is not of this model" for name in tensors if name not in wanted]
-    faults += [
-        f"tensor {name} has shape {tuple(tensors[name].shape)}; {tuple(tensor.shape)} in its configuration"
-        for name, tensor in wanted.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    return faults
+    A branch without LayerNorm, or with more than one epsilon, is left out.
+    """
+    found = {}
+    for name, branch in model.branches.items():
+        epsilons = {layer.eps for layer in branch.modules() if isinstance(layer, nn.LayerNorm)}
+        if len(epsilons) == 1:
+            found[name] = epsilons.pop()
+    return found

@@ -1,8 +1,11 @@
-"""Pretrained tensors into a backbone, with an account of every one: taken, dropped, newly initialised.
+"""Load published weights into a backbone, with an account of every tensor.
 
-A published file -> its tensors under our names (layouts.py) -> the backbone. Only a source's own classifier may be left
-out, and only our heads start new; anything else that is missing, left over or of another shape is an error that names
-it. Each source keeps the LayerNorm epsilon of its own code.
+    published file -> tensors under our names (layouts.py) -> backbone
+
+Every tensor is taken, dropped or new. Only those of the source's own classifier may be dropped, and
+only our embedding layers, classifiers and fusion start new. Any other tensor that is missing, left
+over or of another shape is a fault that names it. The backbone takes over the LayerNorm epsilon of
+the source's code.
 """
 
 import sys
@@ -22,45 +25,48 @@ from avsc_core.weights.layouts import Tensors
 from avsc_core.weights.published import PublishedWeights, find_position_grid, read_published
 from avsc_core.weights.sources import hash_source
 
-SHOWN = 6  # faults of one kind before the rest is counted
+SHOWN = 6  # faults of one sort that are shown in full; the rest is counted
 
 
 class Account(NamedTuple):
-    """What became of the tensors of one file; JSON for the record."""
+    """What happened to the tensors of one published file; it goes into the record as JSON."""
 
     branch: str
-    source: str  # as the person named it
+    source: str  # as the configuration names it
     file: str
     sha256: str
     layout: str
     norm_eps: float | None  # None: the backbone's own
     taken: list[str]
-    adapted: list[str]  # taken, but cut or interpolated to this input's size
-    dropped: list[str]  # the source's own classifier
-    new: list[str]  # of the model, with random weights
+    adapted: list[str]  # those taken that were cut or interpolated to this input's size
+    dropped: list[str]  # of the source's own classifier
+    new: list[str]  # tensors of the branch with random weights
 
 
 def load_pretrained(model: AudioVisualNet, config: Config) -> list[Account]:
-    """Load `audio.weights` and `visual.weights` into the encoders that `model` has, and say what became of each tensor.
+    """Load `audio.weights` and `visual.weights` into the encoders of `model`.
 
-    Raises UserError with every fault: files that are missing or no checkpoints, tensors that do not fit.
+    Returns an account of each file; a branch without an encoder is left out. Raises UserError with
+    every fault: files that are missing or are not checkpoints, and tensors that do not fit.
     """
-    accounts, faults = list[Account](), list[Fault]()
+    accounts: list[Account] = []
+    faults: list[Fault] = []
     for name in find_weights(config):
         branch = model.branches[name]
-        if branch.encoder is not None:
-            new = [
-                f"{name}.{each}" for each in branch.state_dict() if not each.startswith("encoder.")
-            ]
-            with collect_faults(faults):
-                accounts.append(_load(branch.encoder, config, name)._replace(new=new))
+        if branch.encoder is None:
+            continue
+        with collect_faults(faults):
+            account = _load(branch.encoder, config, name)
+            state = branch.state_dict()
+            new = [f"{name}.{tensor}" for tensor in state if not tensor.startswith("encoder.")]
+            accounts.append(account._replace(new=new))
     if faults:
         raise UserError(faults)
     return accounts
 
 
 def build_pretrained_encoder(config: Config, branch: str) -> nn.Module:
-    """The encoder of one branch as its training starts. Raises UserError as `load_pretrained`."""
+    """Build the encoder of one branch as its training starts. Raises as `load_pretrained`."""
     encoder = build_encoder(config, branch)
     if branch in find_weights(config):
         _load(encoder, config, branch)
@@ -68,124 +74,177 @@ def build_pretrained_encoder(config: Config, branch: str) -> nn.Module:
 
 
 def check_pretrained(config: Config) -> list[Account]:
-    """What loading would do, without memory for a model: faults show before any work starts. Raises as loading does."""
+    """Check what `load_pretrained` would do, before any work starts. Raises as it does."""
+    # On torch's meta device a model has shapes but takes no memory.
     with torch.device("meta"):
         model = build_model(config)
     return load_pretrained(model, config)
 
 
 def set_norm_eps(module: nn.Module, eps: float | None) -> None:
-    """Give every LayerNorm the epsilon of the code that its weights were trained with."""
+    """Give every LayerNorm of `module` the epsilon that its weights were trained with.
+
+    None leaves them as they are.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.LayerNorm) and eps is not None:
             layer.eps = eps
 
 
-def _load(encoder: nn.Module, config: Config, branch: str) -> Account:
-    settings = getattr(config, branch)
-    kind, where = settings.backbone, f"{branch}.weights"
-    published = read_published(kind, settings.weights, where)
-    backbone: nn.Module = encoder.backbone  # type: ignore[assignment]
-    tensors, adapted, heads = published.tensors, list[str](), published.heads
-    if kind == "ast":
-        _check_heads(published, config.audio.heads)
-        tensors, adapted = _fit_positions(published, backbone)
-    elif kind != "convnext":
-        tensors, adapted, heads = _fit_timm(published, backbone)
-    wanted = backbone.state_dict()
-    faults = find_mismatches(wanted, tensors, heads)
+def check_tensors(
+    where: str,
+    wanted: Mapping[str, Tensor],  # the model's
+    tensors: Tensors,  # the file's
+    heads: tuple[str, ...] = (),
+) -> None:
+    """Check that a file's tensors are those of a model. Raises UserError as `find_mismatches`."""
+    faults = [Fault(where, text) for text in find_mismatches(wanted, tensors, heads)]
     if faults:
-        raise UserError([Fault(f"{where} {published.file}", text) for text in faults])
-    if not any(tensor.is_meta for tensor in wanted.values()):
-        backbone.load_state_dict({name: tensors[name] for name in wanted})
-    set_norm_eps(backbone, published.norm_eps)
-    taken, dropped = list(wanted), [name for name in tensors if name not in wanted]
-    sha256 = hash_source(str(published.file))
-    about = (settings.weights, str(published.file), sha256, published.layout, published.norm_eps)
-    return Account(branch, *about, taken, adapted, dropped, new=[])
+        raise UserError(faults)
 
 
 def find_mismatches(
-    wanted: Mapping[str, Tensor], tensors: Tensors, heads: tuple[str, ...] = ()
+    wanted: Mapping[str, Tensor],  # the model's
+    tensors: Tensors,  # the file's
+    heads: tuple[str, ...] = (),
 ) -> list[str]:
-    """Every tensor that is missing, left over without being a classifier's, or of another shape."""
-    missing = [
-        f"has no tensor {name}, which the backbone needs" for name in wanted if name not in tensors
-    ]
-    left = [
-        f"tensor {name} {tuple(tensor.shape)} is not of this backbone"
-        for name, tensor in tensors.items()
-        if name not in wanted and not name.startswith(heads or ("\0",))
-    ]
-    shapes = [
-        f"tensor {name} has shape {tuple(tensors[name].shape)}; {tuple(tensor.shape)} in the configuration"
-        for name, tensor in wanted.items()
-        if name in tensors and tensors[name].shape != tensor.shape
-    ]
-    return [line for lines in (missing, left, shapes) for line in _few(lines)]
+    """Find every tensor that is missing, left over, or of another shape; return a text for each.
+
+    Tensors whose names begin with one of `heads`, the source's own classifier, may be left over.
+    """
+    missing = []
+    shapes = []
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            missing.append(f"the file has no tensor {name}, which the model needs")
+        elif tensors[name].shape != tensor.shape:
+            found = tuple(tensors[name].shape)
+            needed = tuple(tensor.shape)
+            shapes.append(f"tensor {name} has shape {found}; {needed} in the configuration")
+
+    left = []
+    for name, tensor in tensors.items():
+        if name not in wanted and not name.startswith(heads):
+            left.append(f"tensor {name} {tuple(tensor.shape)} is not one of the model's")
+    return _shorten(missing) + _shorten(left) + _shorten(shapes)
 
 
-def _few(lines: list[str]) -> list[str]:
-    more = [f"... and {len(lines) - SHOWN} more like it"] if len(lines) > SHOWN else []
-    return lines[:SHOWN] + more
+def _shorten(lines: list[str]) -> list[str]:
+    more = len(lines) - SHOWN
+    return [*lines[:SHOWN], f"... and {more} more like it"] if more > 0 else lines
+
+
+def _load(encoder: nn.Module, config: Config, branch: str) -> Account:
+    """Load the weights of one branch into its encoder."""
+    settings = getattr(config, branch)
+    where = f"{branch}.weights"
+    backbone = encoder.get_submodule("backbone")
+    published = read_published(settings.backbone, settings.weights, where)
+
+    # What the source has, for this input's size.
+    tensors = published.tensors
+    adapted: list[str] = []
+    heads = published.heads
+    if settings.backbone == "ast":
+        _check_heads(published, config.audio.heads)
+        tensors, adapted = _fit_positions(published, backbone)
+    elif settings.backbone != "convnext":
+        tensors, adapted, heads = _fit_timm(published, backbone)
+
+    # Into the backbone, unless it is on the meta device and has no memory for them.
+    wanted = backbone.state_dict()
+    check_tensors(f"{where} {published.file}", wanted, tensors, heads)
+    if not any(tensor.is_meta for tensor in wanted.values()):
+        backbone.load_state_dict({name: tensors[name] for name in wanted})
+    set_norm_eps(backbone, published.norm_eps)
+    return Account(
+        branch=branch,
+        source=settings.weights,
+        file=str(published.file),
+        sha256=hash_source(str(published.file)),
+        layout=published.layout,
+        norm_eps=published.norm_eps,
+        taken=list(wanted),
+        adapted=adapted,
+        dropped=[name for name in tensors if name not in wanted],
+        new=[],
+    )
 
 
 def _check_heads(published: PublishedWeights, heads: int) -> None:
-    """The number of heads is the one size that no tensor tells."""
-    told = published.settings.get("num_attention_heads", heads)
-    if told != heads:
+    """Check the number of attention heads, the one size of AST that no tensor shows."""
+    found = published.settings.get("num_attention_heads", heads)
+    if found != heads:
         where = str(published.file.parent / "config.json")
-        raise UserError(
-            Fault(where, f"{told} heads; audio.heads is {heads}", todo=f"set audio.heads to {told}")
-        )
+        what = f"the model has {found} attention heads; audio.heads is {heads}"
+        raise UserError(Fault(where, what, todo=f"set audio.heads to {found}"))
 
 
 def _fit_positions(published: PublishedWeights, backbone: nn.Module) -> tuple[Tensors, list[str]]:
-    """AST's position embeddings for this input's size, as its authors do: the centre of a larger grid, or bilinear."""
+    """Fit AST's position embeddings to this input's size; return all tensors, and what was adapted.
+
+    As AST's authors do: along each axis of the grid of patches, a larger grid is cut to its centre
+    and a smaller one is interpolated linearly.
+    """
     tensors = published.tensors
     if not {"patch_embed.proj.weight", "pos_embed"} <= set(tensors):
-        return tensors, []  # `_mismatches` says so
+        return tensors, []  # `find_mismatches` names them
+
     grid: tuple[int, int] = backbone.patch_embed.grid_size  # type: ignore[assignment, union-attr]
     stride = backbone.patch_embed.proj.stride[0]  # type: ignore[union-attr, index]
-    theirs = find_position_grid(published, int(stride))
-    if theirs == tuple(grid):
+    source_grid = find_position_grid(published, int(stride))
+    if source_grid == grid:
         return tensors, []
-    tokens, patches = tensors["pos_embed"][:, :2], tensors["pos_embed"][:, 2:]
-    plane = patches.mT.reshape(1, -1, *theirs)  # (1,width,mel,time)
-    for axis, (have, want) in enumerate(zip(theirs, grid, strict=True), start=2):
-        if want < have:
-            plane = plane.narrow(axis, have // 2 - want // 2, want)
-        elif want > have:
-            size = [want if side == axis else plane.shape[side] for side in (2, 3)]
+
+    # The first two embeddings belong to cls and dist, and have no place in the grid.
+    tokens = tensors["pos_embed"][:, :2]  # (1,2,width)
+    patches = tensors["pos_embed"][:, 2:]  # (1,N,width)
+    plane = patches.mT.reshape(1, -1, *source_grid)  # (1,width,mel,time)
+    for axis, wanted in enumerate(grid, start=2):
+        found = plane.shape[axis]
+        if wanted < found:
+            plane = plane.narrow(axis, found // 2 - wanted // 2, wanted)
+        elif wanted > found:
+            size = list(plane.shape[2:])
+            size[axis - 2] = wanted
             plane = interpolate(plane, size, mode="bilinear")
-    return {**tensors, "pos_embed": torch.cat([tokens, plane.flatten(2).mT], 1)}, ["pos_embed"]
+    fitted = torch.cat([tokens, plane.flatten(2).mT], 1)
+    return {**tensors, "pos_embed": fitted}, ["pos_embed"]
 
 
 def _fit_timm(
     published: PublishedWeights, backbone: nn.Module
 ) -> tuple[Tensors, list[str], tuple[str, ...]]:
-    """A timm checkpoint through timm's own conversions: position embeddings to this size, colours to one channel."""
+    """Fit a timm checkpoint to this input by timm's own conversions.
+
+    Returns all tensors, the names of those adapted, and the prefixes of the classifier's names.
+    """
     tensors = published.tensors
-    convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
-    converted: Tensors = dict(convert(dict(tensors), backbone)) if convert else dict(tensors)
     settings: Mapping[str, Any] = backbone.pretrained_cfg  # type: ignore[assignment]
+
+    # Position embeddings: a module of timm has its own filter for checkpoints where it needs one.
+    convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+    converted: Tensors = dict(tensors)
+    if convert is not None:
+        converted = dict(convert(converted, backbone))
+
+    # Colours: the first layers take three channels, and a log-mel has one.
     wanted = backbone.state_dict()
-    first = settings["first_conv"]
-    for layer in (first,) if isinstance(first, str) else first:
+    for layer in _list_names(settings["first_conv"]):
         name = f"{layer}.weight"
-        if (
-            name in converted
-            and name in wanted
-            and converted[name].shape[1] != wanted[name].shape[1]
-        ):
-            converted[name] = adapt_input_conv(wanted[name].shape[1], converted[name])
-    classifier = settings["classifier"]
-    heads = tuple(
-        f"{layer}." for layer in ((classifier,) if isinstance(classifier, str) else classifier)
-    )
-    adapted = [
-        name
-        for name, each in converted.items()
-        if name in tensors and each.shape != tensors[name].shape
-    ]
+        if name in converted and name in wanted:
+            channels = wanted[name].shape[1]
+            if converted[name].shape[1] != channels:
+                converted[name] = adapt_input_conv(channels, converted[name])
+
+    adapted = []
+    for name, tensor in converted.items():
+        if name in tensors and tensor.shape != tensors[name].shape:
+            adapted.append(name)
+    heads = tuple(f"{layer}." for layer in _list_names(settings["classifier"]))
     return converted, adapted, heads
+
+
+def _list_names(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in a field of timm's settings, which holds one or several."""
+    return (names,) if isinstance(names, str) else names

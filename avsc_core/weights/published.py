@@ -1,6 +1,7 @@
-"""A published checkpoint -> its tensors under our names, and what its publisher says of it.
+"""A published checkpoint -> its tensors under our names, and its publisher's settings.
 
-Only tensors are ever read: safetensors, or torch's format with `weights_only`, so a file from anywhere runs no code.
+Only tensors are read, from safetensors or from torch's format with `weights_only`, so that a file
+from anywhere can run no code.
 """
 
 import pickle
@@ -21,48 +22,65 @@ from avsc_core.weights.sources import locate, read_publisher_settings
 
 
 class PublishedWeights(NamedTuple):
-    """A checkpoint as it was found, tensors under our names."""
+    """A published checkpoint, with its tensors under our names."""
 
     file: Path
     layout: str
     tensors: Tensors
-    norm_eps: float | None
-    heads: tuple[str, ...]  # beginnings of the names of its own classifier
-    head_eps: float | None  # LayerNorm epsilon of that classifier
-    settings: Mapping[str, Any]  # what its publisher says beside it
+    norm_eps: float | None  # of its LayerNorms; None: that of timm's model
+    heads: tuple[str, ...]  # prefixes of the names in its own classifier
+    head_eps: float | None  # of the LayerNorm in that classifier
+    settings: Mapping[str, Any]  # from config.json beside it
 
 
 def read_published(kind: str, source: str, where: str) -> PublishedWeights:
-    """A checkpoint of `ast`, `convnext`, or a timm model. Raises UserError when it is none of a known layout."""
+    """Read a checkpoint of `ast`, of `convnext`, or of the timm model `kind`.
+
+    `source` names the checkpoint, and `where` is the setting that does so. Raises UserError when
+    it cannot be read or is in no known layout.
+    """
     file = locate(source, where)
-    tensors, settings = read_tensors(file), read_publisher_settings(file)
+    tensors = read_tensors(file)
+    settings = read_publisher_settings(file)
     if kind not in LAYOUTS:
-        return PublishedWeights(file, f"timm {kind}", tensors, None, (), None, settings)
+        return PublishedWeights(
+            file=file,
+            layout=f"timm {kind}",
+            tensors=tensors,
+            norm_eps=None,
+            heads=(),
+            head_eps=None,
+            settings=settings,
+        )
+
     layout = recognise(kind, tensors)
     if layout is None:
         first = ", ".join(list(tensors)[:3])
-        allowed = (
-            "the authors' file or Hugging Face's"
-            if kind == "ast"
-            else "torchvision's file or timm's"
-        )
-        raise UserError(
-            Fault(str(file), f"no checkpoint of {kind} (it begins with {first})", allowed)
-        )
-    eps = layout.norm_eps(settings)
+        what = f"the file is not a checkpoint of {kind} (it begins with {first})"
+        # One of LAYOUTS[kind].
+        publishers = {
+            "ast": "the authors' file or Hugging Face's",
+            "convnext": "torchvision's file or timm's",
+        }
+        allowed = publishers[kind]
+        raise UserError(Fault(str(file), what, allowed))
+    norm_eps = layout.norm_eps(settings)
     return PublishedWeights(
-        file,
-        layout.title,
-        layout.rename(tensors),
-        eps,
-        layout.heads,
-        layout.head_eps or eps,
-        settings,
+        file=file,
+        layout=layout.title,
+        tensors=layout.rename(tensors),
+        norm_eps=norm_eps,
+        heads=layout.heads,
+        head_eps=layout.head_eps or norm_eps,
+        settings=settings,
     )
 
 
 def read_tensors(file: Path) -> Tensors:
-    """The tensors of a safetensors file, or of a state dict that torch saved. Raises UserError."""
+    """Read the tensors of a safetensors file, or of a state dict that torch saved.
+
+    Raises UserError when there are none, or when they cannot be read without running code.
+    """
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
@@ -75,35 +93,47 @@ def read_tensors(file: Path) -> Tensors:
         EOFError,
         ValueError,
     ) as error:
-        what = f"holds no tensors that can be read safely ({str(error).splitlines()[0]})"
+        what = f"the file holds no tensors that can be read safely ({str(error).splitlines()[0]})"
         allowed = "safetensors, or a state dict saved by torch"
         raise UserError(Fault(str(file), what, allowed, "download it again")) from None
+
+    # Training scripts often save the state dict inside another dictionary.
     for wrapper in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    named = content.items() if isinstance(content, Mapping) else ()
-    tensors = {name: each for name, each in named if isinstance(each, Tensor)}
+    items = content.items() if isinstance(content, Mapping) else ()
+    tensors = {name: value for name, value in items if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(Fault(str(file), "holds no state dict", "names with a tensor each"))
+        raise UserError(
+            Fault(str(file), "the file holds no state dict", "names with a tensor each")
+        )
     return tensors
 
 
 def find_position_grid(published: PublishedWeights, stride: int) -> tuple[int, int]:
-    """(mel, time) patches of a published AST. Raises UserError when its position embeddings make no such grid."""
+    """Find how many patches (mel, time) a published AST was trained on.
+
+    `stride` is used where its publisher's settings do not say. Raises UserError when the position
+    embeddings do not fill a grid of whole columns.
+    """
     tensors = published.tensors
     patch = tensors["patch_embed.proj.weight"].shape[-1]
-    mel = (MEL_BINS - patch) // int(published.settings.get("frequency_stride", stride)) + 1
+    mel_stride = int(published.settings.get("frequency_stride", stride))
+    mel = (MEL_BINS - patch) // mel_stride + 1
     count = tensors["pos_embed"].shape[1] - 2  # without cls and dist
     if count < mel or count % mel:
-        what = f"{count} position embeddings make no grid of {mel} mel patches"
+        what = f"{count} position embeddings do not fill a grid of {mel} mel patches"
         raise UserError(Fault(str(published.file), what, f"patches of {patch} at stride {stride}"))
     return mel, count // mel
 
 
 def count_attention_heads(published: PublishedWeights, width: int, heads: int) -> int:
-    """Of a published AST, which no tensor tells: its publisher's word, else `heads` when it is as wide as `width`, the
-    configured ones, else as many as give AST's 64 dimensions a head."""
-    own = published.tensors["cls_token"].shape[-1]
-    return int(
-        published.settings.get("num_attention_heads", heads if own == width else max(1, own // 64))
-    )
+    """Find the number of attention heads of a published AST, which no tensor shows.
+
+    It is the publisher's number if there is one. Otherwise it is `heads`, the configured number, if
+    the checkpoint is as wide as the configured `width`, and else as many as give each head the 64
+    dimensions that AST's heads have.
+    """
+    published_width = published.tensors["cls_token"].shape[-1]
+    default = heads if published_width == width else max(1, published_width // 64)
+    return int(published.settings.get("num_attention_heads", default))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
-from avsc_core.model.alignment import alignment_losses, pick
+from avsc_core.model.alignment import alignment_losses, pick_classes
 
 
 def naive_direction(
@@ -88,7 +88,7 @@ def test_rkm_is_the_equations(problem: tuple[Tensor, Tensor, Tensor, Tensor, int
     *tensors, k = problem
     generator = torch.Generator().manual_seed(seed)
     drawn = [
-        pick(prob, k, "rkm", generator)[1] for prob in (tensors[3], tensors[2])
+        pick_classes(prob, k, "rkm", generator)[1] for prob in (tensors[3], tensors[2])
     ]  # objects first, then events
     losses = alignment_losses(*tensors, k, "rkm", torch.Generator().manual_seed(seed))
     assert [float(loss) for loss in losses] == pytest.approx(naive(*tensors, k, drawn), rel=1e-9)
@@ -120,7 +120,7 @@ def test_weights_pass_gradcheck():
 
 
 def test_equal_probabilities_go_by_index():
-    positive, negative = pick(torch.full((1, 6), 0.5), 2, "lkm")
+    positive, negative = pick_classes(torch.full((1, 6), 0.5), 2, "lkm")
     assert positive.tolist() == [[0, 1]]
     assert negative.tolist() == [[0, 1]]
 
@@ -128,18 +128,20 @@ def test_equal_probabilities_go_by_index():
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_rkm_never_draws_a_positive_and_repeats_with_its_seed(k: int):
     prob = torch.rand(500, 10)
-    positive, negative = pick(prob, k, "rkm", torch.Generator().manual_seed(3))
+    positive, negative = pick_classes(prob, k, "rkm", torch.Generator().manual_seed(3))
     for p, n in zip(positive.tolist(), negative.tolist(), strict=True):
         assert not set(p) & set(n)
         assert len(set(n)) == k
-    assert torch.equal(negative, pick(prob, k, "rkm", torch.Generator().manual_seed(3))[1])
+    assert torch.equal(negative, pick_classes(prob, k, "rkm", torch.Generator().manual_seed(3))[1])
     if k < 5:  # at half the classes there is only one set to draw
-        assert not torch.equal(negative, pick(prob, k, "rkm", torch.Generator().manual_seed(4))[1])
+        assert not torch.equal(
+            negative, pick_classes(prob, k, "rkm", torch.Generator().manual_seed(4))[1]
+        )
 
 
 def test_rkm_is_uniform():
     prob = torch.linspace(1, 0, 12).repeat(20000, 1)  # classes 0, 1, 2 are the positives
-    _, negative = pick(prob, 3, "rkm", torch.Generator().manual_seed(0))
+    _, negative = pick_classes(prob, 3, "rkm", torch.Generator().manual_seed(0))
     counts = torch.bincount(negative.flatten(), minlength=12)
     assert counts[:3].sum() == 0
     assert chisquare(counts[3:].numpy()).pvalue > 1e-3

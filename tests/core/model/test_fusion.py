@@ -1,4 +1,4 @@
-"""SF against a float64 transcription of Eq. 5, token by token; every fusion through one contract."""
+"""SF against a float64 transcription of Eq. 5, token by token; one contract for all fusions."""
 
 import math
 from functools import partial
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avsc_core.config import Fusion
 from avsc_core.model import build_model
-from avsc_core.model.attention import _grids, cross_attention
+from avsc_core.model.attention import _choose_grids, cross_attention
 from avsc_core.model.fusion import (
     FUSIONS,
     Average,
@@ -27,7 +27,10 @@ from tests.conftest import TINY
 def literal(
     query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor
 ) -> Tensor:
-    """Eq. 5 as it is written: d-wide queries, keys and values of every token, heads concatenated, then w_o."""
+    """Eq. 5 as it is written.
+
+    Queries, keys and values of every token are d wide; heads are concatenated, then comes w_o.
+    """
     heads, d = w_q.shape
     out = torch.zeros_like(query)
     for clip in range(len(query)):
@@ -91,11 +94,14 @@ def with_slope(tensors: list[Tensor], slope: float) -> list[Tensor]:
 def interpolates(tensors: list[Tensor]) -> bool:
     query, key, w_q, w_k, *_ = (tensor.detach().double() for tensor in tensors)
     slope = (w_q * w_k).sum(1) / math.sqrt(w_q.shape[1])
-    return _grids(query, key, slope, None, torch.finfo(tensors[0].dtype).eps)[0] is not None
+    return _choose_grids(query, key, slope, None, torch.finfo(tensors[0].dtype).eps)[0] is not None
 
 
 def differences(tensors: list[Tensor]) -> list[float]:
-    """Of the output (over the sum of |g|), then of the six gradients (over the largest entry), to float64's."""
+    """Differences from float64: of the output, then of the six gradients.
+
+    They are relative: to the sum of |g|, and to the largest entry of each gradient.
+    """
     tensors = [tensor.detach().requires_grad_() for tensor in tensors]
     exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
     ours, theirs = cross_attention(*tensors), at_once(*exact)
@@ -162,7 +168,7 @@ def test_any_keys_and_queries(tensors: list[Tensor]):
 @pytest.mark.parametrize("ratio", [1, 9, 99, 999])
 @pytest.mark.parametrize("slope", [1.0, 12.0, 200.0])
 def test_the_nearest_poles(ratio: int, slope: float):
-    """Two heaps of keys put a pole of f as near to the queries as the count of points allows for."""
+    """Two heaps of keys put a pole of f as near to the queries as the points allow for."""
     key = torch.zeros(1, 1000, dtype=torch.float64)
     key[:, : 1000 // (ratio + 1)] = 1
     query = torch.linspace(-1, 1, 1200, dtype=torch.float64)[None]
@@ -177,9 +183,9 @@ def test_the_nearest_poles(ratio: int, slope: float):
 def test_queries_on_the_points():
     query, key, *weights = problem(10, 1, 200, 30, 1, 4)
     slope = (weights[0] * weights[1]).sum(1) / 2
-    grid, _ = _grids(query, key, slope, None, torch.finfo(torch.float64).eps)
+    grid, _ = _choose_grids(query, key, slope, None, torch.finfo(torch.float64).eps)
     assert grid is not None
-    points = grid.at()
+    points = grid.points()
     query[:, : points.shape[1]] = points
     query[:, -2:] = torch.stack([query.min(), query.max()])
     assert differences([query, key, *weights])[0] < 1e-13
@@ -268,7 +274,7 @@ def biased_literal(
 
 @pytest.mark.parametrize(("queries", "scale"), [(6, 1.0), (400, 0.3), (400, 8.0)])
 def test_sf_with_biases(queries: int, scale: float):
-    """The reading of a transformer layer; a bias of the keys changes nothing, so the module has none."""
+    """As in a transformer layer; a bias of the keys changes nothing, so the module has none."""
     generator = torch.Generator().manual_seed(3)
     module = CrossAttention(3, 8, bias=True, dropout=0.0).double()
     query, key = (
@@ -321,17 +327,17 @@ def test_decisions_are_averaged_as_probabilities(kind: str):
 
 
 @pytest.mark.parametrize(
-    ("kind", "hears"), [("intermediate", "embedding"), ("decision", "logits"), ("hybrid", "both")]
+    ("kind", "uses"), [("intermediate", "embedding"), ("decision", "logits"), ("hybrid", "both")]
 )
-def test_what_each_rival_looks_at(kind: str, hears: str):
+def test_the_inputs_that_each_fusion_uses(kind: str, uses: str):
     torch.manual_seed(0)
     layer = partial(FusionLayer, 8, 0.0, 10, False)
     module = FUSIONS[kind](FusionParts(6, 7, 5, layer, 10, 2, 4, "probability", False, 0.0, "mean"))
     record = Branches(*(torch.randn(3, n, requires_grad=True) for n in (6, 7, 5, 5)))
     gradients = torch.autograd.grad(module(record).sin().sum(), record, allow_unused=True)
     logits, embeddings = gradients[:2], gradients[2:]
-    assert all((each is not None) == (hears != "embedding") for each in logits)
-    assert all((each is not None) == (hears != "logits") for each in embeddings)
+    assert all((each is not None) == (uses != "embedding") for each in logits)
+    assert all((each is not None) == (uses != "logits") for each in embeddings)
 
 
 def test_config_and_fusions_name_the_same():
@@ -342,7 +348,7 @@ def test_config_and_fusions_name_the_same():
 @pytest.mark.parametrize("kind", FUSIONS)
 @pytest.mark.parametrize("modality", ["audio-visual", "audio", "visual"])
 def test_every_fusion(kind: str, modality: str, decision: str):
-    """Right shapes, finite values, a gradient for every parameter that the fusion hears, no mixing of clips."""
+    """Shapes, finite values, a gradient for every parameter in use, and no mixing of clips."""
     torch.manual_seed(0)
     sets = [
         f"fusion.kind={kind}",
@@ -359,8 +365,8 @@ def test_every_fusion(kind: str, modality: str, decision: str):
     assert (outputs.object_logits is None) == (modality == "audio")
     outputs.scene_logits.sin().sum().backward()
     for name, parameter in model.named_parameters():
-        unheard = kind == "intermediate" and modality == "audio-visual" and "classifier" in name
-        assert (parameter.grad is None) == unheard, name
+        unused = kind == "intermediate" and modality == "audio-visual" and "classifier" in name
+        assert (parameter.grad is None) == unused, name
         if parameter.grad is not None:
             assert torch.isfinite(parameter.grad).all(), name
     alone = model(*(each[1:2] for each in inputs)).scene_logits

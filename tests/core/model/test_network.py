@@ -1,10 +1,15 @@
-"""The whole model: sizes of the paper, single modalities, other backbones, ways of computing the same numbers."""
+"""The whole model: the paper's sizes, single modalities, other backbones, ways of computing."""
+
+import doctest
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from avsc_core.errors import UserError
 from avsc_core.model import build_model
+from avsc_core.model.alignment import alignment_losses
+from avsc_core.model.fusion import cross_attention
 from avsc_core.model.losses import build_losses
 from avsc_core.model.visual import POOLINGS, VisualEncoder, build_visual_backbone
 from avsc_core.resolve import parse_set, resolve
@@ -106,9 +111,15 @@ def outputs_and_gradients(sets: list[str]) -> tuple[torch.Tensor, dict[str, torc
 
 @pytest.mark.parametrize(
     "way",
-    ["compute.micro_batch=1", "compute.micro_batch=2", "compute.micro_batch=4", "compute.checkpointing=true",
-     "compute.channels_last=true", pytest.param("compute.compile=true", marks=pytest.mark.slow)],
-)  # fmt: skip
+    [
+        "compute.micro_batch=1",
+        "compute.micro_batch=2",
+        "compute.micro_batch=4",
+        "compute.checkpointing=true",
+        "compute.channels_last=true",
+        pytest.param("compute.compile=true", marks=pytest.mark.slow),
+    ],
+)
 def test_how_it_is_computed_changes_nothing(way: str, monkeypatch: pytest.MonkeyPatch):
     """Also with dropout and RKM's draws: both come after the encoders and see the whole batch."""
     if "compile" in way:
@@ -218,3 +229,11 @@ def test_frozen_batch_statistics_do_not_move():
 def test_too_many_frozen_stages_are_a_fault():
     with pytest.raises(UserError, match=r"visual\.freeze: 9 stages; the backbone has"):
         build_model(resolve("demo", parse_set([*TINY, "visual.freeze=9"])))
+
+
+@pytest.mark.parametrize("function", [alignment_losses, cross_attention])
+def test_the_examples_in_docstrings_run(function: Callable[..., object]):
+    """Each function's example, pasted into an empty session."""
+    (example,) = doctest.DocTestFinder(recurse=False).find(function, globs={})
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0

@@ -45,18 +45,24 @@ def test_faults(folder: Path):
     tensors["extra"] = tensors.pop("audio.classifier.bias")
     save_file(tensors, path)
     assert fault().splitlines() == [
-        "FOLDER/model.safetensors: tensor audio.classifier.bias is missing",
-        "FOLDER/model.safetensors: tensor extra is not of this model",
-        "FOLDER/model.safetensors: tensor fusion.layer.layers.3.bias has shape (11,); (10,) in its configuration",
+        "FOLDER/model.safetensors: the file has no tensor audio.classifier.bias, "
+        "which the model needs",
+        "FOLDER/model.safetensors: tensor extra (64,) is not one of the model's",
+        "FOLDER/model.safetensors: tensor fusion.layer.layers.3.bias has shape (11,); "
+        "(10,) in the configuration",
     ]
     path.write_bytes(b"rubbish")
-    assert fault().startswith("FOLDER: not a model folder (")
+    assert fault().startswith("FOLDER: this is not a model folder (")
     (folder / "model.json").write_text(
         json.dumps({"config": {"alignment": {"k": -1}}, "extra": {}})
     )
-    assert fault().startswith("FOLDER: not a model folder (")
+    assert fault().startswith("FOLDER: this is not a model folder (")
     description = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(description | {"format": 2}))
-    assert fault() == f"FOLDER/model.json: format 2; avsc {__version__} reads format 1"
+    assert fault() == (
+        f"FOLDER/model.json: the model folder has format 2; avsc {__version__} reads format 1"
+    )
     path.unlink()
-    assert fault() == "FOLDER: no model.safetensors; a folder that avsc saved a model in"
+    assert fault() == (
+        "FOLDER: the folder has no model.safetensors; a folder that avsc saved a model in"
+    )

@@ -1,8 +1,10 @@
-"""Published checkpoints in every layout against the reference implementations, and every way they can be wrong."""
+"""Published checkpoints in every layout against reference implementations, and all their faults."""
 
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,13 @@ def reference_ast(frames: int = 96) -> Any:
     """Hugging Face's AST with random weights of every kind."""
     torch.manual_seed(0)
     config = transformers.ASTConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, max_length=frames,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=96,
+        max_length=frames,
         num_labels=7,
-    )  # fmt: skip
+    )
     model = transformers.ASTForAudioClassification(config).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
@@ -43,9 +49,12 @@ def reference_ast(frames: int = 96) -> Any:
 
 
 def authors_names(model: Any) -> dict[str, Tensor]:
-    """The reference's weights as AST's authors save them: timm 0.4.5's names, one qkv, the prefix of DataParallel."""
+    """The reference's weights as AST's authors save them.
+
+    They have the names of timm 0.4.5, one projection for q, k and v, and DataParallel's prefix.
+    """
     state = model.state_dict()
-    ours: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     simple = {
         "embeddings.cls_token": "v.cls_token",
         "embeddings.distillation_token": "v.dist_token",
@@ -53,27 +62,27 @@ def authors_names(model: Any) -> dict[str, Tensor]:
         "embeddings.patch_embeddings.projection": "v.patch_embed.proj",
         "layernorm": "v.norm",
     }
-    for theirs, name in simple.items():
+    for published, name in simple.items():
         for key, tensor in state.items():
-            own = key.removeprefix("audio_spectrogram_transformer.")
-            if own == theirs or own in (f"{theirs}.weight", f"{theirs}.bias"):
-                ours[name + own.removeprefix(theirs)] = tensor
+            short = key.removeprefix("audio_spectrogram_transformer.")
+            if short == published or short in (f"{published}.weight", f"{published}.bias"):
+                renamed[name + short.removeprefix(published)] = tensor
     for part in ("weight", "bias"):
-        ours[f"mlp_head.0.{part}"] = state[f"classifier.layernorm.{part}"]
-        ours[f"mlp_head.1.{part}"] = state[f"classifier.dense.{part}"]
-        ours[f"v.head.{part}"] = torch.zeros(1000, 24) if part == "weight" else torch.zeros(1000)
-        ours[f"v.head_dist.{part}"] = ours[f"v.head.{part}"].clone()
+        renamed[f"mlp_head.0.{part}"] = state[f"classifier.layernorm.{part}"]
+        renamed[f"mlp_head.1.{part}"] = state[f"classifier.dense.{part}"]
+        renamed[f"v.head.{part}"] = torch.zeros(1000, 24) if part == "weight" else torch.zeros(1000)
+        renamed[f"v.head_dist.{part}"] = renamed[f"v.head.{part}"].clone()
         for number in range(2):
             layer = f"audio_spectrogram_transformer.layers.{number}."
             block = f"v.blocks.{number}."
             three = [state[f"{layer}attention.{each}_proj.{part}"] for each in "qkv"]
-            ours[f"{block}attn.qkv.{part}"] = torch.cat(three)
-            ours[f"{block}attn.proj.{part}"] = state[f"{layer}attention.o_proj.{part}"]
-            ours[f"{block}norm1.{part}"] = state[f"{layer}layernorm_before.{part}"]
-            ours[f"{block}norm2.{part}"] = state[f"{layer}layernorm_after.{part}"]
+            renamed[f"{block}attn.qkv.{part}"] = torch.cat(three)
+            renamed[f"{block}attn.proj.{part}"] = state[f"{layer}attention.o_proj.{part}"]
+            renamed[f"{block}norm1.{part}"] = state[f"{layer}layernorm_before.{part}"]
+            renamed[f"{block}norm2.{part}"] = state[f"{layer}layernorm_after.{part}"]
             for fc in ("fc1", "fc2"):
-                ours[f"{block}mlp.{fc}.{part}"] = state[f"{layer}mlp.{fc}.{part}"]
-    return {f"module.{name}": tensor for name, tensor in ours.items()}
+                renamed[f"{block}mlp.{fc}.{part}"] = state[f"{layer}mlp.{fc}.{part}"]
+    return {f"module.{name}": tensor for name, tensor in renamed.items()}
 
 
 def save_ast(model: Any, layout: str, folder: Path) -> Path:
@@ -142,7 +151,7 @@ def test_ast_in_every_layout(layout: str, tmp_path: Path):
 
 
 def test_the_published_counts(tmp_path: Path):
-    """159 tensors of the authors', 203 of Hugging Face's, 344 of ConvNeXt: a bijection but for AST's spare heads."""
+    """159 tensors of the authors, 203 of Hugging Face, 344 of ConvNeXt, all with a place."""
     from avsc_core.weights.layouts import from_authors, from_hugging_face, from_torchvision
 
     with torch.device("meta"):
@@ -206,7 +215,7 @@ def test_convnext_in_both_layouts_bit_for_bit(layout: str, tmp_path: Path):
 
 @pytest.mark.parametrize(("frames", "patches"), [(98, 9), (56, 5), (206, 20)])
 def test_position_embeddings_of_other_durations(frames: int, patches: int, tmp_path: Path):
-    """The authors' rule: the centre of the grid for shorter clips, linear interpolation for longer ones."""
+    """As the authors do: the grid's centre for shorter clips, interpolation for longer ones."""
     reference = reference_ast(frames=128)  # 12 x 12 patches
     source = save_ast(reference, "published", tmp_path / "ast")
     config = configured(*AST, f"log_mel.frames={frames}", f"audio.weights={source}")
@@ -285,16 +294,17 @@ def faults(config: Config) -> list[str]:
 def test_what_does_not_fit_is_named_with_its_shapes(tmp_path: Path):
     source = save_ast(reference_ast(), "published", tmp_path / "ast")
     assert faults(configured(*AST, f"audio.weights={source}", "audio.width=12"))[:1] == [
-        "audio.weights /model.safetensors: tensor cls_token has shape (1, 1, 24); (1, 1, 12) in the configuration"
+        "audio.weights /model.safetensors: tensor cls_token has shape (1, 1, 24); "
+        "(1, 1, 12) in the configuration"
     ]
     deeper = faults(configured(*AST, f"audio.weights={source}", "audio.depth=3"))
-    assert deeper[0].endswith("has no tensor blocks.2.norm1.weight, which the backbone needs")
+    assert deeper[0].endswith("the file has no tensor blocks.2.norm1.weight, which the model needs")
     assert deeper[-1].endswith("... and 6 more like it")
     shallower = faults(configured(*AST, f"audio.weights={source}", "audio.depth=1"))
     assert "tensor blocks.1." in shallower[0]
-    assert "is not of this backbone" in shallower[0]
+    assert "is not one of the model's" in shallower[0]
     assert faults(configured(*AST, f"audio.weights={source}", "audio.heads=4")) == [
-        "/config.json: 3 heads; audio.heads is 4; set audio.heads to 3"
+        "/config.json: the model has 3 attention heads; audio.heads is 4; set audio.heads to 3"
     ]
     torch.save(reference_convnext().state_dict(), tmp_path / "c.pth")
     wrong = faults(
@@ -312,10 +322,12 @@ def test_both_branches_faults_at_once(tmp_path: Path):
     torch.save({"a.weight": torch.zeros(2)}, tmp_path / "foreign.pth")
     (tmp_path / "rubbish.safetensors").write_bytes(b"rubbish")
     for audio, expected in {
-        "nowhere.pth": "does not exist; a file, a folder or hf-hub:OWNER/NAME@COMMIT; download the checkpoint",
+        "nowhere.pth": "does not exist; a file, a folder or hf-hub:OWNER/NAME@COMMIT; "
+        "download the checkpoint",
         "empty": "no weight file in ",
         "no.pth": "holds no state dict",
-        "foreign.pth": "no checkpoint of ast (it begins with a.weight); the authors' file or Hugging Face's",
+        "foreign.pth": "is not a checkpoint of ast (it begins with a.weight); "
+        "the authors' file or Hugging Face's",
         "rubbish.safetensors": "holds no tensors that can be read safely",
     }.items():
         lines = faults(
@@ -325,7 +337,7 @@ def test_both_branches_faults_at_once(tmp_path: Path):
         )
         assert len(lines) == 2
         assert expected in lines[0]
-        assert "no checkpoint of convnext" in lines[1]
+        assert "is not a checkpoint of convnext" in lines[1]
 
 
 class Evil:
@@ -341,6 +353,12 @@ def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         in faults(configured(f"visual.weights={tmp_path / 'evil.pth'}"))[0]
     )
     assert not (tmp_path / "executed").exists()
+
+
+def test_sources_are_checked_without_torch():
+    """A study file is checked at once, and importing torch takes seconds."""
+    code = "import sys, avsc_core.weights.sources; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_folder_holds_one_checkpoint(tmp_path: Path):
