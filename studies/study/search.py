@@ -8,13 +8,13 @@ from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults, suggest
 from avsc_core.resolve import flatten
 from avsc_core.yaml_file import Located
-from search_spaces.catalogue import CATALOGUE
+from search_spaces.building import build_space, find_impossible
+from search_spaces.catalogue import CATALOGUE, ONE_METRIC_SAMPLERS, SAMPLER_NAMES
 from search_spaces.domains import Float
-from search_spaces.space import SAMPLER_NAMES, Space, build_space, find_impossible
+from search_spaces.space import Space
 from studies.study.schema import Arm, Metric, Search, SearchPart
 
 SCHEDULER_NAMES = ("none", "asha", "hyperband", "median")
-ONE_METRIC_SAMPLERS = ("cmaes",)
 TRIALS = 20  # of a search that does not say; brute_force tries all its points
 MOST_POINTS = 100_000  # of brute_force
 # Population-based training changes settings while it trains: what it finds is a schedule, not a configuration.
