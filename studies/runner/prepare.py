@@ -17,7 +17,6 @@ from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder, TrialRecord
 from avsc_core.resolve import find_weights, identify
-from avsc_core.yaml_file import read_yaml
 from search_spaces.domains import Choice
 from studies.runner.strategy import Strategy
 from studies.study.plan import Plan, find_changes, make_plan
@@ -41,7 +40,7 @@ def make_served_plan(study: Study, data: DataSet) -> Plan:
         else []
     )
     if searched and not data.scores:
-        where = read_yaml(study.path).where("search", "space", searched[0])
+        where = study.source_lines.where("search", "space", searched[0])
         what = f"{', '.join(searched)} cannot be searched"
         raise UserError(Fault(where, what, why, "leave it out, or run `avsc-core pseudo`"))
     needing = [arm for arm in study.arms if arm.config.pseudo != PseudoLabels() and not data.scores]
@@ -59,7 +58,7 @@ def check_warm_start(recorder: Recorder, study: Study) -> None:
     """The study that a search starts warm from is in the record. Raises UserError."""
     if study.search and study.search.warm_start:
         recorder.get_study(
-            study.search.warm_start, read_yaml(study.path).where("search", "warm_start")
+            study.search.warm_start, study.source_lines.where("search", "warm_start")
         )
 
 

@@ -110,13 +110,13 @@ def test_combinations_that_train_the_same_run_once(tmp_path: Path):
          "study.yaml:7: factors alignment.enabled and CEOA both set alignment.enabled; one factor a setting"),
         ("SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}", "SF: 5", "study.yaml:6: factor SF is 5; "
          "a setting with a list of values, or a name with levels: {LEVEL: {setting: value}}"),
-        ("SF: {without: {fusion.kind: none}", "SF: {off: {fusion.kind: none}", "study.yaml:6: False is no name; YAML "
+        ("SF: {without: {fusion.kind: none}", "SF: {off: {fusion.kind: none}", "study.yaml:6: False is not a name; YAML "
          "takes on, off, yes, no and numbers for values; put it in quotes"),
         ("SF: {without: {fusion.kind: none}", "SF: {without: none", "study.yaml:6: level without of factor SF is "
          "'none'; {setting: value}"),
         ("seeds: [0, 1]", "arms: [{name: 'SF with, CEOA with'}]", "study.yaml:3: two arms are called 'SF with, CEOA "
          "with'; rename one"),
-        ("seeds: [0, 1]", "best-of: lambda", "best-of: study lambda is not in the record"),
+        ("seeds: [0, 1]", "best-of: lambda", "study.yaml:2: study lambda is not in the record"),
     ],
 )  # fmt: skip
 def test_golden_faults(tmp_path: Path, old: str, new: str, fault: str):
@@ -131,7 +131,7 @@ def test_golden_faults(tmp_path: Path, old: str, new: str, fault: str):
          "step or a list of values"),
         ("scheduler: pbt", "study.yaml:5: unknown scheduler 'pbt'; its trials have no configuration to compare or "
          "retrain; asha"),
-        ("first: [{alignment.k: 5}]", "study.yaml:5: 'alignment.k' is no dimension of this search; "
+        ("first: [{alignment.k: 5}]", "study.yaml:5: 'alignment.k' is not a dimension of this search; "
          "one of loss_weights.scene"),
         ("sampler: brute_force\n  space: {training.warmup: {step: 1.0e-6}}", "study.yaml:5: brute_force would try "
          "500001 points; at most 100000; larger steps, or fewer values"),
@@ -176,7 +176,7 @@ def test_no_arm_and_no_factor_looks_like_a_search(tmp_path: Path):
     [
         (
             "ladder: [{training.epochs: 2}, frozen]\n",
-            "the upper rung: augmentation.flip with audio.freeze all",
+            "the full rung: augmentation.flip with audio.freeze all",
         ),
         (
             "retune: 3\narms: [{name: a, set: {audio.freeze: all}}]\n",
@@ -311,14 +311,14 @@ def test_the_base_may_be_the_best_of_another_study(tmp_path: Path):
     best = resolve("demo", [Override("alignment.k", 9, "t"), Override("training.epochs", 7, "t")])
     asked = []
 
-    def winner_of(own: str, source: str) -> tuple[str, object]:
-        asked.append((own, source))
+    def winner_of(own: str, source: str, where: str) -> tuple[str, object]:
+        asked.append((own, source, where))
         return "abc", best
 
     text = "question: q\nbest-of: lambda\nbase: {alignment.k: 8}\narms: [{name: one}]\n"
     (tmp_path / "mine.yaml").write_text(text)
     study = read_study(tmp_path / "mine.yaml", winner_of=winner_of)
-    assert asked == [("mine", "lambda")]
+    assert asked == [("mine", "lambda", f"{tmp_path}/mine.yaml:2")]
     assert (study.base.alignment.k, study.base.training.epochs) == (8, 7)
     assert make_plan(study).definition["best_of"] == {"study": "lambda", "key": "abc"}
     with pytest.raises(UserError, match="best-of and a preset"):

@@ -152,7 +152,7 @@ def test_the_command_line_wins(tmp_path: Path):
         ("alignment.k: 4", "seed: 4", "study.yaml:2: a seed among the settings; every arm runs with the study's; "
          "use seeds: [...]"),
         ("seeds: [0, 1]", "preset: dmo", "study.yaml:3: unknown preset 'dmo'; did you mean 'demo'?"),
-        ("seeds: [0, 1]", "name: a/b", "study.yaml:3: 'a/b' is no study name; letters, digits, - and _, at "
+        ("seeds: [0, 1]", "name: a/b", "study.yaml:3: 'a/b' is not a study name; letters, digits, - and _, at "
          "most 64"),
     ],
 )  # fmt: skip
@@ -174,7 +174,7 @@ CLASSES = "the rungs have different classes; audio.classes and visual.classes of
 SAME = "study.yaml:3: both rungs are the same training; a cheap one and a full one"
 
 
-def best(own: str, source: str) -> tuple[str, Config]:
+def best(own: str, source: str, where: str) -> tuple[str, Config]:
     return "key", resolve("demo")
 
 
@@ -184,8 +184,8 @@ def best(own: str, source: str) -> tuple[str, Config]:
         # a ladder
         (SEARCH + "ladder: [demo, {split.seed: 3}]\n", {}, [f"study.yaml:3: {CLIPS}"]),
         (SEARCH, {"sets": ["ladder=[demo, paper]"]}, [f"--set: {CLIPS}", f"--set: {CLASSES}"]),
-        (SEARCH + "ladder: [null, [1]]\n", {}, ["study.yaml:3: None is no rung; demo, frozen, paper, or settings",
-         "study.yaml:3: [1] is no rung; demo, frozen, paper, or settings"]),
+        (SEARCH + "ladder: [null, [1]]\n", {}, ["study.yaml:3: None is not a rung; demo, frozen, paper, or settings",
+         "study.yaml:3: [1] is not a rung; demo, frozen, paper, or settings"]),
         (SEARCH + "ladder: [frozen, {alignment.kk: 1}]\n", {}, ["study.yaml:3: unknown key 'alignment.kk'; "
          "did you mean 'alignment.k'?; see `avsc-core config`"]),
         (SEARCH + "ladder: [{seed: 3}, demo]\n", {}, [f"study.yaml:3: {SEED}"]),
@@ -204,7 +204,7 @@ def best(own: str, source: str) -> tuple[str, Config]:
          "did you mean 'alignment.k'?"]),
         (SEARCH, {"sets": ["retune=3"]}, ["--set: retune gives every arm a search of its own; arms or an ablation, "
          "and search: {space: ...}"]),
-        (ARM, {"name": "a" * 65}, [f"--name: '{'a' * 65}' is no study name; letters, digits, - and _, at most 64"]),
+        (ARM, {"name": "a" * 65}, [f"--name: '{'a' * 65}' is not a study name; letters, digits, - and _, at most 64"]),
         # nothing to learn
         (SEARCH + CEOA_ALONE, {"sets": ["alignment.enabled=false"]}, ["--set: the base has nothing to learn; "
          "a loss weight above 0"]),
@@ -218,11 +218,11 @@ def best(own: str, source: str) -> tuple[str, Config]:
         (ARM + "best-of: study\n", {}, ["study.yaml:3: best-of names this study itself; another study, or another "
          "`name`"]),
         (SEARCH.replace("scheduler", "warm_start: study, scheduler"), {}, ["study.yaml:2: warm_start names this study "
-         "itself; its own trials are told of anyway"]),
+         "itself; its own trials are used anyway; leave it out"]),
         # names and figures
-        (ARM.replace("name: a", "name: ' '"), {}, ["study.yaml:2: ' ' is no name of an arm; text without blanks "
+        (ARM.replace("name: a", "name: ' '"), {}, ["study.yaml:2: ' ' is not a name for an arm; text without blanks "
          "around it"]),
-        (ARM + "base: {1: 5}\n", {}, ["study.yaml:3: 1 is no name; YAML takes on, off, yes, no and numbers for values; "
+        (ARM + "base: {1: 5}\n", {}, ["study.yaml:3: 1 is not a name; YAML takes on, off, yes, no and numbers for values; "
          "put it in quotes"]),
         (ARM.replace("name: a", "name: a, published: {table: I, row: 1, acc: 90, logloss: .nan}"), {},
          ["study.yaml:2: arms.0.published.acc: 90 is not allowed; input should be less than or equal to 1",
