@@ -103,8 +103,8 @@ def test_inactive_settings_get_one_value():
         (
             {},
             BASE,
-            "study.yaml:: the search space is empty; dimensions such as contrast, loss_weights, modules; "
-            "name at least one",
+            "study.yaml:: the search space is empty; dimensions such as contrast, loss_weights, "
+            "modules; name at least one",
         ),
         (
             {"alignment.k": {"high": 40}},
@@ -124,13 +124,14 @@ def test_inactive_settings_get_one_value():
         (
             {"contrast": [1]},
             BASE,
-            "study.yaml:contrast: contrast is a group; its bounds cannot be narrowed together; name its members",
+            "study.yaml:contrast: contrast is a group; its bounds cannot be narrowed together; "
+            "name its members",
         ),
         (
             {"alignment.k": None},
             resolve("demo", [Override("alignment.enabled", False, "t")]),
-            "study.yaml:alignment.k: alignment.k has an effect only when alignment.enabled is True and "
-            "modality is audio-visual; leave it out",
+            "study.yaml:alignment.k: alignment.k has an effect only when alignment.enabled is "
+            "True and modality is audio-visual; leave it out",
         ),
     ],
 )
@@ -279,7 +280,8 @@ class TestEverySampler:
         assert len(sampler.study.trials) == 17
 
     def test_every_point_is_asked_for_once(self, name: str):
-        """Whatever a sampler repeats is passed over, in this invocation and in a later one, until the space is used up."""
+        """Whatever a sampler repeats is passed over, in this invocation and in a later one, until
+        the space is used up."""
         small = build_space({"alignment.k": {"high": 8}, "alignment.mode": None}, BASE, where)
         seen: list[dict[str, object]] = []
         for invocation, most in enumerate((9, 100)):
@@ -307,7 +309,8 @@ class TestEverySampler:
 @pytest.mark.parametrize("name", ["tpe", "tpe_multivariate", "gp", "cmaes", "nsga2"])
 @pytest.mark.filterwarnings("ignore")
 def test_what_was_known_before_steers_a_sampler(name: str):
-    """All that learn also learn from what they did not ask for: arms, a study that goes on, a warm start."""
+    """All that learn also learn from what they did not ask for: arms, a study that goes on, a warm
+    start."""
     wide = build_space({"loss_weights": None}, BASE, where)
 
     def value(values: dict[str, object]) -> float:
@@ -364,17 +367,32 @@ def test_points_are_counted_without_making_them():
 @pytest.mark.parametrize(
     ("spec", "sets", "fault"),
     [
-        ({"augmentation.flip": None}, {"audio.freeze": "all"}, "augmentation.flip: augmentation.flip with audio.freeze "
-         "all; a frozen encoder runs once, without it; leave out one of them"),
-        ({"visual.freeze": None}, {"augmentation.mixup": 0.2}, "visual.freeze: augmentation with visual.freeze all; "
-         "a frozen encoder runs once, without it; leave out one of them"),
-        ({"alignment.enabled": None}, {"loss_weights.event": 0, "loss_weights.object": 0, "loss_weights.scene": 0},
-         "alignment.enabled: nothing to learn when alignment.enabled is False; a loss weight above 0 that has an "
-         "effect then"),
-        ({"modality": None}, {"loss_weights.object": 0, "loss_weights.scene": 0}, "modality: nothing to learn when "
-         "modality is visual; a loss weight above 0 that has an effect then"),
+        (
+            {"augmentation.flip": None},
+            {"audio.freeze": "all"},
+            "augmentation.flip: augmentation.flip with audio.freeze all; a frozen encoder runs "
+            "once, without it; leave out one of them",
+        ),
+        (
+            {"visual.freeze": None},
+            {"augmentation.mixup": 0.2},
+            "visual.freeze: augmentation with visual.freeze all; a frozen encoder runs once, "
+            "without it; leave out one of them",
+        ),
+        (
+            {"alignment.enabled": None},
+            {"loss_weights.event": 0, "loss_weights.object": 0, "loss_weights.scene": 0},
+            "alignment.enabled: nothing to learn when alignment.enabled is False; a loss weight "
+            "above 0 that has an effect then",
+        ),
+        (
+            {"modality": None},
+            {"loss_weights.object": 0, "loss_weights.scene": 0},
+            "modality: nothing to learn when modality is visual; a loss weight above 0 that has "
+            "an effect then",
+        ),
     ],
-)  # fmt: skip
+)
 def test_every_point_is_a_configuration(
     spec: dict[str, object], sets: dict[str, object], fault: str
 ):
