@@ -37,6 +37,7 @@ def build_space(spec: Any, base: Config, where: LineOf) -> Space:
             Fault(where(""), what, f"dimensions such as {examples}", "name at least one")
         )
 
+    # Each key is a dimension, or a group that stands for its members.
     faults: list[Fault] = []
     dimensions: dict[str, Domain] = {}
     for key, narrowing in spec.items():
@@ -53,12 +54,14 @@ def build_space(spec: Any, base: Config, where: LineOf) -> Space:
             except DomainFault as error:
                 faults.append(Fault(where(key), f"{member}: {error}"))
 
+    # Rules that look at several settings.
     settings = dict(flatten(base.model_dump()))
     faults += _find_never_active(dimensions, settings, where)
     faults += find_impossible(dimensions, base, where)
     if faults:
         raise UserError(faults)
 
+    # A dimension comes after those that its condition looks at.
     ordered = sorted(dimensions, key=lambda key: _depth(key, dimensions))
     return Space({key: dimensions[key] for key in ordered}, select_condition_values(settings))
 
@@ -96,6 +99,7 @@ def _narrow_dimension(key: str, narrowing: Any, base: Config) -> Domain:
     if key != "alignment.k":
         return domain
 
+    # What the file itself says; an end that it leaves out can never be too large.
     if isinstance(domain, Choice):
         written = list(domain.values)
     else:
@@ -132,10 +136,8 @@ def _find_frozen_augmentation(
 
     Its outputs are computed once, of clips as they are.
     """
-    frozen = []
-    for key in ("audio.freeze", "visual.freeze"):
-        if "all" in _list_values(key, dimensions, base):
-            frozen.append(key)
+    branches = ("audio.freeze", "visual.freeze")
+    frozen = [key for key in branches if "all" in _list_values(key, dimensions, base)]
     changed = [key for key in dimensions if key.startswith("augmentation.")]
     if not frozen or not (changed or base.augmentation != Augmentation()):
         return []

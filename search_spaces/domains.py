@@ -33,6 +33,7 @@ class Float:
             return False
         if not self.step:
             return True
+        # Rounding may move a value a little off its step: 3 * 0.1 is not 0.3.
         steps = (value - self.low) / self.step
         return bool(abs(steps - round(steps)) < ON_GRID)
 
@@ -40,6 +41,7 @@ class Float:
         """Return how many values there are, or None when they cannot be counted."""
         if self.step is None:
             return 1 if self.low == self.high else None
+        # Rounding may put the last step just above `high`.
         return int((self.high - self.low) / self.step + ON_GRID) + 1
 
     def iterate(self) -> Iterator[float]:

@@ -80,6 +80,7 @@ def reset_inactive(config: Config) -> Config:
     if not inactive:
         return config
 
+    # Validation makes a new configuration; this one is frozen.
     default = dict(flatten(Config().model_dump()))
     for key in inactive:
         settings[key] = INACTIVE_VALUES.get(key, default[key])

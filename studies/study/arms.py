@@ -69,12 +69,14 @@ def read_arms(file: StudyFile, base: Settings, located: Located) -> list[Arm]:
 
     Raises UserError with every fault.
     """
+    # The rows: each arm with its settings.
     faults: list[Fault] = []
     rows = _list_written_rows(file, located)
     if file.ablation:
         with collect_faults(faults):
             rows += _list_ablation_rows(file.ablation, located)
 
+    # The arms: each with its configuration.
     arms: list[Arm] = []
     names: set[str] = set()
     for row in rows:
@@ -104,6 +106,7 @@ def make_cells(part: AblationPart, located: Located) -> list[Cell]:
         raise UserError(faults)
 
     cells = DESIGNS[part.design](factors)
+    # Published figures name the arm that they belong to.
     names = [cell.name for cell in cells]
     for name in part.published:
         if name not in names:
@@ -225,6 +228,7 @@ def _read_levels(name: str, spec: Any, design: str, located: Located) -> list[Le
         named = "a name with levels: {LEVEL: {setting: value}}"
         raise UserError(Fault(where, what, f"{setting}, or {named}"))
 
+    # With fewer levels a factor has nothing to compare.
     two = design in TWO_LEVEL_DESIGNS
     if not faults and (len(levels) < 2 or (two and len(levels) > 2)):
         what = f"factor {name} has {len(levels)} level{'' if len(levels) == 1 else 's'}"

@@ -1,6 +1,6 @@
 """Rules across the parts of a study file, which the type of no single part can express.
 
-Both functions return faults in a fixed order: that of the parts in the file's description.
+Both functions return their faults in a fixed order, whatever the order in the file.
 """
 
 import re
@@ -37,6 +37,7 @@ def find_rung_conflicts(cheap: Config, full: Config, where: str) -> list[Fault]:
         allowed = "audio.classes and visual.classes of the data"
         faults.append(Fault(where, "the rungs have different classes", allowed))
 
+    # Where and how two trainings are computed does not make them different.
     trainings = [reset_inactive(rung).model_dump(exclude=NOT_IN_KEY) for rung in (cheap, full)]
     if trainings[0] == trainings[1]:
         what = "both rungs are the same training"
@@ -65,6 +66,7 @@ def _check_question(file: StudyFile, located: Located) -> list[Fault]:
         faults.append(Fault(located.where(), "nothing to run", "arms, an ablation, or a search"))
     if len(set(file.seeds)) < len(file.seeds):
         faults.append(Fault(located.where("seeds"), "a seed stands twice"))
+    # Whatever is retuned is an arm, and how it is retuned is in the search.
     if file.retune and (file.search is None or not has_arms):
         what = "retune gives every arm a search of its own"
         need = "arms or an ablation, and search: {space: ...}"
@@ -98,6 +100,7 @@ def _check_search(file: StudyFile, name: str, located: Located) -> list[Fault]:
         where = located.where("search", "warm_start")
         why = "its own trials are used anyway"
         faults.append(Fault(where, "warm_start names this study itself", why, "leave it out"))
+    # `finalists` has a default; only a file that writes it down is mistaken.
     if not file.ladder and "finalists" in file.search.model_fields_set:
         where = located.where("search", "finalists")
         what = "finalists without a ladder"

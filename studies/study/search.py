@@ -37,6 +37,8 @@ def read_search(
     Raises UserError with every fault.
     """
     faults = _check_method(part, metric_count, located)
+
+    # The space, and what can only be checked within it.
     space: Space | None = None
     first: list[Mapping[str, Any]] = []
     with collect_faults(faults):
@@ -48,6 +50,7 @@ def read_search(
     if faults or space is None:
         raise UserError(faults)
 
+    # The other fields are the same in the file and in the checked search.
     return Search(
         space=space,
         trials=_choose_trial_count(part, space, retune),
@@ -147,6 +150,7 @@ def _read_first_points(
     for position, point in enumerate(points):
         where = located.where("search", "first", position)
         settings = dict(flatten(point))
+        # The file may leave out dimensions of the space; it may not name other settings.
         for key in settings:
             if key not in space.dimensions:
                 what = f"'{key}' is not a dimension of this search"
@@ -155,6 +159,8 @@ def _read_first_points(
         values = {}
         for key in space.dimensions:
             values[key] = _to_real(key, settings.get(key, base_settings[key]))
+
+        # Values of inactive dimensions are no part of a point, so they are not checked.
         present = space.present(values)
         for key, value in present.items():
             domain = space.dimensions[key]
