@@ -70,7 +70,7 @@ class Space:
 
         It lacks the `settled` dimensions, and those that are never active around `config`.
         """
-        # What is settled keeps its value in `config`, also where the conditions of others look at it.
+        # What is settled keeps its value in `config`; the conditions of other dimensions see that one.
         settings = dict(flatten(config.model_dump()))
         open_ones = {key: domain for key, domain in self.dimensions.items() if key not in settled}
         kept = {
