@@ -70,7 +70,7 @@ class Space:
 
         It lacks the `settled` dimensions, and those that are never active around `config`.
         """
-        # What is settled keeps its value in `config`; the conditions of other dimensions see that one.
+        # A settled dimension has its value in `config`, where the conditions of others find it.
         settings = dict(flatten(config.model_dump()))
         open_ones = {key: domain for key, domain in self.dimensions.items() if key not in settled}
         kept = {
