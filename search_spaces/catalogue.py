@@ -1,7 +1,9 @@
-"""Every dimension that can be searched: a configuration key and its bounds.
+"""What a study file can name under `search:`: dimensions, groups of dimensions, and samplers.
 
-To add one, add a line to CATALOGUE; the key must be a field of avsc_core/config.py. A dimension that only means
-something when other settings have certain values says so in CONDITIONS. GROUPS are names for several at once.
+A dimension is a setting of the configuration (a field of avsc_core/config.py) with the values that
+it may take. To add one, add a line to CATALOGUE. A dimension that has an effect only when other
+settings have certain values says so in CONDITIONS (inactive.py explains what follows from that).
+GROUPS are names for several dimensions at once.
 """
 
 from typing import Any, get_args
@@ -9,14 +11,19 @@ from typing import Any, get_args
 from avsc_core.resolve import list_fields
 from search_spaces.domains import Choice, Domain, Float, Int
 
+# As in sampling.py, which loads Optuna; these names are checked without it.
+SAMPLER_NAMES = ("tpe", "tpe_multivariate", "gp", "cmaes", "nsga2", "qmc", "random", "brute_force")
+ONE_METRIC_SAMPLERS = ("cmaes",)  # cannot search for the best of two metrics
 
-def all_values_of(key: str) -> Choice:
-    """Everything that a setting of named values can be."""
+
+def make_choice(key: str) -> Choice:
+    """Make the choice of all values that the type of setting `key`, a Literal, names."""
     return Choice(get_args(list_fields()[key].annotation))
 
 
 CATALOGUE: dict[str, Domain] = {
-    # lambda_1 .. lambda_5 of Eq. 7: mean(lambda) equals sum(lambda / classes), so they span orders of magnitude
+    # lambda_1 .. lambda_5 of Eq. 7; mean(lambda) equals sum(lambda / classes), so they span orders
+    # of magnitude
     "loss_weights.event": Float(0.01, 100.0, log=True),
     "loss_weights.object": Float(0.01, 100.0, log=True),
     "loss_weights.e2o": Float(0.01, 100.0, log=True),
@@ -24,12 +31,12 @@ CATALOGUE: dict[str, Domain] = {
     "loss_weights.scene": Float(0.01, 100.0, log=True),
     # contrastive alignment (Table I)
     "alignment.k": Int(1, 500),
-    "alignment.mode": all_values_of("alignment.mode"),
+    "alignment.mode": make_choice("alignment.mode"),
     # modules (Tables II and IV)
     "alignment.enabled": Choice((True, False)),
-    "fusion.kind": all_values_of("fusion.kind"),
-    "fusion.decision": all_values_of("fusion.decision"),
-    "modality": all_values_of("modality"),
+    "fusion.kind": make_choice("fusion.kind"),
+    "fusion.decision": make_choice("fusion.decision"),
+    "modality": make_choice("modality"),
     # training
     "training.learning_rate": Float(1e-7, 1e-1, log=True),
     "training.head_multiplier": Float(1.0, 1000.0, log=True),
@@ -44,65 +51,68 @@ CATALOGUE: dict[str, Domain] = {
     "augmentation.crop": Float(0.0, 0.9),
     "augmentation.rand_augment": Int(0, 4),
     "augmentation.mixup": Float(0.0, 2.0),
-    "augmentation.mixup_partners": all_values_of("augmentation.mixup_partners"),
+    "augmentation.mixup_partners": make_choice("augmentation.mixup_partners"),
     "fusion.hidden": Int(16, 4096, log=True),
     "fusion.heads": Int(1, 32, log=True),
     "fusion.attention_dropout": Float(0.0, 0.9),
     "audio.freeze": Choice(("none", "all", 1, 2, 4, 8)),
     "visual.freeze": Choice(("none", "all", 1, 2, 3)),
-    "training.precision": all_values_of("training.precision"),
+    "training.precision": make_choice("training.precision"),
     # readings: what the paper leaves open
-    "losses.bce_reduction": all_values_of("losses.bce_reduction"),
-    "visual.pooling": all_values_of("visual.pooling"),
-    "log_mel.window": all_values_of("log_mel.window"),
-    "log_mel.normalise": all_values_of("log_mel.normalise"),
+    "losses.bce_reduction": make_choice("losses.bce_reduction"),
+    "visual.pooling": make_choice("visual.pooling"),
+    "log_mel.window": make_choice("log_mel.window"),
+    "log_mel.normalise": make_choice("log_mel.normalise"),
     "fusion.bias": Choice((False, True)),
     "pseudo.event_threshold": Float(0.001, 0.999),
     "pseudo.object_threshold": Float(0.001, 0.999),
-    "pseudo.object_activation": all_values_of("pseudo.object_activation"),
-    "pseudo.object_pooling": all_values_of("pseudo.object_pooling"),
-    "fusion.tokens": all_values_of("fusion.tokens"),
+    "pseudo.object_activation": make_choice("pseudo.object_activation"),
+    "pseudo.object_pooling": make_choice("pseudo.object_pooling"),
+    "fusion.tokens": make_choice("fusion.tokens"),
     "fusion.literal_relu": Choice((False, True)),
 }
 
-# What a setting needs to mean anything: the other keys and the values they must have.
-BOTH = {"modality": ("audio-visual",)}
-HEARD = {"modality": ("audio-visual", "audio")}
-SEEN = {"modality": ("audio-visual", "visual")}
-ALIGNED = {"alignment.enabled": (True,), **BOTH}
-ATTENDED = {"fusion.kind": ("semantic",), **BOTH}
+# What a setting needs to be active: the other settings, and the values that each of them may have.
+NEEDS_BOTH = {"modality": ("audio-visual",)}
+NEEDS_AUDIO = {"modality": ("audio-visual", "audio")}
+NEEDS_VISUAL = {"modality": ("audio-visual", "visual")}
+NEEDS_ALIGNMENT = {"alignment.enabled": (True,), **NEEDS_BOTH}
+NEEDS_ATTENTION = {"fusion.kind": ("semantic",), **NEEDS_BOTH}
+NEEDS_DECISION = {"fusion.kind": ("decision", "hybrid"), **NEEDS_BOTH}
+
 CONDITIONS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "alignment.enabled": BOTH,
-    "alignment.k": ALIGNED,
-    "alignment.mode": ALIGNED,
-    "loss_weights.e2o": ALIGNED,
-    "loss_weights.o2e": ALIGNED,
-    "loss_weights.event": HEARD,
-    "loss_weights.object": SEEN,
-    "fusion.kind": BOTH,
-    "fusion.heads": ATTENDED,
-    "fusion.bias": ATTENDED,
-    "fusion.attention_dropout": ATTENDED,
-    "fusion.decision": {"fusion.kind": ("decision", "hybrid"), **BOTH},
-    "audio.freeze": HEARD,
-    "log_mel.window": HEARD,
-    "log_mel.normalise": HEARD,
-    "augmentation.gain_db": HEARD,
-    "augmentation.time_mask": HEARD,
-    "augmentation.mel_mask": HEARD,
-    "pseudo.event_threshold": HEARD,
-    "visual.freeze": SEEN,
-    "visual.pooling": SEEN,
-    "augmentation.flip": SEEN,
-    "augmentation.crop": SEEN,
-    "augmentation.rand_augment": SEEN,
-    "pseudo.object_threshold": SEEN,
-    "pseudo.object_activation": SEEN,
-    "pseudo.object_pooling": SEEN,
-    "augmentation.mixup_partners": BOTH,  # alone, a clip's one modality has one partner
+    "alignment.enabled": NEEDS_BOTH,
+    "alignment.k": NEEDS_ALIGNMENT,
+    "alignment.mode": NEEDS_ALIGNMENT,
+    "loss_weights.e2o": NEEDS_ALIGNMENT,
+    "loss_weights.o2e": NEEDS_ALIGNMENT,
+    "loss_weights.event": NEEDS_AUDIO,
+    "loss_weights.object": NEEDS_VISUAL,
+    "fusion.kind": NEEDS_BOTH,
+    "fusion.heads": NEEDS_ATTENTION,
+    "fusion.bias": NEEDS_ATTENTION,
+    "fusion.attention_dropout": NEEDS_ATTENTION,
+    "fusion.decision": NEEDS_DECISION,
+    "audio.freeze": NEEDS_AUDIO,
+    "log_mel.window": NEEDS_AUDIO,
+    "log_mel.normalise": NEEDS_AUDIO,
+    "augmentation.gain_db": NEEDS_AUDIO,
+    "augmentation.time_mask": NEEDS_AUDIO,
+    "augmentation.mel_mask": NEEDS_AUDIO,
+    "pseudo.event_threshold": NEEDS_AUDIO,
+    "visual.freeze": NEEDS_VISUAL,
+    "visual.pooling": NEEDS_VISUAL,
+    "augmentation.flip": NEEDS_VISUAL,
+    "augmentation.crop": NEEDS_VISUAL,
+    "augmentation.rand_augment": NEEDS_VISUAL,
+    "pseudo.object_threshold": NEEDS_VISUAL,
+    "pseudo.object_activation": NEEDS_VISUAL,
+    "pseudo.object_pooling": NEEDS_VISUAL,
+    "augmentation.mixup_partners": NEEDS_BOTH,  # one modality alone has one partner anyway
 }
 
-# What a setting that means nothing is put at, where that is not its default: without CEOA lambda_3 and lambda_4 are 0.
+# The value of an inactive setting, where that is not its default: without CEOA, lambda_3 and
+# lambda_4 are 0.
 INACTIVE_VALUES: dict[str, Any] = {
     "alignment.k": 1,
     "loss_weights.e2o": 0.0,

@@ -1,8 +1,10 @@
-"""Which dimensions of a search mattered: PED-ANOVA over its complete trials, beside what chance alone would show.
+"""Which dimensions of a search mattered, beside what chance alone would show.
 
-PED-ANOVA (Watanabe, Bansal and Hutter 2023) asks how much the best tenth's values of a dimension differ from
-everybody's; it takes conditional dimensions and is Optuna's own default. A dozen trials always have some dimension that
-seems to matter, so the same is asked of the same trials with their values shuffled.
+PED-ANOVA (Watanabe, Bansal and Hutter 2023), over the completed trials, asks how much the values of
+a dimension among the best tenth of the trials differ from its values among all of them. It can
+handle dimensions that only some trials have, and it is Optuna's own default. With a dozen trials
+some dimension always seems to matter; so the same is computed for the same trials with their metric
+shuffled, and a share counts only when it is above all that shuffling gave.
 """
 
 import warnings
@@ -15,38 +17,44 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from search_spaces.sampling import Sampler
 from search_spaces.space import Space
 
-ENOUGH = 10  # complete trials; fewer say nothing
+ENOUGH = 10  # completed trials; fewer say nothing
 SHUFFLES = 19  # a share above the largest of so many is luck in one of twenty searches
 
 
 class Importance(NamedTuple):
-    """For one metric."""
+    """How much each dimension of a search mattered for one metric."""
 
-    shares: dict[
-        str, float
-    ]  # dimension -> share, adding up to 1, the largest first; empty when there is nothing to say
+    # dimension -> share, adding up to 1, the largest first; empty when nothing can be said
+    shares: dict[str, float]
     chance: float  # the largest share of any dimension in shuffled trials
 
 
 def measure_importance(
     space: Space, points: Sequence[Mapping[str, Any]], values: Sequence[float], direction: str
 ) -> Importance:
-    """How much each dimension mattered for one metric; `points` are the trials' values of the dimensions."""
+    """Measure how much each dimension mattered for one metric.
+
+    `points` and `values` have one entry for each completed trial: its values of the dimensions, and
+    its value of the metric, for which `direction` (max or min) is better.
+    """
     if len(points) < ENOUGH or len(set(values)) == 1:
         return Importance({}, 1.0)
+
     rng = np.random.default_rng(0)
-    shuffled = (
-        _shares(space, points, rng.permutation(values).tolist(), direction) for _ in range(SHUFFLES)
-    )
-    return Importance(
-        _shares(space, points, values, direction), max(max(each.values()) for each in shuffled)
-    )
+    largest = []
+    for _ in range(SHUFFLES):
+        shuffled = rng.permutation(values).tolist()
+        shares = _compute_shares(space, points, shuffled, direction)
+        largest.append(max(shares.values()))
+    return Importance(_compute_shares(space, points, values, direction), chance=max(largest))
 
 
-def _shares(
+def _compute_shares(
     space: Space, points: Sequence[Mapping[str, Any]], values: Sequence[float], direction: str
 ) -> dict[str, float]:
-    sampler = Sampler(space, "random", 0, [direction])
+    """Compute the share of each dimension by PED-ANOVA, the largest first."""
+    # Optuna's evaluator reads an Optuna study; the sampler is not asked for anything.
+    sampler = Sampler(space, "random", seed=0, directions=[direction])
     for point, value in zip(points, values, strict=True):
         sampler.replay(point, "complete", [value])
     with warnings.catch_warnings():

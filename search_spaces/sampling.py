@@ -1,16 +1,19 @@
-"""Values for the next trial, asked of an Optuna sampler and told how they did.
+"""Values for the next trial, from an Optuna sampler that learns how earlier trials ended.
 
-Optuna's study lives in memory and is rebuilt from the record at every start: finished trials are replayed with the
-state they ended in (complete, pruned, failed), so that a value from a trial that was stopped early is never taken for a
-full one. Dimensions are suggested one after another, so conditional ones cost nothing where they do not exist. Known
-good points come first. `brute_force` is all points and nothing else: Optuna's own repeats them without end. Samplers
-may propose what is known already, some without end; then a point drawn at random takes their place.
+The Optuna study lives in memory. It is rebuilt from the record whenever a study starts again: its
+trials are replayed with the state in which they ended (complete, pruned or failed), so that the
+metric of a trial that was stopped early is never taken for that of a whole training. Known good
+points come first. Dimensions are suggested one after another, and inactive ones not at all.
+
+Two things differ from Optuna. `brute_force` gives every point once and then ends; Optuna's own
+sampler of that name repeats points without end. And a sampler may propose values that are known
+already, some samplers do so for ever; a point drawn at random then takes the place of its proposal.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import (
@@ -37,21 +40,29 @@ from search_spaces.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-PROPOSALS = (
-    5  # of a sampler, one after another, that bring nothing new before one is drawn at random
-)
-DRAWS = 1000  # at random that bring nothing new before a space counts as used up
+PROPOSALS = 5  # useless ones of a sampler, one after another, before one is drawn at random
+DRAWS = 1000  # useless ones at random before the space counts as used up
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+GOALS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
-
-Asked = tuple[int, dict[str, Any]]  # a trial's number, and its values
-# Known trials are NSGA-II's first generation; by itself it breeds only from what it has asked for.
+# NSGA-II breeds only from trials that it has proposed itself. Marking the replayed ones as its
+# first generation lets it breed from them too; Optuna has no public name for the mark.
 FIRST_GENERATION = NSGAIISampler._get_generation_key()
 
 
+class Proposal(NamedTuple):
+    """The values of a trial, and the number under which the sampler wants to hear how it ended."""
+
+    number: int
+    values: dict[str, Any]  # of the active dimensions
+
+
 class Sampler:
-    """One sampler over one space; `directions` has max or min for each metric, `first` the points to begin with."""
+    """One sampler over one space.
+
+    `directions` has max or min for each metric; `first` has the points to begin with.
+    """
 
     def __init__(
         self,
@@ -61,47 +72,51 @@ class Sampler:
         directions: Sequence[str],
         first: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        self.space, self.name, self.seed = space, name, seed
-        self.points = chain(first, space.every() if name == "brute_force" else ())
-        self.distributions = {
-            key: to_distribution(domain) for key, domain in space.dimensions.items()
-        }
-        goals = [
-            StudyDirection.MAXIMIZE if each == "max" else StudyDirection.MINIMIZE
-            for each in directions
-        ]
+        self.space = space
+        self.name = name
+        self.seed = seed
+        self.points = chain(first, space.iterate_points() if name == "brute_force" else ())
+        self.distributions = {key: to_distribution(d) for key, d in space.dimensions.items()}
+
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", ExperimentalWarning
-            )  # of options that have stood for years
-            self.study = optuna.create_study(sampler=SAMPLERS[name](seed), directions=goals)
+            # Of options such as `group` of TPE, which have been experimental for years.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self.study = optuna.create_study(
+                sampler=SAMPLERS[name](seed), directions=[GOALS[each] for each in directions]
+            )
         self.at_random = optuna.create_study(sampler=RandomSampler(seed))
 
-    def ask(self, useless: Callable[[dict[str, Any]], bool] = lambda values: False) -> Asked | None:
-        """(number to tell, values of the dimensions that exist), or None when the space is used up.
+    def ask(
+        self, useless: Callable[[dict[str, Any]], bool] = lambda values: False
+    ) -> Proposal | None:
+        """Return the next trial, or None when the space is used up.
 
-        Values that are `useless`, because they are known or no configuration, are passed over.
+        Values that are `useless`, because they are known or make no configuration, are passed over.
         """
-        point = next((dict(point) for point in self.points if not useless(dict(point))), None)
+        # Known points come first; `brute_force` has nothing else.
+        point = _find_useful(map(dict, self.points), useless)
+
+        # Then the sampler proposes, and hears of what was useless as of failed trials.
         if point is None and self.name != "brute_force":
             for _ in range(PROPOSALS):
-                number, values = self._proposed(self.study)
-                if not useless(values):
-                    return number, values
-                self.tell(number, "failed", None)
-            drawn = (self._proposed(self.at_random)[1] for _ in range(DRAWS))
-            point = next((values for values in drawn if not useless(values)), None)
+                proposal = self._propose(self.study)
+                if not useless(proposal.values):
+                    return proposal
+                self.tell(proposal.number, "failed", None)
+            drawn = (self._propose(self.at_random).values for _ in range(DRAWS))
+            point = _find_useful(drawn, useless)
+
         if point is None:
             return None
         self.study.enqueue_trial(point)
-        return self._proposed(self.study)
+        return self._propose(self.study)
 
     def tell(self, number: int, state: str, values: Sequence[float] | None) -> None:
-        """How the trial ended: complete with its value of each metric, pruned or failed."""
+        """Tell the sampler how a trial ended: complete with its metrics, pruned or failed."""
         self.study.tell(number, values if state == "complete" else None, STATES[state])
 
     def replay(self, point: Mapping[str, Any], state: str, values: Sequence[float] | None) -> None:
-        """Add a trial that was not asked for here: an arm, or one from the record."""
+        """Tell the sampler of a trial that it has not proposed: an arm, or one from the record."""
         present = self.space.present(point)
         trial = create_trial(
             state=STATES[state],
@@ -111,20 +126,31 @@ class Sampler:
             system_attrs={FIRST_GENERATION: 0},
         )
         self.study.add_trial(trial)
-        # It learns only from what it has asked for; of what is known otherwise it takes the best to begin with.
+
+        # CMA-ES learns only from trials that it has proposed; of the others it takes the best as
+        # its starting point.
         if self.name == "cmaes" and state == "complete":
             self.study.sampler = CmaEsSampler(seed=self.seed, x0=self.study.best_params)
 
-    def _proposed(self, study: optuna.Study) -> Asked:
+    def _propose(self, study: optuna.Study) -> Proposal:
+        """Ask an Optuna study for a trial, and for the value of each active dimension."""
         trial = study.ask()
         values: dict[str, Any] = {}
         for key, domain in self.space.dimensions.items():
-            if self.space.active(key, values):
+            if self.space.is_active(key, values):
                 values[key] = _suggest(trial, key, domain)
-        return trial.number, values
+        return Proposal(trial.number, values)
+
+
+def _find_useful(
+    points: Iterator[dict[str, Any]], useless: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any] | None:
+    """Return the next of `points` that is not useless, or None."""
+    return next((point for point in points if not useless(point)), None)
 
 
 def _suggest(trial: optuna.Trial, key: str, domain: Domain) -> Any:
+    """Let an Optuna trial suggest a value of a domain."""
     if isinstance(domain, Choice):
         return trial.suggest_categorical(key, domain.values)
     if isinstance(domain, Float):
@@ -133,7 +159,7 @@ def _suggest(trial: optuna.Trial, key: str, domain: Domain) -> Any:
 
 
 def to_distribution(domain: Domain) -> BaseDistribution:
-    """A domain as Optuna's distribution."""
+    """Return a domain as Optuna's distribution."""
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.values)
     if isinstance(domain, Float):
@@ -141,23 +167,21 @@ def to_distribution(domain: Domain) -> BaseDistribution:
     return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
-ONE_METRIC = ("cmaes",)  # cannot take two
-
-# constant_liar keeps trials that run side by side apart; the first ten trials of TPE are random, replayed ones included
+# Names as in catalogue.SAMPLER_NAMES.
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    # `constant_liar` keeps trials that run side by side apart. The first ten trials of TPE are
+    # random; replayed ones count among them.
     "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),
     "tpe_multivariate": lambda seed: TPESampler(
         seed=seed, multivariate=True, group=True, constant_liar=True
     ),
     "gp": lambda seed: GPSampler(seed=seed),
     "cmaes": lambda seed: CmaEsSampler(seed=seed),
-    "nsga2": lambda seed: NSGAIISampler(
-        seed=seed, population_size=20
-    ),  # its usual 50 is more than most studies have
-    # Scrambled, so that a study that goes on, with another seed, does not begin the same sequence again.
+    # Its default population of 50 is more trials than most studies have.
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),
+    # Scrambled, so that a study that starts again with another seed gets another sequence.
     "qmc": lambda seed: QMCSampler(seed=seed, scramble=True, warn_asynchronous_seeding=False),
     "random": lambda seed: RandomSampler(seed=seed),
-    "brute_force": lambda seed: RandomSampler(
-        seed=seed
-    ),  # never draws: all its points are told to it
+    # It proposes nothing itself: `Sampler.ask` gives every point.
+    "brute_force": lambda seed: RandomSampler(seed=seed),
 }

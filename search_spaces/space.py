@@ -1,260 +1,126 @@
-"""A study's search space: some of the catalogue's dimensions, narrowed, with an exact name.
+"""A study's search space: some dimensions of the catalogue, each with the values it may take.
 
-`build_space`: what a study file says under `space:` -> Space, or every fault in it with its line. `canonical`: a
-configuration in which whatever means nothing stands at rest, so that equal trainings are equal configurations.
+A *point* of a space is one value for each dimension that is active there: a dimension whose
+conditions are not met (inactive.py says what that means) has no value at that point. Spaces are
+built from study files by building.py and read back from the record by `Space.from_json`; equal
+spaces have equal hashes, whatever order their file had.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from avsc_core.config import Augmentation, Config
-from avsc_core.errors import Fault, UserError, suggest
-from avsc_core.resolve import flatten, nest
-from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS, INACTIVE_VALUES
-from search_spaces.domains import Choice, Domain, DomainFault, Int, as_json, from_json, narrow
+from avsc_core.config import Config
+from avsc_core.resolve import flatten
+from search_spaces.catalogue import CONDITIONS
+from search_spaces.domains import Domain, as_json, from_json
+from search_spaces.inactive import (
+    can_be_active,
+    is_active,
+    list_active,
+    list_inactive,
+    reset_inactive,
+)
 
-SAMPLER_NAMES = ("tpe", "tpe_multivariate", "gp", "cmaes", "nsga2", "qmc", "random", "brute_force")
+# The last three belong to inactive.py; other packages import them from here as well.
+__all__ = ["Space", "list_active", "list_inactive", "reset_inactive", "select_condition_values"]
 
 
 @dataclass(frozen=True)
 class Space:
-    """Dimensions in the order of the file; a condition's key comes before what depends on it."""
+    """Dimensions in an order in which each comes after those that its conditions look at."""
 
     dimensions: dict[str, Domain]
-    fixed: dict[str, Any]  # what conditions look up when they do not look at a dimension
+    fixed: dict[str, Any]  # the base's values of all settings that conditions look at
 
-    def active(self, key: str, values: Mapping[str, Any]) -> bool:
-        """Whether `key` exists, given the `values` chosen so far."""
-        return _means_something(key, {**self.fixed, **values})
+    def is_active(self, key: str, values: Mapping[str, Any]) -> bool:
+        """Tell whether dimension `key` is active, given the `values` chosen so far."""
+        return is_active(key, {**self.fixed, **values})
 
     def as_json(self) -> dict[str, Any]:
-        """The dimensions as plain JSON."""
+        """Return the dimensions as plain JSON."""
         return {key: as_json(domain) for key, domain in self.dimensions.items()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], base: Mapping[str, Any]) -> "Space":
-        """The space that `as_json` wrote; `base` are the settings it lies in, flat or nested."""
-        settings = dict(flatten(base))
-        fixed = {other: settings[other] for needs in CONDITIONS.values() for other in needs}
-        return cls({key: from_json(domain) for key, domain in content.items()}, fixed)
+        """Return the space that `as_json` wrote; `base` has its other settings, flat or nested."""
+        dimensions = {key: from_json(domain) for key, domain in content.items()}
+        return cls(dimensions, select_condition_values(dict(flatten(base))))
 
     def hash(self) -> str:
-        """Sixteen hex digits; equal for equal spaces, whatever order their file had."""
-        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:16]
+        """Return sixteen hex digits, equal for equal spaces whatever order their file had."""
+        text = json.dumps(self.as_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def contains(self, values: Mapping[str, Any]) -> bool:
-        """Whether every dimension that exists has a legal value in `values`."""
-        present = [key for key in self.dimensions if self.active(key, values)]
-        return all(key in values and self.dimensions[key].contains(values[key]) for key in present)
+        """Tell whether each active dimension has a value in `values` that it may take."""
+        for key, domain in self.dimensions.items():
+            if self.is_active(key, values) and not (key in values and domain.contains(values[key])):
+                return False
+        return True
 
     def present(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of `values` whose dimension exists."""
-        return {key: values[key] for key in self.dimensions if self.active(key, values)}
+        """Return those of `values` that belong to active dimensions."""
+        return {key: values[key] for key in self.dimensions if self.is_active(key, values)}
 
     def within(self, config: Config, settled: Iterable[str]) -> "Space":
-        """The space around another configuration, without what is `settled` there or means nothing there."""
-        fixed = dict(flatten(config.model_dump()))
-        kept = {key: domain for key, domain in self.dimensions.items() if key not in settled}
-        kept = {key: domain for key, domain in kept.items() if _possible(key, kept, fixed)}
-        return Space(kept, {other: fixed[other] for other in self.fixed})
+        """Return the space around another configuration.
 
-    def every(self) -> Iterator[dict[str, Any]]:
-        """All points, the first dimension changing slowest. Only of domains that can be counted."""
-        return self._points(list(self.dimensions), {})
+        It lacks the `settled` dimensions, and those that are never active around `config`.
+        """
+        # A settled dimension has its value in `config`, where the conditions of others find it.
+        settings = dict(flatten(config.model_dump()))
+        open_ones = {key: domain for key, domain in self.dimensions.items() if key not in settled}
+        kept = {
+            key: domain
+            for key, domain in open_ones.items()
+            if can_be_active(key, open_ones, settings)
+        }
+        return Space(kept, select_condition_values(settings))
+
+    def iterate_points(self) -> Iterator[dict[str, Any]]:
+        """Yield all points, the first dimension changing slowest.
+
+        Every domain must be countable.
+        """
+        return self._iterate_points(list(self.dimensions), {})
 
     def count(self) -> int:
-        """How many points there are, without making them. Only of domains that can be counted."""
-        return self._count(list(self.dimensions), {})
+        """Count the points without making them; every domain must be countable."""
+        return self._count_points(list(self.dimensions), {})
 
-    def _points(self, keys: list[str], point: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _iterate_points(self, keys: list[str], point: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the points that continue `point` by values of `keys`."""
         if not keys:
             yield point
-        elif self.active(keys[0], point):
-            for value in self.dimensions[keys[0]].every():
-                yield from self._points(keys[1:], {**point, keys[0]: value})
-        else:
-            yield from self._points(keys[1:], point)
+            return
 
-    def _count(self, keys: list[str], point: dict[str, Any]) -> int:
+        key, *others = keys
+        if not self.is_active(key, point):
+            yield from self._iterate_points(others, point)
+            return
+
+        for value in self.dimensions[key].iterate():
+            yield from self._iterate_points(others, {**point, key: value})
+
+    def _count_points(self, keys: list[str], point: dict[str, Any]) -> int:
+        """Count the points that continue `point` by values of `keys`."""
         if not keys:
             return 1
+
         key, *others = keys
-        if not self.active(key, point):
-            return self._count(others, point)
+        if not self.is_active(key, point):
+            return self._count_points(others, point)
+
+        # Only where a later dimension depends on this one do its values count one by one.
         domain = self.dimensions[key]
         if any(key in CONDITIONS.get(other, {}) for other in others):
-            return sum(self._count(others, {**point, key: value}) for value in domain.every())
-        return (domain.count() or 0) * self._count(others, point)
+            return sum(self._count_points(others, {**point, key: v}) for v in domain.iterate())
+        return (domain.count() or 0) * self._count_points(others, point)
 
 
-def list_inactive(config: Config) -> list[str]:
-    """The settings that mean nothing in a configuration."""
-    settings = dict(flatten(config.model_dump()))
-    return [key for key in CONDITIONS if not _means_something(key, settings)]
-
-
-def list_active(config: Config) -> dict[str, Any]:
-    """The settings of a configuration, dotted, as JSON has them, without those that mean nothing in it."""
-    idle = list_inactive(config)
-    return {key: value for key, value in flatten(config.model_dump(mode="json")) if key not in idle}
-
-
-def reset_inactive(config: Config) -> Config:
-    """The configuration with every setting that means nothing in it put at rest (without CEOA: K, mode, lambda_3, 4).
-
-    Raises ValueError when nothing is left to learn.
-    """
-    settings, default = dict(flatten(config.model_dump())), dict(flatten(Config().model_dump()))
-    if not _learns(settings):
-        raise ValueError("every loss weight that means something is 0")
-    idle = list_inactive(config)
-    if not idle:
-        return config
-    return Config.model_validate(
-        nest(settings | {key: INACTIVE_VALUES.get(key, default[key]) for key in idle})
-    )
-
-
-def build_space(spec: Any, base: Config, where: Callable[[str], str]) -> Space:
-    """The space of `spec`: a mapping of dimensions or groups to nothing, a list of choices, or {low, high, log, step}.
-
-    `where(key)` names the line of a key. Raises UserError with every fault.
-    """
-    if not isinstance(spec, Mapping) or not spec:
-        names = [*GROUPS, *CATALOGUE]
-        what = "the search space is empty" if not spec else "the search space is no mapping"
-        raise UserError(
-            Fault(
-                where(""), what, f"dimensions such as {', '.join(names[:3])}", "name at least one"
-            )
-        )
-    faults: list[Fault] = []
-    chosen: dict[str, Domain] = {}
-    for key, narrowing in spec.items():
-        if key not in CATALOGUE and key not in GROUPS:
-            faults.append(
-                Fault(where(key), f"unknown dimension '{key}'", suggest(key, [*CATALOGUE, *GROUPS]))
-            )
-            continue
-        if key in GROUPS and narrowing not in (None, {}):
-            faults.append(
-                Fault(
-                    where(key),
-                    f"{key} is a group",
-                    "its bounds cannot be narrowed together",
-                    "name its members",
-                )
-            )
-            continue
-        for member in GROUPS.get(key, (key,)):
-            if member != key and member in spec:
-                continue  # its own line says more than its group's
-            try:
-                chosen[member] = _narrowed(member, narrowing, base)
-            except DomainFault as error:
-                faults.append(Fault(where(key), f"{member}: {error}"))
-    fixed = dict(flatten(base.model_dump()))
-    faults += _conditions(chosen, fixed, where)
-    faults += find_impossible(chosen, base, where)
-    if faults:
-        raise UserError(faults)
-    ordered = dict(sorted(chosen.items(), key=lambda item: _depth(item[0], chosen)))
-    return Space(ordered, {other: fixed[other] for needs in CONDITIONS.values() for other in needs})
-
-
-def _narrowed(key: str, narrowing: Any, base: Config) -> Domain:
-    """A dimension as the file narrows it.
-
-    K also ends at half of the smaller label set; the catalogue's end gives way to that, a number of the file does not.
-    """
-    domain = narrow(CATALOGUE[key], narrowing)
-    if key != "alignment.k":
-        return domain
-    own = (
-        domain.values
-        if isinstance(domain, Choice)
-        else [(narrowing or {}).get(end, 1) for end in ("low", "high")]
-    )
-    if max(own) > base.k_max:
-        raise DomainFault(f"{max(own)} is above half the classes; allowed: 1 to {base.k_max}")
-    return replace(domain, high=min(domain.high, base.k_max)) if isinstance(domain, Int) else domain
-
-
-def _conditions(
-    chosen: Mapping[str, Domain], fixed: Mapping[str, Any], where: Callable[[str], str]
-) -> list[Fault]:
-    """Dimensions that could never exist."""
-    faults = []
-    for key in chosen:
-        if not _possible(key, chosen, fixed):
-            needs = " and ".join(
-                f"{other} is {' or '.join(map(str, w))}" for other, w in CONDITIONS[key].items()
-            )
-            faults.append(
-                Fault(where(key), f"{key} only means something when {needs}", todo="leave it out")
-            )
-    return faults
-
-
-def find_impossible(
-    chosen: Mapping[str, Domain], base: Config, where: Callable[[str], str]
-) -> list[Fault]:
-    """Dimensions some of whose combinations around `base` are no configuration: rules that look at several settings."""
-    faults, fixed = list[Fault](), dict(flatten(base.model_dump()))
-
-    def values(key: str) -> list[Any]:
-        return list(chosen[key].every()) if key in chosen else [fixed[key]]
-
-    frozen = [key for key in ("audio.freeze", "visual.freeze") if "all" in values(key)]
-    changed = [key for key in chosen if key.startswith("augmentation.")]
-    if frozen and (changed or base.augmentation != Augmentation()):
-        what, why = (
-            f"{(changed or ['augmentation'])[0]} with {frozen[0]} all",
-            "a frozen encoder runs once, without it",
-        )
-        faults.append(Fault(where((changed or frozen)[0]), what, why, "leave out one of them"))
-    weights = {
-        key: 1.0 for key in GROUPS["loss_weights"] if key in chosen
-    }  # of a dimension all are above 0
-    switches = ("alignment.enabled", "modality")
-    for point in (
-        dict(zip(switches, each, strict=True)) for each in product(*map(values, switches))
-    ):
-        if not _learns(fixed | weights | point):
-            own = [key for key in switches if key in chosen]
-            what = f"nothing to learn when {' and '.join(f'{key} is {point[key]}' for key in own)}"
-            return [
-                *faults,
-                Fault(where(own[0]), what, "a loss weight above 0 that means something then"),
-            ]
-    return faults
-
-
-def _learns(settings: Mapping[str, Any]) -> bool:
-    """Whether a loss that exists counts."""
-    return any(settings[key] for key in GROUPS["loss_weights"] if _means_something(key, settings))
-
-
-def _possible(key: str, chosen: Mapping[str, Domain], fixed: Mapping[str, Any]) -> bool:
-    """Whether some point of the dimensions `chosen` has `key`."""
-    for other, wanted in CONDITIONS.get(key, {}).items():
-        if not (
-            any(map(chosen[other].contains, wanted)) if other in chosen else fixed[other] in wanted
-        ):
-            return False
-    return True
-
-
-def _means_something(key: str, settings: Mapping[str, Any]) -> bool:
-    return all(settings[other] in wanted for other, wanted in CONDITIONS.get(key, {}).items())
-
-
-def _depth(key: str, chosen: Mapping[str, Domain]) -> int:
-    """How many of the dimensions `chosen` must have a value before this one, one after another."""
-    return 1 + max(
-        (_depth(other, chosen) for other in CONDITIONS.get(key, {}) if other in chosen), default=-1
-    )
+def select_condition_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Select from dotted settings those that the condition of any dimension looks at."""
+    return {other: settings[other] for needs in CONDITIONS.values() for other in needs}

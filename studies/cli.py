@@ -22,7 +22,6 @@ from avsc_core.errors import (
 )
 from avsc_core.resolve import flatten, format_value, list_presets
 from avsc_core.terminal import err, out, progress, run_app
-from avsc_core.yaml_file import read_yaml
 from studies.study.plan import describe_plan, make_plan
 from studies.study.reading import OF_THE_STUDY, read_study
 from studies.study.schema import Study
@@ -347,15 +346,13 @@ def _study(
 ) -> Study:
     """The checked study; a missing data folder is reported together with the file's own faults."""
 
-    def winner_of(own: str, source: str) -> tuple[str, Config]:
+    def winner_of(own: str, source: str, where: str) -> tuple[str, Config]:
         from avsc_core.record.recorder import (
             open_record,  # only a study with `best-of` reads the record
         )
         from avsc_core.record.winner import find_pinned_winner
 
-        return find_pinned_winner(
-            open_record(tracking_uri), own, source, read_yaml(file).where("best-of")
-        )
+        return find_pinned_winner(open_record(tracking_uri), own, source, where)
 
     faults = []
     if data is not None and not data.is_dir():

@@ -19,7 +19,6 @@ from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import TrialRecord
 from avsc_core.resolve import find_weights, identify
-from avsc_core.yaml_file import read_yaml
 from search_spaces.domains import Choice
 from studies.runner.strategy import Strategy
 from studies.study.plan import Plan, find_changes, make_plan
@@ -50,7 +49,7 @@ def make_served_plan(study: Study, data: DataSet) -> Plan:
     dimensions = study.search.space.dimensions if study.search else {}
     searched = [key for key in dimensions if key.startswith("pseudo.")]
     if searched:
-        where = read_yaml(study.path).where("search", "space", searched[0])
+        where = study.source_lines.where("search", "space", searched[0])
         what = f"{', '.join(searched)} cannot be searched"
         raise UserError(Fault(where, what, why, "leave it out, or run `avsc-core pseudo`"))
 
@@ -67,7 +66,7 @@ def describe_missing_arms(plan: Plan) -> list[str]:
 def check_warm_start(recorder: Recorder, study: Study) -> None:
     """Check that the study for a warm start is in the record. Raises UserError."""
     if study.search and study.search.warm_start:
-        where = read_yaml(study.path).where("search", "warm_start")
+        where = study.source_lines.where("search", "warm_start")
         recorder.get_study(study.search.warm_start, where)
 
 

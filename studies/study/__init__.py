@@ -1,1 +1,11 @@
-"""A study: what is asked. A study file -> a checked study -> a plan of trials and searches."""
+"""studies.study: a study from its file to the trials that it runs.
+
+schema.py     the parts of a file, and the checked study
+reading.py    a file and the command line -> a checked study
+parsing.py    content -> typed parts; settings -> configurations
+checking.py   rules across the parts
+arms.py       arms, and the designs of ablations
+search.py     the search of a study
+plan.py       a checked study -> its trials
+metadata.py   what the record keeps of a study for its report
+"""

@@ -1,7 +1,12 @@
-"""A study file's content -> typed parts, its settings -> configurations; every finding a fault with its line."""
+"""From a study file's content to typed parts, and from its settings to configurations.
 
-from collections.abc import Mapping
-from typing import Any
+`parse_study_file` checks the types of all parts. `list_overrides` gives every setting the line
+where it is written, and `resolve_trainable` puts such settings over a preset. Every mistake becomes
+a fault with its line.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -9,7 +14,7 @@ from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, suggest
 from avsc_core.resolve import Override, flatten, resolve
 from avsc_core.yaml_file import Located, Trail
-from search_spaces.space import reset_inactive
+from search_spaces.inactive import reset_inactive
 from studies.study.schema import (
     AblationPart,
     ArmPart,
@@ -20,17 +25,13 @@ from studies.study.schema import (
     StudyFile,
 )
 
-Settings = tuple[str, list[Override]]  # a preset and what is put over it
-TO_LEARN = (
-    "loss_weights.",
-    "alignment.enabled",
-    "modality",
-)  # settings that can leave nothing to learn
-OUR_WORDS = {
-    "model_type": "a mapping",
-    "dict_type": "a mapping",
-}  # where pydantic names its own types
+# Settings that can leave nothing to learn.
+LEARNING_SETTINGS = ("loss_weights.", "alignment.enabled", "modality")
 
+# Our words where pydantic names its own types.
+PLAIN_MESSAGES = {"model_type": "a mapping", "dict_type": "a mapping"}
+
+# Where each part stands in the file, without list positions.
 PARTS: dict[Trail, type[FilePart]] = {
     (): StudyFile,
     ("search",): SearchPart,
@@ -42,76 +43,93 @@ PARTS: dict[Trail, type[FilePart]] = {
 }
 
 
+class Settings(NamedTuple):
+    """A configuration before it is resolved: a preset, and what is put over it."""
+
+    preset: str
+    overrides: list[Override]
+
+    def add(self, overrides: Iterable[Override]) -> "Settings":
+        """Return these settings with more overrides put over them."""
+        return Settings(self.preset, [*self.overrides, *overrides])
+
+
 def parse_study_file(
-    data: Mapping[str, Any], located: Located, faults: list[Fault]
+    content: Mapping[str, Any], located: Located, faults: list[Fault]
 ) -> StudyFile | None:
-    """The file as typed parts, or None and its faults."""
+    """Return the file as typed parts, or None after adding its faults to `faults`."""
     try:
-        return StudyFile.model_validate(data)
+        return StudyFile.model_validate(content)
     except ValidationError as error:
-        for item in error.errors():
-            trail: Trail = tuple(item["loc"])
-            where = located.where(*trail)
-            if item["type"] == "extra_forbidden":
-                faults.append(
-                    Fault(
-                        where,
-                        f"unknown key '{trail[-1]}'",
-                        suggest(trail[-1], _fields_at(trail[:-1])),
-                    )
-                )
-            elif item["type"] == "missing":
-                faults.append(Fault(where, f"'{trail[-1]}' is missing"))
-            elif trail[-1] == "[key]":
-                faults.append(make_name_fault(where, item["input"]))
-            else:
-                what = f"{'.'.join(map(str, trail))}: {item['input']!r} is not allowed"
-                message = OUR_WORDS.get(item["type"]) or item["msg"][0].lower() + item["msg"][1:]
-                faults.append(Fault(where, what, message))
+        faults += [_explain_finding(finding, located) for finding in error.errors()]
     return None
 
 
 def make_name_fault(where: str, key: Any) -> Fault:
-    """Of a key that YAML does not read as text."""
+    """Return the fault of a key that YAML does not read as text."""
     return Fault(
         where,
-        f"{key!r} is no name",
+        f"{key!r} is not a name",
         "YAML takes on, off, yes, no and numbers for values",
         "put it in quotes",
     )
 
 
 def resolve_trainable(settings: Settings, whose: str, where: str = "--preset") -> Config:
-    """The configuration of some settings. Raises UserError, also when it leaves nothing to learn."""
-    config = resolve(*settings, where)
+    """Return the configuration of some settings, those of `whose` (an arm, a rung, the base).
+
+    Raises UserError, also when the configuration leaves nothing to learn.
+    """
+    config = resolve(settings.preset, settings.overrides, where)
     try:
         reset_inactive(config)
     except ValueError:
-        place = next(each.where for each in reversed(settings[1]) if each.key.startswith(TO_LEARN))
-        raise UserError(
-            Fault(place, f"{whose} has nothing to learn", "a loss weight above 0")
-        ) from None
+        place = _find_last_learning_setting(settings.overrides)
+        what = f"{whose} has nothing to learn"
+        raise UserError(Fault(place, what, "a loss weight above 0")) from None
     return config
 
 
 def list_overrides(values: Mapping[str, Any], located: Located, trail: Trail) -> list[Override]:
-    """Nested or dotted settings of the file as overrides with their lines."""
-    result = []
+    """List the nested or dotted settings that stand at `trail`, each with its line."""
+    overrides = []
     for name, value in values.items():
-        result += [
-            Override(key, each, _line(located, trail, str(name), key))
-            for key, each in flatten({name: value})
-        ]
-    return result
+        for key, leaf in flatten({name: value}):
+            # `a.b: {c: 1}` is the key a.b.c, whose trail in the file is (..., "a.b", "c").
+            nested = key.removeprefix(str(name)).strip(".")
+            parts = nested.split(".") if nested else []
+            overrides.append(Override(key, leaf, located.where(*trail, str(name), *parts)))
+    return overrides
 
 
-def _fields_at(trail: Trail) -> list[str]:
-    """The keys that a part of the file may have, by their names in the file."""
+def _explain_finding(finding: Any, located: Located) -> Fault:
+    """Return one of pydantic's findings as a fault in our words."""
+    trail: Trail = tuple(finding["loc"])
+    where = located.where(*trail)
+    key = trail[-1]
+
+    if finding["type"] == "extra_forbidden":
+        return Fault(where, f"unknown key '{key}'", suggest(key, _list_keys_at(trail[:-1])))
+    if finding["type"] == "missing":
+        return Fault(where, f"'{key}' is missing")
+    if key == "[key]":
+        return make_name_fault(where, finding["input"])
+
+    what = f"{'.'.join(map(str, trail))}: {finding['input']!r} is not allowed"
+    message = finding["msg"][0].lower() + finding["msg"][1:]
+    return Fault(where, what, PLAIN_MESSAGES.get(finding["type"], message))
+
+
+def _list_keys_at(trail: Trail) -> list[str]:
+    """List the keys that a part of the file may have, by their names in the file."""
     names = tuple(part for part in trail if isinstance(part, str))
-    part = PARTS.get(names) or PARTS[names[:2]]  # figures by the name of their arm
+    part = PARTS.get(names)
+    if part is None:
+        part = PARTS[names[:2]]  # published figures, which stand under the name of their arm
     return [info.alias or name for name, info in part.model_fields.items()]
 
 
-def _line(located: Located, trail: Trail, name: str, key: str) -> str:
-    rest = key.removeprefix(name).strip(".")
-    return located.where(*trail, name, *(rest.split(".") if rest else ()))
+def _find_last_learning_setting(overrides: list[Override]) -> str:
+    """Return the place of the last override that can have left nothing to learn."""
+    places = [item.where for item in overrides if item.key.startswith(LEARNING_SETTINGS)]
+    return places[-1]

@@ -1,8 +1,18 @@
-"""What a study is: the parts of its file, and the checked study that the rest of the runner works with.
+"""What a study is: the parts of its file, and the checked study that the runner works with.
 
-A study asks one question of one base configuration. Its `arms` are settings that a table compares, each run to its end
-with every seed; an `ablation` makes arms out of factors; its `search` lets a sampler look for better settings within a
-space, and `retune` does so for every arm. `read.py` turns a file into one.
+A study asks one question of one base configuration. Its `arms` are settings that a table compares,
+each trained with every seed; an `ablation` makes arms out of factors; its `search` lets a sampler
+look for better settings within a space, and `retune` does so for every arm.
+
+There are two kinds of classes here, and most things have one of each:
+
+    of the file (pydantic, what a person wrote)    checked (dataclasses, what the runner works with)
+    StudyFile                                      Study
+    ArmPart, AblationPart                          Arm
+    SearchPart                                     Search
+
+A part of the file has the right types and nothing more: its settings may not exist and its names
+may clash. Only reading.py turns the one kind into the other.
 """
 
 from collections.abc import Mapping
@@ -13,6 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from avsc_core.config import Config
+from avsc_core.yaml_file import Located
 from search_spaces.space import Space
 
 Metric = Literal["val_acc", "val_logloss"]
@@ -20,7 +31,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]  # as Config.seed
 
 
 class FilePart(BaseModel):
-    """A part of a study file; it accepts nothing it does not know."""
+    """A part of a study file; keys that it does not know are faults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -35,7 +46,7 @@ class PublishedFigures(FilePart):
 
 
 class ArmPart(FilePart):
-    """One row of a table."""
+    """One row of a table, as the file has it; checked it becomes an `Arm`."""
 
     name: Annotated[str, Field(min_length=1)]
     set: dict[str, Any] = {}
@@ -44,27 +55,26 @@ class ArmPart(FilePart):
 
 
 class AblationPart(FilePart):
-    """Arms made out of factors: a setting with its values, or a name with levels and what each of them sets."""
+    """A design and its factors, as the file has them; checked they become several `Arm`s."""
 
     design: Literal["factorial", "leave_one_out", "add_one_in", "one_at_a_time"]
-    factors: Annotated[dict[str, Any], Field(min_length=1)]  # `ablation.py` says what a factor is
+    factors: Annotated[dict[str, Any], Field(min_length=1)]  # arms.py says what a factor is
     published: dict[str, PublishedFigures] = {}  # by the name of the arm
 
 
 class SearchPart(FilePart):
-    """What a sampler looks for."""
+    """The `search:` of a file: `space`, `sampler` and `first` are unchecked. Checked, a
+    `Search`."""
 
     space: Any = None
-    trials: Annotated[int, Field(ge=1)] | None = None  # none: `searching.py` says how many
+    trials: Annotated[int, Field(ge=1)] | None = None  # none: search.py says how many
     sampler: str = "tpe"
     scheduler: str = "asha"
     grace_epochs: Annotated[int, Field(ge=1)] = 3
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     seed: Seed = 0
-    first: list[dict[str, Any]] = []  # known good points, over the base
-    warm_start: str | None = (
-        None  # an earlier study, whose trials of this space the sampler is told of
-    )
+    first: list[dict[str, Any]] = []  # known good points; what they leave out is as in the base
+    warm_start: str | None = None  # an earlier study; the sampler learns from its trials too
     finalists: Annotated[int, Field(ge=1)] = 3  # with a ladder
 
 
@@ -76,7 +86,7 @@ class Resources(FilePart):
 
 
 class StudyFile(FilePart):
-    """The whole file."""
+    """The whole file; checked it becomes a `Study`."""
 
     question: str
     name: str | None = None
@@ -90,15 +100,14 @@ class StudyFile(FilePart):
     ablation: AblationPart | None = None
     retune: Annotated[int, Field(ge=1)] | None = None
     search: SearchPart | None = None
-    ladder: Annotated[list[Any], Field(min_length=2, max_length=2)] | None = (
-        None  # presets, or settings over the base
-    )
+    # The cheap rung and the full rung: each a preset, or settings over the base.
+    ladder: Annotated[list[Any], Field(min_length=2, max_length=2)] | None = None
     resources: Resources = Resources()
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A row of a table with its resolved configuration (the seed is put in by the plan)."""
+    """A row of a table with its resolved configuration (the plan sets the seed)."""
 
     name: str
     config: Config
@@ -110,7 +119,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Search:
-    """A checked search."""
+    """A checked search: its space and points exist, and its sampler suits its scheduler."""
 
     space: Space
     trials: int
@@ -119,7 +128,7 @@ class Search:
     grace_epochs: int
     reduction_factor: int
     seed: int
-    first: tuple[Mapping[str, Any], ...]  # whole points of the space
+    first: tuple[Mapping[str, Any], ...]  # points of the space, with all its active dimensions
     warm_start: str | None
     finalists: int
 
@@ -134,27 +143,34 @@ class Study:
     source: str | None
     preset: str
     best_of: tuple[str, str] | None  # (study, key of its trial) that the base was taken from
-    base: Config  # as written: what means nothing in it may mean something in a trial that switches a module on
+
+    # As written: a setting that is inactive in the base may be active in a trial of the search.
+    base: Config
+
     metrics: tuple[Metric, ...]
     seeds: tuple[int, ...]
     design: str | None
     arms: tuple[Arm, ...]
     retune: int
     search: Search | None
-    final: Config | None  # the base at the upper rung of a ladder
+    final: Config | None  # the base at the full rung of a ladder
     resources: Resources
+
+    # The lines of the file, and the flags of the command line that replaced some of it, for the
+    # faults that only a data set or the record brings to light; no part of what the study asks.
+    source_lines: Located = field(compare=False, repr=False)
 
     @property
     def metric(self) -> Metric:
-        """What decides the best epoch and the best trial."""
+        """The metric that decides which epoch and which trial is best."""
         return self.metrics[0]
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Of every metric: more Acc is better, less Logloss."""
+        """The better direction of each metric: more Acc is better, less Logloss."""
         return tuple("max" if metric == "val_acc" else "min" for metric in self.metrics)
 
     @property
     def direction(self) -> str:
-        """Of the deciding metric."""
+        """The better direction of the deciding metric."""
         return self.directions[0]

@@ -1,4 +1,8 @@
-"""The `search:` part of a study file -> a checked search: its space, its sampler and scheduler, its first points."""
+"""From the `search:` part of a study file (`SearchPart`) to a checked search (`Search`).
+
+Checked are its sampler and scheduler, its space around every configuration that it is laid around,
+and its first points; what the file leaves out gets its value here.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,103 +12,63 @@ from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults, suggest
 from avsc_core.resolve import flatten
 from avsc_core.yaml_file import Located
-from search_spaces.catalogue import CATALOGUE
+from search_spaces.building import build_space, find_impossible
+from search_spaces.catalogue import CATALOGUE, ONE_METRIC_SAMPLERS, SAMPLER_NAMES
 from search_spaces.domains import Float
-from search_spaces.space import SAMPLER_NAMES, Space, build_space, find_impossible
+from search_spaces.space import Space
 from studies.study.schema import Arm, Metric, Search, SearchPart
 
 SCHEDULER_NAMES = ("none", "asha", "hyperband", "median")
-ONE_METRIC_SAMPLERS = ("cmaes",)
 TRIALS = 20  # of a search that does not say; brute_force tries all its points
 MOST_POINTS = 100_000  # of brute_force
-# Population-based training changes settings while it trains: what it finds is a schedule, not a configuration.
-PBT = Fault(
-    "", "unknown scheduler 'pbt'", "its trials have no configuration to compare or retrain", "asha"
-)
 
 
 def read_search(
     part: SearchPart,
     base: Config,
     around: Sequence[Arm],
-    metrics: int,
+    *,
+    metric_count: int,
     retune: bool,
     located: Located,
 ) -> Search:
-    """The checked search; `around` are the other configurations that its space is laid around.
+    """Check a search around `base`, and around the other configurations `around`.
 
     Raises UserError with every fault.
     """
-    faults: list[Fault] = []
+    faults = _check_method(part, metric_count, located)
 
-    def where(*keys: str | int) -> str:
-        return located.where("search", *keys)
-
-    for key, names in (("sampler", SAMPLER_NAMES), ("scheduler", SCHEDULER_NAMES)):
-        value = getattr(part, key)
-        if value == "pbt" and key == "scheduler":
-            faults.append(Fault(where(key), PBT.what, PBT.allowed, PBT.todo))
-        elif value not in names:
-            faults.append(Fault(where(key), f"unknown {key} '{value}'", suggest(value, names)))
-    if metrics > 1 and part.sampler in ONE_METRIC_SAMPLERS:
-        faults.append(
-            Fault(
-                where("sampler"),
-                f"{part.sampler} takes one metric",
-                todo="tpe, gp or nsga2 take two",
-            )
-        )
-    if metrics > 1 and part.scheduler in SCHEDULER_NAMES[1:]:
-        todo = "scheduler: none"
-        faults.append(
-            Fault(where("scheduler"), f"{part.scheduler} compares trials by one metric", todo=todo)
-        )
-    space, first = None, []
+    # The space, and what can only be checked within it.
+    space: Space | None = None
+    first: list[Mapping[str, Any]] = []
     with collect_faults(faults):
-        space = build_space(part.space, base, lambda key: where("space", key))
-        for arm in around:
-            own = find_impossible(
-                space.within(arm.config, arm.settled).dimensions,
-                arm.config,
-                lambda key: where("space", key),
-            )
-            faults += [replace(fault, what=f"{arm.name}: {fault.what}") for fault in own]
+        space = build_space(part.space, base, lambda key: located.where("search", "space", key))
+        faults += _check_other_configurations(space, around, located)
         if part.sampler == "brute_force":
-            faults += _too_many(space, where("sampler"))
-        first = _first(part.first, space, base, located)
+            faults += _check_countable(space, located.where("search", "sampler"))
+        first = _read_first_points(part.first, space, base, located)
     if faults or space is None:
         raise UserError(faults)
-    usual = space.count() if part.sampler == "brute_force" else TRIALS
-    trials = part.trials if part.trials is not None else 0 if retune else usual
-    settings = part.model_dump(exclude={"space", "first", "trials"})
-    return Search(space=space, first=tuple(first), trials=trials, **settings)
 
-
-def _too_many(space: Space, where: str) -> list[Fault]:
-    """What brute_force cannot try all of."""
-    endless = [key for key, domain in space.dimensions.items() if domain.count() is None]
-    if endless:
-        what = f"brute_force cannot count the values of {', '.join(endless)}"
-        return [Fault(where, what, todo="give them a step or a list of values")]
-    if (count := space.count()) > MOST_POINTS:
-        what, todo = f"brute_force would try {count} points", "larger steps, or fewer values"
-        return [Fault(where, what, f"at most {MOST_POINTS}", todo)]
-    return []
+    # The other fields are the same in the file and in the checked search.
+    return Search(
+        space=space,
+        trials=_choose_trial_count(part, space, retune),
+        first=tuple(first),
+        **part.model_dump(exclude={"space", "trials", "first"}),
+    )
 
 
 def check_metrics(value: Any, where: str) -> tuple[Metric, ...]:
-    """`metric:` of a study file, one or a list of two different ones. Raises UserError."""
+    """Check `metric:` of a study file, one or a list of two different ones. Raises UserError."""
     values = value if isinstance(value, list) and value else [value]
     names = get_args(Metric)
-    faults = [
-        Fault(
-            where,
-            f"metric: {each!r} is not allowed",
-            f"input should be {' or '.join(map(repr, names))}",
-        )
-        for each in values
-        if each not in names
-    ]
+    allowed = f"input should be {' or '.join(map(repr, names))}"
+
+    faults = []
+    for metric in values:
+        if metric not in names:
+            faults.append(Fault(where, f"metric: {metric!r} is not allowed", allowed))
     if not faults and len(set(values)) < len(values):
         faults.append(Fault(where, "a metric stands twice"))
     if faults:
@@ -112,39 +76,107 @@ def check_metrics(value: Any, where: str) -> tuple[Metric, ...]:
     return tuple(values)
 
 
-def _first(
+def _check_method(part: SearchPart, metric_count: int, located: Located) -> list[Fault]:
+    """Check the sampler and the scheduler, and that both can handle the metrics."""
+    sampler_place = located.where("search", "sampler")
+    scheduler_place = located.where("search", "scheduler")
+    faults = []
+
+    if part.sampler not in SAMPLER_NAMES:
+        what = f"unknown sampler '{part.sampler}'"
+        faults.append(Fault(sampler_place, what, suggest(part.sampler, SAMPLER_NAMES)))
+    if part.scheduler == "pbt":
+        # Population-based training changes settings during a training: what it finds is a schedule.
+        why = "its trials have no configuration to compare or retrain"
+        faults.append(Fault(scheduler_place, "unknown scheduler 'pbt'", why, "asha"))
+    elif part.scheduler not in SCHEDULER_NAMES:
+        what = f"unknown scheduler '{part.scheduler}'"
+        faults.append(Fault(scheduler_place, what, suggest(part.scheduler, SCHEDULER_NAMES)))
+
+    if metric_count > 1 and part.sampler in ONE_METRIC_SAMPLERS:
+        what = f"{part.sampler} takes one metric"
+        faults.append(Fault(sampler_place, what, todo="tpe, gp or nsga2 take two"))
+    if metric_count > 1 and part.scheduler in SCHEDULER_NAMES[1:]:
+        what = f"{part.scheduler} compares trials by one metric"
+        faults.append(Fault(scheduler_place, what, todo="scheduler: none"))
+    return faults
+
+
+def _check_other_configurations(
+    space: Space, around: Sequence[Arm], located: Located
+) -> list[Fault]:
+    """Check that the space suits the configurations around which it is searched besides the
+    base."""
+    faults = []
+    for arm in around:
+        dimensions = space.within(arm.config, arm.settled).dimensions
+        found = find_impossible(
+            dimensions, arm.config, lambda key: located.where("search", "space", key)
+        )
+        faults += [replace(fault, what=f"{arm.name}: {fault.what}") for fault in found]
+    return faults
+
+
+def _check_countable(space: Space, where: str) -> list[Fault]:
+    """Check that brute_force can try all points of the space."""
+    endless = [key for key, domain in space.dimensions.items() if domain.count() is None]
+    if endless:
+        what = f"brute_force cannot count the values of {', '.join(endless)}"
+        return [Fault(where, what, todo="give them a step or a list of values")]
+
+    points = space.count()
+    if points > MOST_POINTS:
+        what = f"brute_force would try {points} points"
+        return [Fault(where, what, f"at most {MOST_POINTS}", "larger steps, or fewer values")]
+    return []
+
+
+def _choose_trial_count(part: SearchPart, space: Space, retune: bool) -> int:
+    """Return how many trials the study's own search has, also where the file does not say."""
+    if part.trials is not None:
+        return part.trials
+    if retune:
+        return 0  # each arm has a search; one around the base is only for those who ask for it
+    return space.count() if part.sampler == "brute_force" else TRIALS
+
+
+def _read_first_points(
     points: list[dict[str, Any]], space: Space, base: Config, located: Located
 ) -> list[Mapping[str, Any]]:
-    """Whole points of the space: what the file leaves out stands as in the base."""
-    usual = dict(flatten(base.model_dump()))
-    faults, whole = list[Fault](), list[Mapping[str, Any]]()
+    """Complete the first points: what the file leaves out is as in the base. Raises UserError."""
+    base_settings = dict(flatten(base.model_dump()))
+    faults: list[Fault] = []
+    completed: list[Mapping[str, Any]] = []
     for position, point in enumerate(points):
-        settings = dict(flatten(point))
         where = located.where("search", "first", position)
-        faults += [
-            Fault(where, f"'{key}' is no dimension of this search", suggest(key, space.dimensions))
-            for key in settings
-            if key not in space.dimensions
-        ]
-        values = {key: settings.get(key, usual[key]) for key in space.dimensions}
-        values = {key: float(each) if _real(key, each) else each for key, each in values.items()}
-        outside = [
-            key for key in space.present(values) if not space.dimensions[key].contains(values[key])
-        ]
-        faults += [
-            Fault(
-                where,
-                f"{key} {values[key]} lies outside the space",
-                space.dimensions[key].describe(),
-            )
-            for key in outside
-        ]
-        whole.append(space.present(values))
+        settings = dict(flatten(point))
+        # The file may leave out dimensions of the space; it may not name other settings.
+        for key in settings:
+            if key not in space.dimensions:
+                what = f"'{key}' is not a dimension of this search"
+                faults.append(Fault(where, what, suggest(key, space.dimensions)))
+
+        values = {}
+        for key in space.dimensions:
+            values[key] = _to_real(key, settings.get(key, base_settings[key]))
+
+        # Values of inactive dimensions are no part of a point, so they are not checked.
+        present = space.present(values)
+        for key, value in present.items():
+            domain = space.dimensions[key]
+            if not domain.contains(value):
+                what = f"{key} {value} lies outside the space"
+                faults.append(Fault(where, what, domain.describe()))
+        completed.append(present)
     if faults:
         raise UserError(faults)
-    return whole
+    return completed
 
 
-def _real(key: str, value: Any) -> bool:
-    """Whether a number is written where a real one is meant, be it a whole one, or a choice in this space."""
-    return isinstance(CATALOGUE[key], Float) and CATALOGUE[key].contains(value)
+def _to_real(key: str, value: Any) -> Any:
+    """Return a number that a person wrote whole as a float, where the dimension is of real ones.
+
+    The space may have made a choice of the dimension; its numbers are real ones all the same.
+    """
+    domain = CATALOGUE[key]
+    return float(value) if isinstance(domain, Float) and domain.contains(value) else value

@@ -23,8 +23,8 @@ from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
 from avsc_core.record.winner import find_winner
 from avsc_core.resolve import resolve, trial_key
 from avsc_core.terminal import format_duration
+from search_spaces.building import build_space
 from search_spaces.importance import measure_importance
-from search_spaces.space import build_space
 from studies.report.answer import verdicts
 from studies.report.blocks import Report, Table, p_value
 from studies.report.build import build_report

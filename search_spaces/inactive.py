@@ -1,0 +1,87 @@
+"""Inactive settings: the settings without effect in a configuration.
+
+Some settings are read only when other settings have certain values. With `alignment.enabled:
+false`, nothing reads K (`alignment.k`), the contrast mode or the loss weights lambda_3 and lambda_4
+of Eq. 7; with `modality: audio`, nothing reads the settings of the visual branch. Such a setting is
+*inactive* in that configuration. `CONDITIONS` in catalogue.py says which values of which other
+settings a setting needs; one that it does not name is always active.
+
+Three things follow from this.
+
+- Equal trainings get equal trial keys. Configurations that differ in inactive settings alone train
+  the same model. `reset_inactive` gives each inactive setting one fixed value, which makes those
+  configurations equal:
+
+      alignment: {enabled: false, k: 7}  ->  alignment: {enabled: false, k: 1}
+      alignment: {enabled: false, k: 9}  ->  alignment: {enabled: false, k: 1}
+
+- A search never varies an inactive setting: a sampler is asked for K only at the points that have
+  the alignment (`Space` in space.py).
+- Tables show active settings alone (`list_active`), because the value of an inactive one describes
+  nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from avsc_core.config import Config
+from avsc_core.resolve import flatten, nest
+from search_spaces.catalogue import CONDITIONS, GROUPS, INACTIVE_VALUES
+from search_spaces.domains import Domain
+
+
+def is_active(key: str, settings: Mapping[str, Any]) -> bool:
+    """Tell whether `key` has an effect under `settings` (dotted key -> value)."""
+    needs = CONDITIONS.get(key, {})
+    return all(settings[other] in wanted for other, wanted in needs.items())
+
+
+def can_be_active(key: str, dimensions: Mapping[str, Domain], fixed: Mapping[str, Any]) -> bool:
+    """Tell whether `key` is active at some point of `dimensions`; other settings are `fixed`."""
+    for other, wanted in CONDITIONS.get(key, {}).items():
+        if other in dimensions:
+            possible = any(map(dimensions[other].contains, wanted))
+        else:
+            possible = fixed[other] in wanted
+        if not possible:
+            return False
+    return True
+
+
+def has_active_loss(settings: Mapping[str, Any]) -> bool:
+    """Tell whether an active loss weight is above 0, without which there is nothing to learn."""
+    return any(settings[key] and is_active(key, settings) for key in GROUPS["loss_weights"])
+
+
+def list_inactive(config: Config) -> list[str]:
+    """List the dotted keys of the settings that are inactive in a configuration."""
+    settings = dict(flatten(config.model_dump()))
+    return [key for key in CONDITIONS if not is_active(key, settings)]
+
+
+def list_active(config: Config) -> dict[str, Any]:
+    """Return the active settings of a configuration, dotted key -> value as JSON has it."""
+    inactive = list_inactive(config)
+    settings = flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in settings if key not in inactive}
+
+
+def reset_inactive(config: Config) -> Config:
+    """Return the configuration with each inactive setting at its one value for that case.
+
+    The value is that of `INACTIVE_VALUES`, else the setting's default. Raises ValueError when
+    every active loss weight is 0.
+    """
+    settings = dict(flatten(config.model_dump()))
+    if not has_active_loss(settings):
+        raise ValueError("every active loss weight is 0")
+
+    inactive = list_inactive(config)
+    if not inactive:
+        return config
+
+    # Validation makes a new configuration; this one is frozen.
+    default = dict(flatten(Config().model_dump()))
+    for key in inactive:
+        settings[key] = INACTIVE_VALUES.get(key, default[key])
+    return Config.model_validate(nest(settings))
