@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avsc_core.config import Augmentation, Config
-from avsc_core.data.augment import augment_log_mel, augment_pictures, mixup
+from avsc_core.data.augment import apply_mixup, augment_frames, augment_log_mel
 from avsc_core.data.batches import IMAGENET, Inputs, iterate_batches
 from avsc_core.data.dataset import split_rows
 from avsc_core.data.features import Features
@@ -103,7 +103,7 @@ def test_masks_hide_one_span(kind: str, axis: int):
 def test_pictures_of_a_clip_change_alike():
     frames = torch.randint(0, 255, (6, 1, 3, 32, 32), dtype=torch.uint8).repeat(1, 4, 1, 1, 1)
     settings = Augmentation(flip=0.5, crop=0.5, rand_augment=2)
-    changed = augment_pictures(frames, settings)
+    changed = augment_frames(frames, settings)
     assert changed.shape == frames.shape
     assert changed.dtype == torch.uint8
     assert torch.equal(changed[:, :1].expand_as(changed), changed)
@@ -112,7 +112,7 @@ def test_pictures_of_a_clip_change_alike():
 
 def test_a_mirror_is_a_mirror():
     frames = torch.randint(0, 255, (400, 1, 3, 4, 4), dtype=torch.uint8)
-    changed = augment_pictures(frames, Augmentation(flip=0.3))
+    changed = augment_frames(frames, Augmentation(flip=0.3))
     mirrored = [torch.equal(new, old.flip(-1)) for new, old in zip(changed, frames, strict=True)]
     assert all(
         torch.equal(new, old) or done
@@ -126,7 +126,7 @@ def test_mixup_keeps_sums_and_pairs(partners: str):
     clips = 64
     eye = torch.eye(clips)
     scenes = torch.arange(clips) % 10
-    sounds, pictures, events, objects, targets = mixup(
+    sounds, pictures, events, objects, targets = apply_mixup(
         eye, eye, eye, eye, scenes, 10, Augmentation(mixup=1.0, mixup_partners=partners)
     )
     for mixed in (sounds, pictures):

@@ -113,7 +113,7 @@ def test_a_location_on_both_sides_is_refused(copy: Path):
     [
         ("audio/", "../audio/", "leaves the data folder; audio/NAME"),
         ("filename_audio\t", "", "no column filename_audio"),
-        ("-", "_", "is no clip name; scene-city-location-segment"),
+        ("-", "_", "is not a clip name; scene-city-location-segment"),
     ],
 )
 def test_bad_rows(copy: Path, old: str, new: str, fault: str):
