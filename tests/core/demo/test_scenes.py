@@ -16,7 +16,15 @@ import soundfile
 
 from avsc_core.data.dataset import SYNTHETIC, read_dataset
 from avsc_core.demo.pictures import OBJECTS, draw_frames
-from avsc_core.demo.scenes import LOOKS, OWN, SOUNDS, Pair, plan_clips, tag_odds, write_demo
+from avsc_core.demo.scenes import (
+    LEANING_ODDS,
+    LOOKS,
+    SOUNDS,
+    ScenePair,
+    compute_tag_odds,
+    plan_clips,
+    write_demo,
+)
 from avsc_core.demo.sounds import EVENTS, T, mix_events
 from avsc_core.labels import SCENES, Labels, read_labels
 
@@ -271,19 +279,22 @@ def test_a_place_has_one_look_and_one_sound() -> None:
     ids=["sounds", "looks"],
 )
 def test_a_pair_shares_one_modality_and_differs_in_the_other(
-    pairs: tuple[Pair, ...],
-    others: tuple[Pair, ...],
+    pairs: tuple[ScenePair, ...],
+    others: tuple[ScenePair, ...],
     names: tuple[str, ...],
     other_names: tuple[str, ...],
 ) -> None:
     assert len(names) == len(set(names)) == 64
-    odds, other_odds = tag_odds(pairs, names), tag_odds(others, other_names)  # (10,64) each
+    odds, other_odds = (
+        compute_tag_odds(pairs, names),
+        compute_tag_odds(others, other_names),
+    )  # (10,64) each
     assert sorted(scene for pair in pairs for scene in pair.scenes) == list(SCENES)
     for pair in pairs:
         first, second = (SCENES.index(scene) for scene in pair.scenes)
         differing = np.flatnonzero(odds[first] != odds[second])
         assert {names[index] for index in differing} == set(pair.leaning)
-        assert np.abs(odds[first] - odds[second]).max() < OWN, (
+        assert np.abs(odds[first] - odds[second]).max() < LEANING_ODDS, (
             "the difference within a pair is weak"
         )
         assert (np.abs(other_odds[first] - other_odds[second]) > 0.5).sum() >= 8, (
