@@ -33,6 +33,7 @@ def augment_log_mel(log_mel: Tensor, settings: Augmentation) -> Tensor:
     """
     log_mel = log_mel.float()
 
+    # Gain comes before the masks, so that a mask hides the mean of what is heard.
     if settings.gain_db:
         log_mel = _change_gain(log_mel, settings.gain_db)
     if settings.time_mask:
@@ -46,12 +47,15 @@ def augment_log_mel(log_mel: Tensor, settings: Augmentation) -> Tensor:
 
 def augment_frames(frames: Tensor, settings: Augmentation) -> Tensor:
     """Mirror, crop and change frames (B,F,3,H,W) uint8; returns the same shape and type."""
+    # Each clip is mirrored with the configured probability.
     if settings.flip:
         mirrored = torch.rand(len(frames)) < settings.flip  # (B,)
         mirrored = mirrored.to(frames.device)[:, None, None, None, None]
         frames = torch.where(mirrored, frames.flip(-1), frames)
+
     if settings.crop:
         frames = torch.stack([_crop_clip(clip, settings.crop) for clip in frames])
+
     if settings.rand_augment:
         # Called once for each clip, so that RandAugment draws once for all frames of the clip.
         rand_augment = v2.RandAugment(settings.rand_augment)
@@ -74,6 +78,7 @@ def apply_mixup(
     "single" each has its own, and the target of the scene is the average of both (not in the paper;
     each modality is half of the clip).
     """
+    # Partners and shares, of the audio branch first.
     audio_mixing = _draw_partners(len(scenes), settings.mixup, scenes.device)
     visual_mixing = audio_mixing
     if settings.mixup_partners == "single":
@@ -102,6 +107,7 @@ def _change_gain(log_mel: Tensor, gain_db: float) -> Tensor:
 
 def _draw_spans(clips: int, size: int, widest: float) -> Tensor:
     """Draw one span a clip at a random place, up to `widest` of the size: (B,size) bool."""
+    # The width comes first, then a start from which the span still fits.
     width = torch.rand(clips) * widest * size
     start = torch.rand(clips) * (size - width)
     position = torch.arange(size)
@@ -119,6 +125,7 @@ def _crop_clip(clip: Tensor, most: float) -> Tensor:
 
     At least 1 - `most` of each side is kept.
     """
+    # Both sides shrink by the same share, so that nothing is distorted.
     height, width = clip.shape[-2:]
     share = 1 - most * float(torch.rand(()))
     part_height = max(1, round(share * height))

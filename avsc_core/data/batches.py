@@ -73,6 +73,7 @@ def compute_scale(features: Features, normalisation: str, rows: np.ndarray) -> S
         total += log_mel.mean()
         total_of_squares += (log_mel**2).mean()
 
+    # All clips have the same number of values, so the mean of their means is the mean over all.
     mean = total / len(rows)
     variance = total_of_squares / len(rows) - mean**2
     return Scale(float(mean), float(np.sqrt(variance)))
@@ -121,6 +122,8 @@ def iterate_batches(
             objects=to_device(features.objects[batch_rows], device).float(),
             scenes=to_device(scenes[batch_rows], device),
         )
+
+        # Clips are mixed last, with all their labels.
         if augmentation and augmentation.mixup:
             batch = Batch(*apply_mixup(*batch, scene_count=scene_count, settings=augmentation))
         yield batch
@@ -134,6 +137,7 @@ def load_log_mels(
 ) -> Tensor:
     """Load log-mels onto the device, augment them when asked, normalise: (B,T,128) float32."""
     log_mel = to_device(inputs.features.log_mel[rows], device)
+    # Augmentation needs values that are not normalised yet: there padding is 0, and gain a shift.
     if augmentation:
         log_mel = augment_log_mel(log_mel, augmentation)
     return normalise(log_mel, inputs.scale)

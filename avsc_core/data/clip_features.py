@@ -30,6 +30,7 @@ def compute_log_mel(
     """
     lengths = Lengths(media.short, media.long, seconds)
     samples = read_audio(clip.audio, settings.sample_rate, lengths)  # (n,)
+    # Of the normalisations only `peak` acts on samples; the others act on batches.
     log_mel = convert_to_log_mel(
         samples,
         settings.sample_rate,
@@ -51,6 +52,7 @@ def compute_frames(
     Returns them with "padded", "cropped" or "". Raises UserError when the file is not an mp4 of the
     right length.
     """
+    # Without `resize` the frame is scaled to `size`, and only its longer side is cut.
     frames = read_frames(
         clip.video,
         count=settings.frames,

@@ -87,7 +87,7 @@ def read_dataset(
     if not clips and faults:
         raise UserError(faults)
 
-    # Read the labels, and bring their rows into the order of the clips.
+    # Read the labels in the order of the clips; their faults join those of the tables.
     labels = None
     with collect_faults(faults):
         labels = read_labels(root / LABEL_FILE)
@@ -121,9 +121,7 @@ def split_rows(data: DataSet, split: Split) -> SplitRows:
     """
     by_fold = split.rule == "fold"
     needed = split.folds if by_fold else 2
-    allowed = "two or more, to hold one out"
-    if by_fold:
-        allowed = f"{needed} or more, one for each fold"
+    allowed = f"{needed} or more, one for each fold" if by_fold else "two or more, to hold one out"
 
     # One generator for all scenes: what a scene holds out depends on the scenes before it.
     rng = np.random.default_rng(split.seed)
@@ -145,7 +143,7 @@ def split_rows(data: DataSet, split: Split) -> SplitRows:
     if faults:
         raise UserError(faults)
 
-    # A location held out is validation; none of them holds test clips, or the tables had a leak.
+    # All clips of a location that is held out are validation; none is of the test (find_leaks).
     parts = []
     for clip in data.clips:
         parts.append("validation" if clip.location in held_out else clip.split)
@@ -161,6 +159,7 @@ def hash_media(
     root: Path, clips: Sequence[Clip], progress: Progress
 ) -> tuple[list[str], list[str]]:
     """Return the SHA-256 of every clip's wav, and of every clip's mp4."""
+    # One index for each folder, whatever path leads to it.
     root_hash = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     index = cache_root() / "contents" / f"{root_hash}.json"
     paths = [clip.audio for clip in clips]
@@ -183,6 +182,7 @@ def _compute_fingerprint(
     clips: Sequence[Clip], sounds: Sequence[str], films: Sequence[str], labels: Labels
 ) -> str:
     """Compute sixteen hex digits over every row, file and label."""
+    # The format of these lines is part of every fingerprint in the record; it must not change.
     digest = hashlib.sha256()
     for clip, sound, film in zip(clips, sounds, films, strict=True):
         row = f"{clip.name} {clip.scene} {clip.location} {clip.split} {sound} {film}\n"
@@ -223,6 +223,7 @@ def _hold_out_as_baseline(clip_counts: Counter[str], share: float, rng: random.R
     share one generator of a fixed seed, so with the official tables the parts are the baseline's
     own.
     """
+    # The baseline truncates the number of clips, and its list is sorted by text.
     wanted = int((1 - share) * clip_counts.total())
     left = sorted(clip_counts, key=lambda location: location.split("-")[-1])
     taken = 0

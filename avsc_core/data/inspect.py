@@ -45,9 +45,10 @@ class Inspection(NamedTuple):
 def inspect(root: Path, media: Media, deep: bool, workers: int, progress: Progress) -> Inspection:
     """Inspect the tables of the data set at `root` and the files of every clip."""
     clips, faults, scenes = read_clips(root)
+    # Probes arrive in the order of the clips.
     stage = "decoding clips" if deep else "reading headers"
-    bad = {}
-    probes = []
+    bad: dict[str, list[Fault]] = {}
+    probes: list[Probe] = []
     for probe in parallel_map(partial(probe_clip, media, deep), clips, workers):
         if probe.faults:
             bad[clips[len(probes)].name] = probe.faults
@@ -65,6 +66,7 @@ def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
     from avsc_core.data.clip_features import compute_frames
     from avsc_core.data.media import Lengths, check_length, probe_audio, probe_video, read_audio
 
+    # A fault of one file does not keep the other from being read.
     faults: list[Fault] = []
     audio = None
     video = None
@@ -82,6 +84,7 @@ def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
             last_frame = Pictures(frames=1, offset_s=video.seconds)
             compute_frames(clip, last_frame, media)
 
+    # The faults name their file; put the row of the table before it.
     faults_with_row = []
     for fault in faults:
         where = f"{clip.row} {Path(fault.where).name}"

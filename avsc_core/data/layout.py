@@ -38,6 +38,7 @@ def find_layout(root: Path) -> DataLayout:
 
     Raises UserError when layout.yaml has an unknown key or a path that does not exist.
     """
+    # A path in layout.yaml takes precedence over a folder that was found.
     named = _read_layout_file(root)
     fold_table = find_shallowest(root, f"evaluation_setup/{FOLD_FILE}")
     found = {
@@ -82,6 +83,7 @@ def write_skipped(root: Path, fault_of: Mapping[str, str]) -> Path:
     for name, fault in fault_of.items():
         skipped[name] = " ".join(fault.split())  # a cell holds no TAB and no line end
 
+    # Sorted, so that the same clips give the same file.
     lines = ["clip\tfault"]
     lines += [f"{name}\t{fault}" for name, fault in sorted(skipped.items())]
     path = root / SKIP_FILE
@@ -147,6 +149,7 @@ def _read_layout_file(root: Path) -> dict[str, Path]:
             faults.append(Fault(file.where(part), what, suggest(part, parts)))
             continue
 
+        # The set-up is wanted for its tables, the other parts for themselves.
         needed = path / FOLD_FILE if part == "setup" else path
         if needed.exists():
             paths[part] = path

@@ -44,6 +44,7 @@ def convert_to_log_mel(
     samples = samples - samples.mean()
     if peak:
         samples = samples / samples.abs().max().clamp_min(SMALLEST_PEAK)
+    # kaldi's filter bank with the arguments of AST's own data loader.
     mel = fbank(
         samples[None],
         htk_compat=True,
@@ -55,6 +56,8 @@ def convert_to_log_mel(
         frame_length=window_ms,
         frame_shift=hop_ms,
     )  # (frames of the recording, 128)
+
+    # A short recording is padded with zeros, a long one is cropped.
     missing = max(0, frames - len(mel))
     return pad(mel[:frames], (0, 0, 0, missing))
 

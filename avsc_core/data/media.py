@@ -80,6 +80,7 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> torch.Te
     that `lengths` calls an error.
     """
     with _open_audio(path) as file:
+        # A file that holds less than its header says was cut off.
         rate = file.samplerate
         seconds = len(file) / rate
         check_length(path, seconds, lengths)
@@ -250,6 +251,7 @@ def _read_duration(stream: VideoStream) -> float:
 
 def _convert_frame(frame: av.VideoFrame, resize: int, size: int) -> torch.Tensor:
     """Turn a decoded frame upright, resize it and cut out its centre: (3,size,size) uint8."""
+    # Telephones write pictures sideways and note the rotation in the header.
     upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # (H,W,3)
     picture = torch.from_numpy(np.ascontiguousarray(upright)).permute(2, 0, 1)  # (3,H,W)
     resized = transforms.resize(picture, [resize], antialias=True)

@@ -28,10 +28,12 @@ def read_own(root: Path) -> Tables:
     """
     path = root / TABLE
     faults: list[Fault] = []
+    # All rows are read first, because together they name the classes.
     rows = list(read_table(path, faults, COLUMNS, _find_delimiter(path)))
     scenes = tuple(sorted({row["scene"] for _, row in rows if row["scene"]}))
     skipped = read_skipped(root)
 
+    # A row without faults gives a clip.
     clips: dict[str, Clip] = {}
     for line, row in rows:
         name = Path(row["audio"]).stem
@@ -45,15 +47,7 @@ def read_own(root: Path) -> Tables:
         if row_faults:
             faults += row_faults
             continue
-        clips[name] = Clip(
-            name=name,
-            audio=root / row["audio"],
-            video=root / row["video"],
-            scene=scenes.index(row["scene"]),
-            location=row["group"],
-            split=row["split"],
-            row=where,
-        )
+        clips[name] = _build_clip(root, row, scenes, where)
 
     # The table as a whole: clips of at least two scenes, and no group in both splits.
     if not rows and not faults:
@@ -85,6 +79,19 @@ def _find_file_faults(root: Path, name: str, ending: str, where: str) -> Iterato
         yield Fault(where, f"'{name}' is not a {ending} file", allowed)
     elif not path.is_file():
         yield Fault(where, f"{path} does not exist", todo="put it there or remove the row")
+
+
+def _build_clip(root: Path, row: dict[str, str], scenes: tuple[str, ...], where: str) -> Clip:
+    """Build the clip of a row without faults; its group takes the place of a location."""
+    return Clip(
+        name=Path(row["audio"]).stem,
+        audio=root / row["audio"],
+        video=root / row["video"],
+        scene=scenes.index(row["scene"]),
+        location=row["group"],
+        split=row["split"],
+        row=where,
+    )
 
 
 def _find_delimiter(path: Path) -> str:

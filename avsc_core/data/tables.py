@@ -39,6 +39,7 @@ def find_leaks(clips: Iterable[Clip]) -> list[Fault]:
     for clip in clips:
         splits_of.setdefault(clip.location, set()).add(clip.split)
 
+    # In alphabetical order, so that the same tables give the same list.
     faults = []
     for location, splits in sorted(splits_of.items()):
         if len(splits) > 1:

@@ -28,6 +28,7 @@ def read_clips(root: Path) -> Tables:
 
     Raises UserError only for a damaged layout.yaml or skip.tsv.
     """
+    # Which kind of data set is it, if any?
     if not root.is_dir():
         todo = "give the folder that holds audio/ and video/"
         return _give_up(Fault(str(root), "no such folder", todo=todo))
@@ -39,6 +40,7 @@ def read_clips(root: Path) -> Tables:
         todo = "`avsc-core demo-data DIR` writes one to look at"
         return _give_up(Fault(str(root), "not a TAU data set", allowed, todo))
 
+    # TAU's: read both folds, and find locations in both of them.
     faults = _find_missing_folders(root, layout)
     clips = _read_folds(root, layout, layout.setup, faults)
     faults += find_leaks(clips)
@@ -61,6 +63,7 @@ def read_unlabelled(root: Path) -> list[Clip]:
     if layout.audio is None or layout.video is None:
         raise UserError(_find_missing_folders(root, layout))
 
+    # Every wav needs its mp4, and every mp4 its wav.
     audio_files = _list_files(layout.audio, ".wav")
     video_files = _list_files(layout.video, ".mp4")
     unpaired = sorted(set(audio_files) ^ set(video_files))
@@ -156,6 +159,7 @@ def _find_row_faults(row: dict[str, str], layout: DataLayout, where: str) -> Ite
     for medium in ENDINGS:
         yield from _find_file_faults(row[f"filename_{medium}"], medium, layout, where)
 
+    # Both files have one name, which begins with the scene.
     name = _locate_file(row["filename_audio"], layout.audio).stem
     video_name = _locate_file(row["filename_video"], layout.video).stem
     parts = name.split("-")

@@ -227,7 +227,7 @@ def _compute_band(low: float, high: float) -> Signal:
 
 
 def _convolve(signal: Signal, kernel: Signal) -> Signal:
-    """Put a copy of the kernel, at most T long, at every pulse of (T,), and cut what is beyond T."""
+    """Put a copy of the kernel, at most T long, at every pulse of (T,), and cut it at T."""
     spectrum = np.fft.rfft(signal, 2 * T) * np.fft.rfft(kernel, 2 * T)  # (T+1,)
     return np.fft.irfft(spectrum, 2 * T)[:T]
 
