@@ -21,15 +21,14 @@ from torchvision.transforms.v2 import functional as transforms
 
 from avsc_core.config import Augmentation
 
-Mixing = tuple[
-    Tensor, Tensor
-]  # (B,) the partner of each clip; (B,) the share a clip keeps of itself
+# The partner of each clip (B,), and the share that a clip keeps of itself (B,).
+Mixing = tuple[Tensor, Tensor]
 
 
 def augment_log_mel(log_mel: Tensor, settings: Augmentation) -> Tensor:
     """Make log-mels (B,T,128), not normalised yet, louder or quieter, and mask them.
 
-    Padding stays padding.
+    Gain leaves padding as it is.
     """
     log_mel = log_mel.float()
 

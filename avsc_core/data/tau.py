@@ -54,10 +54,8 @@ def read_clips(root: Path) -> Tables:
 def read_unlabelled(root: Path) -> list[Clip]:
     """Read an evaluation set: audio/ and video/ without tables or labels.
 
-    A clip is a wav and an mp4 of the same name.
-
-    The clips are in the order of their numbers. Raises UserError when a folder or a partner is
-    missing.
+    A clip is a wav and an mp4 of the same name; clips are in the order of their numbers. Raises
+    UserError when a folder or a partner is missing.
     """
     layout = find_layout(root)
     if layout.audio is None or layout.video is None:
