@@ -246,7 +246,10 @@ TABLES: dict[str, tuple[Break, str]] = {
         cell(r"\.wav", ".mp3"),
         f"{TRAIN}:2: 'audio/CLIP.mp3' is not an audio file; audio/NAME.wav",
     ),
-    "no ending": (cell(r"\.wav", ""), f"{TRAIN}:2: 'audio/CLIP' is not an audio file; audio/NAME.wav"),
+    "no ending": (
+        cell(r"\.wav", ""),
+        f"{TRAIN}:2: 'audio/CLIP' is not an audio file; audio/NAME.wav",
+    ),
     "empty name": (cell(r"^[^\t]+", ""), f"{TRAIN}:2: '' is not an audio file; audio/NAME.wav"),
     "a part too few": (
         table(lambda lines: [lines[0], lines[1].replace("-0.", "."), *lines[2:]]),
