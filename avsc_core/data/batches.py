@@ -1,7 +1,10 @@
-"""Cached features -> batches on the device, in an order that depends on the seed and the epoch alone.
+"""This module serves cached features as batches on the device.
 
-A batch is gathered from the memory-mapped arrays, moved, and normalised where it will be used, so that the cache keeps
-small integers for pictures and nothing is copied beyond the batch.
+Only the seed and the epoch decide the order.
+
+In: memory-mapped features of a data set and row numbers. Out: `Batch`es of B clips. A batch is
+gathered from the arrays, moved to the device, and augmented and normalised there: so the cache
+keeps frames as small integers, and nothing beyond the batch is copied.
 """
 
 from collections.abc import Iterator
@@ -12,63 +15,75 @@ import torch
 from torch import Tensor
 
 from avsc_core.config import Augmentation
-from avsc_core.data.augment import augment_log_mel, augment_pictures, mixup
+from avsc_core.data.augment import apply_mixup, augment_frames, augment_log_mel
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET, Scale, normalise
 
 
 class Colours(NamedTuple):
-    """Mean and deviation of red, green and blue that a visual backbone expects its pictures to be normalised with."""
+    """Mean and deviation of red, green and blue that a visual backbone was trained with."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
-IMAGENET = Colours(
-    (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-)  # torchvision's, which ConvNeXt was trained with
+# The constants of torchvision's weights, with which ConvNeXt was trained.
+IMAGENET = Colours(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 class Inputs(NamedTuple):
-    """What a model is fed of a data set; `audio` and `visual` stand in for a frozen encoder's input."""
+    """What a model is trained on: features of a data set, normalisations, frozen encodings.
+
+    Where an encoder is frozen, its encodings of all N clips take the place of the log-mels or the
+    frames.
+    """
 
     features: Features
-    scale: Scale  # normalisation of log-mels
-    colours: Colours  # and of pictures
-    audio: np.ndarray | None = (
-        None  # (N,width) float32, the features that the frozen audio encoder makes
-    )
-    visual: np.ndarray | None = None  # (N,width)
+    scale: Scale  # normalisation of the log-mels
+    colours: Colours  # normalisation of the frames
+    audio: np.ndarray | None = None  # (N,width) float32, encodings of the frozen audio encoder
+    visual: np.ndarray | None = None  # (N,width) float32, encodings of the frozen visual encoder
 
 
 class Batch(NamedTuple):
     """B clips, ready for the model and the losses."""
 
-    log_mel: Tensor  # (B,T,128) float32, normalised, or features (B,width)
-    frames: Tensor  # (B,F,3,H,W) float32, normalised, or features (B,width)
+    log_mel: Tensor  # (B,T,128) float32, normalised; or encodings (B,width)
+    frames: Tensor  # (B,F,3,H,W) float32, normalised; or encodings (B,width)
     events: Tensor  # (B,E) float32 of 0 and 1
     objects: Tensor  # (B,O) float32 of 0 and 1
-    scenes: Tensor  # (B,) int64, or targets (B,S) of mixed clips
+    scenes: Tensor  # (B,) int64; or targets (B,S) of mixed clips
 
 
-def compute_scale(features: Features, kind: str, rows: np.ndarray) -> Scale:
-    """The normalisation of `log_mel.normalise`: AudioSet's constants, or mean and deviation over `rows`.
+def compute_scale(features: Features, normalisation: str, rows: np.ndarray) -> Scale:
+    """Compute the `Scale` that the setting `log_mel.normalise` asks for.
 
-    `rows` are training rows only, so that nothing of validation or test reaches the model. `peak` scales samples before
-    the logarithm and keeps AudioSet's constants.
+    "dataset": mean and deviation of the log-mels over `rows`, which are training rows only, so that
+    nothing of validation or test reaches the model. "audioset" and "peak": AudioSet's constants
+    ("peak" scales the samples before the logarithm).
     """
-    if kind != "dataset":
+    if normalisation != "dataset":
         return AUDIOSET
-    total = square = 0.0
-    for row in rows:  # one clip at a time: the training split of TAU holds 4.5 GB
-        clip = features.log_mel[row].astype(np.float64)
-        total, square = total + clip.mean(), square + (clip**2).mean()
+
+    # One clip at a time, because the log-mels of TAU's training split fill 4.5 GB.
+    total = 0.0
+    total_of_squares = 0.0
+    for row in rows:
+        log_mel = features.log_mel[row].astype(np.float64)  # (T,128)
+        total += log_mel.mean()
+        total_of_squares += (log_mel**2).mean()
+
+    # All clips have the same number of values, so the mean of their means is the mean over all.
     mean = total / len(rows)
-    return Scale(float(mean), float(np.sqrt(square / len(rows) - mean**2)))
+    variance = total_of_squares / len(rows) - mean**2
+    return Scale(float(mean), float(np.sqrt(variance)))
 
 
 def shuffle_rows(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """`rows` in the order of this epoch: the same for every trial with the seed, also after a restart."""
+    """Return `rows` in the order of this epoch.
+
+    It is the same for every trial with the seed, also after a restart.
+    """
     return np.random.default_rng((seed, epoch)).permutation(rows)
 
 
@@ -79,54 +94,79 @@ def iterate_batches(
     device: torch.device,
     augmentation: Augmentation | None = None,
 ) -> Iterator[Batch]:
-    """Batches of the given rows in the given order, augmented when asked; the last may be smaller."""
-    features, scenes = inputs.features, inputs.features.data.scenes
+    """Yield batches of the given rows in the given order; the last one may be smaller.
+
+    They are augmented when `augmentation` is given.
+    """
+    features = inputs.features
+    scenes = features.data.scenes  # (N,)
+    scene_count = len(features.data.scene_names)
+
     for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
+        batch_rows = rows[start : start + batch_size]
+
+        # Encodings of a frozen encoder are final: they are neither augmented nor normalised.
         if inputs.audio is None:
-            sounds = load_log_mels(inputs, part, device, augmentation)
+            log_mel = load_log_mels(inputs, batch_rows, device, augmentation)
         else:
-            sounds = to_device(inputs.audio[part], device)
+            log_mel = to_device(inputs.audio[batch_rows], device)
         if inputs.visual is None:
-            seen = load_frames(inputs, part, device, augmentation)
+            frames = load_frames(inputs, batch_rows, device, augmentation)
         else:
-            seen = to_device(inputs.visual[part], device)
-        events, objects = (
-            to_device(labels[part], device).float()
-            for labels in (features.events, features.objects)
+            frames = to_device(inputs.visual[batch_rows], device)
+
+        batch = Batch(
+            log_mel=log_mel,
+            frames=frames,
+            events=to_device(features.events[batch_rows], device).float(),
+            objects=to_device(features.objects[batch_rows], device).float(),
+            scenes=to_device(scenes[batch_rows], device),
         )
-        batch = Batch(sounds, seen, events, objects, to_device(scenes[part], device))
+
+        # Clips are mixed last, with all their labels.
         if augmentation and augmentation.mixup:
-            batch = Batch(*mixup(*batch, len(features.data.scene_names), augmentation))
+            batch = Batch(*apply_mixup(*batch, scene_count=scene_count, settings=augmentation))
         yield batch
 
 
 def load_log_mels(
-    inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None
+    inputs: Inputs,
+    rows: np.ndarray,  # (B,)
+    device: torch.device,
+    augmentation: Augmentation | None = None,
 ) -> Tensor:
-    """(B,T,128) float32, normalised."""
+    """Load log-mels onto the device, augment them when asked, normalise: (B,T,128) float32."""
     log_mel = to_device(inputs.features.log_mel[rows], device)
-    return normalise(augment_log_mel(log_mel, changed) if changed else log_mel, inputs.scale)
+    # Augmentation needs values that are not normalised yet: there padding is 0, and gain a shift.
+    if augmentation:
+        log_mel = augment_log_mel(log_mel, augmentation)
+    return normalise(log_mel, inputs.scale)
 
 
 def load_frames(
-    inputs: Inputs, rows: np.ndarray, device: torch.device, changed: Augmentation | None = None
+    inputs: Inputs,
+    rows: np.ndarray,  # (B,)
+    device: torch.device,
+    augmentation: Augmentation | None = None,
 ) -> Tensor:
-    """(B,F,3,H,W) float32, normalised."""
+    """Load frames onto the device, augment them when asked, normalise: (B,F,3,H,W) float32."""
     frames = to_device(inputs.features.frames[rows], device)
-    return normalise_frames(
-        augment_pictures(frames, changed) if changed else frames, inputs.colours
-    )
+    if augmentation:
+        frames = augment_frames(frames, augmentation)
+    return normalise_frames(frames, inputs.colours)
 
 
 def normalise_frames(frames: Tensor, colours: Colours = IMAGENET) -> Tensor:
-    """(B,F,3,H,W) uint8 -> float32 with the mean and deviation that the backbone expects."""
+    """Turn frames (B,F,3,H,W) uint8 into float32, normalised as a backbone expects."""
     mean = torch.tensor(colours.mean, device=frames.device).view(3, 1, 1)
     std = torch.tensor(colours.std, device=frames.device).view(3, 1, 1)
     return (frames.float() / 255 - mean) / std
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array as a tensor on the device; from pinned memory, so that a GPU does not wait for the copy."""
+    """Move an array to the device as a tensor."""
     tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    if device.type == "cuda":
+        # A copy from pinned memory runs beside the computation, so the GPU does not wait for it.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor

@@ -1,6 +1,8 @@
-"""A data set: its clips with their labels, what its files hold, and the parts it is cut into.
+"""This module holds a data set: its clips, their labels, hashes of their files, its parts.
 
-Tables (tau.py) and the label file (labels.py) -> `DataSet`. Validation is cut from the training split by location.
+In: the tables (tau.py, own.py) and the label file (../labels.py) of a folder. Out: a `DataSet` of N
+clips, and from `split_rows` the row numbers of train, validation and test. Validation is cut from
+the training split by location.
 """
 
 import hashlib
@@ -24,46 +26,47 @@ from avsc_core.files import cache_root
 from avsc_core.labels import LABEL_FILE, Labels, read_labels
 from avsc_core.processes import Progress, no_progress
 
-BASELINE_SEED = 30
-SYNTHETIC = "SYNTHETIC.txt"  # lies in a folder of embedded scenes (demo.py), so that a folder of them is known as such
-LABEL = "embedded scenes: synthetic, says nothing about real streets"  # stands wherever figures are of them
-EMBEDDED = "embedded scenes (synthetic)"  # how their titles begin
+BASELINE_SEED = 30  # of the challenge's baseline
+SYNTHETIC = "SYNTHETIC.txt"  # marks a folder of embedded scenes (../demo), wherever it is moved
+LABEL = "embedded scenes: synthetic, says nothing about real streets"  # shown beside their figures
+EMBEDDED = "embedded scenes (synthetic)"  # begins their titles
 
 
 class DataSet(NamedTuple):
-    """The clips of a data set with their labels; row n of `events` and `objects` belongs to `clips[n]`."""
+    """The clips of a data set with their labels; row n of an array belongs to `clips[n]`."""
 
     root: Path
     clips: list[Clip]  # N
     events: np.ndarray  # (N,E) uint8
     objects: np.ndarray  # (N,O) uint8
-    event_names: list[str]
-    object_names: list[str]
+    event_names: list[str]  # E
+    object_names: list[str]  # O
     scene_names: tuple[str, ...]  # S
-    scores: dict[
-        str, np.ndarray
-    ]  # teachers' probabilities by reading (labels.py); empty for true labels
-    sounds: list[str]  # SHA-256 of each wav
-    films: list[str]  # and of each mp4
+    # Teachers' probabilities (N,E) and (N,O) by the name of their reading; empty for true labels.
+    scores: dict[str, np.ndarray]
+    sounds: list[str]  # N, SHA-256 of each clip's wav
+    films: list[str]  # N, SHA-256 of each clip's mp4
     fingerprint: str  # changes with any row, file or label
-    embedded: bool  # the scenes that come with avsc: their figures are always labelled so
-    skipped: Mapping[str, str] = MappingProxyType({})  # clips that skip.tsv leaves out, and why
+    embedded: bool  # whether these are the embedded scenes, whose figures are always labelled so
+    skipped: Mapping[str, str] = MappingProxyType({})  # clips that skip.tsv leaves out -> why
 
     @property
     def scenes(self) -> np.ndarray:
-        """(N,) scene indices."""
+        """Return the scene indices (N,)."""
         return np.array([clip.scene for clip in self.clips])
 
     @property
     def title(self) -> str:
-        """What summaries call it."""
+        """Return the name under which summaries show the data set."""
         if not self.embedded:
             return str(self.root)
-        return EMBEDDED if self.root.parent == cache_root() else f"{EMBEDDED} in {self.root}"
+        if self.root.parent == cache_root():
+            return EMBEDDED
+        return f"{EMBEDDED} in {self.root}"
 
 
 class SplitRows(NamedTuple):
-    """Row numbers of the three parts of a data set."""
+    """The row numbers of the three parts of a data set."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -73,127 +76,159 @@ class SplitRows(NamedTuple):
 def read_dataset(
     root: Path, *, embedded: bool = False, progress: Progress = no_progress
 ) -> DataSet:
-    """Read and check a data set. Raises UserError with every fault: tables, labels, missing files, leaks.
+    """Read and check the data set at `root`.
 
-    What its files hold is read once and remembered (contents.py), which `progress` tells of. The embedded scenes are
-    known by who asks for them, or by the file SYNTHETIC in a folder that they were written to.
+    A folder that holds the file SYNTHETIC is one of embedded scenes even when the caller does not
+    know. The content of files is hashed once and remembered (../cache/contents.py); `progress` is
+    called for every file that is hashed. Raises UserError with every fault: of tables and labels,
+    missing files, locations in two splits.
     """
-    embedded = embedded or (root / SYNTHETIC).is_file()
-    clips, faults, scenes = read_clips(root)
+    clips, faults, scene_names = read_clips(root)
     if not clips and faults:
         raise UserError(faults)
+
+    # Read the labels in the order of the clips; their faults join those of the tables.
     labels = None
     with collect_faults(faults):
         labels = read_labels(root / LABEL_FILE)
-    if labels is not None and clips:
-        rows = {name: row for row, name in enumerate(labels.clips)}
-        missing = [clip.name for clip in clips if clip.name not in rows]
-        if missing:
-            what = f"{len(missing)} of {len(clips)} clips have no labels, first {missing[0]}"
-            faults.append(Fault(str(root / LABEL_FILE), what, todo="label every clip"))
+        order = _find_label_rows(root, clips, labels)  # (N,)
     if faults or labels is None:
         raise UserError(faults)
-    order = [rows[clip.name] for clip in clips]
-    names = (labels.event_names, labels.object_names)
-    events, objects = labels.events[order], labels.objects[order]
     scores = {name: array[order] for name, array in labels.scores.items()}
+
     sounds, films = hash_media(root, clips, progress)
-    fingerprint = _fingerprint(clips, sounds, films, labels)
     return DataSet(
-        root,
-        clips,
-        events,
-        objects,
-        *names,
-        scenes,
-        scores,
-        sounds,
-        films,
-        fingerprint,
-        embedded,
-        read_skipped(root),
+        root=root,
+        clips=clips,
+        events=labels.events[order],
+        objects=labels.objects[order],
+        event_names=labels.event_names,
+        object_names=labels.object_names,
+        scene_names=scene_names,
+        scores=scores,
+        sounds=sounds,
+        films=films,
+        fingerprint=_compute_fingerprint(clips, sounds, films, labels),
+        embedded=embedded or (root / SYNTHETIC).is_file(),
+        skipped=read_skipped(root),
     )
 
 
 def split_rows(data: DataSet, split: Split) -> SplitRows:
-    """Cut a validation part from the training split, whole locations only, by `split.rule`.
+    """Cut a validation part of whole locations from the training split, by `split.rule`.
 
     Raises UserError when a scene has too few training locations for that.
     """
+    by_fold = split.rule == "fold"
+    needed = split.folds if by_fold else 2
+    allowed = f"{needed} or more, one for each fold" if by_fold else "two or more, to hold one out"
+
+    # One generator for all scenes: what a scene holds out depends on the scenes before it.
     rng = np.random.default_rng(split.seed)
-    baseline = random.Random(BASELINE_SEED)
-    held: set[str] = set()
+    baseline_rng = random.Random(BASELINE_SEED)
     faults = []
-    needed = split.folds if split.rule == "fold" else 2
-    for index, scene in enumerate(data.scene_names):
-        clips = Counter(
-            clip.location for clip in data.clips if clip.scene == index and clip.split == "train"
-        )
-        if clips and len(clips) < needed:
-            what = f"{scene} has {len(clips)} training location{'s' if len(clips) > 1 else ''}"
-            allowed = (
-                f"{needed} or more, one for each fold"
-                if split.rule == "fold"
-                else "two or more, to hold one out"
-            )
+    held_out: set[str] = set()
+    for scene, scene_name in enumerate(data.scene_names):
+        clip_counts = _count_training_clips(data, scene)
+        if not clip_counts:
+            continue
+        if len(clip_counts) < needed:
+            plural = "s" if len(clip_counts) > 1 else ""
+            what = f"{scene_name} has {len(clip_counts)} training location{plural}"
             faults.append(Fault(str(data.root), what, allowed))
-        elif clips and split.rule == "baseline":
-            held |= _baseline_rule(clips, split.validation, baseline)
-        elif clips:
-            mixed = rng.permutation(sorted(clips))
-            count = min(max(1, round(split.validation * len(clips))), len(clips) - 1)
-            part = (
-                np.array_split(mixed, split.folds)[split.fold]
-                if split.rule == "fold"
-                else mixed[:count]
-            )
-            held.update(part.tolist())
+        elif split.rule == "baseline":
+            held_out |= _hold_out_as_baseline(clip_counts, split.validation, baseline_rng)
+        else:
+            held_out |= _hold_out_at_random(sorted(clip_counts), split, rng)
     if faults:
         raise UserError(faults)
-    side = np.array(
-        [clip.split if clip.location not in held else "validation" for clip in data.clips]
+
+    # All clips of a location that is held out are validation; none is of the test (find_leaks).
+    parts = []
+    for clip in data.clips:
+        parts.append("validation" if clip.location in held_out else clip.split)
+    part_of_row = np.array(parts)  # (N,)
+    return SplitRows(
+        train=np.flatnonzero(part_of_row == "train"),
+        validation=np.flatnonzero(part_of_row == "validation"),
+        test=np.flatnonzero(part_of_row == "test"),
     )
-    return SplitRows(*(np.flatnonzero(side == part) for part in ("train", "validation", "test")))
-
-
-def _baseline_rule(clips: Counter[str], share: float, rng: random.Random) -> set[str]:
-    """What the challenge's baseline holds out of one scene: locations are drawn for training, one after another, until
-    they have 1 - `share` of the scene's clips; the rest is validation.
-
-    Locations stand in the order of their numbers read as text, scenes share one generator of a fixed seed; so with the
-    official tables the parts are the baseline's own.
-    """
-    left, taken = sorted(clips, key=lambda location: location.split("-")[-1]), 0
-    while taken < int((1 - share) * clips.total()) and left:
-        place = rng.choice(left)
-        left.remove(place)
-        taken += clips[place]
-    return set(left)
 
 
 def hash_media(
     root: Path, clips: Sequence[Clip], progress: Progress
 ) -> tuple[list[str], list[str]]:
-    """SHA-256 of every clip's wav and of every clip's mp4."""
-    index = (
-        cache_root()
-        / "contents"
-        / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    )
-    paths = [clip.audio for clip in clips] + [clip.video for clip in clips]
-    found = hash_files(index, paths, partial(progress, "reading files"))
-    return found[: len(clips)], found[len(clips) :]
+    """Return the SHA-256 of every clip's wav, and of every clip's mp4."""
+    # One index for each folder, whatever path leads to it.
+    root_hash = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    index = cache_root() / "contents" / f"{root_hash}.json"
+    paths = [clip.audio for clip in clips]
+    paths += [clip.video for clip in clips]
+    hashes = hash_files(index, paths, partial(progress, "reading files"))
+    return hashes[: len(clips)], hashes[len(clips) :]
 
 
-def _fingerprint(
+def _find_label_rows(root: Path, clips: Sequence[Clip], labels: Labels) -> list[int]:
+    """Find the row of every clip in the label file. Raises UserError when clips have none."""
+    row_of = {name: row for row, name in enumerate(labels.clips)}
+    missing = [clip.name for clip in clips if clip.name not in row_of]
+    if missing:
+        what = f"{len(missing)} of {len(clips)} clips have no labels, first {missing[0]}"
+        raise UserError(Fault(str(root / LABEL_FILE), what, todo="label every clip"))
+    return [row_of[clip.name] for clip in clips]
+
+
+def _compute_fingerprint(
     clips: Sequence[Clip], sounds: Sequence[str], films: Sequence[str], labels: Labels
 ) -> str:
-    """Sixteen hex digits over every row, file and label."""
+    """Compute sixteen hex digits over every row, file and label."""
+    # The format of these lines is part of every fingerprint in the record; it must not change.
     digest = hashlib.sha256()
     for clip, sound, film in zip(clips, sounds, films, strict=True):
-        digest.update(
-            f"{clip.name} {clip.scene} {clip.location} {clip.split} {sound} {film}\n".encode()
-        )
+        row = f"{clip.name} {clip.scene} {clip.location} {clip.split} {sound} {film}\n"
+        digest.update(row.encode())
     for array in (labels.events, labels.objects, *labels.scores.values()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _count_training_clips(data: DataSet, scene: int) -> Counter[str]:
+    """Count the training clips of a scene: location -> number of clips."""
+    counts: Counter[str] = Counter()
+    for clip in data.clips:
+        if clip.scene == scene and clip.split == "train":
+            counts[clip.location] += 1
+    return counts
+
+
+def _hold_out_at_random(locations: list[str], split: Split, rng: np.random.Generator) -> set[str]:
+    """Hold out one fold of a scene's shuffled locations, or the configured share of them.
+
+    A share is at least one location, and leaves at least one to train on.
+    """
+    shuffled = rng.permutation(locations)
+    if split.rule == "fold":
+        held_out = np.array_split(shuffled, split.folds)[split.fold]
+    else:
+        count = max(1, round(split.validation * len(locations)))
+        held_out = shuffled[: min(count, len(locations) - 1)]  # one is left to train on
+    return set(held_out.tolist())
+
+
+def _hold_out_as_baseline(clip_counts: Counter[str], share: float, rng: random.Random) -> set[str]:
+    """Hold out the locations of one scene that the challenge's baseline holds out.
+
+    Locations are drawn for training, one after another, until they have 1 - `share` of the scene's
+    clips; the rest is validation. They are sorted by their numbers read as text, and all scenes
+    share one generator of a fixed seed, so with the official tables the parts are the baseline's
+    own.
+    """
+    # The baseline truncates the number of clips, and its list is sorted by text.
+    wanted = int((1 - share) * clip_counts.total())
+    left = sorted(clip_counts, key=lambda location: location.split("-")[-1])
+    taken = 0
+    while taken < wanted and left:
+        location = rng.choice(left)
+        left.remove(location)
+        taken += clip_counts[location]
+    return set(left)

@@ -1,7 +1,11 @@
-"""`avsc-core check`: every fault of a data set with its row, and what the data set is made of.
+"""This module inspects a data set for `avsc-core check`.
 
-Tables -> clips (tau.py); then every wav's and mp4's header, by several processes, or with `deep` all that is in them.
-Clips whose files are bad can be written to skip.tsv beside the tables; the reader leaves them out from then on.
+It finds every fault with its row, and what the data set is made of.
+
+In: a folder. Out: an `Inspection` with the clips of the tables (tau.py), and for each clip the
+headers of its wav and mp4, read by several processes; with `deep` both files are decoded to their
+ends. Clips with bad files can be written to skip.tsv, and every command leaves them out from then
+on.
 """
 
 from collections import Counter
@@ -11,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avsc_core.config import Media, Pictures
+from avsc_core.data.headers import AudioInfo, VideoInfo
 from avsc_core.data.layout import write_skipped
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import PUBLISHED, read_clips
@@ -20,45 +25,51 @@ from avsc_core.processes import Progress, parallel_map
 
 
 class Probe(NamedTuple):
-    """What one clip's files are."""
+    """What was found in the files of one clip; a header is None when the file is bad."""
 
     faults: list[Fault]
-    audio: tuple[float, int, int, str] | None  # seconds, Hz, channels, encoding
-    video: (
-        tuple[float, float, int, int, str] | None
-    )  # seconds, frames a second, width, height, codec
+    audio: AudioInfo | None
+    video: VideoInfo | None
 
 
 class Inspection(NamedTuple):
-    """A data set looked at."""
+    """What was found in a data set."""
 
-    clips: list[Clip]
-    scenes: tuple[str, ...]
+    clips: list[Clip]  # N
+    scenes: tuple[str, ...]  # S
     faults: list[Fault]  # of the tables
     bad: dict[str, list[Fault]]  # clip name -> faults of its files
-    probes: list[Probe]
+    probes: list[Probe]  # N
 
 
 def inspect(root: Path, media: Media, deep: bool, workers: int, progress: Progress) -> Inspection:
-    """Look at every clip of the data set at `root`."""
+    """Inspect the tables of the data set at `root` and the files of every clip."""
     clips, faults, scenes = read_clips(root)
-    probes = []
+    # Probes arrive in the order of the clips.
+    stage = "decoding clips" if deep else "reading headers"
+    bad: dict[str, list[Fault]] = {}
+    probes: list[Probe] = []
     for probe in parallel_map(partial(probe_clip, media, deep), clips, workers):
+        if probe.faults:
+            bad[clips[len(probes)].name] = probe.faults
         probes.append(probe)
-        progress("decoding clips" if deep else "reading headers", len(probes), len(clips))
-    bad = {
-        clip.name: probe.faults for clip, probe in zip(clips, probes, strict=True) if probe.faults
-    }
-    return Inspection(clips, scenes, faults, bad, probes)
+        progress(stage, len(probes), len(clips))
+    return Inspection(clips=clips, scenes=scenes, faults=faults, bad=bad, probes=probes)
 
 
 def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
-    """The headers of one clip's files, or all that is in them; faults name the row too."""
+    """Read the headers of a clip's files, or decode both to their ends when `deep`.
+
+    The faults name the clip's row too.
+    """
+    # Loads torch, which a process that only reads tables does without.
     from avsc_core.data.clip_features import compute_frames
     from avsc_core.data.media import Lengths, check_length, probe_audio, probe_video, read_audio
 
+    # A fault of one file does not keep the other from being read.
     faults: list[Fault] = []
-    audio = video = None
+    audio = None
+    video = None
     lengths = Lengths(media.short, media.long)
     with collect_faults(faults):
         audio = probe_audio(clip.audio)
@@ -69,60 +80,108 @@ def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
         video = probe_video(clip.video)
         check_length(clip.video, video.seconds, lengths)
         if deep:
-            compute_frames(
-                clip, Pictures(frames=1, offset_s=video.seconds), media
-            )  # to the last frame
-    named = [
-        Fault(f"{clip.row} {Path(each.where).name}", each.what, each.allowed, each.todo)
-        for each in faults
-    ]
-    return Probe(named, audio and tuple(audio), video and tuple(video))  # type: ignore[arg-type]
+            # The frame shown at the end is asked for, so every frame before it is decoded.
+            last_frame = Pictures(frames=1, offset_s=video.seconds)
+            compute_frames(clip, last_frame, media)
+
+    # The faults name their file; put the row of the table before it.
+    faults_with_row = []
+    for fault in faults:
+        where = f"{clip.row} {Path(fault.where).name}"
+        faults_with_row.append(Fault(where, fault.what, fault.allowed, fault.todo))
+    return Probe(faults_with_row, audio, video)
 
 
 def skip_bad(root: Path, inspection: Inspection) -> Path:
-    """Have the reader leave out the clips whose files are bad; returns the file that says so."""
-    return write_skipped(root, {name: str(faults[0]) for name, faults in inspection.bad.items()})
-
-
-def summarise(inspection: Inspection) -> list[tuple[str, str]]:
-    """What the data set is made of, a line each."""
-    clips, total = inspection.clips, sum(PUBLISHED.values())
-    splits = Counter(clip.split for clip in clips)
-    places = {clip.location for clip in clips}
-    share = " (complete)" if len(clips) == total else f" ({len(clips)} of the {total} of TAU 2021)"
-    lines = [
-        (
-            "clips",
-            ", ".join(f"{count} {split}" for split, count in splits.items())
-            + (share if inspection.scenes == SCENES else ""),
-        ),
-        ("locations", f"{len(places)} in {len({place.split('-')[0] for place in places})} cities"),
-    ]
-    for index, scene in enumerate(inspection.scenes):
-        own = Counter(clip.split for clip in clips if clip.scene == index)
-        lines.append((scene, ", ".join(f"{own[split]} {split}" for split in splits)))
-    audio = [probe.audio for probe in inspection.probes if probe.audio]
-    video = [probe.video for probe in inspection.probes if probe.video]
-    lines += [
-        ("audio", _span([each[0] for each in audio])),
-        ("sample rates", _counts(f"{each[1]} Hz, {each[2]} channels, {each[3]}" for each in audio)),
-        ("video", _span([each[0] for each in video])),
-        ("resolutions", _counts(f"{each[2]} x {each[3]}" for each in video)),
-        ("codecs", _counts(f"{each[4]} at {each[1]:g} frames a second" for each in video)),
-    ]
-    return lines
-
-
-def _span(seconds: Sequence[float]) -> str:
-    return f"{min(seconds):.3f} to {max(seconds):.3f} s" if seconds else "none"
-
-
-def _counts(values: Iterable[str]) -> str:
-    return (
-        "; ".join(f"{value}: {count}" for value, count in Counter(values).most_common()) or "none"
-    )
+    """Add the clips with bad files to skip.tsv, each with its first fault; returns its path."""
+    fault_of = {name: str(faults[0]) for name, faults in inspection.bad.items()}
+    return write_skipped(root, fault_of)
 
 
 def list_faults(inspection: Inspection) -> list[Fault]:
-    """Those of the tables first, then those of the files."""
-    return inspection.faults + [fault for own in inspection.bad.values() for fault in own]
+    """Return all faults: those of the tables first, then those of the files."""
+    faults = list(inspection.faults)
+    for clip_faults in inspection.bad.values():
+        faults += clip_faults
+    return faults
+
+
+def summarise(inspection: Inspection) -> list[tuple[str, str]]:
+    """Return what the data set is made of, as rows of a table with two columns."""
+    return [
+        ("clips", _count_clips(inspection)),
+        ("locations", _count_locations(inspection)),
+        *_count_scenes(inspection),
+        *_summarise_audio(inspection),
+        *_summarise_video(inspection),
+    ]
+
+
+def _count_clips(inspection: Inspection) -> str:
+    """Count the clips of each split, and compare TAU's with the number published."""
+    splits = Counter(clip.split for clip in inspection.clips)
+    text = _join_counts(splits, splits)
+    if inspection.scenes != SCENES:
+        return text
+    count = len(inspection.clips)
+    published = sum(PUBLISHED.values())
+    if count == published:
+        return f"{text} (complete)"
+    return f"{text} ({count} of the {published} of TAU 2021)"
+
+
+def _count_locations(inspection: Inspection) -> str:
+    """Count the locations, and the cities that begin their names."""
+    locations = {clip.location for clip in inspection.clips}
+    cities = {location.split("-")[0] for location in locations}
+    return f"{len(locations)} in {len(cities)} cities"
+
+
+def _count_scenes(inspection: Inspection) -> list[tuple[str, str]]:
+    """Count the clips of each scene in each split."""
+    splits = dict.fromkeys(clip.split for clip in inspection.clips)
+    rows = []
+    for index, scene in enumerate(inspection.scenes):
+        counts = Counter(clip.split for clip in inspection.clips if clip.scene == index)
+        rows.append((scene, _join_counts(counts, splits)))
+    return rows
+
+
+def _summarise_audio(inspection: Inspection) -> list[tuple[str, str]]:
+    """Summarise the headers of the wav files that could be read."""
+    infos = [probe.audio for probe in inspection.probes if probe.audio]
+    formats = [f"{info.rate} Hz, {info.channels} channels, {info.encoding}" for info in infos]
+    return [
+        ("audio", _describe_range([info.seconds for info in infos])),
+        ("sample rates", _count_values(formats)),
+    ]
+
+
+def _summarise_video(inspection: Inspection) -> list[tuple[str, str]]:
+    """Summarise the headers of the mp4 files that could be read."""
+    infos = [probe.video for probe in inspection.probes if probe.video]
+    sizes = [f"{info.width} x {info.height}" for info in infos]
+    codecs = [f"{info.codec} at {info.rate:g} frames a second" for info in infos]
+    return [
+        ("video", _describe_range([info.seconds for info in infos])),
+        ("resolutions", _count_values(sizes)),
+        ("codecs", _count_values(codecs)),
+    ]
+
+
+def _join_counts(counts: Counter[str], splits: Iterable[str]) -> str:
+    """Write the number of clips of each split: "20 train, 10 test"."""
+    return ", ".join(f"{counts[split]} {split}" for split in splits)
+
+
+def _describe_range(seconds: Sequence[float]) -> str:
+    """Write the shortest and the longest of the durations."""
+    if not seconds:
+        return "none"
+    return f"{min(seconds):.3f} to {max(seconds):.3f} s"
+
+
+def _count_values(values: Iterable[str]) -> str:
+    """Write how often each value occurs, the most frequent first."""
+    counts = Counter(values).most_common()
+    return "; ".join(f"{value}: {count}" for value, count in counts) or "none"

@@ -1,8 +1,11 @@
-"""Where the parts of a data set lie, and which of its clips are left out.
+"""This module finds the parts of a data set in its folder, and the list of clips to leave out.
 
-Folders vary between downloads, so tables, `audio/` and `video/` are each searched for to depth 3. Two files in the data
-set's folder say otherwise: layout.yaml where its parts are (`audio: /disk2/audio`; also video, setup, meta), and
-skip.tsv which clips to leave out (clip, fault), which `avsc-core check --skip-bad` writes. Every command sees both.
+Downloads differ in their folders, so the tables, `audio/` and `video/` are each searched for, at
+most three folders down. Two files in the folder of the data set take precedence, and every command
+reads both:
+
+    layout.yaml     where the parts are: `audio: /disk2/audio`, also video, setup and meta
+    skip.tsv        clips to leave out (columns clip, fault); `avsc-core check --skip-bad` writes it
 """
 
 import csv
@@ -14,12 +17,15 @@ from avsc_core.errors import Fault, UserError, suggest
 from avsc_core.files import write_text
 from avsc_core.yaml_file import read_yaml
 
-LAYOUT_FILE, SKIP_FILE = "layout.yaml", "skip.tsv"
-FOLD = "fold1_train.csv"  # is what makes a folder the set-up's
+LAYOUT_FILE = "layout.yaml"
+SKIP_FILE = "skip.tsv"
+FOLD_FILE = "fold1_train.csv"  # the folder that holds this table holds the set-up
+DEEPEST = 3  # folders between the data set's folder and one of its parts
+SYNONYMS = {"filename": "filename_audio"}  # the column of TAU's audio-only tables
 
 
 class DataLayout(NamedTuple):
-    """Folders of a data set and its meta.csv; None where there is none."""
+    """The folders of a data set and its meta.csv; None for a part that is missing."""
 
     audio: Path | None
     video: Path | None
@@ -28,21 +34,25 @@ class DataLayout(NamedTuple):
 
 
 def find_layout(root: Path) -> DataLayout:
-    """Where the parts of the data set at `root` lie. Raises UserError when layout.yaml names what is not there."""
-    said = _said(root)
-    table = find_shallowest(root, f"evaluation_setup/{FOLD}")
+    """Find the parts of the data set at `root`.
+
+    Raises UserError when layout.yaml has an unknown key or a path that does not exist.
+    """
+    # A path in layout.yaml takes precedence over a folder that was found.
+    named = _read_layout_file(root)
+    fold_table = find_shallowest(root, f"evaluation_setup/{FOLD_FILE}")
     found = {
         "audio": find_shallowest(root, "audio"),
         "video": find_shallowest(root, "video"),
-        "setup": table and table.parent,
+        "setup": fold_table.parent if fold_table else None,
         "meta": find_shallowest(root, "meta.csv"),
     }
-    return DataLayout(**(found | said))
+    return DataLayout(**(found | named))
 
 
 def find_shallowest(root: Path, name: str) -> Path | None:
-    """`root/name`, `root/*/name` .. to depth 3, the shallowest first."""
-    for depth in range(4):
+    """Find `root/name`, else `root/*/name` and so on, to DEEPEST folders."""
+    for depth in range(DEEPEST + 1):
         found = sorted(root.glob("*/" * depth + name))
         if found:
             return found[0]
@@ -50,98 +60,105 @@ def find_shallowest(root: Path, name: str) -> Path | None:
 
 
 def read_skipped(root: Path) -> dict[str, str]:
-    """Clips to leave out and why: skip.tsv, which `avsc-core check --skip-bad` writes."""
+    """Read the clips that skip.tsv leaves out, each with its fault.
+
+    Raises UserError for a damaged table.
+    """
     path = root / SKIP_FILE
     if not path.is_file():
         return {}
+
     faults: list[Fault] = []
-    rows = {row["clip"]: row["fault"] for _, row in read_table(path, faults, ("clip", "fault"))}
+    skipped = {}
+    for _, row in read_table(path, faults, ("clip", "fault")):
+        skipped[row["clip"]] = row["fault"]
     if faults:
         raise UserError(faults)
-    return rows
+    return skipped
 
 
-def write_skipped(root: Path, faults: Mapping[str, str]) -> Path:
-    """Add clips to those that are left out; returns the file."""
-    rows = read_skipped(root) | {name: " ".join(fault.split()) for name, fault in faults.items()}
-    lines = ["clip\tfault", *(f"{name}\t{fault}" for name, fault in sorted(rows.items()))]
-    write_text(root / SKIP_FILE, "\n".join(lines) + "\n")
-    return root / SKIP_FILE
+def write_skipped(root: Path, fault_of: Mapping[str, str]) -> Path:
+    """Add clips, each with its fault, to those that are left out; returns the path of skip.tsv."""
+    skipped = read_skipped(root)
+    for name, fault in fault_of.items():
+        skipped[name] = " ".join(fault.split())  # a cell holds no TAB and no line end
+
+    # Sorted, so that the same clips give the same file.
+    lines = ["clip\tfault"]
+    lines += [f"{name}\t{fault}" for name, fault in sorted(skipped.items())]
+    path = root / SKIP_FILE
+    write_text(path, "\n".join(lines) + "\n")
+    return path
 
 
 def read_table(
     path: Path, faults: list[Fault], columns: tuple[str, ...], delimiter: str = "\t"
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a table with their line numbers; tolerates CRLF, a BOM, `filename` for `filename_audio`."""
+    """Yield the rows of a table with a header, each as its line number and its cells by column.
+
+    Accepts CRLF, a byte order mark, and `filename` for `filename_audio`. Adds a fault to `faults`
+    when the table is not UTF-8, lacks one of `columns`, or has a row that is longer or shorter than
+    its header; such rows are left out.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        faults.append(
-            Fault(str(path), f"not UTF-8 text ({error.reason})", todo="save the table as UTF-8")
-        )
+        what = f"not UTF-8 text ({error.reason})"
+        faults.append(Fault(str(path), what, todo="save the table as UTF-8"))
         return
     rows = csv.reader(lines, delimiter=delimiter)
-    header = [
-        {"filename": "filename_audio"}.get(name.strip(), name.strip()) for name in next(rows, [])
-    ]
+
+    # The header names the columns.
+    header = []
+    for cell in next(rows, []):
+        name = cell.strip()
+        header.append(SYNONYMS.get(name, name))
     missing = [name for name in columns if name not in header]
     if missing:
-        found = ", ".join(header) or "an empty file"
-        faults.append(
-            Fault(
-                f"{path}:1",
-                f"no column {', '.join(missing)}",
-                f"found {found}",
-                "TAB-separated, with header",
-            )
-        )
+        what = f"no column {', '.join(missing)}"
+        found = f"found {', '.join(header) or 'an empty file'}"
+        faults.append(Fault(f"{path}:1", what, found, "TAB-separated, with header"))
         return
+
+    # Blank lines are skipped; a row that does not fit the header is a fault.
     for row in rows:
         if len(row) == len(header):
-            yield (
-                rows.line_num,
-                {name: value.strip() for name, value in zip(header, row, strict=True)},
-            )
+            cells = [cell.strip() for cell in row]
+            yield rows.line_num, dict(zip(header, cells, strict=True))
         elif row:
-            faults.append(
-                Fault(
-                    f"{path}:{rows.line_num}",
-                    f"{len(row)} columns",
-                    f"{len(header)} as in the header",
-                )
-            )
+            allowed = f"{len(header)} as in the header"
+            faults.append(Fault(f"{path}:{rows.line_num}", f"{len(row)} columns", allowed))
 
 
-def _said(root: Path) -> dict[str, Path]:
-    """What layout.yaml says, paths relative to the data set's folder."""
+def _read_layout_file(root: Path) -> dict[str, Path]:
+    """Read layout.yaml, when there is one: part -> path, relative to the data set's folder."""
     if not (root / LAYOUT_FILE).is_file():
         return {}
-    file, faults, said = read_yaml(root / LAYOUT_FILE), list[Fault](), dict[str, Path]()
+    file = read_yaml(root / LAYOUT_FILE)
+    parts = DataLayout._fields
     if not isinstance(file.data, dict):
-        raise UserError(
-            Fault(
-                file.where(),
-                "says nothing",
-                ", ".join(f"{name}: PATH" for name in DataLayout._fields),
-            )
-        )
-    for key, value in file.data.items():
+        allowed = ", ".join(f"{part}: PATH" for part in parts)
+        raise UserError(Fault(file.where(), "names no part of the data set", allowed))
+
+    faults = []
+    paths = {}
+    for part, value in file.data.items():
         path = root / str(value)
-        if key not in DataLayout._fields:
-            faults.append(
-                Fault(file.where(key), f"unknown key '{key}'", suggest(key, DataLayout._fields))
-            )
-        elif not (path / FOLD if key == "setup" else path).exists():
-            what = (
-                f"no {FOLD} in {path}"
-                if key == "setup" and path.is_dir()
-                else f"{path} does not exist"
-            )
-            faults.append(
-                Fault(file.where(key), f"{key}: {what}", todo="a path from the data set's folder")
-            )
-        else:
-            said[key] = path
+        if part not in parts:
+            what = f"unknown key '{part}'"
+            faults.append(Fault(file.where(part), what, suggest(part, parts)))
+            continue
+
+        # The set-up is wanted for its tables, the other parts for themselves.
+        needed = path / FOLD_FILE if part == "setup" else path
+        if needed.exists():
+            paths[part] = path
+            continue
+        what = f"{path} does not exist"
+        if part == "setup" and path.is_dir():
+            what = f"no {FOLD_FILE} in {path}"
+        todo = "a path from the data set's folder"
+        faults.append(Fault(file.where(part), f"{part}: {what}", todo=todo))
     if faults:
         raise UserError(faults)
-    return said
+    return paths

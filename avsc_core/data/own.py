@@ -1,14 +1,15 @@
-"""One's own data set: a table `clips.csv` in its folder instead of TAU's tables.
+"""This module reads a data set of one's own from a table `clips.csv` in its folder.
 
     audio            video            scene    group      split
     sound/a1.wav     film/a1.mp4      beach    site-1     train
 
-TAB- or comma-separated, with a header. Paths are relative to the folder and stay in it; `scene` is any name, and the
-scenes in alphabetical order are the classes; clips of one `group` (a place, a day, a person) never stand on two sides
-of a split; `split` is train or test. Clips are called by the audio file's name without ending, so that is unique.
+The table is TAB- or comma-separated and has a header. `audio` and `video` are paths below the
+folder. `scene` is any name; the scenes in alphabetical order are the classes. Clips of one `group`
+(a place, a day, a person) belong to one split. `split` is train or test. A clip is called by the
+name of its audio file without ending, which must be unique.
 """
 
-import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from avsc_core.data.layout import read_skipped, read_table
@@ -17,67 +18,84 @@ from avsc_core.errors import Fault, suggest
 
 TABLE = "clips.csv"
 COLUMNS = ("audio", "video", "scene", "group", "split")
+SPLITS = ("train", "test")
 
 
 def read_own(root: Path) -> Tables:
-    """The clips of `root`/clips.csv, and every fault found on the way."""
-    path, faults = root / TABLE, list[Fault]()
-    rows = list(read_table(path, faults, COLUMNS, _delimiter(path)))
+    """Read the clips of `root`/clips.csv, and collect every fault on the way.
+
+    Raises UserError only for a damaged skip.tsv.
+    """
+    path = root / TABLE
+    faults: list[Fault] = []
+    # All rows are read first, because together they name the classes.
+    rows = list(read_table(path, faults, COLUMNS, _find_delimiter(path)))
     scenes = tuple(sorted({row["scene"] for _, row in rows if row["scene"]}))
-    skipped, clips = read_skipped(root), dict[str, Clip]()
+    skipped = read_skipped(root)
+
+    # A row without faults gives a clip.
+    clips: dict[str, Clip] = {}
     for line, row in rows:
-        where, before = f"{path}:{line}", len(faults)
         name = Path(row["audio"]).stem
         if name in skipped:
             continue
-        audio, video = (
-            _file(root, row[kind], ending, where, faults)
-            for kind, ending in (("audio", ".wav"), ("video", ".mp4"))
-        )
-        for column in ("scene", "group"):
-            if not row[column]:
-                faults.append(Fault(where, f"no {column}", todo="every clip has one"))
-        if row["split"] not in ("train", "test"):
-            faults.append(
-                Fault(
-                    where,
-                    f"unknown split '{row['split']}'",
-                    suggest(row["split"], ("train", "test")),
-                )
-            )
+        where = f"{path}:{line}"
+        row_faults = list(_find_row_faults(root, row, where))
         if name in clips:
-            faults.append(
-                Fault(where, f"{name} stands twice", todo="give its audio file another name")
-            )
-        if len(faults) == before:
-            clips[name] = Clip(
-                name, audio, video, scenes.index(row["scene"]), row["group"], row["split"], where
-            )
+            todo = "give its audio file another name"
+            row_faults.append(Fault(where, f"{name} stands twice", todo=todo))
+        if row_faults:
+            faults += row_faults
+            continue
+        clips[name] = _build_clip(root, row, scenes, where)
+
+    # The table as a whole: clips of at least two scenes, and no group in both splits.
     if not rows and not faults:
         faults.append(Fault(str(path), "has no clips", ", ".join(COLUMNS)))
     if rows and len(scenes) < 2:
         faults.append(Fault(str(path), f"{len(scenes)} scene", "two or more"))
-    return Tables(list(clips.values()), faults + find_leaks(clips.values()), scenes)
+    faults += find_leaks(clips.values())
+    return Tables(list(clips.values()), faults, scenes)
 
 
-def _file(root: Path, name: str, ending: str, where: str, faults: list[Fault]) -> Path:
+def _find_row_faults(root: Path, row: dict[str, str], where: str) -> Iterator[Fault]:
+    """Yield what is wrong with a row: its two files, empty cells, its split."""
+    yield from _find_file_faults(root, row["audio"], ".wav", where)
+    yield from _find_file_faults(root, row["video"], ".mp4", where)
+    for column in ("scene", "group"):
+        if not row[column]:
+            yield Fault(where, f"no {column}", todo="every clip has one")
+    if row["split"] not in SPLITS:
+        yield Fault(where, f"unknown split '{row['split']}'", suggest(row["split"], SPLITS))
+
+
+def _find_file_faults(root: Path, name: str, ending: str, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with a file that the table names; it has to lie below `root`."""
     path = root / name
+    allowed = f"a path to a {ending} file"
     if "://" in name or not path.resolve().is_relative_to(root.resolve()):
-        faults.append(
-            Fault(where, f"'{name}' leaves the data folder", f"a path to a {ending} file in it")
-        )
+        yield Fault(where, f"'{name}' leaves the data folder", f"{allowed} in it")
     elif path.suffix != ending:
-        faults.append(Fault(where, f"'{name}' is no {ending} file", f"a path to a {ending} file"))
+        yield Fault(where, f"'{name}' is not a {ending} file", allowed)
     elif not path.is_file():
-        faults.append(Fault(where, f"{path} does not exist", todo="put it there or remove the row"))
-    return path
+        yield Fault(where, f"{path} does not exist", todo="put it there or remove the row")
 
 
-def _delimiter(path: Path) -> str:
-    """A TAB where the header has one, else a comma."""
+def _build_clip(root: Path, row: dict[str, str], scenes: tuple[str, ...], where: str) -> Clip:
+    """Build the clip of a row without faults; its group takes the place of a location."""
+    return Clip(
+        name=Path(row["audio"]).stem,
+        audio=root / row["audio"],
+        video=root / row["video"],
+        scene=scenes.index(row["scene"]),
+        location=row["group"],
+        split=row["split"],
+        row=where,
+    )
+
+
+def _find_delimiter(path: Path) -> str:
+    """Return a TAB when the header has one, else a comma."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return (
-            "\t"
-            if "\t" in next(csv.reader([file.readline()], quoting=csv.QUOTE_NONE), [""])[0]
-            else ","
-        )
+        first_cell, _, _ = file.readline().partition(",")
+    return "\t" if "\t" in first_cell else ","

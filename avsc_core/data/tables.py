@@ -1,6 +1,6 @@
-"""What the tables of a data set say, whoever's they are: clips with scene, location and split.
+"""This module defines clips, which the tables of any data set are read into.
 
-TAU's tables are read by tau.py, one's own by own.py.
+TAU's tables are read by tau.py, those of a data set of one's own by own.py.
 """
 
 from collections.abc import Iterable
@@ -13,17 +13,17 @@ from avsc_core.errors import Fault
 class Clip(NamedTuple):
     """One 10-s clip."""
 
-    name: str  # file name without ending
+    name: str  # the file name without its ending
     audio: Path
     video: Path
-    scene: int  # index into the data set's scenes; -1 where nobody says
-    location: str  # city-location: no location may stand on two sides of a split
-    split: str  # train or test
-    row: str = ""  # table:line
+    scene: int  # index into the scenes of the data set; -1 in a set without labels
+    location: str  # city-location; all clips of a location belong to one split
+    split: str  # "train", "test", or "evaluation" in a set without labels
+    row: str = ""  # TABLE:LINE, where a fault of this clip is
 
 
 class Tables(NamedTuple):
-    """Clips in the order of their tables, every fault found on the way, and the names of the scenes."""
+    """What tables hold: clips in their order, every fault found while reading, scene names."""
 
     clips: list[Clip]  # N
     faults: list[Fault]
@@ -31,12 +31,18 @@ class Tables(NamedTuple):
 
 
 def find_leaks(clips: Iterable[Clip]) -> list[Fault]:
-    """Locations that stand in both splits: a model could then recognise the place instead of the scene."""
-    sides: dict[str, set[str]] = {}
+    """Find locations in both splits.
+
+    With a leak a model could recognise the location instead of the scene.
+    """
+    splits_of: dict[str, set[str]] = {}
     for clip in clips:
-        sides.setdefault(clip.location, set()).add(clip.split)
-    both = sorted(location for location, splits in sides.items() if len(splits) > 1)
-    return [
-        Fault(location, "location in both train and test", todo="keep it on one side")
-        for location in both
-    ]
+        splits_of.setdefault(clip.location, set()).add(clip.split)
+
+    # In alphabetical order, so that the same tables give the same list.
+    faults = []
+    for location, splits in sorted(splits_of.items()):
+        if len(splits) > 1:
+            what = "location in both train and test"
+            faults.append(Fault(location, what, todo="keep it on one side"))
+    return faults

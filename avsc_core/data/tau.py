@@ -1,10 +1,12 @@
-"""TAU Audio-Visual Urban Scenes 2021 as it lies on disk -> a list of clips with scene, location and split.
+"""This module reads TAU Audio-Visual Urban Scenes 2021 into clips.
 
-The tables are TAB-separated with a header: `meta.csv` (filename_audio, filename_video, scene_label, identifier) and
-`evaluation_setup/fold1_{train,evaluate}.csv`. Names read `{scene}-{city}-{location}-{segment}.{wav|mp4}`. Where they
-lie, layout.py finds out.
+The tables are TAB-separated with a header: `meta.csv` (filename_audio, filename_video, scene_label,
+identifier) and `evaluation_setup/fold1_{train,evaluate}.csv`. Files are called
+`{scene}-{city}-{location}-{segment}.{wav|mp4}`. layout.py finds the folders. A folder with a
+`clips.csv` is a data set of one's own, which own.py reads.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from avsc_core.data.layout import DataLayout, find_layout, read_skipped, read_table
@@ -17,162 +19,225 @@ CLIP_SECONDS = 10.0
 PUBLISHED = {"train": 8646, "test": 3645}  # clips of the development set
 PUBLISHED_LOCATIONS = {"train": 305, "test": 126}
 FOLDS = {"train": "fold1_train.csv", "test": "fold1_evaluate.csv"}
+ENDINGS = {"audio": ".wav", "video": ".mp4"}
+COLUMNS = ("filename_audio", "filename_video", "scene_label")
 
 
 def read_clips(root: Path) -> Tables:
-    """The clips of a data set, TAU's or one's own, and every fault found on the way."""
+    """Read the clips of a data set, TAU's or one's own, and collect every fault on the way.
+
+    Raises UserError only for a damaged layout.yaml or skip.tsv.
+    """
+    # Which kind of data set is it, if any?
     if not root.is_dir():
-        return _nothing(
-            Fault(str(root), "no such folder", todo="give the folder that holds audio/ and video/")
-        )
+        todo = "give the folder that holds audio/ and video/"
+        return _give_up(Fault(str(root), "no such folder", todo=todo))
     if (root / TABLE).is_file():
         return read_own(root)
     layout = find_layout(root)
     if layout.setup is None:
         allowed = f"evaluation_setup/fold1_train.csv at most three folders down, or {TABLE}"
-        return _nothing(
-            Fault(
-                str(root),
-                "not a TAU data set",
-                allowed,
-                "`avsc-core demo-data DIR` writes one to look at",
-            )
-        )
-    faults = _no_media(root, layout)
-    locations = _identifiers(layout, faults)
-    skipped = read_skipped(root)
-    clips: dict[str, Clip] = {}
-    for split, table in FOLDS.items():
-        path = layout.setup / table
-        if not path.is_file():
-            faults.append(
-                Fault(str(path), "no such file", todo="both folds are needed: train and evaluate")
-            )
-            continue
-        for line, row in read_table(
-            path, faults, ("filename_audio", "filename_video", "scene_label")
-        ):
-            if Path(row["filename_audio"]).stem in skipped:
-                continue
-            clip = _clip(row, split, layout, locations, f"{path}:{line}", faults)
-            if clip is not None and clip.name in clips:
-                faults.append(
-                    Fault(
-                        f"{path}:{line}", f"{clip.name} stands twice", todo="keep one of its rows"
-                    )
-                )
-            elif clip is not None:
-                clips[clip.name] = clip
-    faults += find_leaks(clips.values())
+        todo = "`avsc-core demo-data DIR` writes one to look at"
+        return _give_up(Fault(str(root), "not a TAU data set", allowed, todo))
+
+    # TAU's: read both folds, and find locations in both of them.
+    faults = _find_missing_folders(root, layout)
+    clips = _read_folds(root, layout, layout.setup, faults)
+    faults += find_leaks(clips)
+
+    # A part of the data set is welcome, but the complete one has to be split as published.
     if len(clips) >= sum(PUBLISHED.values()) and not faults:
-        faults += _not_as_published(root, list(clips.values()))
-    return Tables(list(clips.values()), faults, SCENES)
-
-
-def _nothing(fault: Fault) -> Tables:
-    return Tables([], [fault], ())
+        faults += _compare_with_published(root, clips)
+    return Tables(clips, faults, SCENES)
 
 
 def read_unlabelled(root: Path) -> list[Clip]:
-    """The clips of an evaluation set: wav and mp4 of the same name in audio/ and video/, without tables or labels.
+    """Read an evaluation set: audio/ and video/ without tables or labels.
 
-    In the order of their numbers. Raises UserError when a folder or a partner is missing.
+    A clip is a wav and an mp4 of the same name; clips are in the order of their numbers. Raises
+    UserError when a folder or a partner is missing.
     """
     layout = find_layout(root)
-    faults = _no_media(root, layout)
-    if faults:
-        raise UserError(faults)
-    sounds, films = (
-        {path.stem: path for path in folder.glob(f"*{ending}")}
-        for folder, ending in ((layout.audio, ".wav"), (layout.video, ".mp4"))
-        if folder is not None
-    )
-    alone = sorted(set(sounds) ^ set(films))
-    if alone or not sounds:
-        what = f"{len(alone)} files without a partner, first {alone[0]}" if alone else "no clips"
+    if layout.audio is None or layout.video is None:
+        raise UserError(_find_missing_folders(root, layout))
+
+    # Every wav needs its mp4, and every mp4 its wav.
+    audio_files = _list_files(layout.audio, ".wav")
+    video_files = _list_files(layout.video, ".mp4")
+    unpaired = sorted(set(audio_files) ^ set(video_files))
+    if unpaired:
+        what = f"{len(unpaired)} files without a partner, first {unpaired[0]}"
         raise UserError(Fault(str(root), what, "a wav and an mp4 of every name"))
-    names = sorted(
-        sounds, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)
-    )
-    return [Clip(name, sounds[name], films[name], -1, "", "evaluation") for name in names]
+    if not audio_files:
+        raise UserError(Fault(str(root), "no clips", "a wav and an mp4 of every name"))
+
+    clips = []
+    for name in sorted(audio_files, key=_sort_by_number):
+        clip = Clip(
+            name=name,
+            audio=audio_files[name],
+            video=video_files[name],
+            scene=-1,
+            location="",
+            split="evaluation",
+        )
+        clips.append(clip)
+    return clips
 
 
 def is_unlabelled(root: Path) -> bool:
-    """Whether a folder is an evaluation set: clips, but no tables."""
+    """Return whether a folder is an evaluation set: one with clips, but without tables."""
     if not root.is_dir() or (root / TABLE).is_file():
         return False
     layout = find_layout(root)
     return layout.setup is None and layout.audio is not None
 
 
-def _clip(
+def _give_up(fault: Fault) -> Tables:
+    """Return tables without clips, for a folder that holds no data set."""
+    return Tables([], [fault], ())
+
+
+def _find_missing_folders(root: Path, layout: DataLayout) -> list[Fault]:
+    """Return a fault for each of audio/ and video/ that the data set lacks."""
+    faults = []
+    for medium in ENDINGS:
+        if getattr(layout, medium) is None:
+            faults.append(Fault(str(root), f"no folder {medium}/", "at most three folders down"))
+    return faults
+
+
+def _read_identifiers(meta: Path | None, faults: list[Fault]) -> dict[str, str]:
+    """Read meta.csv, when there is one: clip name -> identifier of its location."""
+    identifiers: dict[str, str] = {}
+    if meta is None:
+        return identifiers
+    for _, row in read_table(meta, faults, ("filename_audio", "identifier")):
+        identifiers[Path(row["filename_audio"]).stem] = row["identifier"]
+    return identifiers
+
+
+def _read_folds(root: Path, layout: DataLayout, setup: Path, faults: list[Fault]) -> list[Clip]:
+    """Read the clips of both fold tables; adds the faults of their rows to `faults`."""
+    identifiers = _read_identifiers(layout.meta, faults)
+    skipped = read_skipped(root)
+    clips: dict[str, Clip] = {}
+
+    for split, table in FOLDS.items():
+        path = setup / table
+        if not path.is_file():
+            todo = "both folds are needed: train and evaluate"
+            faults.append(Fault(str(path), "no such file", todo=todo))
+            continue
+
+        for line, row in read_table(path, faults, COLUMNS):
+            name = Path(row["filename_audio"]).stem
+            if name in skipped:
+                continue
+
+            # A row with a fault of its own gives no clip, and is not compared with the others.
+            where = f"{path}:{line}"
+            row_faults = list(_find_row_faults(row, layout, where))
+            if not row_faults and name in clips:
+                what = f"{name} stands twice"
+                row_faults.append(Fault(where, what, todo="keep one of its rows"))
+            if row_faults:
+                faults += row_faults
+                continue
+            clips[name] = _build_clip(row, split, layout, identifiers, where)
+    return list(clips.values())
+
+
+def _find_row_faults(row: dict[str, str], layout: DataLayout, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with a row of a fold table: its scene, its two files, their names."""
+    scene = row["scene_label"]
+    if scene not in SCENES:
+        yield Fault(where, f"unknown scene '{scene}'", suggest(scene, SCENES))
+
+    for medium in ENDINGS:
+        yield from _find_file_faults(row[f"filename_{medium}"], medium, layout, where)
+
+    # Both files have one name, which begins with the scene.
+    name = _locate_file(row["filename_audio"], layout.audio).stem
+    video_name = _locate_file(row["filename_video"], layout.video).stem
+    parts = name.split("-")
+    if len(parts) != 4 or not all(parts):
+        yield Fault(where, f"'{name}' is not a clip name", "scene-city-location-segment")
+    elif video_name != name:
+        yield Fault(where, f"audio {name} beside video {video_name}", "the same name for both")
+    elif scene in SCENES and parts[0] != scene:
+        what = f"{name} is labelled {scene}"
+        yield Fault(where, what, "the scene that its name begins with")
+
+
+def _locate_file(name: str, folder: Path | None) -> Path:
+    """Return the path of a file that a table names; only the last part of the name counts."""
+    return (folder or Path()) / Path(name).name
+
+
+def _find_file_faults(name: str, medium: str, layout: DataLayout, where: str) -> Iterator[Fault]:
+    """Yield what is wrong with a file in a table; it has to lie in the folder of its medium."""
+    folder: Path | None = getattr(layout, medium)
+    path = _locate_file(name, folder)
+    ending = ENDINGS[medium]
+    allowed = f"{medium}/NAME{ending}"
+    if "://" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        yield Fault(where, f"'{name}' leaves the data folder", allowed)
+    elif path.suffix != ending:
+        article = "an" if medium == "audio" else "a"
+        yield Fault(where, f"'{name}' is not {article} {medium} file", allowed)
+    elif folder is None:
+        return  # the missing folder is a fault of its own
+    elif not path.is_file():
+        yield Fault(where, f"{path} does not exist", todo="unpack it again or remove the row")
+    elif path.resolve().parent != folder.resolve():
+        what = f"{path} is a link out of the data folder"
+        yield Fault(where, what, todo="put the file there")
+
+
+def _build_clip(
     row: dict[str, str],
     split: str,
     layout: DataLayout,
-    locations: dict[str, str],
+    identifiers: dict[str, str],
     where: str,
-    faults: list[Fault],
-) -> Clip | None:
-    before = len(faults)
-    scene = row["scene_label"]
-    if scene not in SCENES:
-        faults.append(Fault(where, f"unknown scene '{scene}'", suggest(scene, SCENES)))
-    paths = []
-    for kind, ending in (("audio", ".wav"), ("video", ".mp4")):
-        folder, name = getattr(layout, kind), row[f"filename_{kind}"]
-        path = (folder or Path()) / Path(name).name
-        if "://" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-            faults.append(Fault(where, f"'{name}' leaves the data folder", f"{kind}/NAME{ending}"))
-        elif path.suffix != ending:
-            faults.append(Fault(where, f"'{name}' is no {kind} file", f"{kind}/NAME{ending}"))
-        elif folder is not None and not path.is_file():
-            faults.append(
-                Fault(where, f"{path} does not exist", todo="unpack it again or remove the row")
-            )
-        elif folder is not None and path.resolve().parent != folder.resolve():
-            faults.append(
-                Fault(where, f"{path} is a link out of the data folder", todo="put the file there")
-            )
-        paths.append(path)
-    name = paths[0].stem
-    parts = name.split("-")
-    if len(parts) != 4 or not all(parts):
-        faults.append(Fault(where, f"'{name}' is no clip name", "scene-city-location-segment"))
-    elif paths[1].stem != name:
-        faults.append(
-            Fault(where, f"audio {name} beside video {paths[1].stem}", "the same name for both")
-        )
-    elif scene in SCENES and parts[0] != scene:
-        faults.append(
-            Fault(where, f"{name} is labelled {scene}", "the scene that its name begins with")
-        )
-    if len(faults) > before:
-        return None
-    place = locations.get(name, f"{parts[1]}-{parts[2]}")
-    return Clip(name, paths[0], paths[1], SCENES.index(scene), place, split, where)
+) -> Clip:
+    """Build the clip of a row without faults; meta.csv, else its name, tells its location."""
+    audio = _locate_file(row["filename_audio"], layout.audio)
+    video = _locate_file(row["filename_video"], layout.video)
+    _, city, location, _ = audio.stem.split("-")
+    return Clip(
+        name=audio.stem,
+        audio=audio,
+        video=video,
+        scene=SCENES.index(row["scene_label"]),
+        location=identifiers.get(audio.stem, f"{city}-{location}"),
+        split=split,
+        row=where,
+    )
 
 
-def _no_media(root: Path, layout: DataLayout) -> list[Fault]:
-    missing = [kind for kind in ("audio", "video") if getattr(layout, kind) is None]
-    return [
-        Fault(str(root), f"no folder {kind}/", "at most three folders down") for kind in missing
-    ]
+def _list_files(folder: Path, ending: str) -> dict[str, Path]:
+    """Return the files of a folder with this ending by their name without it."""
+    return {path.stem: path for path in folder.glob(f"*{ending}")}
 
 
-def _identifiers(layout: DataLayout, faults: list[Fault]) -> dict[str, str]:
-    """Clip name -> identifier from meta.csv where there is one; the name itself says it otherwise."""
-    rows = read_table(layout.meta, faults, ("filename_audio", "identifier")) if layout.meta else ()
-    return {Path(row["filename_audio"]).stem: row["identifier"] for _, row in rows}
+def _sort_by_number(name: str) -> tuple[bool, int, str]:
+    """Return a sort key: numbers in their order first, then all other names."""
+    if name.isdigit():
+        return False, int(name), name
+    return True, 0, name
 
 
-def _not_as_published(root: Path, clips: list[Clip]) -> list[Fault]:
-    """Where a complete data set's split differs from the published one."""
+def _compare_with_published(root: Path, clips: list[Clip]) -> list[Fault]:
+    """Return a fault for each split of a complete data set that is not the published one."""
     faults = []
     for split, count in PUBLISHED.items():
-        own = [clip for clip in clips if clip.split == split]
-        places = len({clip.location for clip in own})
-        if (len(own), places) != (count, PUBLISHED_LOCATIONS[split]):
-            what = f"{split} has {len(own)} clips at {places} locations"
-            allowed = f"{count} at {PUBLISHED_LOCATIONS[split]}, as published"
+        location_count = PUBLISHED_LOCATIONS[split]
+        part = [clip for clip in clips if clip.split == split]
+        locations = {clip.location for clip in part}
+        if (len(part), len(locations)) != (count, location_count):
+            what = f"{split} has {len(part)} clips at {len(locations)} locations"
+            allowed = f"{count} at {location_count}, as published"
             faults.append(Fault(str(root), what, allowed, "unpack evaluation_setup again"))
     return faults

@@ -1,14 +1,16 @@
-"""The embedded scenes: a small synthetic data set in TAU's layout, for the first minute and for every test.
+"""This module writes the embedded scenes: a small synthetic data set in TAU's layout.
 
-A scene is a distribution over 64 events (demo_sounds) and 64 objects (demo_pictures). Scenes come in pairs that share
-their sounds and in other pairs that share their looks, so that only both modalities together tell the ten scenes apart:
-one modality alone names the pair and little more than guesses within it. Every location has a sound and a look of its
-own, and the locations of the test are never heard or seen in training.
+A scene is a distribution over 64 events (sounds.py) and 64 objects (pictures.py), called tags here.
+Scenes come in pairs that share their sounds, and in other pairs that share their looks. One
+modality alone tells the pair and little more than guesses within it; only both together tell the
+ten scenes apart. Every location has a sound and a look of its own, and no test location occurs in
+training.
 
-In: a folder, clips per scene, a seed. Out: audio/*.wav (8 kHz, stereo, 10 s), video/*.mp4 (96x96, 100 frames, silent),
-meta.csv, evaluation_setup/fold1_{train,test,evaluate}.csv, labels.npz with the true events (N,64) and objects (N,64),
-and SYNTHETIC.txt, by which figures of a folder like this are labelled wherever it is moved.
-The same seed gives the same bytes, however many workers write them.
+In: a folder, the clips per scene, a seed. Out: audio/*.wav (8 kHz, stereo, 10 s), video/*.mp4
+(96x96, 100 frames, silent), meta.csv, evaluation_setup/fold1_{train,test,evaluate}.csv, labels.npz
+with the true events (N,64) and objects (N,64), and SYNTHETIC.txt, which marks the folder as
+synthetic wherever it is moved. The same seed gives the same bytes, however many processes write
+them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,19 +30,28 @@ from avsc_core.processes import process_pool
 
 CITIES = ("barcelona", "helsinki", "lisbon", "lyon", "prague", "vienna")
 CLIPS_PER_LOCATION = 4
-OWN, OTHER = (
-    0.45,
-    0.12,
-)  # odds of the tag that leans to one scene of a pair, in that scene and in the other
-RARE = 0.02  # odds of any tag that a scene does not name
-ABOUT = """\
+TEST_SHARE = 0.3  # of a scene's locations
+
+# The probability of the tag that leans to one scene of a pair: in that scene, and in the other one.
+LEANING_ODDS = 0.45
+OTHER_ODDS = 0.12
+RARE_ODDS = 0.02  # the probability of any tag that a scene does not name
+
+# Separate streams of random numbers, so that drawing from one leaves the others as they are.
+PLACE_STREAM = 0
+TAG_STREAM = 1
+SOUND_STREAM = 2
+PICTURE_STREAM = 3
+
+MEDIA_COLUMNS = ("filename_audio", "filename_video")
+FOLD_COLUMNS = (*MEDIA_COLUMNS, "scene_label")
+META_COLUMNS = (*FOLD_COLUMNS, "identifier")
+
+NOTICE = """\
 These are the embedded scenes of avsc: sounds and pictures made by a program, not recorded anywhere.
 What is measured on them says nothing about real streets, and avsc says so as long as this file is here.
 If you put your own clips in their place, remove this file.
-"""
-PLACE, TAGS, SOUND, PICTURE = range(
-    4
-)  # separate random streams, so that drawing one leaves the others alone
+"""  # noqa: E501 - the lines of a file that is written
 
 
 def write_demo(
@@ -48,120 +59,142 @@ def write_demo(
     clips_per_scene: int = 40,
     seed: int = 0,
     workers: int = 0,  # 0: one per core
-    progress: Callable[[int, int], None]
-    | None = None,  # called with (done, total) after every clip
+    progress: Callable[[int, int], None] | None = None,  # called with (done, total)
 ) -> None:
     """Write the embedded scenes into `root`. Raises ValueError for fewer than 3 clips per scene."""
     clips = plan_clips(clips_per_scene, seed)
-    for folder in ("audio", "video", "evaluation_setup"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / SYNTHETIC).write_text(ABOUT, encoding="utf-8", newline="\n")
+
+    # The folders, and the notice that marks them.
+    setup = root / "evaluation_setup"
+    for folder in (root / "audio", root / "video", setup):
+        folder.mkdir(parents=True, exist_ok=True)
+    (root / SYNTHETIC).write_text(NOTICE, encoding="utf-8", newline="\n")
+
+    # The media, rendered by several processes.
     with process_pool(workers) as pool:
-        for done, _ in enumerate(
-            pool.map(partial(_write_clip, root, seed), clips, chunksize=2), start=1
-        ):
+        written = pool.map(partial(_write_clip, root, seed), clips, chunksize=2)
+        for done, _ in enumerate(written, start=1):
             if progress is not None:
                 progress(done, len(clips))
+
+    # TAU's tables: all clips, then those of each split; of the test also without its scenes.
     train = [clip for clip in clips if not clip.test]
     test = [clip for clip in clips if clip.test]
-    _write_table(
-        root / "meta.csv", clips, ["filename_audio", "filename_video", "scene_label", "identifier"]
-    )
-    setup = root / "evaluation_setup"
-    _write_table(
-        setup / "fold1_train.csv", train, ["filename_audio", "filename_video", "scene_label"]
-    )
-    _write_table(
-        setup / "fold1_evaluate.csv", test, ["filename_audio", "filename_video", "scene_label"]
-    )
-    _write_table(setup / "fold1_test.csv", test, ["filename_audio", "filename_video"])
-    events = np.array(
-        [[name in clip.events for name in EVENTS] for clip in clips], dtype=np.uint8
-    )  # (N,64)
-    objects = np.array(
-        [[name in clip.objects for name in OBJECTS] for clip in clips], dtype=np.uint8
-    )  # (N,64)
+    _write_table(root / "meta.csv", clips, META_COLUMNS)
+    _write_table(setup / "fold1_train.csv", train, FOLD_COLUMNS)
+    _write_table(setup / "fold1_evaluate.csv", test, FOLD_COLUMNS)
+    _write_table(setup / "fold1_test.csv", test, MEDIA_COLUMNS)
+
     write_labels(
         root / LABEL_FILE,
         [clip.name for clip in clips],
-        events,
-        objects,
+        _mark_tags([clip.events for clip in clips], tuple(EVENTS)),
+        _mark_tags([clip.objects for clip in clips], tuple(OBJECTS)),
         tuple(EVENTS),
         tuple(OBJECTS),
     )
 
 
-def plan_clips(clips_per_scene: int, seed: int) -> "list[Clip]":
-    """Decide what every clip holds and where it was taken; about 30 % of a scene's locations are for the test."""
+def plan_clips(clips_per_scene: int, seed: int) -> "list[DemoClip]":
+    """Decide what every clip holds and where it was taken.
+
+    About 30 % of a scene's locations are for the test. Raises ValueError for fewer than 3 clips per
+    scene.
+    """
     if clips_per_scene < 3:
         raise ValueError(
             f"{clips_per_scene} clips per scene; at least 3: one each to train, validate and test"
         )
     locations = max(3, clips_per_scene // CLIPS_PER_LOCATION)  # of one scene
-    first_test = locations - max(1, round(0.3 * locations))
-    event_odds, object_odds = (
-        tag_odds(SOUNDS, tuple(EVENTS)),
-        tag_odds(LOOKS, tuple(OBJECTS)),
-    )  # (10,64) each
+    first_test = locations - max(1, round(TEST_SHARE * locations))
+    event_odds = compute_tag_odds(SOUNDS, tuple(EVENTS))  # (10,64)
+    object_odds = compute_tag_odds(LOOKS, tuple(OBJECTS))  # (10,64)
+
     clips = []
     for number in range(len(SCENES) * clips_per_scene):
-        scene, take = divmod(number, clips_per_scene)
-        segment, spot = divmod(take, locations)
-        location = scene * locations + spot
-        name = f"{SCENES[scene]}-{CITIES[location % len(CITIES)]}-{location}-{segment}"
-        rng = np.random.default_rng([seed, TAGS, number])
-        events = tuple(
-            np.array(tuple(EVENTS))[rng.random(len(EVENTS)) < event_odds[scene]].tolist()
+        # Clips are numbered scene by scene, and go round the locations of their scene.
+        scene, number_in_scene = divmod(number, clips_per_scene)
+        segment, location_in_scene = divmod(number_in_scene, locations)
+        location = scene * locations + location_in_scene
+        city = CITIES[location % len(CITIES)]
+
+        rng = np.random.default_rng([seed, TAG_STREAM, number])
+        clip = DemoClip(
+            name=f"{SCENES[scene]}-{city}-{location}-{segment}",
+            number=number,
+            location=location,
+            test=location_in_scene >= first_test,
+            events=_draw_tags(tuple(EVENTS), event_odds[scene], rng),
+            objects=_draw_tags(tuple(OBJECTS), object_odds[scene], rng),
         )
-        objects = tuple(
-            np.array(tuple(OBJECTS))[rng.random(len(OBJECTS)) < object_odds[scene]].tolist()
-        )
-        clips.append(Clip(name, number, location, spot >= first_test, events, objects))
+        clips.append(clip)
     return clips
 
 
-def tag_odds(pairs: "Sequence[Pair]", names: Sequence[str]) -> np.ndarray:
-    """The probability of every tag in every scene, (10,64), rows in the order of SCENES."""
-    odds = np.full((len(SCENES), len(names)), RARE)
+def compute_tag_odds(pairs: "Sequence[ScenePair]", names: Sequence[str]) -> np.ndarray:
+    """Compute the probability of every tag in every scene, (10,64), rows in the order of SCENES."""
+    odds = np.full((len(SCENES), len(names)), RARE_ODDS)
     for pair in pairs:
-        for scene, own, other in zip(pair.scenes, pair.leaning, pair.leaning[::-1], strict=True):
-            shared = pair.often | pair.sometimes | {own: OWN, other: OTHER}
-            for name, chance in shared.items():
+        other_tags = pair.leaning[::-1]
+        for scene, own_tag, other_tag in zip(pair.scenes, pair.leaning, other_tags, strict=True):
+            leaning = {own_tag: LEANING_ODDS, other_tag: OTHER_ODDS}
+            for name, chance in (pair.often | pair.sometimes | leaning).items():
                 odds[SCENES.index(scene), names.index(name)] = chance
     return odds
 
 
-def _write_clip(root: Path, seed: int, clip: "Clip") -> None:
-    """Render one clip; its random numbers depend on the seed, its number and its location, never on the worker."""
-
-    def stream(kind: int, number: int) -> np.random.Generator:
-        return np.random.default_rng([seed, kind, number])
-
-    sound = mix_events(
-        clip.events, stream(PLACE, clip.location), stream(SOUND, clip.number)
-    )  # (2,T)
-    soundfile.write(root / "audio" / f"{clip.name}.wav", sound.T, RATE, subtype="PCM_16")
-    frames = draw_frames(
-        clip.objects, stream(PLACE, clip.location), stream(PICTURE, clip.number)
-    )  # 100 of (96,96,3)
-    write_video(root / "video" / f"{clip.name}.mp4", frames)
-
-
 def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
-    """Encode RGB frames (96,96,3) as H.264 so that the same frames always give the same bytes."""
-    # Even on one thread x264's look-ahead decides differently from run to run when it uses assembler routines (asm) for
-    # rate control and B frames (bf): so a constant quantiser (qp), and none of the three.
+    """Encode RGB frames (96,96,3) as H.264, so that the same frames always give the same bytes."""
+    # Even on one thread x264's look-ahead decides differently from run to run when it uses its
+    # assembler routines (asm) for rate control and B frames (bf). So the quantiser is constant
+    # (qp), and all three are off.
     options = {"preset": "veryfast", "qp": "22", "bf": "0", "threads": "1", "x264-params": "asm=0"}
     with av.open(path, "w", format="mp4") as file:
         stream = file.add_stream("libx264", rate=FRAME_RATE, options=options)
-        stream.width = stream.height = SIZE
+        stream.width = SIZE
+        stream.height = SIZE
         stream.pix_fmt = "yuv420p"
         for frame in frames:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        file.mux(stream.encode())
+        file.mux(stream.encode())  # the frames that the encoder still holds
 
 
-def _write_table(path: Path, clips: "Sequence[Clip]", columns: Sequence[str]) -> None:
+def _draw_tags(names: Sequence[str], odds: np.ndarray, rng: np.random.Generator) -> tuple[str, ...]:
+    """Draw each of the tags with its probability, odds (64,)."""
+    drawn = rng.random(len(names)) < odds  # (64,)
+    return tuple(np.array(names)[drawn].tolist())
+
+
+def _mark_tags(tags_of_clips: Sequence[tuple[str, ...]], names: Sequence[str]) -> np.ndarray:
+    """Mark the tags of each clip among all names: (N,64) uint8 of 0 and 1."""
+    marks = np.zeros((len(tags_of_clips), len(names)), dtype=np.uint8)
+    for row, tags in enumerate(tags_of_clips):
+        for tag in tags:
+            marks[row, names.index(tag)] = 1
+    return marks
+
+
+def _write_clip(root: Path, seed: int, clip: "DemoClip") -> None:
+    """Render one clip.
+
+    Its random numbers depend on the seed, its number and its location, never on the process.
+    """
+
+    def open_stream(stream: int, number: int) -> np.random.Generator:
+        return np.random.default_rng([seed, stream, number])
+
+    # Sound and pictures each get a fresh generator of the location: neither depends on the other.
+    place = open_stream(PLACE_STREAM, clip.location)
+    sound = mix_events(clip.events, place, open_stream(SOUND_STREAM, clip.number))  # (2,T)
+    soundfile.write(root / "audio" / f"{clip.name}.wav", sound.T, RATE, subtype="PCM_16")
+
+    place = open_stream(PLACE_STREAM, clip.location)
+    frames = draw_frames(clip.objects, place, open_stream(PICTURE_STREAM, clip.number))
+    write_video(root / "video" / f"{clip.name}.mp4", frames)
+
+
+def _write_table(path: Path, clips: "Sequence[DemoClip]", columns: Sequence[str]) -> None:
+    """Write some columns of the clips as one of TAU's TAB-separated tables."""
     rows = ["\t".join(columns)]
     for clip in clips:
         scene, city, location, _ = clip.name.split("-")
@@ -175,7 +208,7 @@ def _write_table(path: Path, clips: "Sequence[Clip]", columns: Sequence[str]) ->
     path.write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
 
 
-class Clip(NamedTuple):
+class DemoClip(NamedTuple):
     """One clip before it is rendered."""
 
     name: str  # scene-city-location-segment
@@ -186,17 +219,18 @@ class Clip(NamedTuple):
     objects: tuple[str, ...]
 
 
-class Pair(NamedTuple):
-    """Two scenes that share the tags of one modality, but for one tag each that leans to it."""
+class ScenePair(NamedTuple):
+    """Two scenes that share the tags of one modality, except for one tag each that leans to it."""
 
     scenes: tuple[str, str]
     often: dict[str, float]  # tag -> its probability in a clip of either scene
-    sometimes: dict[str, float]
+    sometimes: dict[str, float]  # the same, of tags that other scenes have too
     leaning: tuple[str, str]  # the tag that leans to the first scene, and to the second
 
 
+# The pairs that sound alike, by their events.
 SOUNDS = (
-    Pair(
+    ScenePair(
         ("bus", "street_traffic"),
         {
             "diesel engine": 0.95,
@@ -214,7 +248,7 @@ SOUNDS = (
         },
         ("door beep", "car horn"),
     ),
-    Pair(
+    ScenePair(
         ("metro", "tram"),
         {
             "rail rumble": 0.95,
@@ -226,7 +260,7 @@ SOUNDS = (
         {"loudspeaker voice": 0.15, "cough": 0.2, "phone ringing": 0.15, "rustling paper": 0.15},
         ("door buzzer", "tram bell"),
     ),
-    Pair(
+    ScenePair(
         ("airport", "metro_station"),
         {
             "ventilation": 0.9,
@@ -244,13 +278,13 @@ SOUNDS = (
         },
         ("jet rumble", "turnstile"),
     ),
-    Pair(
+    ScenePair(
         ("shopping_mall", "street_pedestrian"),
         {"crowd babble": 0.95, "footsteps": 0.9, "pop music": 0.8, "dishes": 0.8, "laughter": 0.75},
         {"keys jingling": 0.15, "applause": 0.12, "baby crying": 0.15, "bicycle bell": 0.12},
         ("till beep", "street guitar"),
     ),
-    Pair(
+    ScenePair(
         ("park", "public_square"),
         {
             "songbirds": 0.9,
@@ -264,8 +298,9 @@ SOUNDS = (
     ),
 )
 
+# The pairs that look alike, by their objects.
 LOOKS = (
-    Pair(
+    ScenePair(
         ("bus", "tram"),
         {
             "row of seats": 0.95,
@@ -277,7 +312,7 @@ LOOKS = (
         {"passer-by": 0.25, "child": 0.12, "poster": 0.15, "pushchair": 0.12},
         ("stop button", "window wiper"),
     ),
-    Pair(
+    ScenePair(
         ("metro", "metro_station"),
         {
             "tunnel mouth": 0.9,
@@ -289,7 +324,7 @@ LOOKS = (
         {"group of people": 0.2, "passer-by": 0.2, "poster": 0.15, "litter bin": 0.15},
         ("door button", "platform clock"),
     ),
-    Pair(
+    ScenePair(
         ("airport", "shopping_mall"),
         {
             "escalator": 0.9,
@@ -301,13 +336,13 @@ LOOKS = (
         {"group of people": 0.25, "potted plant": 0.2, "vending machine": 0.15, "pushchair": 0.12},
         ("suitcase", "shopping bag"),
     ),
-    Pair(
+    ScenePair(
         ("public_square", "street_pedestrian"),
         {"facade": 0.9, "striped awning": 0.85, "cobbles": 0.9, "statue": 0.7, "clock tower": 0.8},
         {"group of people": 0.25, "bicycle": 0.15, "market stall": 0.12, "parasol": 0.2},
         ("pigeons", "shop sign"),
     ),
-    Pair(
+    ScenePair(
         ("park", "street_traffic"),
         {"tree": 0.95, "lawn": 0.9, "hedge": 0.85, "street lamp": 0.8, "bench": 0.7},
         {"bicycle": 0.2, "dog": 0.15, "passer-by": 0.2, "litter bin": 0.15, "car": 0.12},

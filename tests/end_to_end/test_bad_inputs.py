@@ -240,21 +240,24 @@ TABLES: dict[str, tuple[Break, str]] = {
     ),
     "wav for video": (
         cell(r"\.mp4", ".wav"),
-        f"{TRAIN}:2: 'video/CLIP.wav' is no video file; video/NAME.mp4",
+        f"{TRAIN}:2: 'video/CLIP.wav' is not a video file; video/NAME.mp4",
     ),
     "mp3 for audio": (
         cell(r"\.wav", ".mp3"),
-        f"{TRAIN}:2: 'audio/CLIP.mp3' is no audio file; audio/NAME.wav",
+        f"{TRAIN}:2: 'audio/CLIP.mp3' is not an audio file; audio/NAME.wav",
     ),
-    "no ending": (cell(r"\.wav", ""), f"{TRAIN}:2: 'audio/CLIP' is no audio file; audio/NAME.wav"),
-    "empty name": (cell(r"^[^\t]+", ""), f"{TRAIN}:2: '' is no audio file; audio/NAME.wav"),
+    "no ending": (
+        cell(r"\.wav", ""),
+        f"{TRAIN}:2: 'audio/CLIP' is not an audio file; audio/NAME.wav",
+    ),
+    "empty name": (cell(r"^[^\t]+", ""), f"{TRAIN}:2: '' is not an audio file; audio/NAME.wav"),
     "a part too few": (
         table(lambda lines: [lines[0], lines[1].replace("-0.", "."), *lines[2:]]),
-        f"{TRAIN}:2: 'SHORT' is no clip name; scene-city-location-segment",
+        f"{TRAIN}:2: 'SHORT' is not a clip name; scene-city-location-segment",
     ),
     "an empty part": (
         table(lambda lines: [lines[0], re.sub(r"-[a-z]+-", "--", lines[1]), *lines[2:]]),
-        f"{TRAIN}:2: 'HOLLOW' is no clip name; scene-city-location-segment",
+        f"{TRAIN}:2: 'HOLLOW' is not a clip name; scene-city-location-segment",
     ),
     "another clip's video": (
         lambda root: table(

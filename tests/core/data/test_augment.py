@@ -1,4 +1,4 @@
-"""Augmentation: off by default, what each kind changes and what it leaves alone, the same digits when repeated."""
+"""Tests of augmentation: off by default, what each kind changes, the same digits when repeated."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avsc_core.config import Augmentation, Config
-from avsc_core.data.augment import augment_log_mel, augment_pictures, mixup
+from avsc_core.data.augment import apply_mixup, augment_frames, augment_log_mel
 from avsc_core.data.batches import IMAGENET, Inputs, iterate_batches
 from avsc_core.data.dataset import split_rows
 from avsc_core.data.features import Features
@@ -18,12 +18,18 @@ from avsc_core.trainer.loop import fit
 from tests.conftest import TINY
 
 KINDS = {
-    "gain_db": 6.0, "time_mask": 0.5, "mel_mask": 0.5, "flip": 0.5, "crop": 0.4, "rand_augment": 2, "mixup": 0.8,
-}  # fmt: skip
+    "gain_db": 6.0,
+    "time_mask": 0.5,
+    "mel_mask": 0.5,
+    "flip": 0.5,
+    "crop": 0.4,
+    "rand_augment": 2,
+    "mixup": 0.8,
+}
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seed_torch() -> None:
     torch.manual_seed(0)
 
 
@@ -35,20 +41,19 @@ def test_off_by_default():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_changes_training_and_repeats(features: Features, kind: str):
-    config = resolve(
-        "demo", [*parse_set(TINY), Override(f"augmentation.{kind}", KINDS[kind], "here")]
-    )
+    setting = Override(f"augmentation.{kind}", KINDS[kind], "here")
+    config = resolve("demo", [*parse_set(TINY), setting])
     parts = split_rows(features.data, config.split)
 
-    def run(settings: Config, **options: object) -> list[dict[str, float]]:
-        return [
-            epoch.metrics
-            for epoch in fit(settings, features, parts.train, parts.validation, **options)
-        ]
+    def run(settings: Config) -> list[dict[str, float]]:
+        epochs = fit(settings, features, parts.train, parts.validation)
+        return [epoch.metrics for epoch in epochs]
 
-    plain, changed = run(resolve("demo", parse_set(TINY))), run(config)
+    plain = run(resolve("demo", parse_set(TINY)))
+    changed = run(config)
     assert changed[0]["train_total"] != plain[0]["train_total"]
-    torch.rand(5)
+
+    torch.rand(5)  # what was drawn before a training does not matter
     assert run(config) == changed
 
 
@@ -56,15 +61,15 @@ def test_a_continued_trial_sees_what_it_would_have_seen(features: Features, tmp_
     settings = [Override(f"augmentation.{kind}", value, "here") for kind, value in KINDS.items()]
     config = resolve("demo", [*parse_set(TINY), *settings])
     parts = split_rows(features.data, config.split)
+    checkpoint = tmp_path / "c.pt"
     whole = [epoch.metrics for epoch in fit(config, features, parts.train, parts.validation)]
-    running = fit(config, features, parts.train, parts.validation, checkpoint=tmp_path / "c.pt")
+
+    # Interrupt a training after its first epoch, then continue it.
+    running = fit(config, features, parts.train, parts.validation, checkpoint=checkpoint)
     next(running)
     running.close()
-    rest = [
-        e.metrics
-        for e in fit(config, features, parts.train, parts.validation, checkpoint=tmp_path / "c.pt")
-    ]
-    assert rest == whole
+    continued = fit(config, features, parts.train, parts.validation, checkpoint=checkpoint)
+    assert [epoch.metrics for epoch in continued] == whole
 
 
 def test_validation_is_left_alone(features: Features):
@@ -94,16 +99,17 @@ def test_masks_hide_one_span(kind: str, axis: int):
     assert widths.max() <= 0.3 * mel.shape[axis] + 1
     assert widths.float().mean() == pytest.approx(0.15 * mel.shape[axis], rel=0.2)
     assert ((hidden[:, 1:] != hidden[:, :-1]).sum(1) <= 2).all()  # one span each
+
+    # What is hidden has the mean of its clip.
     row = int(widths.argmax())
-    assert torch.allclose(
-        changed[row][hidden[row]] if axis == 1 else changed[row][:, hidden[row]], mel[row].mean()
-    )
+    masked = changed[row][hidden[row]] if axis == 1 else changed[row][:, hidden[row]]
+    assert torch.allclose(masked, mel[row].mean())
 
 
 def test_pictures_of_a_clip_change_alike():
     frames = torch.randint(0, 255, (6, 1, 3, 32, 32), dtype=torch.uint8).repeat(1, 4, 1, 1, 1)
     settings = Augmentation(flip=0.5, crop=0.5, rand_augment=2)
-    changed = augment_pictures(frames, settings)
+    changed = augment_frames(frames, settings)
     assert changed.shape == frames.shape
     assert changed.dtype == torch.uint8
     assert torch.equal(changed[:, :1].expand_as(changed), changed)
@@ -112,13 +118,13 @@ def test_pictures_of_a_clip_change_alike():
 
 def test_a_mirror_is_a_mirror():
     frames = torch.randint(0, 255, (400, 1, 3, 4, 4), dtype=torch.uint8)
-    changed = augment_pictures(frames, Augmentation(flip=0.3))
-    mirrored = [torch.equal(new, old.flip(-1)) for new, old in zip(changed, frames, strict=True)]
-    assert all(
-        torch.equal(new, old) or done
-        for new, old, done in zip(changed, frames, mirrored, strict=True)
-    )
-    assert sum(mirrored) / 400 == pytest.approx(0.3, abs=0.07)
+    changed = augment_frames(frames, Augmentation(flip=0.3))
+    mirrored = 0
+    for new, old in zip(changed, frames, strict=True):
+        is_mirrored = torch.equal(new, old.flip(-1))
+        assert is_mirrored or torch.equal(new, old)
+        mirrored += is_mirrored
+    assert mirrored / 400 == pytest.approx(0.3, abs=0.07)
 
 
 @pytest.mark.parametrize("partners", ["joint", "single"])
@@ -126,7 +132,7 @@ def test_mixup_keeps_sums_and_pairs(partners: str):
     clips = 64
     eye = torch.eye(clips)
     scenes = torch.arange(clips) % 10
-    sounds, pictures, events, objects, targets = mixup(
+    sounds, pictures, events, objects, targets = apply_mixup(
         eye, eye, eye, eye, scenes, 10, Augmentation(mixup=1.0, mixup_partners=partners)
     )
     for mixed in (sounds, pictures):
@@ -136,7 +142,10 @@ def test_mixup_keeps_sums_and_pairs(partners: str):
     assert torch.equal(sounds, events)
     assert torch.equal(pictures, objects)
     assert torch.equal(sounds, pictures) == (partners == "joint")
-    by_hand = (sounds + pictures) / 2 @ torch.nn.functional.one_hot(scenes, 10).float()
+
+    # With clips as rows of the identity, the mixed clips are the weights of the targets.
+    one_hot = torch.nn.functional.one_hot(scenes, 10).float()
+    by_hand = (sounds + pictures) / 2 @ one_hot
     assert torch.allclose(targets, by_hand, atol=1e-6)
 
 

@@ -1,8 +1,9 @@
-"""Media files: rates and channels, times of frames, refusals, and the log-mel against kaldi's own numbers."""
+"""Tests of media files: rates, channels, times of frames, refusals, and kaldi's own log-mel."""
 
 import struct
 import wave
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -13,7 +14,7 @@ import torch
 from torchaudio.compliance.kaldi import fbank
 
 from avsc_core.data import media
-from avsc_core.data.logmel import AUDIOSET, log_mel, normalise
+from avsc_core.data.logmel import AUDIOSET, convert_to_log_mel, normalise
 from avsc_core.data.media import Lengths, read_audio, read_frames
 from avsc_core.errors import UserError
 
@@ -21,10 +22,11 @@ from avsc_core.errors import UserError
 def write_video(
     path: Path, seconds: float = 10.0, rate: int = 10, size: tuple[int, int] = (96, 64)
 ) -> Path:
-    """A video whose brightness says its time: frame n is n grey levels bright."""
+    """Write a video whose brightness tells its time: frame n is 2n grey levels bright."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"qp": "0"})
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv444p"
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv444p"
         for number in range(round(seconds * rate)):
             picture = np.full((size[1], size[0], 3), 2 * number, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
@@ -69,10 +71,11 @@ def test_frames_are_chosen_by_time(tmp_path: Path, count: int, offset: float):
     frames = read_frames(write_video(tmp_path / "a.mp4"), count, offset, 32, 32)
     assert frames.shape == (count, 3, 32, 32)
     assert frames.dtype == torch.uint8
-    shown = [int((offset + index * 10 / count) * 10 + 1e-9) for index in range(count)]
-    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx(
-        [2 * number for number in shown], abs=1.5
-    )
+    brightness = []
+    for index in range(count):
+        number = int((offset + index * 10 / count) * 10 + 1e-9)  # ten frames a second
+        brightness.append(2 * number)
+    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx(brightness, abs=1.5)
 
 
 def test_a_short_video_repeats_its_last_frame(tmp_path: Path):
@@ -105,7 +108,7 @@ def test_a_sound_without_pictures_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("window", ["hamming", "hanning"])
 def test_log_mel_is_kaldis(window: str):
     samples = torch.randn(160000, generator=torch.Generator().manual_seed(0)) * 0.1
-    ours = log_mel(samples, 16000, window)
+    ours = convert_to_log_mel(samples, 16000, window)
     reference = fbank(
         (samples - samples.mean())[None],
         htk_compat=True,
@@ -122,40 +125,46 @@ def test_log_mel_is_kaldis(window: str):
 
 
 def test_log_mel_equals_asts_own_features():
-    """Against Hugging Face's feature extractor: same frames, same padding, same normalisation."""
+    """Compare with Hugging Face's feature extractor: the same frames, padding and normalisation."""
     transformers = pytest.importorskip("transformers")
     samples = torch.randn(160000, generator=torch.Generator().manual_seed(1)) * 0.1
-    extract = transformers.ASTFeatureExtractor()
-    theirs = extract(samples.numpy(), sampling_rate=16000, return_tensors="pt").input_values[
-        0
-    ]  # (1024,128)
-    ours = normalise(log_mel(samples, 16000, "hanning"), AUDIOSET)
+    extractor = transformers.ASTFeatureExtractor()
+    inputs = extractor(samples.numpy(), sampling_rate=16000, return_tensors="pt")
+    theirs = inputs.input_values[0]  # (1024,128)
+    ours = normalise(convert_to_log_mel(samples, 16000, "hanning"), AUDIOSET)
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_peak_ignores_loudness():
     samples = torch.randn(16000, generator=torch.Generator().manual_seed(2))
-    loud, quiet = (log_mel(samples * gain, 16000, peak=True) for gain in (0.5, 0.01))
+    loud = convert_to_log_mel(samples * 0.5, 16000, peak=True)
+    quiet = convert_to_log_mel(samples * 0.01, 16000, peak=True)
     assert torch.allclose(loud, quiet, atol=1e-3)
 
 
 def write_rotated(path: Path, degrees: int) -> None:
-    """A video whose left half is bright, with a display matrix that turns it, as telephones write them."""
+    """Write a video whose left half is bright, with a display matrix that turns it.
+
+    Telephones write their videos like this.
+    """
     plain = write_video(path.with_name("plain.mp4"), seconds=1, size=(96, 64))
     picture = np.zeros((64, 96, 3), np.uint8)
     picture[:, :48] = 200
     with av.open(str(plain), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"qp": "0"})
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv444p"
+        stream.width = 96
+        stream.height = 64
+        stream.pix_fmt = "yuv444p"
         for _ in range(10):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(stream.encode())
+
+    # Overwrite the display matrix in the file.
     content = bytearray(plain.read_bytes())
     cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
     matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
-    start = (
-        content.index(b"tkhd") + 4 + 40
-    )  # version and flags, times, ids, duration, layer, volume
+    # The matrix follows version and flags, times, ids, duration, layer and volume.
+    start = content.index(b"tkhd") + 4 + 40
     content[start : start + 36] = matrix
     path.write_bytes(content)
 
@@ -177,25 +186,27 @@ def test_rotation_is_honoured(tmp_path: Path, degrees: int, bright: str):
 
 
 def test_a_variable_frame_rate_goes_by_time_stamps(tmp_path: Path):
-    """Ten frames in the first second, then one a second: frame i of ten is the one shown at i + 0.4 s."""
-    times = [number / 10 for number in range(10)] + [float(number) for number in range(1, 10)]
+    """Show ten frames in the first second, then one a second; frame i is the one at i + 0.4 s."""
+    times = [number / 10 for number in range(10)]
+    times += [float(number) for number in range(1, 10)]
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"qp": "0", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p"
+        stream.width = 64
+        stream.height = 64
+        stream.pix_fmt = "yuv444p"
         stream.time_base = Fraction(1, 1000)
         for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 10 * number, np.uint8))
-            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
+            frame.pts = round(1000 * time)
+            frame.time_base = Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     frames = read_frames(tmp_path / "a.mp4", 10, 0.4, 32, 32)
-    shown = [
-        max(index for index, time in enumerate(times) if time <= second + 0.4)
-        for second in range(10)
-    ]
-    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx(
-        [10 * number for number in shown], abs=1.5
-    )
+    brightness = []
+    for second in range(10):
+        shown = max(index for index, time in enumerate(times) if time <= second + 0.4)
+        brightness.append(10 * shown)
+    assert frames.float().mean((1, 2, 3)).tolist() == pytest.approx(brightness, abs=1.5)
 
 
 @pytest.mark.parametrize("size", [(97, 65), (33, 200), (1, 1)])
@@ -243,9 +254,9 @@ def test_what_no_clip_can_be_is_not_decoded(
     soundfile.write(tmp_path / "a.wav", np.zeros(80000), 8000)
     write_video(tmp_path / "a.mp4", seconds=1)
     monkeypatch.setattr(media, cap, 1000)
-    with pytest.raises(
-        UserError, match="has pictures of 96 x 64" if cap == "MAX_PIXELS" else "MiB; a clip of 10 s"
-    ):
-        read_audio(tmp_path / name, 8000) if name.endswith("wav") else read_frames(
-            tmp_path / name, 1, 0.0, 32, 32
-        )
+    text = "has pictures of 96 x 64" if cap == "MAX_PIXELS" else "MiB; a clip of 10 s"
+    read = partial(read_audio, tmp_path / name, 8000)
+    if name.endswith("mp4"):
+        read = partial(read_frames, tmp_path / name, 1, 0.0, 32, 32)
+    with pytest.raises(UserError, match=text):
+        read()

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the texts stand as people read them
-"""One's own data set: any scenes, any folders, from clips.csv to a trained model."""
+"""Tests of a data set of one's own: any scenes, any folders, from clips.csv to a trained model."""
 
 import shutil
 from pathlib import Path
@@ -62,8 +62,11 @@ def test_from_the_table_to_a_trained_model(root: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"scenes: 10 in the configuration, 3 in .*; set it to 3"):
         build_features(data, resolve("demo", parse_set(TINY)), no_progress)
     config = resolve("demo", parse_set([*TINY, "scenes=3", "augmentation.mixup=0.5"]))
-    features, parts = build_features(data, config, no_progress), split_rows(data, config.split)
+    features = build_features(data, config, no_progress)
+    parts = split_rows(data, config.split)
     assert len({data.clips[row].scene for row in parts.validation}) == 3
+
+    # Train, save, and use the model on the test split and on single files.
     *_, epoch = fit(config, features, parts.train, parts.validation)
     assert epoch.best.probability.shape == (len(parts.validation), 3)
     names = ([], [], list(data.scene_names))
@@ -71,9 +74,9 @@ def test_from_the_table_to_a_trained_model(root: Path, tmp_path: Path):
     trained = load_trained(tmp_path / "model")
     result = evaluate_split(trained, data, "test", no_progress)
     assert result.probability.shape == (3, 3)
-    said = predict_file(trained, data.clips[0].audio, data.clips[0].video)["scenes"]
-    assert list(said) == list(SCENES)
-    assert sum(said.values()) == pytest.approx(1)
+    predicted = predict_file(trained, data.clips[0].audio, data.clips[0].video)["scenes"]
+    assert list(predicted) == list(SCENES)
+    assert sum(predicted.values()) == pytest.approx(1)
 
 
 def test_tabs_serve_as_well(root: Path):
@@ -89,7 +92,7 @@ def test_tabs_serve_as_well(root: Path):
     [
         ("sound/take 0", "../take 0", "clips.csv:2: '../take 0.wav' leaves the data folder; a path to a .wav file in it"),
         ("film/0", "http://host/0", "clips.csv:2: 'http://host/0.mp4' leaves the data folder; a path to a .mp4 file in it"),
-        ("film/0.mp4", "film/0.avi", "clips.csv:2: 'film/0.avi' is no .mp4 file; a path to a .mp4 file"),
+        ("film/0.mp4", "film/0.avi", "clips.csv:2: 'film/0.avi' is not a .mp4 file; a path to a .mp4 file"),
         ("film/0.mp4", "film/99.mp4", "/film/99.mp4 does not exist; put it there or remove the row"),
         ("beach,day 0", ",day 0", "clips.csv:2: no scene; every clip has one"),
         ("beach,day 0", "beach,", "clips.csv:2: no group; every clip has one"),
@@ -97,6 +100,7 @@ def test_tabs_serve_as_well(root: Path):
         ("take 1.wav", "take 0.wav", "clips.csv:3: take 0 stands twice; give its audio file another name"),
         ("day 9", "day 0", "day 0: location in both train and test; keep it on one side"),
         ("scene,group", "scene,grp", "clips.csv:1: no column group; found audio, video, scene, grp, split"),
+        ("audio,video", "\naudio,video", "clips.csv:1: no column audio, video, scene, group, split; found an empty file"),
         ("day 0,train", "day 0", "clips.csv:2: 4 columns; 5 as in the header"),
     ],
 )  # fmt: skip
@@ -106,4 +110,5 @@ def test_bad_rows(root: Path, old: str, new: str, fault: str):
     (root / "clips.csv").write_text(text.replace(old, new, 1))
     with pytest.raises(UserError) as caught:
         read_dataset(root)
-    assert any(fault in str(each) for each in caught.value.faults)
+    found = [str(caught_fault) for caught_fault in caught.value.faults]
+    assert any(fault in text for text in found)

@@ -1,4 +1,5 @@
-"""Reading a data set: layouts, tolerances, faults, splits."""
+# ruff: noqa: E501 - the texts stand as people read them
+"""Tests of reading a data set: layouts, tolerances, faults, splits."""
 
 import random
 import shutil
@@ -19,7 +20,7 @@ from avsc_core.labels import SCENES
 
 @pytest.fixture
 def copy(scenes: Path, tmp_path: Path) -> Path:
-    """A data set that a test may damage; media are links, tables are copies."""
+    """Copy the data set, so that a test may damage it."""
     root = tmp_path / "data"
     shutil.copytree(scenes, root, copy_function=shutil.copy)
     return root
@@ -113,7 +114,7 @@ def test_a_location_on_both_sides_is_refused(copy: Path):
     [
         ("audio/", "../audio/", "leaves the data folder; audio/NAME"),
         ("filename_audio\t", "", "no column filename_audio"),
-        ("-", "_", "is no clip name; scene-city-location-segment"),
+        ("-", "_", "is not a clip name; scene-city-location-segment"),
     ],
 )
 def test_bad_rows(copy: Path, old: str, new: str, fault: str):
@@ -131,12 +132,13 @@ def test_a_missing_or_foreign_folder(tmp_path: Path):
 
 def test_a_layout_file_says_where_the_parts_are(copy: Path, tmp_path: Path):
     expected = read_dataset(copy)
-    for old, new in {
+    moves = {
         "audio": "elsewhere/sounds",
         "video": "films",
         "evaluation_setup": "tables",
         "meta.csv": "m.csv",
-    }.items():
+    }
+    for old, new in moves.items():
         (tmp_path / new).parent.mkdir(parents=True, exist_ok=True)
         (copy / old).rename(tmp_path / new)
     (copy / "layout.yaml").write_text(
@@ -163,16 +165,17 @@ def test_a_bad_meta_table_is_no_secret(copy: Path):
 
 
 def write_complete(root: Path, moved: int = 0) -> None:
-    """TAU's tables at their published size: 8,646 and 3,645 clips at 305 and 126 locations, media that hold nothing."""
+    """Write TAU's tables at their published size, with empty media files.
+
+    Those are 8,646 and 3,645 clips at 305 and 126 locations; `moved` clips change from train to test.
+    """
     rows: dict[str, list[str]] = {"train": [], "test": []}
     place = 0
     for split, clips, places in (("train", 8646 - moved, 305), ("test", 3645 + moved, 126)):
         for number in range(clips):
             location = place + number % places
-            scene, city = (
-                SCENES[location % 10],
-                ("barcelona", "helsinki", "lisbon", "lyon")[location % 4],
-            )
+            scene = SCENES[location % 10]
+            city = ("barcelona", "helsinki", "lisbon", "lyon")[location % 4]
             name = f"{scene}-{city}-{location}-{number}"
             rows[split].append(f"audio/{name}.wav\tvideo/{name}.mp4\t{scene}")
         place += places
@@ -180,9 +183,8 @@ def write_complete(root: Path, moved: int = 0) -> None:
         (root / folder).mkdir(parents=True)
     header = "filename_audio\tfilename_video\tscene_label"
     for table, split in (("fold1_train", "train"), ("fold1_evaluate", "test")):
-        (root / "evaluation_setup" / f"{table}.csv").write_text(
-            "\n".join([header, *rows[split]]) + "\n"
-        )
+        path = root / "evaluation_setup" / f"{table}.csv"
+        path.write_text("\n".join([header, *rows[split]]) + "\n")
     for row in (*rows["train"], *rows["test"]):
         for name in row.split("\t")[:2]:
             (root / name).touch()
@@ -193,10 +195,8 @@ def test_the_complete_set_is_as_published(tmp_path: Path):
     clips, found, _ = read_clips(tmp_path / "whole")
     assert found == []
     assert len({clip.name for clip in clips}) == 12291
-    assert [sum(clip.split == split for clip in clips) for split in ("train", "test")] == [
-        8646,
-        3645,
-    ]
+    assert sum(clip.split == "train" for clip in clips) == 8646
+    assert sum(clip.split == "test" for clip in clips) == 3645
     assert len({clip.location for clip in clips}) == 431
     write_complete(tmp_path / "moved", moved=1)
     _, found, _ = read_clips(tmp_path / "moved")
@@ -207,19 +207,35 @@ def test_the_complete_set_is_as_published(tmp_path: Path):
 
 
 def made_up(places: int) -> DataSet:
-    """Clips of `places` training locations a scene, without files."""
-    clips = [
-        Clip(
-            f"{scene}-x-{scene}{place}-{take}", Path(), Path(), index, f"x-{scene}{place}", "train"
-        )
-        for index, scene in enumerate(SCENES)
-        for place in range(places)
-        for take in range(2)
-    ]
+    """Make up clips of `places` training locations a scene, two at each, without files."""
+    clips = []
+    for index, scene in enumerate(SCENES):
+        for place in range(places):
+            location = f"x-{scene}{place}"
+            for segment in range(2):
+                name = f"{scene}-{location}-{segment}"
+                clips.append(Clip(name, Path(), Path(), index, location, "train"))
     empty = np.zeros((len(clips), 2), np.uint8)
     return DataSet(
-        Path("made-up"), clips, empty, empty, ["a", "b"], ["a", "b"], SCENES, {}, [], [], "0", False
+        root=Path("made-up"),
+        clips=clips,
+        events=empty,
+        objects=empty,
+        event_names=["a", "b"],
+        object_names=["a", "b"],
+        scene_names=SCENES,
+        scores={},
+        sounds=[],
+        films=[],
+        fingerprint="0",
+        embedded=False,
     )
+
+
+def find_locations(data: DataSet, rows: np.ndarray, scene: int | None = None) -> set[str]:
+    """Find the locations of some rows, or of those that show one scene."""
+    clips = [data.clips[row] for row in rows]
+    return {clip.location for clip in clips if scene in (None, clip.scene)}
 
 
 @given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 9))
@@ -228,10 +244,9 @@ def test_validation_is_cut_by_location(places: int, share: float, seed: int):
     train, validation, test = split_rows(data, Split(validation=share, seed=seed))
     assert sorted([*train, *validation]) == list(range(len(data.clips)))
     assert len(test) == 0
-    sides = [{data.clips[row].location for row in part} for part in (train, validation)]
-    assert not sides[0] & sides[1]
+    assert not find_locations(data, train) & find_locations(data, validation)
     for scene in range(10):
-        held = {data.clips[row].location for row in validation if data.clips[row].scene == scene}
+        held = find_locations(data, validation, scene)
         assert len(held) == min(max(1, round(share * places)), places - 1)
 
 
@@ -243,10 +258,9 @@ def test_folds_hold_every_location_once(folds: int, more: int, seed: int):
         train, validation, _ = split_rows(
             data, Split(rule="fold", fold=fold, folds=folds, seed=seed)
         )
-        sides = [{data.clips[row].location for row in part} for part in (train, validation)]
-        assert not sides[0] & sides[1]
+        assert not find_locations(data, train) & find_locations(data, validation)
         assert len({data.clips[row].scene for row in validation}) == 10
-        held += sides[1]
+        held += find_locations(data, validation)
     assert sorted(held) == sorted({clip.location for clip in data.clips})
 
 
@@ -258,25 +272,23 @@ def test_too_few_locations_for_the_folds():
 
 
 def test_the_baselines_rule(tmp_path: Path):
-    """Drawn for training until nine tenths of a scene's clips are reached, scene after scene from one generator."""
+    """Draw for training until nine tenths of a scene's clips are reached, scene after scene.
+
+    All scenes draw from one generator.
+    """
     data = made_up(23)
     train, validation, _ = split_rows(data, Split(rule="baseline"))
     rng = random.Random(30)
     for index, scene in enumerate(SCENES):
-        left = sorted(
-            (f"x-{scene}{place}" for place in range(23)),
-            key=lambda location: location.split("-")[-1],
-        )
+        locations = [f"x-{scene}{place}" for place in range(23)]
+        left = sorted(locations, key=lambda location: location.split("-")[-1])
         count = 0
         while count < int(0.9 * 46):
             chosen = rng.choice(range(len(left)))
             left.pop(chosen)
             count += 2
-        held = {data.clips[row].location for row in validation if data.clips[row].scene == index}
-        assert held == set(left)
-    assert not {data.clips[row].location for row in train} & {
-        data.clips[row].location for row in validation
-    }
+        assert find_locations(data, validation, index) == set(left)
+    assert not find_locations(data, train) & find_locations(data, validation)
 
 
 def test_one_location_cannot_be_split():

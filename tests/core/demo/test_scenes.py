@@ -1,4 +1,4 @@
-"""The embedded scenes: layout, splits, media, labels, repeatability, and what scenes share with each other."""
+"""Tests of the embedded scenes: layout, splits, media, labels, repeatability, shared tags."""
 
 import csv
 import hashlib
@@ -16,7 +16,15 @@ import soundfile
 
 from avsc_core.data.dataset import SYNTHETIC, read_dataset
 from avsc_core.demo.pictures import OBJECTS, draw_frames
-from avsc_core.demo.scenes import LOOKS, OWN, SOUNDS, Pair, plan_clips, tag_odds, write_demo
+from avsc_core.demo.scenes import (
+    LEANING_ODDS,
+    LOOKS,
+    SOUNDS,
+    ScenePair,
+    compute_tag_odds,
+    plan_clips,
+    write_demo,
+)
 from avsc_core.demo.sounds import EVENTS, T, mix_events
 from avsc_core.labels import SCENES, Labels, read_labels
 
@@ -44,14 +52,15 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def hashes(root: Path) -> dict[str, str]:
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-    }
+def hash_folder(root: Path) -> dict[str, str]:
+    hashes = {}
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            hashes[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes
 
 
-def generators(*seeds: int) -> list[np.random.Generator]:
+def make_generators(*seeds: int) -> list[np.random.Generator]:
     return [np.random.default_rng(seed) for seed in seeds]
 
 
@@ -75,33 +84,26 @@ def test_meta_follows_the_grammar_of_names(demo: Path) -> None:
 
 def test_files_on_disk_are_those_of_meta(demo: Path) -> None:
     rows = read_table(demo / "meta.csv")
-    listed = {row[column] for row in rows for column in ("filename_audio", "filename_video")}
-    on_disk = {
-        f"{path.parent.name}/{path.name}"
-        for folder in ("audio", "video")
-        for path in (demo / folder).iterdir()
-    }
+    listed = {row["filename_audio"] for row in rows} | {row["filename_video"] for row in rows}
+    files = [*(demo / "audio").iterdir(), *(demo / "video").iterdir()]
+    on_disk = {str(path.relative_to(demo)) for path in files}
     assert listed == on_disk
     assert len(listed) == 2 * len(rows)
 
 
 def test_split_files_cover_meta_and_hide_test_labels(demo: Path) -> None:
-    train, test, evaluate = (
-        read_table(demo / f"{SETUP}{part}.csv") for part in ("train", "test", "evaluate")
-    )
-    assert (
-        list(train[0]) == list(evaluate[0]) == ["filename_audio", "filename_video", "scene_label"]
-    )
+    train = read_table(demo / f"{SETUP}train.csv")
+    test = read_table(demo / f"{SETUP}test.csv")
+    evaluate = read_table(demo / f"{SETUP}evaluate.csv")
+    columns = ["filename_audio", "filename_video", "scene_label"]
+    assert list(train[0]) == list(evaluate[0]) == columns
     assert list(test[0]) == ["filename_audio", "filename_video"]
     assert [row["filename_audio"] for row in test] == [row["filename_audio"] for row in evaluate]
     assert [row["filename_video"] for row in test] == [row["filename_video"] for row in evaluate]
     parts = sorted(row["filename_audio"] for row in train + test)
     assert parts == sorted(row["filename_audio"] for row in read_table(demo / "meta.csv"))
-    assert (
-        {row["scene_label"] for row in train}
-        == {row["scene_label"] for row in evaluate}
-        == set(SCENES)
-    )
+    assert {row["scene_label"] for row in train} == set(SCENES)
+    assert {row["scene_label"] for row in evaluate} == set(SCENES)
 
 
 @pytest.mark.parametrize("clips_per_scene", [3, 4, 6, 8, 40, 100])
@@ -109,14 +111,9 @@ def test_locations_belong_to_one_split(clips_per_scene: int) -> None:
     clips = plan_clips(clips_per_scene, seed=0)
     assert len(clips) == len({clip.name for clip in clips}) == 10 * clips_per_scene
     for scene in SCENES:
-        train, test = (
-            {
-                clip.location
-                for clip in clips
-                if clip.name.startswith(f"{scene}-") and clip.test is part
-            }
-            for part in (False, True)
-        )
+        of_scene = [clip for clip in clips if clip.name.startswith(f"{scene}-")]
+        train = {clip.location for clip in of_scene if not clip.test}
+        test = {clip.location for clip in of_scene if clip.test}
         assert not train & test
         assert len(train) >= 2, "one to train, one to validate"
         assert len(test) >= 1
@@ -163,13 +160,11 @@ def test_labels_are_those_of_the_clips(demo: Path, labels: Labels) -> None:
     assert labels.events.dtype == labels.objects.dtype == np.uint8
     assert labels.event_names == list(EVENTS)
     assert labels.object_names == list(OBJECTS)
-    for clip, events, objects in zip(
-        plan_clips(CLIPS_PER_SCENE, 0), labels.events, labels.objects, strict=True
-    ):
-        assert {labels.event_names[index] for index in np.flatnonzero(events)} == set(clip.events)
-        assert {labels.object_names[index] for index in np.flatnonzero(objects)} == set(
-            clip.objects
-        )
+    for row, clip in enumerate(plan_clips(CLIPS_PER_SCENE, 0)):
+        events = np.flatnonzero(labels.events[row])
+        objects = np.flatnonzero(labels.objects[row])
+        assert {labels.event_names[index] for index in events} == set(clip.events)
+        assert {labels.object_names[index] for index in objects} == set(clip.objects)
 
 
 def test_a_folder_of_them_is_known_as_synthetic(
@@ -201,29 +196,31 @@ def test_same_seed_same_bytes_and_progress(demo: Path, tmp_path: Path) -> None:
         workers=1,
         progress=lambda done, total: calls.append((done, total)),
     )
-    assert hashes(tmp_path) == hashes(demo), "the number of workers must not matter"
+    assert hash_folder(tmp_path) == hash_folder(demo), "the number of workers must not matter"
     assert calls == [(done, 30) for done in range(1, 31)]
 
 
 def test_another_seed_other_bytes(demo: Path, tmp_path: Path) -> None:
     write_demo(tmp_path, CLIPS_PER_SCENE, seed=1, workers=2)
-    first, second = hashes(demo), hashes(tmp_path)
+    first = hash_folder(demo)
+    second = hash_folder(tmp_path)
     assert first.keys() == second.keys()
-    media = [
-        name for name in first if name.startswith(("audio/", "video/")) or name == "labels.npz"
-    ]
-    assert not [name for name in media if first[name] == second[name]]
+    for name in first:
+        if name.startswith(("audio/", "video/")) or name == "labels.npz":
+            assert first[name] != second[name]
 
 
 def test_video_bytes_do_not_depend_on_what_memory_held(tmp_path: Path) -> None:
-    # glibc fills fresh memory with the byte asked for; elsewhere the variable means nothing and the test is weaker.
+    # glibc fills fresh memory with the byte asked for; elsewhere the variable has no effect, and
+    # the test is weaker.
     script = """if True:
         import sys
         from pathlib import Path
         import numpy as np
         from avsc_core.demo.scenes import draw_frames, plan_clips, write_video
         for clip in plan_clips(3, 0)[:10]:
-            frames = draw_frames(clip.objects, np.random.default_rng(clip.location), np.random.default_rng(clip.number))
+            place = np.random.default_rng(clip.location)
+            frames = draw_frames(clip.objects, place, np.random.default_rng(clip.number))
             write_video(Path(sys.argv[1]) / clip.name, frames)
     """
     for byte in ("0", "85"):
@@ -232,13 +229,14 @@ def test_video_bytes_do_not_depend_on_what_memory_held(tmp_path: Path) -> None:
         subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / byte)], check=True, env=environment
         )
-    assert len(hashes(tmp_path / "0")) == 10
-    assert hashes(tmp_path / "0") == hashes(tmp_path / "85")
+    assert len(hash_folder(tmp_path / "0")) == 10
+    assert hash_folder(tmp_path / "0") == hash_folder(tmp_path / "85")
 
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_every_event_is_heard(name: str) -> None:
-    silence, sound = (mix_events(names, *generators(0, 1)) for names in ([], [name]))  # (2,T) each
+    silence = mix_events([], *make_generators(0, 1))  # (2,T)
+    sound = mix_events([name], *make_generators(0, 1))  # (2,T)
     assert sound.shape == (2, T)
     assert np.isfinite(sound).all()
     assert sound.std() > 3 * silence.std()
@@ -246,19 +244,20 @@ def test_every_event_is_heard(name: str) -> None:
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_every_object_is_seen(name: str) -> None:
-    empty, frames = (
-        np.stack(list(draw_frames(names, *generators(0, 1)))) for names in ([], [name])
-    )  # (100,96,96,3)
+    empty = np.stack(list(draw_frames([], *make_generators(0, 1))))  # (100,96,96,3)
+    frames = np.stack(list(draw_frames([name], *make_generators(0, 1))))  # (100,96,96,3)
     differs = np.abs(frames.astype(int) - empty).max(axis=3) > 25  # (100,96,96)
     assert differs.sum(axis=(1, 2)).max() >= 60, "too small or too much like its background"
     assert differs.any(axis=(1, 2)).mean() > 0.6, "out of the picture for too long"
 
 
 def test_a_place_has_one_look_and_one_sound() -> None:
-    same, again, elsewhere = (next(draw_frames([], *generators(place, 1))) for place in (5, 5, 6))
+    same = next(draw_frames([], *make_generators(5, 1)))
+    again = next(draw_frames([], *make_generators(5, 1)))
+    elsewhere = next(draw_frames([], *make_generators(6, 1)))
     assert np.array_equal(same, again)
     assert np.abs(same.astype(int) - elsewhere).mean() > 5
-    levels = [mix_events(["fountain"], *generators(place, 1)).std() for place in range(20)]
+    levels = [mix_events(["fountain"], *make_generators(place, 1)).std() for place in range(20)]
     assert max(levels) / min(levels) > 2, "places differ in gain"
 
 
@@ -271,19 +270,20 @@ def test_a_place_has_one_look_and_one_sound() -> None:
     ids=["sounds", "looks"],
 )
 def test_a_pair_shares_one_modality_and_differs_in_the_other(
-    pairs: tuple[Pair, ...],
-    others: tuple[Pair, ...],
+    pairs: tuple[ScenePair, ...],
+    others: tuple[ScenePair, ...],
     names: tuple[str, ...],
     other_names: tuple[str, ...],
 ) -> None:
     assert len(names) == len(set(names)) == 64
-    odds, other_odds = tag_odds(pairs, names), tag_odds(others, other_names)  # (10,64) each
+    odds = compute_tag_odds(pairs, names)  # (10,64)
+    other_odds = compute_tag_odds(others, other_names)  # (10,64)
     assert sorted(scene for pair in pairs for scene in pair.scenes) == list(SCENES)
     for pair in pairs:
         first, second = (SCENES.index(scene) for scene in pair.scenes)
         differing = np.flatnonzero(odds[first] != odds[second])
         assert {names[index] for index in differing} == set(pair.leaning)
-        assert np.abs(odds[first] - odds[second]).max() < OWN, (
+        assert np.abs(odds[first] - odds[second]).max() < LEANING_ODDS, (
             "the difference within a pair is weak"
         )
         assert (np.abs(other_odds[first] - other_odds[second]) > 0.5).sum() >= 8, (
