@@ -24,15 +24,15 @@ from avsc_core.resolve import resolve, trial_key
 from avsc_core.terminal import format_duration
 from search_spaces.importance import measure_importance
 from search_spaces.space import build_space
-from studies.report.answer import verdicts
-from studies.report.blocks import Report, Table, p_value
+from studies.report.blocks import Report, Table, format_p
 from studies.report.build import build_report
-from studies.report.compared import contrast
-from studies.report.effects import asked_effects
-from studies.report.export import export, trial_frame
-from studies.report.gather import Gathered
+from studies.report.estimates import estimate_contrast
+from studies.report.export import export_study, trial_frame
 from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_report
-from studies.report.searched import front
+from studies.report.sections.conclusions import Finding, write_verdicts
+from studies.report.sections.effects import list_effects
+from studies.report.sections.search_results import find_pareto_front
+from studies.report.study_results import StudyResults
 from studies.runner.prepare import make_served_plan
 from studies.runner.strategy import Strategy
 from studies.study.metadata import (
@@ -269,10 +269,10 @@ def test_sentences_say_no_more_than_their_p_values():
         "e": (0.1, 0.05),
     }
     told = [
-        (name, Estimate(value, value - 0.1, value + 0.1, p, 3), p)
+        Finding(name, Estimate(value, value - 0.1, value + 0.1, p, 3), p)
         for name, (value, p) in made.items()
     ]
-    words = list(verdicts([*told, ("f", None, float("nan"))], "x", 1))
+    words = list(write_verdicts([*told, Finding("f", None, float("nan"))], "x", 1))
     assert [line.split(" (")[0] for line in words] == [
         "a",
         "b",
@@ -285,7 +285,7 @@ def test_sentences_say_no_more_than_their_p_values():
     )
     assert words[1].endswith(" loses to x.")
     assert words[2].endswith("p 0.050) cannot be told from x.")
-    less = list(verdicts(told, "x", -1))  # of Logloss less is better
+    less = list(write_verdicts(told, "x", -1))  # of Logloss less is better
     assert less[0].startswith("b (")
     assert less[1].startswith("a (")
     assert less[1].endswith(" lose to x.")
@@ -328,7 +328,7 @@ def test_what_was_stopped_early_is_in_no_table(study: Callable[..., Report]):
     assert sum(shares.values()) == pytest.approx(1, abs=0.03)
     words = next(block for block in report.blocks if block.title == "In short").lines
     assert words[-1].startswith(
-        "What mattered for val Acc over 60 complete trials: loss_weights.scene ("
+        "What mattered for val Acc over 60 completed trials: loss_weights.scene ("
     )
 
 
@@ -387,8 +387,8 @@ def test_every_arm_before_and_after_retuning(study: Callable[..., Report], recor
         assert float(row["val Acc retuned"]) >= float(row["val Acc"]) - 0.05
     assert float(rows["without SF"]["less all"]) < -0.05
     assert rows["all"]["less all"] == rows["all"]["less all retuned"] == "-"
-    gathered = Gathered(recorder, report.name)
-    tuned = {row.name: row for row in gathered.retuned}
+    results = StudyResults(recorder, report.name)
+    tuned = {row.name: row for row in results.retuned_arms}
     without, whole = (
         tuned[f"{name} retuned"].trials[1].metrics["best_val_acc"] for name in ("without SF", "all")
     )
@@ -400,7 +400,7 @@ def test_a_ladder_keeps_its_rungs_apart(study: Callable[..., Report], recorder: 
     report = study(LADDER.replace("finalists: 2", "finalists: 3"))
     rows = table(report, "ladder")
     assert [row["configuration"] for row in rows] == [
-        "published configuration",
+        "base",
         "finalist 1",
         "finalist 2",
         "finalist 3",
@@ -432,8 +432,8 @@ def test_a_ladder_that_was_searched_further_keeps_every_finalist(
         f"finalist {place}" for place in range(1, len(rows))
     ]
     assert len(rows) == len(trained) > 1 + 2  # more trials brought other finalists
-    assert {row["seeds above"] for row in rows} == {"2/2"}
-    lower = [float(row["lower rung, val_acc"]) for row in rows[1:]]
+    assert {row["seeds at the full rung"] for row in rows} == {"2/2"}
+    lower = [float(row["cheap rung, val_acc"]) for row in rows[1:]]
     assert lower == sorted(lower, reverse=True)
 
 
@@ -444,10 +444,10 @@ def test_the_front_of_two_metrics_is_what_nobody_beats(
         "question: q\nmetric: [val_acc, val_logloss]\n"
         "search: {space: {loss_weights: , contrast: }, trials: 20, sampler: random, scheduler: none}\n"
     )
-    gathered = Gathered(recorder, report.name)
+    results = StudyResults(recorder, report.name)
     told = {
         trial.key: (trial.metrics["best_val_acc"], -trial.metrics["best_val_logloss"])
-        for trial in gathered.complete
+        for trial in results.completed
     }
     naive = {
         key
@@ -456,7 +456,7 @@ def test_the_front_of_two_metrics_is_what_nobody_beats(
             other != own and other[0] >= own[0] and other[1] >= own[1] for other in told.values()
         )
     }
-    assert {trial.key for trial in front(gathered)} == naive
+    assert {trial.key for trial in find_pareto_front(results)} == naive
     assert len(table(report, "pareto")) == len(naive)
     pictures = {picture.key: picture for picture in report.pictures}
     assert set(pictures) >= {"pareto", "importance", "slices"}
@@ -464,8 +464,8 @@ def test_the_front_of_two_metrics_is_what_nobody_beats(
         axes for axes in pictures["slices"].draw().axes if axes.get_xlabel() == "alignment.mode"
     ]
     modes = [
-        list(gathered.space.dimensions["alignment.mode"].values).index(t.config.alignment.mode)
-        for t in gathered.searched
+        list(results.space.dimensions["alignment.mode"].values).index(t.config.alignment.mode)
+        for t in results.searched
     ]
     assert [list(line.get_xdata()) for line in axes.get_lines()] == [
         modes
@@ -527,7 +527,7 @@ def test_export(study: Callable[..., Report], recorder: Recorder, tmp_path: Path
     from avsc_core.resolve import read_overrides, resolve
 
     report = study(MODULES)
-    csv_file, parquet, best = export(recorder, report.name, tmp_path / "out")
+    csv_file, parquet, best = export_study(recorder, report.name, tmp_path / "out")
     frames = pd.read_csv(csv_file), pd.read_parquet(parquet)
     trials = recorder.list_trials(report.name)
     for frame in frames:
@@ -575,8 +575,8 @@ def test_effects_are_differences_of_means_over_all_other_factors(
     study: Callable[..., Report], recorder: Recorder
 ):
     report = study(THREE)
-    gathered = Gathered(recorder, report.name)
-    mean = {tuple(row.levels.values()): row.mean("val_acc") for row in gathered.arms}
+    results = StudyResults(recorder, report.name)
+    mean = {tuple(row.levels.values()): row.mean("val_acc") for row in results.arms}
     told = {row["of"]: row for row in table(report, "effects")}
     others = [(ceoa, scene) for ceoa in ("without", "with") for scene in ("one", "ten", "hundred")]
     main = np.mean([mean["with", *other] - mean["without", *other] for other in others])
@@ -602,26 +602,26 @@ def test_effects_are_differences_of_means_over_all_other_factors(
     three = "CEOA: {one: {alignment.k: 1}, two: {alignment.k: 2}, three: {alignment.k: 3}}"
     wider = study(re.sub("CEOA: .*", three, THREE))
     assert "are left out." in next(each.note for each in wider.tables if each.key == "effects")
-    asked = asked_effects(gathered)
-    raw = [contrast(gathered, effect.weights, "acc").p for effect in asked]
+    asked = list_effects(results)
+    raw = [estimate_contrast(results, effect.contrast, "acc").p for effect in asked]
     corrected = multipletests(raw, method="holm")[1]
-    assert [row["p"] for row in told.values()] == [p_value(p) for p in corrected]
+    assert [row["p"] for row in told.values()] == [format_p(p) for p in corrected]
 
 
 def test_pictures_are_of_what_the_record_has_and_say_so(
     study: Callable[..., Report], recorder: Recorder
 ):
     report = study(MODULES.replace("SF:", "'$F_o$':") + SEARCH)  # a name, not mathematics
-    gathered = Gathered(recorder, report.name)
+    results = StudyResults(recorder, report.name)
     for picture in report.pictures:
         figure = picture.draw()
         assert LABEL in [text.get_text() for text in figure.findobj(Text)]
         figure.savefig(io.BytesIO(), format="png")
     drawn = {picture.key: picture.draw() for picture in report.pictures}
-    row = gathered.rows[0]
+    row = results.rows[0]
     (first, *_) = drawn["confusion"].axes
-    decided = gathered.probability(row).argmax(-1)
-    true = np.tile(gathered.clips.scenes, len(row.trials))
+    decided = results.read_probabilities(row).argmax(-1)
+    true = np.tile(results.clips.scenes, len(row.trials))
     expected = confusion_matrix(true, decided.ravel(), normalize="true")
     assert np.asarray(first.images[0].get_array()) == pytest.approx(expected)
     lines = {line.get_label(): line for line in drawn["curves"].axes[0].get_lines()}
@@ -632,7 +632,7 @@ def test_pictures_are_of_what_the_record_has_and_say_so(
     cost = {row[""]: row["measured"] for row in table(report, "cost")}
     assert (
         cost["training time"]
-        == f"{format_duration(30.0 * len(gathered.trials))} in all, 30 s a trial"
+        == f"{format_duration(30.0 * len(results.trials))} in all, 30 s a trial"
     )
     assert (
         "ffffffffffffffff"
@@ -667,7 +667,7 @@ def test_both_rungs_are_correlated_as_scipy_does(study: Callable[..., Report]):
     report = study(LADDER.replace("finalists: 2", "finalists: 4").replace("trials: 4", "trials: 8"))
     rows = table(report, "ladder")
     lower, upper = (
-        [float(row[f"{rung} rung, val_acc"]) for row in rows] for rung in ("lower", "upper")
+        [float(row[f"{rung} rung, val_acc"]) for row in rows] for rung in ("cheap", "full")
     )
     (found,) = [each for each in report.tables if each.key == "ladder"]
     assert f"over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}." in found.note
@@ -676,9 +676,9 @@ def test_both_rungs_are_correlated_as_scipy_does(study: Callable[..., Report]):
         f" over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}."
     )
     searched = [each.title for each in report.tables if each.key in ("search", "importance")]
-    assert all(title.endswith(", lower rung") for title in searched)
+    assert all(title.endswith(", cheap rung") for title in searched)
     assert any(
-        "The upper rung has, and the lower one had: training.epochs 20 (2)." in line
+        "Settings of the full rung (of the cheap rung): training.epochs 20 (2)." in line
         for line in report.blocks[0].lines
     )
 
@@ -693,7 +693,7 @@ def test_what_is_planned_and_not_there_is_named(study: Callable[..., Report]):
     assert report.blocks[1].lines[0].startswith("The study is not finished")
     turns = iter(["complete"] * 4 + ["killed"])
     below = study(LADDER, outcome=lambda trial: next(turns))
-    assert [row["what"] for row in table(below, "missing")] == ["search", "upper rung"]
+    assert [row["what"] for row in table(below, "missing")] == ["search", "full rung"]
 
 
 def test_equal_arms_are_compared_once_and_with_the_first(study: Callable[..., Report]):
@@ -739,8 +739,8 @@ def test_every_sitting_that_differs_is_told(study: Callable[..., Report], record
 def test_a_report_says_what_it_was_measured_with(study: Callable[..., Report], recorder: Recorder):
     report = study(MODULES.replace("seeds:", "base: {training.epochs: 7}\nseeds:") + SEARCH)
     assert "Base: preset demo, with training.epochs 7. Seeds: 0, 1." in report.blocks[0].lines
-    gathered = Gathered(recorder, report.name)
-    size = f"validated on {len(gathered.clips.names)} clips of {len(np.unique(gathered.clips.places))} locations."
+    results = StudyResults(recorder, report.name)
+    size = f"validated on {len(results.clips.names)} clips of {len(np.unique(results.clips.places))} locations."
     assert any(line.endswith(size) for line in report.blocks[0].lines)
     (told,) = [each for each in report.tables if each.key == "reproduce"]
     assert ["- loss_weights.scene", "0.01 to 100, log"] in told.rows

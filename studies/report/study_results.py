@@ -1,0 +1,482 @@
+"""A study as its record has it: its metadata, its trials, and the rows of the report.
+
+A *row* is one configuration with its trials by seed: an arm, the best of the search, an arm with
+the best settings of its own search, a finalist of a ladder. Only completed trials are in a row, and
+trials of a ladder's cheap rung never share a row with those of the full rung. A planned row without
+trials stays, empty, so that the report can name what is missing.
+
+This is the only module of the report that reads documents and tags of the record. All others ask
+the properties of `StudyResults` and the functions on trials below.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from avsc_core.data.dataset import LABEL
+from avsc_core.errors import Fault, UserError
+from avsc_core.evaluation.intervals import Clips
+from avsc_core.metrics import parse_predictions, rank_key
+from avsc_core.record.recorder import LOWER, UPPER, Recorder, TrialRecord
+from avsc_core.record.winner import pick_best, select_full_trials
+from avsc_core.resolve import flatten, identify
+from search_spaces.space import Space, list_inactive
+from studies.study.metadata import configuration_key
+from studies.study.plan import PUBLISHED_ARM, RETUNED, search_of
+from studies.study.schema import SEARCH_ARM
+
+BASE_ROW = "base"  # the base at the full rung; the record calls this arm PUBLISHED_ARM
+BEST_ROW = "best of the search"
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """A configuration with its completed trials by seed."""
+
+    name: str
+    trials: Mapping[int, TrialRecord]
+    seeds_wanted: int
+    levels: Mapping[str, str] = field(default_factory=dict)  # factor -> level
+    published: Mapping[str, Any] | None = None  # acc, logloss, and their table and row in the paper
+    note: str = ""
+    selected: bool = False  # the best of several by the figures it is shown with: optimistic
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every seed that was asked for has a completed trial."""
+        return len(self.trials) >= self.seeds_wanted
+
+    @property
+    def seed_count(self) -> str:
+        """Count the seeds with a completed trial, of those wanted: "2/3"."""
+        return f"{len(self.trials)}/{self.seeds_wanted}"
+
+    def mean(self, metric: str) -> float:
+        """Average a metric of the best epoch over seeds; nan without trials."""
+        values = [best_value(trial, metric) for trial in self.trials.values()]
+        return float(np.mean(values)) if values else float("nan")
+
+
+class AskedSearch(NamedTuple):
+    """A search as the study asked for it."""
+
+    name: str  # "search", or "search: ARM"
+    trials: int
+    has_arm: bool  # whether the configuration that it searches around is a point of its space
+
+
+class CostEstimate(NamedTuple):
+    """The costs that were estimated before the last invocation."""
+
+    hours: float
+    trials: int
+    side_by_side: int
+    memory: int  # bytes of one trial
+    device: str
+
+
+class Retraining(NamedTuple):
+    """A winner that was trained again on training and validation clips."""
+
+    trial: TrialRecord
+    is_of_current_winner: bool
+
+
+class StudyResults:
+    """A study read back from the record.
+
+    Raises UserError when the record has no such study, or not the metadata that a report needs.
+    """
+
+    def __init__(self, recorder: Recorder, name: str) -> None:
+        run = recorder.get_study(name)
+        self.name = name
+        self._recorder = recorder
+        self._run_id = str(run.info.run_id)
+        self._tags: dict[str, str] = dict(run.data.tags)
+
+        self._about: dict[str, Any] = recorder.read_json(self._run_id, "about.json")
+        if not self._about:
+            what = f"study {name} was recorded without what a report needs"
+            todo = "give its `avsc-search run` again: nothing is trained twice"
+            raise UserError(Fault(name, what, todo=todo))
+        self._definition = recorder.read_definition(self._run_id)
+
+        self.trials = recorder.list_trials(name)
+        self.completed = [trial for trial in self.trials if trial.outcome == "complete"]
+        self._completed_by_row: dict[str, dict[int, TrialRecord]] = {}
+        for trial in self.completed:
+            row = self._completed_by_row.setdefault(configuration_key(trial.config), {})
+            row[trial.seed] = trial
+        self._probabilities: dict[str, np.ndarray] = {}  # run id -> (N,S)
+
+    # What was asked.
+
+    @property
+    def question(self) -> str:
+        """The study's question, in its author's words."""
+        return str(self._about["question"])
+
+    @property
+    def source(self) -> str:
+        """The table or section of the paper that asks the same; empty without one."""
+        return self._about["source"] or ""
+
+    @property
+    def file_name(self) -> str:
+        """The name of the study file."""
+        return str(self._about["file"])
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that the study optimises; the first one decides."""
+        return list(self._about["metrics"])
+
+    @property
+    def metric(self) -> str:
+        """The deciding metric: "val_acc" or "val_logloss"."""
+        return self.metrics[0]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of every arm; the first is that of the searches."""
+        return list(self._about["seeds"])
+
+    @property
+    def is_factorial(self) -> bool:
+        """Whether the arms are all combinations of the levels of some factors."""
+        return bool(self._about["design"] == "factorial")
+
+    @property
+    def is_ladder(self) -> bool:
+        """Whether a search of short trainings (cheap rung) is followed by long ones (full rung)."""
+        return bool(self._about["ladder"])
+
+    @property
+    def asked_searches(self) -> list[AskedSearch]:
+        """Every search that the study asked for."""
+        return [AskedSearch(**search) for search in self._about["searches"]]
+
+    @property
+    def retuning_trials(self) -> int:
+        """How many trials each arm's own search has; 0 without retuning."""
+        return int(self._about["retune"])
+
+    # The base, the search and the space.
+
+    @property
+    def preset(self) -> str:
+        """The preset of the base."""
+        return str(self._about["preset"])
+
+    @property
+    def preset_changes(self) -> list[str]:
+        """The settings in which the base differs from its preset, as "key value"."""
+        return list(self._about["changed"])
+
+    @property
+    def base_study(self) -> str:
+        """The study whose best trial is the base; empty when the base is a preset."""
+        return self._about["best_of"][0] if self._about["best_of"] else ""
+
+    @property
+    def base_trial(self) -> str:
+        """The key of the trial that is the base; empty when the base is a preset."""
+        return self._about["best_of"][1] if self._about["best_of"] else ""
+
+    @property
+    def base_settings(self) -> dict[str, Any]:
+        """The settings of the base, dotted; of a ladder, those of the cheap rung."""
+        return dict(flatten(self._definition["base"]))
+
+    @property
+    def full_rung_settings(self) -> dict[str, Any]:
+        """The settings of the base at the full rung of a ladder, dotted."""
+        return dict(flatten(self._definition["final"]))
+
+    @cached_property
+    def space(self) -> Space | None:
+        """The space of the search, or None without a search."""
+        search = self._definition["search"]
+        return Space.from_json(search["space"], self._definition["base"]) if search else None
+
+    @property
+    def space_hash(self) -> str:
+        """The hash that names the space of the search."""
+        return str(self._definition["search"]["space_hash"])
+
+    @property
+    def search_options(self) -> dict[str, Any]:
+        """The options of the search that are set, beside its space: sampler, scheduler, seed."""
+        options = {}
+        for name, value in (self._definition["search"] or {}).items():
+            if name not in ("space", "space_hash") and value:
+                options[name] = value
+        return options
+
+    # Data and invocations.
+
+    @property
+    def data_title(self) -> str:
+        """The title of the data set."""
+        return self._tags["avsc.data"]
+
+    @property
+    def data_fingerprint(self) -> str:
+        """The hash of the data set's files."""
+        return str(self._definition["data"])
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether all figures are of the embedded scenes, and must say so."""
+        return self._tags.get("avsc.embedded") == "true"
+
+    @property
+    def label(self) -> str:
+        """What stands on every page, table and picture of such figures; empty for real streets."""
+        return LABEL if self.is_embedded else ""
+
+    @cached_property
+    def clips(self) -> Clips:
+        """The N validation clips with scene and location, in the order of the probabilities."""
+        names = []
+        scenes = []
+        places = []
+        for line in self._recorder.read_lines(self._run_id, "clips_val.tsv")[1:]:
+            name, scene, place = line.split("\t")
+            names.append(name)
+            scenes.append(self.scene_names.index(scene))
+            places.append(place)
+        place_numbers = np.unique(np.array(places), return_inverse=True)[1]  # (N,)
+        return Clips(tuple(names), np.array(scenes), place_numbers)
+
+    @cached_property
+    def scene_names(self) -> list[str]:
+        """The S scenes in the order of the probabilities."""
+        run_id = self.completed[0].run_id
+        header = self._recorder.read_lines(run_id, "predictions_val.tsv")[0]
+        return header.split("\t")[2:]
+
+    @property
+    def invocations(self) -> list[dict[str, str]]:
+        """Command and versions of each invocation, without those equal to the one before."""
+        distinct: list[dict[str, str]] = []
+        for invocation in self._about["sittings"]:
+            if not distinct or invocation != distinct[-1]:
+                distinct.append(invocation)
+        return distinct
+
+    @property
+    def cost_estimate(self) -> CostEstimate | None:
+        """The costs as estimated before the last invocation, or None when they were not."""
+        cost = self._about.get("cost")
+        if not cost:
+            return None
+        return CostEstimate(**{name: cost[name] for name in CostEstimate._fields})
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last invocation ended with nothing left to train."""
+        return self._tags.get("avsc.outcome") == "complete"
+
+    @cached_property
+    def retrainings(self) -> list[Retraining]:
+        """The completed retrainings of the study's winners, the only trainings that were tested."""
+        full_trials = select_full_trials(self.trials)
+        winner = pick_best(full_trials, self.metric).run_id if full_trials else ""
+        retrainings = []
+        for trial in self._recorder.list_trials(self.name, "training"):
+            if trial.outcome == "complete":
+                is_current = trial.tags.get("avsc.winner") == winner
+                retrainings.append(Retraining(trial, is_current))
+        return retrainings
+
+    # The rows of the report.
+
+    @property
+    def rows(self) -> list[ReportRow]:
+        """Every row whose figures may stand side by side: those of full trainings."""
+        if self.is_ladder:
+            return self.full_rung_rows
+        rows = [*self.arms, *self.retuned_arms]
+        if self.best_row:
+            rows.append(self.best_row)
+        return rows
+
+    @cached_property
+    def arms(self) -> list[ReportRow]:
+        """The arms in the order of the study file; arms that the data cannot serve are empty."""
+        rows = []
+        for arm in self._about["arms"]:
+            row = ReportRow(
+                name=arm["name"],
+                trials={} if arm["missing"] else self._find_trials(arm["row"]),
+                seeds_wanted=len(self.seeds),
+                levels=arm["levels"],
+                published=arm["published"],
+                note=arm["missing"] or arm["note"],
+            )
+            rows.append(row)
+        return rows
+
+    @cached_property
+    def retuned_arms(self) -> list[ReportRow]:
+        """For every arm with a search of its own: the best of that search, with every seed."""
+        arms = {search_of(arm.name): arm for arm in self.arms}
+        rows = []
+        for search in self.asked_searches:
+            if search.name == SEARCH_ARM:
+                continue
+            arm = arms[search.name]
+            best = self._find_best_of_retuning(search, arm)
+            row = ReportRow(
+                name=RETUNED.format(arm.name),
+                trials=self._find_trials(configuration_key(best.config)) if best else {},
+                seeds_wanted=len(self.seeds),
+                levels=arm.levels,
+                selected=True,
+            )
+            rows.append(row)
+        return rows
+
+    @cached_property
+    def searched(self) -> list[TrialRecord]:
+        """The completed trials of the search, and arms that are points of its space, best first."""
+        if not any(search.name == SEARCH_ARM for search in self.asked_searches):
+            return []
+        trials = [
+            trial for trial in self.completed if trial.arm == SEARCH_ARM or self._in_space(trial)
+        ]
+        return sorted(trials, key=lambda trial: rank_key(self.metric, trial.metrics, trial.key))
+
+    @cached_property
+    def best_row(self) -> ReportRow | None:
+        """The best of the search; None without one, and for ladders, whose searches are cheap."""
+        found = [trial for trial in self.searched if trial.arm == SEARCH_ARM]
+        if not found or self.is_ladder:
+            return None
+        trials = self._find_trials(configuration_key(found[0].config))
+        return ReportRow(BEST_ROW, trials, seeds_wanted=1, selected=True)
+
+    @cached_property
+    def full_rung_rows(self) -> list[ReportRow]:
+        """The rows of a ladder's full rung: the base, then finalists as the cheap rung ranks them.
+
+        A finalist's number in the record is the rank it had when it was trained. With more trials
+        searched later, another may come first, so finalists are numbered again.
+        """
+        trials = {}
+        for trial in self.trials:
+            if _rung_of(trial) == UPPER:
+                trials[configuration_key(trial.config)] = trial
+
+        names = {}
+        ranks = {}
+        for row, trial in trials.items():
+            if trial.arm == PUBLISHED_ARM:
+                names[row] = BASE_ROW
+            else:
+                ranks[row] = self._rank_at_cheap_rung(trial)
+        for number, row in enumerate(sorted(ranks, key=ranks.__getitem__), start=1):
+            names[row] = f"finalist {number}"
+
+        rows = []
+        for row, name in names.items():
+            found = self._find_trials(row)
+            rows.append(ReportRow(name, found, len(self.seeds), selected=row in ranks))
+        return rows
+
+    def find_cheap_trial(self, trial: TrialRecord) -> TrialRecord | None:
+        """Find the trial of the cheap rung that a trial of the full rung repeats in full."""
+        for other in self.completed:
+            if other.key == trial.tags["avsc.origin"] and _rung_of(other) == LOWER:
+                return other
+        return None
+
+    # Predictions and curves.
+
+    def read_probabilities(self, row: ReportRow, seeds: list[int] | None = None) -> np.ndarray:
+        """Read a row's probabilities of the validation clips: (R,N,S), R seeds in ascending order.
+
+        Raises UserError when a trial was validated on other clips than the study says.
+        """
+        chosen = sorted(row.trials) if seeds is None else seeds
+        return np.stack([self._read_trial_probabilities(row.trials[seed]) for seed in chosen])
+
+    def read_curve(self, trial: TrialRecord, metric: str) -> list[tuple[int, float]]:
+        """Read a metric of every epoch: (epoch, value), in order."""
+        return self._recorder.read_history(trial.run_id, metric)
+
+    def count_epochs(self, trial: TrialRecord) -> int:
+        """Count the epochs that a trial ran."""
+        return max((epoch for epoch, _ in self.read_curve(trial, "train_total")), default=0)
+
+    def _find_trials(self, row: str) -> dict[int, TrialRecord]:
+        """Find the completed trials of the configuration `row`, with the study's seeds."""
+        trials = self._completed_by_row.get(row, {})
+        return {seed: trial for seed, trial in trials.items() if seed in self.seeds}
+
+    def _find_best_of_retuning(self, search: AskedSearch, arm: ReportRow) -> TrialRecord | None:
+        """Find the best trial of an arm's own search; None while that search is not over."""
+        trials = [trial for trial in self.trials if trial.arm == search.name]
+        candidates = [trial for trial in trials if trial.outcome == "complete"]
+        first_seed = self.seeds[0]
+        if search.has_arm and first_seed in arm.trials:
+            candidates.append(arm.trials[first_seed])
+
+        # A search that finds nothing new to try ends with fewer trials than asked for. Then the
+        # study's own outcome says that it is over.
+        is_over = len(trials) >= search.trials or self.is_finished
+        return pick_best(candidates, self.metric) if is_over and candidates else None
+
+    def _in_space(self, trial: TrialRecord) -> bool:
+        """Tell whether a trial is the base but for legal values of the search's dimensions."""
+        if self.space is None or trial.seed != self.seeds[0] or _rung_of(trial) == UPPER:
+            return False
+        free_keys = {"seed", *self.space.dimensions, *list_inactive(trial.config)}
+        settings = dict(flatten(identify(trial.config)))
+        for key, value in self.base_settings.items():
+            if key not in free_keys and settings.get(key) != value:
+                return False
+        return self.space.contains(dict(flatten(trial.config.model_dump())))
+
+    def _rank_at_cheap_rung(self, trial: TrialRecord) -> tuple[float, float, str]:
+        """Rank a trial of the full rung by its cheap one; last when the record has none."""
+        cheap = self.find_cheap_trial(trial)
+        if cheap is None:
+            return (np.inf, np.inf, trial.key)
+        return rank_key(self.metric, cheap.metrics, cheap.key)
+
+    def _read_trial_probabilities(self, trial: TrialRecord) -> np.ndarray:
+        """Read (N,S) probabilities once, for many tables and figures ask for them."""
+        if trial.run_id not in self._probabilities:
+            text = "\n".join(self._recorder.read_lines(trial.run_id, "predictions_val.tsv"))
+            names, table = parse_predictions(text)
+            if tuple(names) != self.clips.names:
+                what = f"trial {trial.key[:6]} was validated on other clips than the study says"
+                raise UserError(Fault(self.name, what))
+            self._probabilities[trial.run_id] = table
+        return self._probabilities[trial.run_id]
+
+
+def best_value(trial: TrialRecord, metric: str) -> float:
+    """Return a trial's value of `metric` at its best epoch."""
+    return trial.metrics[f"best_{metric}"]
+
+
+def display_arm(trial: TrialRecord) -> str:
+    """Name a trial's arm for people; the record has an older name for the base at the full rung."""
+    return BASE_ROW if trial.arm == PUBLISHED_ARM else trial.arm
+
+
+def read_error(trial: TrialRecord) -> str:
+    """Return the last line of the error that ended a trial; empty when the record has none."""
+    lines = trial.tags.get("avsc.error", "").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _rung_of(trial: TrialRecord) -> str | None:
+    return trial.tags.get("avsc.rung")
