@@ -70,7 +70,7 @@ def _render_configuration(winner: Winner, name: str, file_name: str) -> str:
         f"{display_arm(trial)}, trial {trial.key}",
         f"avsc-core train --config {file_name}",
     ]
-    head = "".join(_render_comment(comment) for comment in comments)
+    head = "".join(map(_render_comment, comments))
     return head + yaml.safe_dump(trial.config.model_dump(mode="json"), sort_keys=False)
 
 

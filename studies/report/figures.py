@@ -150,9 +150,7 @@ def _draw_row(axes: Axes, study: StudyResults, row: ReportRow, metric: str, plac
 def _draw_factors(study: StudyResults, factors: list[str]) -> Figure:
     """Draw two factors: the one with more levels along the axis, a line for each of the other's."""
     arms = [row for row in study.arms if row.levels and row.trials]
-    along, lines = factors
-    if len(list_levels(arms, along)) < len(list_levels(arms, lines)):
-        along, lines = lines, along
+    along, lines = sorted(factors, key=lambda name: -len(list_levels(arms, name)))
     levels = list_levels(arms, along)
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")

@@ -108,7 +108,7 @@ def to_markdown(report: Report) -> str:
     for block in report.blocks:
         parts.append(f"## {_escape_markdown(block.title)}")
         if isinstance(block, Words):
-            parts += [_escape_paragraph(line) for line in block.lines]
+            parts += map(_escape_paragraph, block.lines)
         elif isinstance(block, Picture):
             parts.append(f"![{_escape_markdown(block.alt_text)}](figures/{block.key}.png)")
         else:
@@ -159,7 +159,7 @@ def to_html(report: Report) -> str:
 def _render_markdown_table(table: Table) -> str:
     lines = []
     for row in (table.header, *table.rows):
-        cells = " | ".join(_escape_markdown(cell) for cell in row)
+        cells = " | ".join(map(_escape_markdown, row))
         lines.append(f"| {cells} |")
     rule = " | ".join(["---"] * len(table.header))
     lines.insert(1, f"| {rule} |")
@@ -179,7 +179,7 @@ def _render_latex_table(report: Report, table: Table) -> str:
     caption = " ".join(part for part in (f"{table.title}.", table.note, report.label) if part)
     lines = []
     for row in (table.header, *table.rows):
-        cells = " & ".join(_escape_latex(cell) for cell in row)
+        cells = " & ".join(map(_escape_latex, row))
         lines.append(rf"{cells} \\")
     return "\n".join(
         [

@@ -7,8 +7,7 @@ from avsc_core.record.recorder import Recorder, TrialRecord
 from avsc_core.record.winner import pick_best, select_full_trials
 from avsc_core.terminal import make_table, out
 from search_spaces.space import list_active
-from studies.report.study_results import best_value, display_arm
-from studies.study.plan import is_search
+from studies.report.study_results import best_value, display_arm, is_searched
 from studies.study.schema import Study
 
 MOST_SEARCHED_SHOWN = 5  # in the closing table
@@ -34,9 +33,9 @@ def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
     data_title = recorder.get_study(study.name).data.tags["avsc.data"]
 
     # The table: all arms, then the first few of the search.
-    searched = [trial for trial in completed if is_search(trial.arm)]
+    searched = [trial for trial in completed if is_searched(trial)]
     searched.sort(key=lambda trial: rank_key(study.metric, trial.metrics, trial.key))
-    arms = [trial for trial in completed if not is_search(trial.arm)]
+    arms = [trial for trial in completed if not is_searched(trial)]
     shown = arms + searched[:MOST_SEARCHED_SHOWN]
     out.print(_make_trials_table(f"{study.name} on {data_title}", shown, completed))
 
@@ -85,7 +84,7 @@ def _list_varying_settings(trials: list[TrialRecord]) -> list[str]:
 
 def _make_row(trial: TrialRecord, varying: list[str]) -> list[str]:
     arm = display_arm(trial)
-    cells = [f"{arm} {trial.key[:6]}" if is_search(trial.arm) else arm]
+    cells = [f"{arm} {trial.key[:6]}" if is_searched(trial) else arm]
 
     settings = list_active(trial.config)
     for key in varying:

@@ -5,8 +5,8 @@ the best settings of its own search, a finalist of a ladder. Only completed tria
 trials of a ladder's cheap rung never share a row with those of the full rung. A planned row without
 trials stays, empty, so that the report can name what is missing.
 
-This is the only module of the report that reads documents and tags of the record. All others ask
-the properties of `StudyResults` and the functions on trials below.
+This is the only module of the report that knows the record's documents, tags and names of arms. All
+others ask `StudyResults` and the functions on trials at the end of the file.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from avsc_core.record.winner import pick_best, select_full_trials
 from avsc_core.resolve import flatten, identify
 from search_spaces.space import Space, list_inactive
 from studies.study.metadata import configuration_key
-from studies.study.plan import PUBLISHED_ARM, RETUNED, search_of
+from studies.study.plan import PUBLISHED_ARM, RETUNED, is_search, search_of
 from studies.study.schema import SEARCH_ARM
 
 BASE_ROW = "base"  # the base at the full rung; the record calls this arm PUBLISHED_ARM
@@ -96,14 +96,17 @@ class StudyResults:
         self.name = name
         self._recorder = recorder
         self._run_id = str(run.info.run_id)
-        self._tags: dict[str, str] = dict(run.data.tags)
 
-        self._about: dict[str, Any] = recorder.read_json(self._run_id, "about.json")
-        if not self._about:
+        about = recorder.read_json(self._run_id, "about.json")
+        if not about:
             what = f"study {name} was recorded without what a report needs"
             todo = "give its `avsc-search run` again: nothing is trained twice"
             raise UserError(Fault(name, what, todo=todo))
-        self._definition = recorder.read_definition(self._run_id)
+        self._take_metadata(about)
+        self._take_definition(recorder.read_definition(self._run_id))
+        self._take_tags(run.data.tags)
+        self.invocations = _drop_repetitions(about["sittings"])
+        self.cost_estimate = _read_cost_estimate(about.get("cost"))
 
         self.trials = recorder.list_trials(name)
         self.completed = [trial for trial in self.trials if trial.outcome == "complete"]
@@ -113,131 +116,55 @@ class StudyResults:
             row[trial.seed] = trial
         self._probabilities: dict[str, np.ndarray] = {}  # run id -> (N,S)
 
-    # What was asked.
+    def _take_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Take over what was asked, as the study file said when it last ran."""
+        self.question: str = metadata["question"]
+        self.source: str = metadata["source"] or ""  # where the paper asks the same
+        self.file_name: str = metadata["file"]
 
-    @property
-    def question(self) -> str:
-        """The study's question, in its author's words."""
-        return str(self._about["question"])
+        self.metrics: list[str] = metadata["metrics"]
+        self.metric: str = self.metrics[0]  # the deciding one: "val_acc" or "val_logloss"
+        self.seeds: list[int] = metadata["seeds"]  # the first is that of the searches
 
-    @property
-    def source(self) -> str:
-        """The table or section of the paper that asks the same; empty without one."""
-        return self._about["source"] or ""
+        # Arms and searches. A factorial has all combinations of the levels of its factors. A
+        # ladder searches with short trainings (cheap rung) and repeats a few in full (full rung).
+        self.is_factorial: bool = metadata["design"] == "factorial"
+        self.is_ladder: bool = metadata["ladder"]
+        self.retuning_trials: int = metadata["retune"]  # of each arm's own search; 0 without
+        self.asked_searches: list[AskedSearch] = []
+        for search in metadata["searches"]:
+            asked = AskedSearch(search["name"], search["trials"], search["has_arm"])
+            self.asked_searches.append(asked)
+        self._asked_arms: list[dict[str, Any]] = metadata["arms"]
 
-    @property
-    def file_name(self) -> str:
-        """The name of the study file."""
-        return str(self._about["file"])
+        # The base is a preset with some changes, or the best trial of another study.
+        self.preset: str = metadata["preset"]
+        self.preset_changes: list[str] = metadata["changed"]  # "key value"
+        self.base_trial: tuple[str, str] | None = metadata["best_of"]  # (study, key)
 
-    @property
-    def metrics(self) -> list[str]:
-        """The metrics that the study optimises; the first one decides."""
-        return list(self._about["metrics"])
+    def _take_definition(self, definition: Mapping[str, Any]) -> None:
+        """Take over settings, search and data: what the study's identity is made of."""
+        # Settings are dotted. Those of the base are, of a ladder, those of its cheap rung.
+        self.base_settings = dict(flatten(definition["base"]))
+        self.full_rung_settings = dict(flatten(definition["final"] or {}))
+        self.data_fingerprint: str = definition["data"]
 
-    @property
-    def metric(self) -> str:
-        """The deciding metric: "val_acc" or "val_logloss"."""
-        return self.metrics[0]
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds of every arm; the first is that of the searches."""
-        return list(self._about["seeds"])
-
-    @property
-    def is_factorial(self) -> bool:
-        """Whether the arms are all combinations of the levels of some factors."""
-        return bool(self._about["design"] == "factorial")
-
-    @property
-    def is_ladder(self) -> bool:
-        """Whether a search of short trainings (cheap rung) is followed by long ones (full rung)."""
-        return bool(self._about["ladder"])
-
-    @property
-    def asked_searches(self) -> list[AskedSearch]:
-        """Every search that the study asked for."""
-        return [AskedSearch(**search) for search in self._about["searches"]]
-
-    @property
-    def retuning_trials(self) -> int:
-        """How many trials each arm's own search has; 0 without retuning."""
-        return int(self._about["retune"])
-
-    # The base, the search and the space.
-
-    @property
-    def preset(self) -> str:
-        """The preset of the base."""
-        return str(self._about["preset"])
-
-    @property
-    def preset_changes(self) -> list[str]:
-        """The settings in which the base differs from its preset, as "key value"."""
-        return list(self._about["changed"])
-
-    @property
-    def base_study(self) -> str:
-        """The study whose best trial is the base; empty when the base is a preset."""
-        return self._about["best_of"][0] if self._about["best_of"] else ""
-
-    @property
-    def base_trial(self) -> str:
-        """The key of the trial that is the base; empty when the base is a preset."""
-        return self._about["best_of"][1] if self._about["best_of"] else ""
-
-    @property
-    def base_settings(self) -> dict[str, Any]:
-        """The settings of the base, dotted; of a ladder, those of the cheap rung."""
-        return dict(flatten(self._definition["base"]))
-
-    @property
-    def full_rung_settings(self) -> dict[str, Any]:
-        """The settings of the base at the full rung of a ladder, dotted."""
-        return dict(flatten(self._definition["final"]))
-
-    @cached_property
-    def space(self) -> Space | None:
-        """The space of the search, or None without a search."""
-        search = self._definition["search"]
-        return Space.from_json(search["space"], self._definition["base"]) if search else None
-
-    @property
-    def space_hash(self) -> str:
-        """The hash that names the space of the search."""
-        return str(self._definition["search"]["space_hash"])
-
-    @property
-    def search_options(self) -> dict[str, Any]:
-        """The options of the search that are set, beside its space: sampler, scheduler, seed."""
-        options = {}
-        for name, value in (self._definition["search"] or {}).items():
+        search = definition["search"] or {}
+        self.space = Space.from_json(search["space"], definition["base"]) if search else None
+        self.space_hash: str = search.get("space_hash", "")
+        self.search_options = {}  # sampler, scheduler, seed and others that are set
+        for name, value in search.items():
             if name not in ("space", "space_hash") and value:
-                options[name] = value
-        return options
+                self.search_options[name] = value
 
-    # Data and invocations.
-
-    @property
-    def data_title(self) -> str:
-        """The title of the data set."""
-        return self._tags["avsc.data"]
-
-    @property
-    def data_fingerprint(self) -> str:
-        """The hash of the data set's files."""
-        return str(self._definition["data"])
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether all figures are of the embedded scenes, and must say so."""
-        return self._tags.get("avsc.embedded") == "true"
-
-    @property
-    def label(self) -> str:
-        """What stands on every page, table and picture of such figures; empty for real streets."""
-        return LABEL if self.is_embedded else ""
+    def _take_tags(self, tags: Mapping[str, str]) -> None:
+        """Take over what the tags of the study's run say about its data and its state."""
+        self.data_title = tags["avsc.data"]
+        # Figures of the embedded scenes must say so on every page, table and picture.
+        self.is_embedded = tags.get("avsc.embedded") == "true"
+        self.label = LABEL if self.is_embedded else ""
+        # The last invocation ended with nothing left to train.
+        self.is_finished = tags.get("avsc.outcome") == "complete"
 
     @cached_property
     def clips(self) -> Clips:
@@ -259,28 +186,6 @@ class StudyResults:
         run_id = self.completed[0].run_id
         header = self._recorder.read_lines(run_id, "predictions_val.tsv")[0]
         return header.split("\t")[2:]
-
-    @property
-    def invocations(self) -> list[dict[str, str]]:
-        """Command and versions of each invocation, without those equal to the one before."""
-        distinct: list[dict[str, str]] = []
-        for invocation in self._about["sittings"]:
-            if not distinct or invocation != distinct[-1]:
-                distinct.append(invocation)
-        return distinct
-
-    @property
-    def cost_estimate(self) -> CostEstimate | None:
-        """The costs as estimated before the last invocation, or None when they were not."""
-        cost = self._about.get("cost")
-        if not cost:
-            return None
-        return CostEstimate(**{name: cost[name] for name in CostEstimate._fields})
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the last invocation ended with nothing left to train."""
-        return self._tags.get("avsc.outcome") == "complete"
 
     @cached_property
     def retrainings(self) -> list[Retraining]:
@@ -310,7 +215,7 @@ class StudyResults:
     def arms(self) -> list[ReportRow]:
         """The arms in the order of the study file; arms that the data cannot serve are empty."""
         rows = []
-        for arm in self._about["arms"]:
+        for arm in self._asked_arms:
             row = ReportRow(
                 name=arm["name"],
                 trials={} if arm["missing"] else self._find_trials(arm["row"]),
@@ -389,6 +294,10 @@ class StudyResults:
             rows.append(ReportRow(name, found, len(self.seeds), selected=row in ranks))
         return rows
 
+    def list_trials_of(self, search: AskedSearch) -> list[TrialRecord]:
+        """List the trials that a search asked for, of any outcome."""
+        return [trial for trial in self.trials if trial.arm == search.name]
+
     def find_cheap_trial(self, trial: TrialRecord) -> TrialRecord | None:
         """Find the trial of the cheap rung that a trial of the full rung repeats in full."""
         for other in self.completed:
@@ -421,7 +330,7 @@ class StudyResults:
 
     def _find_best_of_retuning(self, search: AskedSearch, arm: ReportRow) -> TrialRecord | None:
         """Find the best trial of an arm's own search; None while that search is not over."""
-        trials = [trial for trial in self.trials if trial.arm == search.name]
+        trials = self.list_trials_of(search)
         candidates = [trial for trial in trials if trial.outcome == "complete"]
         first_seed = self.seeds[0]
         if search.has_arm and first_seed in arm.trials:
@@ -472,10 +381,28 @@ def display_arm(trial: TrialRecord) -> str:
     return BASE_ROW if trial.arm == PUBLISHED_ARM else trial.arm
 
 
+def is_searched(trial: TrialRecord) -> bool:
+    """Tell whether a sampler suggested a trial, for the search or for an arm's own search."""
+    return is_search(trial.arm)
+
+
 def read_error(trial: TrialRecord) -> str:
     """Return the last line of the error that ended a trial; empty when the record has none."""
     lines = trial.tags.get("avsc.error", "").strip().splitlines()
     return lines[-1] if lines else ""
+
+
+def _drop_repetitions(invocations: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Drop invocations with the same command and versions as the one before."""
+    distinct: list[dict[str, str]] = []
+    for invocation in invocations:
+        if not distinct or invocation != distinct[-1]:
+            distinct.append(invocation)
+    return distinct
+
+
+def _read_cost_estimate(cost: Mapping[str, Any] | None) -> CostEstimate | None:
+    return CostEstimate(**{name: cost[name] for name in CostEstimate._fields}) if cost else None
 
 
 def _rung_of(trial: TrialRecord) -> str | None:

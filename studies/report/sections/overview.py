@@ -18,7 +18,10 @@ def describe_question(study: StudyResults) -> Words:
     validation = f"validated on {len(study.clips.names)} clips of {locations} locations"
     lines.append(f"Data: {study.data_title}; {validation}.")
 
-    base = f"the best of study {study.base_study}" if study.base_study else f"preset {study.preset}"
+    if study.base_trial:
+        base = f"the best of study {study.base_trial[0]}"
+    else:
+        base = f"preset {study.preset}"
     if study.preset_changes:
         base += f", with {', '.join(study.preset_changes)}"
     lines.append(f"Base: {base}. Seeds: {', '.join(map(str, study.seeds))}.")
@@ -73,7 +76,7 @@ def _list_missing_searches(study: StudyResults) -> list[list[str]]:
     reason = "nothing new was left to try" if study.is_finished else "not run yet"
     rows = []
     for search in study.asked_searches:
-        ended = sum(trial.arm == search.name and trial.outcome in ENDED for trial in study.trials)
+        ended = sum(trial.outcome in ENDED for trial in study.list_trials_of(search))
         if ended < search.trials:
             rows.append([search.name, f"{ended} of {search.trials} trials", reason])
     return rows

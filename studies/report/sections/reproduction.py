@@ -2,19 +2,18 @@
 
 from avsc_core.terminal import format_duration
 from studies.report.blocks import Table, format_number
-from studies.report.study_results import StudyResults
-from studies.study.plan import is_search
+from studies.report.study_results import StudyResults, is_searched
 
 
 def make_cost_table(study: StudyResults) -> Table:
     """Add up time and epochs, what stopping early saved, and the costs estimated before."""
     completed = study.completed
     stopped = [trial for trial in study.trials if trial.outcome == "stopped"]
-    searched = sum(is_search(trial.arm) for trial in completed)
+    searched = sum(map(is_searched, completed))
     rows = [["completed trials", f"{len(completed)}, {searched} of them searched"]]
 
     # Trials that a scheduler stopped: how many epochs they ran of those that were planned.
-    epochs = sum(study.count_epochs(trial) for trial in stopped)
+    epochs = sum(map(study.count_epochs, stopped))
     planned_epochs = sum(trial.config.training.epochs for trial in stopped)
     saved = f"{len(stopped)}, after {epochs} of {planned_epochs} epochs" if stopped else "none"
     rows.append(["trials stopped early", saved])
@@ -72,8 +71,9 @@ def make_reproduction_table(study: StudyResults) -> Table:
     for search in study.asked_searches:
         rows.append([f"trials of {search.name}", str(search.trials)])
 
-    if study.base_study:
-        rows.append(["base", f"trial {study.base_trial} of study {study.base_study}"])
+    if study.base_trial:
+        base_study, key = study.base_trial
+        rows.append(["base", f"trial {key} of study {base_study}"])
 
     note = ""
     if len(study.invocations) > 1:

@@ -77,7 +77,7 @@ def make_pareto_table(study: StudyResults) -> Table | None:
     for trial, point in zip(study.searched, list_points(study), strict=True):
         if trial.key in front_keys:
             cells = [trial.key[:6]]
-            cells += [format_number(value) for value in list_best_values(study, trial)]
+            cells += map(format_number, list_best_values(study, trial))
             cells += [format_setting(point.get(key)) for key in keys]
             rows.append(cells)
 
