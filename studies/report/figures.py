@@ -159,6 +159,7 @@ def _draw_factors(study: StudyResults, factors: list[str]) -> Figure:
         for number, line in enumerate(list_levels(arms, lines)):
             colour = COLOURS[number % len(COLOURS)]
             rows = [row for row in arms if row.levels[lines] == line]
+            # Each arm at the place of its level, with its interval.
             places = [levels.index(row.levels[along]) + LINE_SHIFT * number for row in rows]
             for place, row in zip(places, rows, strict=True):
                 level = estimate_level(study, row, metric)
@@ -166,6 +167,7 @@ def _draw_factors(study: StudyResults, factors: list[str]) -> Figure:
                 reach = _reach_of(level)
                 axes.errorbar(place, level.value, yerr=reach, color=colour, capsize=3, alpha=0.6)
 
+            # The line through the arms.
             means = [row.mean(f"val_{metric}") for row in rows]
             marker = MARKERS[number % len(MARKERS)]
             axes.plot(places, means, f"{marker}-", color=colour, label=_escape(f"{lines} {line}"))
@@ -183,6 +185,7 @@ def _draw_curves(study: StudyResults, rows: list[ReportRow]) -> Figure:
     for axes, metric in zip(figure.subplots(1, 2), ("val_acc", "val_logloss"), strict=True):
         for row, colour, dashes in zip(rows, cycle(COLOURS), cycle(DASHES), strict=False):
             curves = [study.read_curve(trial, metric) for trial in row.trials.values()]
+            # A thin line for each seed, when there are several.
             if len(curves) > 1:
                 for curve in curves:
                     axes.plot(*zip(*curve, strict=True), color=colour, alpha=0.25, linewidth=0.7)
@@ -210,8 +213,10 @@ def _draw_confusions(study: StudyResults, rows: list[ReportRow]) -> Figure:
         counts = np.zeros((len(names), len(names)), int)
         for probabilities in study.read_probabilities(row):  # (N,S) of each seed
             counts += count_confusions(probabilities, study.clips.scenes)
+        # A scene without clips has shares of 0.
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # (S,S)
 
+        # The share of every cell that is not empty, legible on its colour.
         axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
         for true, decided in np.argwhere(shares > 0):
             share = shares[true, decided]

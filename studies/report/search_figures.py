@@ -78,6 +78,7 @@ def _draw_pareto(study: StudyResults) -> Figure:
 
 def _draw_importance(study: StudyResults) -> Figure:
     """Draw a bar for each dimension and metric, and a line where chance alone would reach."""
+    # The first metric's dimensions, the most important first, are the order of all bars.
     importances = measure_importances(study)
     keys = list(importances[0].shares)
     places = np.arange(len(keys))
@@ -104,6 +105,8 @@ def _draw_importance(study: StudyResults) -> Figure:
 def _draw_slices(study: StudyResults) -> Figure:
     """Draw the deciding metric over each dimension, a point for every trial where it exists."""
     assert study.space is not None
+
+    # A grid with a small picture for each dimension; all share the axis of the metric.
     dimensions = study.space.dimensions
     columns = min(MOST_COLUMNS, len(dimensions))
     lines = -(-len(dimensions) // columns)
@@ -115,6 +118,7 @@ def _draw_slices(study: StudyResults) -> Figure:
     for axes, (key, domain) in zip(grid, dimensions.items(), strict=False):
         values = [point[key] for point in points if key in point]
         heights = [metric for point, metric in zip(points, metrics, strict=True) if key in point]
+        # The values of a choice stand at 0, 1, 2, ... in the order of the space.
         if isinstance(domain, Choice):
             values = [domain.values.index(value) for value in values]
         _set_value_axis(axes, domain)

@@ -97,6 +97,7 @@ class StudyResults:
         self._recorder = recorder
         self._run_id = str(run.info.run_id)
 
+        # The documents and tags of the study's run.
         about = recorder.read_json(self._run_id, "about.json")
         if not about:
             what = f"study {name} was recorded without what a report needs"
@@ -108,6 +109,7 @@ class StudyResults:
         self.invocations = _drop_repetitions(about["sittings"])
         self.cost_estimate = _read_cost_estimate(about.get("cost"))
 
+        # Its trials, and the completed ones by configuration and seed.
         self.trials = recorder.list_trials(name)
         self.completed = [trial for trial in self.trials if trial.outcome == "complete"]
         self._completed_by_row: dict[str, dict[int, TrialRecord]] = {}
@@ -206,7 +208,7 @@ class StudyResults:
         """Every row whose figures may stand side by side: those of full trainings."""
         if self.is_ladder:
             return self.full_rung_rows
-        rows = [*self.arms, *self.retuned_arms]
+        rows = [*self.arms, *(retuned for _, retuned in self.retuned_pairs)]
         if self.best_row:
             rows.append(self.best_row)
         return rows
@@ -228,24 +230,24 @@ class StudyResults:
         return rows
 
     @cached_property
-    def retuned_arms(self) -> list[ReportRow]:
-        """For every arm with a search of its own: the best of that search, with every seed."""
+    def retuned_pairs(self) -> list[tuple[ReportRow, ReportRow]]:
+        """Every arm with a search of its own, and the best of that search with every seed."""
         arms = {search_of(arm.name): arm for arm in self.arms}
-        rows = []
+        pairs = []
         for search in self.asked_searches:
             if search.name == SEARCH_ARM:
                 continue
             arm = arms[search.name]
             best = self._find_best_of_retuning(search, arm)
-            row = ReportRow(
+            retuned = ReportRow(
                 name=RETUNED.format(arm.name),
                 trials=self._find_trials(configuration_key(best.config)) if best else {},
                 seeds_wanted=len(self.seeds),
                 levels=arm.levels,
                 selected=True,
             )
-            rows.append(row)
-        return rows
+            pairs.append((arm, retuned))
+        return pairs
 
     @cached_property
     def searched(self) -> list[TrialRecord]:
@@ -273,11 +275,13 @@ class StudyResults:
         A finalist's number in the record is the rank it had when it was trained. With more trials
         searched later, another may come first, so finalists are numbered again.
         """
+        # Any seed of a configuration will do: name and rank are those of the configuration.
         trials = {}
         for trial in self.trials:
             if _rung_of(trial) == UPPER:
                 trials[configuration_key(trial.config)] = trial
 
+        # The base first, then the finalists by rank.
         names = {}
         ranks = {}
         for row, trial in trials.items():

@@ -164,6 +164,7 @@ def _compare_ranked_arms(
 
 def _conclude_on_factors(study: StudyResults) -> Iterator[str]:
     """Say what each factor of a factorial is worth, over all levels of the others."""
+    # The p values are corrected over all effects, as in the table of effects.
     effects = list_effects(study)
     figures = estimate_effects(study, effects)[_metric_of(study)]
     corrected = correct_p_values(figures)
@@ -175,6 +176,7 @@ def _conclude_on_factors(study: StudyResults) -> Iterator[str]:
         else:
             interactions.append(Finding(effect.factor, figure, p))
 
+    # The main effects of a factor, one for each level but the first, stand together.
     for factor, group in groupby(main_effects, key=lambda pair: pair[0].factor):
         of_factor = list(group)
         findings = [finding for _, finding in of_factor]
@@ -194,6 +196,7 @@ def _conclude_on_search(study: StudyResults) -> Iterator[str]:
     """Say how good the search's best is, what mattered, and how many trials are on the front."""
     if study.best_row is None:
         return
+    # The best configuration; both metrics, since one alone may be bought with the other.
     figures = []
     for metric in ("val_acc", "val_logloss"):
         value = format_number(study.best_row.mean(metric))
@@ -204,6 +207,7 @@ def _conclude_on_search(study: StudyResults) -> Iterator[str]:
         " so it looks better than it is."
     )
 
+    # The dimensions that mattered more than chance explains.
     count = len(study.searched)
     for metric, importance in zip(study.metrics, measure_importances(study), strict=True):
         if not importance.shares:

@@ -30,6 +30,7 @@ def make_ladder_table(study: StudyResults) -> Table | None:
         cells = [row.name, format_number(cheap_value), format_number(full_value), row.seed_count]
         rows.append(cells)
 
+    # The rank correlation says how well the cheap rung predicts the full one.
     agreement = measure_agreement(study)
     correlation = format_number(agreement.rank_correlation, digits=2)
     note = (

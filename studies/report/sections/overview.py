@@ -5,7 +5,8 @@ from collections import Counter
 from studies.report.blocks import Table, Words, format_setting
 from studies.report.study_results import StudyResults, display_arm, read_error
 
-ENDED = ("complete", "stopped", "diverged", "failed")  # outcomes of trials that are over
+# The outcomes of trials that are over; others are running, or were interrupted and will continue.
+ENDED = ("complete", "stopped", "diverged", "failed")
 
 
 def describe_question(study: StudyResults) -> Words:
@@ -14,10 +15,12 @@ def describe_question(study: StudyResults) -> Words:
     if study.source:
         lines.append(f"Asks what {study.source} of the paper asks.")
 
+    # The data: figures are of its validation clips.
     locations = len(set(study.clips.places))
     validation = f"validated on {len(study.clips.names)} clips of {locations} locations"
     lines.append(f"Data: {study.data_title}; {validation}.")
 
+    # The configuration that all arms and searches start from.
     if study.base_trial:
         base = f"the best of study {study.base_trial[0]}"
     else:
@@ -26,10 +29,12 @@ def describe_question(study: StudyResults) -> Words:
         base += f", with {', '.join(study.preset_changes)}"
     lines.append(f"Base: {base}. Seeds: {', '.join(map(str, study.seeds))}.")
 
+    # What makes the full rung of a ladder full.
     if study.is_ladder:
         changes = ", ".join(_list_rung_changes(study))
         lines.append(f"Settings of the full rung (of the cheap rung): {changes}.")
 
+    # How far the study is.
     outcomes = Counter(trial.outcome for trial in study.trials)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
     lines.append(f"Trials: {counts}. Figures are of completed trials, on validation.")

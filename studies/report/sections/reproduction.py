@@ -55,13 +55,16 @@ def make_test_table(study: StudyResults) -> Table | None:
 
 def make_reproduction_table(study: StudyResults) -> Table:
     """List everything that is needed to obtain the same figures again."""
+    # The commands and versions.
     rows = []
     for invocation in study.invocations:
         rows += [[name, value] for name, value in invocation.items()]
 
+    # The data and the seeds.
     rows.append(["data", f"{study.data_title}, fingerprint {study.data_fingerprint[:16]}"])
     rows.append(["seeds", ", ".join(map(str, study.seeds))])
 
+    # The searches, with every dimension of their space.
     if study.space is not None:
         options = [f"{name} {value}" for name, value in study.search_options.items()]
         rows.append(["search", ", ".join(options)])

@@ -33,6 +33,7 @@ def make_results_table(study: StudyResults) -> Table | None:
     for metric in CLIP_VALUES:
         header += [METRIC_TITLES[metric], INTERVAL_TITLE]
 
+    # A row without trials has the marks of missing figures.
     table_rows = []
     for row in study.rows:
         cells = [row.name, row.seed_count]
@@ -40,6 +41,7 @@ def make_results_table(study: StudyResults) -> Table | None:
             cells += make_level_cells(estimate_level(study, row, metric))
         table_rows.append(cells)
 
+    # What readers must know to judge the figures of this table.
     note = "Means of the best epoch on validation; intervals over locations and seeds."
     if any(len(row.trials) == 1 for row in study.rows):
         note += (
@@ -63,6 +65,7 @@ def make_published_table(study: StudyResults) -> Table | None:
     if not rows:
         return None
 
+    # For each metric the published figure, ours, and how much more ours has.
     header = ["arm", "where"]
     for name in ("Acc", "Logloss"):
         header += [f"published {name}", f"our {name}"]
@@ -71,6 +74,7 @@ def make_published_table(study: StudyResults) -> Table | None:
 
     table_rows = []
     for row in rows:
+        # The paper may leave one of the two metrics out.
         published = row.published or {}
         cells = [row.name, _name_place_in_paper(published)]
         for metric in CLIP_VALUES:

@@ -15,29 +15,24 @@ from studies.report.blocks import (
 )
 from studies.report.estimates import estimate_contrast, subtract
 from studies.report.study_results import ReportRow, StudyResults
-from studies.study.plan import RETUNED
 
 
 def make_retuning_table(study: StudyResults) -> Table | None:
     """Make the table of arms before and after each was tuned by itself; None without retuning."""
-    if not study.retuned_arms:
+    if not study.retuned_pairs:
         return None
-    retuned_by_name = {row.name: row for row in study.retuned_arms}
-    pairs = []
-    for arm in study.arms:
-        retuned_name = RETUNED.format(arm.name)
-        if retuned_name in retuned_by_name:
-            pairs.append((arm, retuned_by_name[retuned_name]))
-    first_arm, first_retuned = pairs[0]
 
+    # Each arm less the first one, before and after.
+    first_arm, first_retuned = study.retuned_pairs[0]
     selecting_seed = {study.seeds[0]}
     rows = []
-    for arm, retuned in pairs:
+    for arm, retuned in study.retuned_pairs:
         cells = [arm.name]
         cells += _make_cells(study, arm, first_arm, omitted_seeds=set())
         cells += _make_cells(study, retuned, first_retuned, omitted_seeds=selecting_seed)
         rows.append(cells)
 
+    # The table has the deciding metric alone.
     metric = METRIC_TITLES[study.metric]
     less = f"less {first_arm.name}"
     before = [metric, less, INTERVAL_TITLE]

@@ -13,7 +13,7 @@ from avsc_core.resolve import flatten
 from search_spaces.importance import ENOUGH, SHUFFLES, Importance, measure_importance
 from studies.report.blocks import Table, Words, format_number, format_setting
 from studies.report.statistics import sign_of
-from studies.report.study_results import StudyResults, best_value
+from studies.report.study_results import StudyResults, best_value, display_arm
 
 MOST_TRIALS_SHOWN = 10
 
@@ -23,10 +23,12 @@ def make_best_trials_table(study: StudyResults) -> Table | None:
     if not study.searched or study.space is None:
         return None
     keys = list(study.space.dimensions)
+
+    # Trial, both metrics, and the value of each dimension, empty where it does not exist.
     shown = list(zip(study.searched, list_points(study), strict=True))[:MOST_TRIALS_SHOWN]
     rows = []
     for trial, point in shown:
-        cells = [f"{trial.arm} {trial.key[:6]}"]
+        cells = [f"{display_arm(trial)} {trial.key[:6]}"]
         cells.append(format_number(best_value(trial, "val_acc")))
         cells.append(format_number(best_value(trial, "val_logloss")))
         cells += [format_setting(point.get(key)) for key in keys]
@@ -52,6 +54,7 @@ def make_importance_table(study: StudyResults) -> Table | Words | None:
         reason = f"{trials}; importance needs at least {ENOUGH}, with values that differ."
         return Words(title, [reason])
 
+    # A line for each dimension, the most important for the first metric first; then chance.
     rows = []
     for key in importances[0].shares:
         shares = [importance.shares.get(key, nan) for importance in importances]

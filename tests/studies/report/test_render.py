@@ -1,4 +1,4 @@
-"""A report's formats: the same figures and the label in each, and what people write as text in all of them."""
+"""A report's formats: each has the same figures and the label, and shows what people wrote as text."""
 
 import csv
 import html.parser
@@ -127,7 +127,8 @@ def test_a_row_of_latex_never_begins_with_an_option():
 
 
 def test_csv_has_a_name_for_every_column(study: Callable[..., Report]):
-    published = "  published: {'SF without, CEOA without': {table: II, row: 1, acc: 0.5, logloss: 1.0}}\n  factors:"
+    figures = "{table: II, row: 1, acc: 0.5, logloss: 1.0}"
+    published = f"  published: {{'SF without, CEOA without': {figures}}}\n  factors:"
     for text in (
         MODULES.replace("  factors:", published),
         MODULES.replace("factorial", "leave_one_out") + SEARCH + "retune: 2\n",

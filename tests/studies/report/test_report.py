@@ -1,4 +1,4 @@
-"""Reports from records of trials with planted effects: figures, labels, missing cells, every format and study."""
+"""Reports from records with planted effects: figures, labels, missing cells, every format and study."""
 
 import io
 import json
@@ -73,7 +73,7 @@ def dataset(embedded: bool = True) -> DataSet:
 
 
 def skill(trial: PlannedTrial) -> float:
-    """How right a configuration is: SF is worth much, lambda_5 something, CEOA and all else nothing."""
+    """How right a configuration is: SF is worth much, lambda_5 something, all else nothing."""
     config = trial.config
     return (
         1.0
@@ -83,7 +83,7 @@ def skill(trial: PlannedTrial) -> float:
 
 
 def predict(trial: PlannedTrial, scenes: np.ndarray) -> np.ndarray:
-    """(N,S) probabilities, the surer of the true scene the more skill; the same luck of clips for every trial."""
+    """(N,S) probabilities, the surer of the true scene the more skill; the clips share their luck."""
     shared = np.random.default_rng(1).normal(size=(len(scenes), len(SCENES)))
     own = np.random.default_rng(int(trial.key[:8], 16)).normal(size=shared.shape)
     logits = 0.8 * shared + 0.5 * own + skill(trial) * np.eye(len(SCENES))[scenes]
@@ -280,8 +280,8 @@ def test_sentences_say_no_more_than_their_p_values():
         "f and x have no seed in common.",
     ]
     assert (
-        words[0]
-        == "a (+0.200, 95 % 0.100 to 0.300, p 0.010); d (+0.300, 95 % 0.200 to 0.400, p 0.049) beat x."
+        words[0] == "a (+0.200, 95 % 0.100 to 0.300, p 0.010);"
+        " d (+0.300, 95 % 0.200 to 0.400, p 0.049) beat x."
     )
     assert words[1].endswith(" loses to x.")
     assert words[2].endswith("p 0.050) cannot be told from x.")
@@ -296,7 +296,8 @@ def test_many_arms_are_told_from_the_first(study: Callable[..., Report]):
         f"  - {{name: n{n}, set: {{loss_weights.scene: {n}}}}}\n" for n in (1, 2, 3, 4, 5)
     )
     text = f"question: q\nmetric: val_logloss\nseeds: [0, 1, 2]\narms:\n{arms}"
-    text += "  - {name: bare, set: {fusion.kind: none}}\n  - {name: silent, set: {loss_weights.scene: 0.01}}\n"
+    text += "  - {name: bare, set: {fusion.kind: none}}\n"
+    text += "  - {name: silent, set: {loss_weights.scene: 0.01}}\n"
     words = next(block for block in study(text).blocks if block.title == "In short").lines
     assert words[0].startswith("Best arm by val Logloss: n")
     (lost,) = [line for line in words if line.endswith(" lose to n1.")]
@@ -305,7 +306,7 @@ def test_many_arms_are_told_from_the_first(study: Callable[..., Report]):
 
 
 def test_what_was_stopped_early_is_in_no_table(study: Callable[..., Report]):
-    """Two searched trials that were stopped early claim Acc 1: they are counted in the costs and nowhere else."""
+    """Trials that were stopped early claim Acc 1: they are counted in the costs and nowhere else."""
     asked: list[str] = []
 
     def outcome(trial: PlannedTrial) -> str:
@@ -362,7 +363,8 @@ def test_missing_cells_are_visible(study: Callable[..., Report]):
 def test_published_figures_keep_their_table_and_row(study: Callable[..., Report]):
     text = MODULES.replace(
         "  factors:",
-        "  published: {'SF without, CEOA without': {table: II, row: 1, acc: 0.5, logloss: 1.0}}\n  factors:",
+        "  published: {'SF without, CEOA without': "
+        "{table: II, row: 1, acc: 0.5, logloss: 1.0}}\n  factors:",
     )
     report = study(text, embedded=False)
     (row,) = table(report, "published")
@@ -388,7 +390,7 @@ def test_every_arm_before_and_after_retuning(study: Callable[..., Report], recor
     assert float(rows["without SF"]["less all"]) < -0.05
     assert rows["all"]["less all"] == rows["all"]["less all retuned"] == "-"
     results = StudyResults(recorder, report.name)
-    tuned = {row.name: row for row in results.retuned_arms}
+    tuned = {row.name: row for _, row in results.retuned_pairs}
     without, whole = (
         tuned[f"{name} retuned"].trials[1].metrics["best_val_acc"] for name in ("without SF", "all")
     )
@@ -412,7 +414,7 @@ def test_a_ladder_keeps_its_rungs_apart(study: Callable[..., Report], recorder: 
     ]
     assert (
         find_winner(recorder, report.name).trial.config.training.epochs == 20
-    )  # never one of the lower rung
+    )  # never one of the cheap rung
 
 
 def test_a_ladder_that_was_searched_further_keeps_every_finalist(
@@ -442,7 +444,8 @@ def test_the_front_of_two_metrics_is_what_nobody_beats(
 ):
     report = study(
         "question: q\nmetric: [val_acc, val_logloss]\n"
-        "search: {space: {loss_weights: , contrast: }, trials: 20, sampler: random, scheduler: none}\n"
+        "search: {space: {loss_weights: , contrast: }, trials: 20, sampler: random, "
+        "scheduler: none}\n"
     )
     results = StudyResults(recorder, report.name)
     told = {
@@ -502,7 +505,7 @@ def test_every_study_that_ships_has_a_report(
 def test_an_arm_that_the_data_cannot_serve_is_left_out_by_name(
     recorder: Recorder, tmp_path: Path, monkeypatch
 ):
-    """Teachers' activation on true labels: not trained, not silently equal to the base, but named with the reason."""
+    """Teachers' activation on true labels is not trained, but named with the reason."""
     monkeypatch.chdir(tmp_path)
     plan = make_served_plan(read_study(STUDIES / "readings.yaml", name="unserved"), dataset())
     assert list(plan.missing) == ["object_activation softmax"]
@@ -567,7 +570,10 @@ ablation:
   factors:
     SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}
     CEOA: {without: {alignment.enabled: false}, with: {alignment.enabled: true}}
-    scene: {one: {loss_weights.scene: 1}, ten: {loss_weights.scene: 10}, hundred: {loss_weights.scene: 100}}
+    scene:
+      one: {loss_weights.scene: 1}
+      ten: {loss_weights.scene: 10}
+      hundred: {loss_weights.scene: 100}
 """
 
 
@@ -684,7 +690,10 @@ def test_both_rungs_are_correlated_as_scipy_does(study: Callable[..., Report]):
 
 
 def test_what_is_planned_and_not_there_is_named(study: Callable[..., Report]):
-    words = "question: q\nsearch: {space: {loss_weights: }, trials: 6, sampler: random, scheduler: none}\n"
+    words = (
+        "question: q\n"
+        "search: {space: {loss_weights: }, trials: 6, sampler: random, scheduler: none}\n"
+    )
     turns = iter(["complete", "complete", "killed"])
     report = study(words, outcome=lambda trial: next(turns))
     assert [list(row.values()) for row in table(report, "missing")] == [
@@ -719,7 +728,7 @@ def test_an_arm_without_all_its_seeds_is_not_called_the_best(study: Callable[...
     assert "One seed says nothing" in report.tables[0].note
 
 
-def test_every_sitting_that_differs_is_told(study: Callable[..., Report], recorder: Recorder):
+def test_every_invocation_that_differs_is_listed(study: Callable[..., Report], recorder: Recorder):
     name = study(MODULES).name
     run_id = recorder.get_study(name).info.run_id
     first = {"command": "avsc-search run x.yaml", "avsc": "0.1.0, commit a", "libraries": "torch 1"}
@@ -740,7 +749,8 @@ def test_a_report_says_what_it_was_measured_with(study: Callable[..., Report], r
     report = study(MODULES.replace("seeds:", "base: {training.epochs: 7}\nseeds:") + SEARCH)
     assert "Base: preset demo, with training.epochs 7. Seeds: 0, 1." in report.blocks[0].lines
     results = StudyResults(recorder, report.name)
-    size = f"validated on {len(results.clips.names)} clips of {len(np.unique(results.clips.places))} locations."
+    locations = len(np.unique(results.clips.places))
+    size = f"validated on {len(results.clips.names)} clips of {locations} locations."
     assert any(line.endswith(size) for line in report.blocks[0].lines)
     (told,) = [each for each in report.tables if each.key == "reproduce"]
     assert ["- loss_weights.scene", "0.01 to 100, log"] in told.rows
