@@ -43,10 +43,10 @@ def estimate_contrast(
     if not seeds:
         return None
 
-    values = np.zeros(())
+    values = np.zeros(())  # becomes (R,N)
     for row, weight in contrast:
         probabilities = study.read_probabilities(row, seeds)  # (R,N,S)
-        values = values + weight * CLIP_VALUES[metric](probabilities, study.clips.scenes)  # (R,N)
+        values = values + weight * CLIP_VALUES[metric](probabilities, study.clips.scenes)
     return estimate(values, study.clips, metric)
 
 

@@ -126,6 +126,7 @@ class StudyResults:
 
         self.metrics: list[str] = metadata["metrics"]
         self.metric: str = self.metrics[0]  # the deciding one: "val_acc" or "val_logloss"
+        self.short_metric = self.metric.removeprefix("val_")  # as estimates call it
         self.seeds: list[int] = metadata["seeds"]  # the first is that of the searches
 
         # Arms and searches. A factorial has all combinations of the levels of its factors. A

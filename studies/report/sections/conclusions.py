@@ -124,7 +124,7 @@ def _conclude_on_arms(study: StudyResults) -> Iterator[str]:
     yield _name_best_arm(study, ranked[0])
 
     # The p values are corrected over all pairs of the comparisons table.
-    figures = estimate_differences(study, pairs)[_metric_of(study)]
+    figures = estimate_differences(study, pairs)[study.short_metric]
     findings = {}
     for (one, other), figure, p in zip(pairs, figures, correct_p_values(figures), strict=True):
         findings[one.name, other.name] = Finding(one.name, figure, p)
@@ -143,7 +143,7 @@ def _rank_arms(study: StudyResults, arms: list[ReportRow]) -> list[ReportRow]:
 
 
 def _name_best_arm(study: StudyResults, arm: ReportRow) -> str:
-    figure = estimate_level(study, arm, _metric_of(study))
+    figure = estimate_level(study, arm, study.short_metric)
     assert figure is not None
     value = f"{format_number(figure.value)} (95 % {format_interval(figure)})"
     title = METRIC_TITLES[study.metric]
@@ -166,7 +166,7 @@ def _conclude_on_factors(study: StudyResults) -> Iterator[str]:
     """Say what each factor of a factorial is worth, over all levels of the others."""
     # The p values are corrected over all effects, as in the table of effects.
     effects = list_effects(study)
-    figures = estimate_effects(study, effects)[_metric_of(study)]
+    figures = estimate_effects(study, effects)[study.short_metric]
     corrected = correct_p_values(figures)
     main_effects: list[tuple[Effect, Finding]] = []
     interactions: list[Finding] = []
@@ -196,7 +196,7 @@ def _conclude_on_search(study: StudyResults) -> Iterator[str]:
     """Say how good the search's best is, what mattered, and how many trials are on the front."""
     if study.best_row is None:
         return
-    # The best configuration; both metrics, since one alone may be bought with the other.
+    # The figures of the best configuration, in both metrics.
     figures = []
     for metric in ("val_acc", "val_logloss"):
         value = format_number(study.best_row.mean(metric))
@@ -254,8 +254,3 @@ def _reverse(finding: Finding, name: str) -> Finding:
     if figure:
         figure = figure._replace(value=-figure.value, low=-figure.high, high=-figure.low)
     return Finding(name, figure, finding.p)
-
-
-def _metric_of(study: StudyResults) -> str:
-    """Return the deciding metric as estimates know it: "acc" or "logloss"."""
-    return study.metric.removeprefix("val_")

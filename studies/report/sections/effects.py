@@ -8,7 +8,6 @@ another factor. Both are contrasts of arms. They need every arm of the factorial
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations, product
-from math import prod
 from typing import NamedTuple
 
 from studies.report.blocks import Table, Words
@@ -89,9 +88,9 @@ def make_effects_table(study: StudyResults) -> Table | Words | None:
 def _list_main_effects(arms: list[ReportRow], factors: Factors) -> Iterator[Effect]:
     for factor, levels in factors.items():
         first_level = levels[0]
-        combinations_of_others = len(arms) // len(levels)
+        arms_a_level = len(arms) // len(levels)
         for level in levels[1:]:
-            weights = {level: 1 / combinations_of_others, first_level: -1 / combinations_of_others}
+            weights = {level: 1 / arms_a_level, first_level: -1 / arms_a_level}
             contrast = []
             for row in arms:
                 if row.levels[factor] in weights:
@@ -104,7 +103,7 @@ def _list_interactions(arms: list[ReportRow], factors: Factors) -> Iterator[Effe
         # With three levels or more of both factors, a table would have too many rows.
         if len(factors[one]) > 2 and len(factors[other]) > 2:
             continue
-        rest = prod(len(levels) for name, levels in factors.items() if name not in (one, other))
+        arms_a_cell = len(arms) // (len(factors[one]) * len(factors[other]))
         for level, other_level in product(factors[one][1:], factors[other][1:]):
             signs = {level: 1, factors[one][0]: -1}
             other_signs = {other_level: 1, factors[other][0]: -1}
@@ -112,6 +111,6 @@ def _list_interactions(arms: list[ReportRow], factors: Factors) -> Iterator[Effe
             for row in arms:
                 if row.levels[one] in signs and row.levels[other] in other_signs:
                     sign = signs[row.levels[one]] * other_signs[row.levels[other]]
-                    contrast.append((row, sign / rest))
+                    contrast.append((row, sign / arms_a_cell))
             name = f"{one} {level} x {other} {other_level}"
             yield Effect("interaction", name, level="", against="", contrast=contrast)

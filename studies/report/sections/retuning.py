@@ -53,6 +53,6 @@ def _make_cells(
     """Make the cells of a row: its figure, and how much more it has than the first row."""
     figure = None
     if row is not first and row.trials and first.trials:
-        metric = study.metric.removeprefix("val_")
-        figure = estimate_contrast(study, subtract(row, first), metric, omitted_seeds)
+        difference = subtract(row, first)
+        figure = estimate_contrast(study, difference, study.short_metric, omitted_seeds)
     return [format_number(row.mean(study.metric)), *make_difference_cells(figure)]

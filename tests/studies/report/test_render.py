@@ -1,4 +1,4 @@
-"""A report's formats: each has the same figures and the label, and shows what people wrote as text."""
+"""A report's formats: each has the same figures and the label, and shows what people wrote."""
 
 import csv
 import html.parser

@@ -1,4 +1,4 @@
-"""Reports from records with planted effects: figures, labels, missing cells, every format and study."""
+"""Reports from records with planted effects: figures, labels, missing cells, every format."""
 
 import io
 import json
@@ -83,7 +83,7 @@ def skill(trial: PlannedTrial) -> float:
 
 
 def predict(trial: PlannedTrial, scenes: np.ndarray) -> np.ndarray:
-    """(N,S) probabilities, the surer of the true scene the more skill; the clips share their luck."""
+    """(N,S) probabilities, the surer of the true scene the more skill."""
     shared = np.random.default_rng(1).normal(size=(len(scenes), len(SCENES)))
     own = np.random.default_rng(int(trial.key[:8], 16)).normal(size=shared.shape)
     logits = 0.8 * shared + 0.5 * own + skill(trial) * np.eye(len(SCENES))[scenes]
@@ -306,7 +306,7 @@ def test_many_arms_are_told_from_the_first(study: Callable[..., Report]):
 
 
 def test_what_was_stopped_early_is_in_no_table(study: Callable[..., Report]):
-    """Trials that were stopped early claim Acc 1: they are counted in the costs and nowhere else."""
+    """Trials that were stopped early claim Acc 1: only the costs count them."""
     asked: list[str] = []
 
     def outcome(trial: PlannedTrial) -> str:
