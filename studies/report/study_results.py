@@ -286,7 +286,7 @@ class StudyResults:
         names = {}
         ranks = {}
         for row, trial in trials.items():
-            if trial.arm == PUBLISHED_ARM:
+            if display_arm(trial) == BASE_ROW:
                 names[row] = BASE_ROW
             else:
                 ranks[row] = self._rank_at_cheap_rung(trial)
@@ -383,7 +383,8 @@ def best_value(trial: TrialRecord, metric: str) -> float:
 
 def display_arm(trial: TrialRecord) -> str:
     """Name a trial's arm for people; the record has an older name for the base at the full rung."""
-    return BASE_ROW if trial.arm == PUBLISHED_ARM else trial.arm
+    is_base = _rung_of(trial) == UPPER and trial.arm == PUBLISHED_ARM
+    return BASE_ROW if is_base else trial.arm
 
 
 def is_searched(trial: TrialRecord) -> bool:
