@@ -16,16 +16,7 @@ from avsc_core.config import Config
 from avsc_core.resolve import flatten
 from search_spaces.catalogue import CONDITIONS
 from search_spaces.domains import Domain, as_json, from_json
-from search_spaces.inactive import (
-    can_be_active,
-    is_active,
-    list_active,
-    list_inactive,
-    reset_inactive,
-)
-
-# The last three belong to inactive.py; other packages import them from here as well.
-__all__ = ["Space", "list_active", "list_inactive", "reset_inactive", "select_condition_values"]
+from search_spaces.inactive import can_be_active, is_active
 
 
 @dataclass(frozen=True)

@@ -288,9 +288,10 @@ def export(
 
     Example: avsc-search export lambda --out lambda
     """
-    from studies.report.export import export as write
+    from studies.report.export import export_study
 
-    for path in write(_record_of(name, tracking_uri), name, out_folder or Path("exports") / name):
+    folder = out_folder or Path("exports") / name
+    for path in export_study(_record_of(name, tracking_uri), name, folder):
         out.print(str(path), soft_wrap=True)
 
 

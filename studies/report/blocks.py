@@ -1,4 +1,8 @@
-"""What a report is made of: words, tables of text, pictures. `render.py` turns the same blocks into every format."""
+"""What a report is made of: words, tables of text, and pictures.
+
+Every section of a report is one of these blocks, and `render.py` turns the same blocks into every
+format. So all formats show the same figures, which are formatted here, once.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,16 +10,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from avsc_core.evaluation.intervals import Estimate
 from avsc_core.resolve import format_value
 
-INTERVAL = "95 %"  # the title of a column of intervals
-NAMES = {
+INTERVAL_TITLE = "95 %"  # of a column of intervals
+METRIC_TITLES = {
     "acc": "val Acc",
     "logloss": "val Logloss",
     "val_acc": "val Acc",
     "val_logloss": "val Logloss",
 }
-MISSING = "-"  # a cell that is wanted and not there
+MISSING_CELL = "-"  # a figure that is wanted and not in the record
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, drawn when it is asked for; `key` names its file, `says` is for who cannot see it."""
+    """A figure that is drawn when a format asks for it; `key` names its file."""
 
     key: str
     title: str
-    says: str
+    alt_text: str  # for readers who cannot see it
     draw: Callable[[], Figure]
 
 
@@ -52,7 +57,10 @@ Block = Words | Table | Picture
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report. `label` stands on every page, table and picture when figures are not of real streets."""
+    """A whole report.
+
+    When its figures are not of real streets, `label` says so on every page, table and picture.
+    """
 
     name: str
     title: str
@@ -61,37 +69,53 @@ class Report:
 
     @property
     def tables(self) -> list[Table]:
+        """The tables in the order of the report."""
         return [block for block in self.blocks if isinstance(block, Table)]
 
     @property
     def pictures(self) -> list[Picture]:
+        """The pictures in the order of the report."""
         return [block for block in self.blocks if isinstance(block, Picture)]
 
 
-def number(value: float, digits: int = 4) -> str:
-    """A figure, or the mark of a missing one."""
-    return MISSING if value != value else f"{value:.{digits}f}"
+def format_number(value: float, digits: int = 4) -> str:
+    """Format a figure, or the mark of a missing one for nan."""
+    return MISSING_CELL if value != value else f"{value:.{digits}f}"
 
 
-def signed(value: float, digits: int = 4) -> str:
-    """A difference."""
-    return MISSING if value != value else f"{value:+.{digits}f}"
+def format_difference(value: float, digits: int = 4) -> str:
+    """Format a difference with its sign."""
+    return MISSING_CELL if value != value else f"{value:+.{digits}f}"
 
 
-def span(low: float, high: float, digits: int = 3) -> str:
-    """An interval."""
-    return MISSING if low != low else f"{low:.{digits}f} to {high:.{digits}f}"
+def format_interval(figure: Estimate) -> str:
+    """Format the interval of an estimate: "0.512 to 0.634"."""
+    return MISSING_CELL if figure.low != figure.low else f"{figure.low:.3f} to {figure.high:.3f}"
 
 
-def setting(value: Any) -> str:
-    """A setting in a table; nothing where it does not exist."""
+def format_p(p: float) -> str:
+    """Format a p value as journals print it."""
+    if p != p:
+        return MISSING_CELL
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def format_setting(value: Any) -> str:
+    """Format the value of a setting; empty where the setting does not exist."""
     if value is None:
         return ""
     return f"{value:.3g}" if isinstance(value, float) else format_value(value)
 
 
-def p_value(p: float) -> str:
-    """A p value as journals print it."""
-    if p != p:
-        return MISSING
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+def make_level_cells(figure: Estimate | None) -> list[str]:
+    """Make the two cells of a row's own figure: value and interval."""
+    if figure is None:
+        return [MISSING_CELL, MISSING_CELL]
+    return [format_number(figure.value), format_interval(figure)]
+
+
+def make_difference_cells(figure: Estimate | None) -> list[str]:
+    """Make the two cells of a difference of rows: value with sign, and interval."""
+    if figure is None:
+        return [MISSING_CELL, MISSING_CELL]
+    return [format_difference(figure.value), format_interval(figure)]

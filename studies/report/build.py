@@ -1,49 +1,75 @@
-"""A study's record -> its report: the question, the rows and their differences, what a search found, the costs."""
+"""A study's record -> its report: the sections in the order in which people read them."""
 
-from avsc_core.data.dataset import LABEL
 from avsc_core.errors import Fault, UserError
 from avsc_core.record.recorder import Recorder
-from studies.report.accounts import cost, missing, question, reproduce, retrained
-from studies.report.answer import answer
 from studies.report.blocks import Block, Report
-from studies.report.compared import comparisons, published, results, settings
-from studies.report.effects import effects, retuning
-from studies.report.figures import pictures
-from studies.report.gather import Gathered
-from studies.report.searched import best_trials, importance, ladder, pareto
+from studies.report.figures import (
+    make_confusion_picture,
+    make_curves_picture,
+    make_factors_picture,
+    make_rows_picture,
+)
+from studies.report.search_figures import (
+    make_importance_picture,
+    make_pareto_picture,
+    make_slices_picture,
+)
+from studies.report.sections.comparisons import make_comparisons_table
+from studies.report.sections.conclusions import write_conclusions
+from studies.report.sections.effects import make_effects_table
+from studies.report.sections.ladder import make_ladder_table
+from studies.report.sections.overview import describe_question, list_missing
+from studies.report.sections.reproduction import (
+    make_cost_table,
+    make_reproduction_table,
+    make_test_table,
+)
+from studies.report.sections.results import (
+    make_published_table,
+    make_results_table,
+    make_settings_table,
+)
+from studies.report.sections.retuning import make_retuning_table
+from studies.report.sections.search_results import (
+    make_best_trials_table,
+    make_importance_table,
+    make_pareto_table,
+)
+from studies.report.study_results import StudyResults
 
 
 def build_report(recorder: Recorder, name: str) -> Report:
-    """The report of study `name`. Raises UserError when no trial of it is complete."""
-    study = Gathered(recorder, name)
-    if not study.complete:
-        todo = f"run it: avsc-search run {study.about['file']}"
+    """Build the report of study `name`. Raises UserError when no trial of it is complete."""
+    study = StudyResults(recorder, name)
+    if not study.completed:
+        todo = f"run it: avsc-search run {study.file_name}"
         raise UserError(Fault(name, f"study {name} has no complete trial", todo=todo))
-    label = LABEL if study.embedded else ""
-    drawn = {picture.key: picture for picture in pictures(study, label)}
-    blocks: list[Block | None] = [
-        question(study),
-        answer(study),
-        results(study) if study.rows else None,
-        published(study),
-        settings(study),
-        drawn.get("rows"),
-        comparisons(study),
-        effects(study),
-        drawn.get("factors"),
-        retuning(study),
-        ladder(study),
-        retrained(study),
-        best_trials(study),
-        importance(study),
-        drawn.get("importance"),
-        drawn.get("slices"),
-        pareto(study),
-        drawn.get("pareto"),
-        drawn.get("curves"),
-        drawn.get("confusion"),
-        missing(study),
-        cost(study),
-        reproduce(study),
+
+    # A section is None when the study has nothing for it.
+    sections: list[Block | None] = [
+        describe_question(study),
+        write_conclusions(study),
+        make_results_table(study),
+        make_published_table(study),
+        make_settings_table(study),
+        make_rows_picture(study),
+        make_comparisons_table(study),
+        make_effects_table(study),
+        make_factors_picture(study),
+        make_retuning_table(study),
+        make_ladder_table(study),
+        make_test_table(study),
+        make_best_trials_table(study),
+        make_importance_table(study),
+        make_importance_picture(study),
+        make_slices_picture(study),
+        make_pareto_table(study),
+        make_pareto_picture(study),
+        make_curves_picture(study),
+        make_confusion_picture(study),
+        list_missing(study),
+        make_cost_table(study),
+        make_reproduction_table(study),
     ]
-    return Report(name, f"Study {name}", label, [block for block in blocks if block])
+    blocks = [section for section in sections if section is not None]
+    return Report(name, f"Study {name}", study.label, blocks)

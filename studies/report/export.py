@@ -1,4 +1,8 @@
-"""A study's trials for other tools: CSV, Parquet, and its best configuration for `avsc-core train --config`."""
+"""A study's trials for other tools, and its best configuration.
+
+The trials are written as CSV and Parquet, one line for each; the best configuration as YAML, for
+`avsc-core train --config`.
+"""
 
 from pathlib import Path
 
@@ -7,8 +11,9 @@ import yaml
 
 from avsc_core.files import atomic_path, write_text
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.winner import find_winner
+from avsc_core.record.winner import Winner, find_winner
 from avsc_core.resolve import flatten, format_value
+from studies.report.study_results import best_value
 
 TAGS = {"avsc.data": "data", "avsc.rung": "rung"}
 
@@ -37,32 +42,39 @@ def trial_frame(recorder: Recorder, name: str) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(mixed, str))  # Parquet has one type a column
 
 
-def export(recorder: Recorder, name: str, folder: Path) -> list[Path]:
-    """Write trials.csv, trials.parquet and best.yaml. Raises UserError when no trial is complete."""
+def export_study(recorder: Recorder, name: str, folder: Path) -> list[Path]:
+    """Write trials.csv, trials.parquet and best.yaml. Returns their paths.
+
+    Raises UserError when no trial is complete.
+    """
     winner = find_winner(recorder, name, "NAME")
     frame = trial_frame(recorder, name)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / each for each in ("trials.csv", "trials.parquet", "best.yaml")]
-    write_text(paths[0], frame.to_csv(index=False))
-    with atomic_path(paths[1]) as temporary:
+
+    csv_file = folder / "trials.csv"
+    write_text(csv_file, frame.to_csv(index=False))
+    parquet_file = folder / "trials.parquet"
+    with atomic_path(parquet_file) as temporary:
         frame.to_parquet(temporary, index=False)
-    value = winner.trial.metrics[f"best_{winner.metric}"]
-    head = _comment(
-        f"Best of study {name} by {winner.metric}: {value:.4f} on {winner.trial.tags['avsc.data']}"
-    )
-    head += _comment(f"{winner.trial.arm}, trial {winner.trial.key}")
-    head += _comment(f"avsc-core train --config {paths[2].name}")
-    write_text(
-        paths[2],
-        head + yaml.safe_dump(winner.trial.config.model_dump(mode="json"), sort_keys=False),
-    )
-    return paths
+    best_file = folder / "best.yaml"
+    write_text(best_file, _render_configuration(winner, name, best_file.name))
+    return [csv_file, parquet_file, best_file]
 
 
-def _comment(text: str) -> str:
-    """A comment in YAML. A name may hold line ends and characters that YAML refuses."""
-    return (
-        "# "
-        + " ".join("".join(char if char.isprintable() else " " for char in text).split())
-        + "\n"
-    )
+def _render_configuration(winner: Winner, name: str, file_name: str) -> str:
+    """Render the winner's configuration as YAML, with comments that say what it is."""
+    trial = winner.trial
+    figure = f"{best_value(trial, winner.metric):.4f} on {trial.tags['avsc.data']}"
+    comments = [
+        f"Best of study {name} by {winner.metric}: {figure}",
+        f"{trial.name}, trial {trial.key}",
+        f"avsc-core train --config {file_name}",
+    ]
+    head = "".join(map(_render_comment, comments))
+    return head + yaml.safe_dump(trial.config.model_dump(mode="json"), sort_keys=False)
+
+
+def _render_comment(text: str) -> str:
+    """Render a YAML comment; a name may hold line ends and characters that YAML refuses."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return f"# {' '.join(printable.split())}\n"

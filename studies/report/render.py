@@ -1,14 +1,15 @@
-"""A report in every format: the terminal, Markdown, LaTeX, CSV, PNG, and one HTML page that needs nothing else.
+"""A report in every format: the terminal, Markdown, LaTeX, CSV, PNG, and one self-contained page.
 
-Formats differ in dress alone: all are made of the same blocks. The label of figures that are not of real streets stands
-in each of them.
+All formats are made of the same blocks and show the same figures; the report's label stands in each
+of them. What people wrote (questions, names of arms, notes) is shown as they wrote it, so every
+format escapes what its own syntax would take for markup.
 """
 
 import base64
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,9 +18,17 @@ from rich.console import Console
 
 from avsc_core.files import atomic_path, write_text
 from avsc_core.terminal import make_table
-from studies.report.blocks import INTERVAL, MISSING, Picture, Report, Table, Words
+from studies.report.blocks import INTERVAL_TITLE, MISSING_CELL, Picture, Report, Table, Words
 
-TEX = str.maketrans(
+# The keys of all tables and pictures that a report can have: files of these names are a report's,
+# any others a person's.
+TABLE_KEYS = (
+    *("results", "published", "settings", "comparisons", "effects", "retuned", "ladder", "test"),
+    *("search", "importance", "pareto", "missing", "cost", "reproduce"),
+)
+PICTURE_KEYS = ("rows", "factors", "importance", "slices", "pareto", "curves", "confusion")
+
+LATEX_ESCAPES = str.maketrans(
     {char: f"\\{char}" for char in "&%$#_{}"}
     | {
         "~": r"\textasciitilde{}",
@@ -27,25 +36,54 @@ TEX = str.maketrans(
         "\\": r"\textbackslash{}",
         "<": "$<$",
         ">": "$>$",
+        "|": r"\textbar{}",  # unescaped, it is a dash in LaTeX's old fonts
     }
-    | {"|": r"\textbar{}"}  # plain, it is a dash in LaTeX's old fonts
 )
-MARKDOWN = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>&|#~$"})
-OF_THE_FIGURE = (INTERVAL, "p", "ours - it")  # columns that say something of the figure before them
-NAMED = ("against",)  # columns of names besides the first, where "-" may be a name
-FORMULA = re.compile(
-    r"^[=+\-@\t\r](?![\d.]+(e[+-]?\d+)?\Z).+", re.DOTALL
-)  # what spreadsheets take for one; no numbers
-# What reports can hold: a file of such a name is a report's, any other a person's.
-TABLES = (
-    *("results", "published", "settings", "comparisons", "effects", "retuned", "ladder", "test"),
-    *("search", "importance", "pareto", "missing", "cost", "reproduce"),
-)
-FIGURES = ("rows", "factors", "importance", "slices", "pareto", "curves", "confusion")
+MARKDOWN_ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>&|#~$"})
+
+# CSV: columns that describe the figure before them, and columns of names, where "-" may be a name.
+TITLES_OF_FIGURE = (INTERVAL_TITLE, "p", "ours - it")
+TITLES_OF_NAMES = ("against",)
+# What spreadsheets take for a formula; numbers with a sign are none.
+FORMULA = re.compile(r"^[=+\-@\t\r](?![\d.]+(e[+-]?\d+)?\Z).+", re.DOTALL)
+
+Column = tuple[str, list[str]]  # title and cells
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write every file format into a folder, in place of an earlier report's files.
+
+    Returns the paths of the three main files, the page first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_stale_files(report, folder)
+    main_files = {
+        "report.html": to_html(report),
+        "report.md": to_markdown(report),
+        "report.tex": to_latex(report),
+    }
+    for name, text in main_files.items():
+        write_text(folder / name, text)
+    for table in report.tables:
+        write_text(folder / "tables" / f"{table.key}.csv", to_csv(report, table))
+    write_pictures(report, folder / "figures")
+    return [folder / name for name in main_files]
+
+
+def write_pictures(report: Report, folder: Path) -> list[Path]:
+    """Write every picture as PNG. Returns their paths."""
+    paths = []
+    for picture in report.pictures:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{picture.key}.png"
+        with atomic_path(path) as temporary:
+            picture.draw().savefig(temporary, dpi=150, format="png")
+        paths.append(path)
+    return paths
 
 
 def to_terminal(report: Report, console: Console) -> None:
-    """Words and tables; pictures are in the files."""
+    """Print words and tables; pictures are in the files."""
     console.print(report.title, style="bold")
     if report.label:
         console.print(report.label, style="red")
@@ -62,162 +100,165 @@ def to_terminal(report: Report, console: Console) -> None:
                 console.print(report.label, style="red")
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
-    """Every file format in a folder, in place of an earlier report's. Returns the main files, the page first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_others(report, folder)
-    main = [folder / name for name in ("report.html", "report.md", "report.tex")]
-    for path, text in zip(
-        main, (to_html(report), to_markdown(report), to_latex(report)), strict=True
-    ):
-        write_text(path, text)
-    for table in report.tables:
-        write_text(folder / "tables" / f"{table.key}.csv", to_csv(report, table))
-    write_pictures(report, folder / "figures")
-    return main
-
-
-def write_pictures(report: Report, folder: Path) -> list[Path]:
-    """Every picture as PNG."""
-    paths = []
-    for picture in report.pictures:
-        paths.append(folder / f"{picture.key}.png")
-        paths[-1].parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(paths[-1]) as temporary:
-            picture.draw().savefig(temporary, dpi=150, format="png")
-    return paths
-
-
 def to_markdown(report: Report) -> str:
-    """For a repository or a notebook. What people wrote is shown as text, whatever it would mean in Markdown."""
-    parts = [f"# {_markdown(report.title)}"]
+    """Render a report as Markdown, for a repository or a notebook."""
+    parts = [f"# {_escape_markdown(report.title)}"]
     if report.label:
         parts.append(f"**{report.label}**")
     for block in report.blocks:
-        parts.append(f"## {_markdown(block.title)}")
+        parts.append(f"## {_escape_markdown(block.title)}")
         if isinstance(block, Words):
-            parts += map(_paragraph, block.lines)
+            parts += map(_escape_paragraph, block.lines)
         elif isinstance(block, Picture):
-            parts.append(f"![{_markdown(block.says)}](figures/{block.key}.png)")
+            parts.append(f"![{_escape_markdown(block.alt_text)}](figures/{block.key}.png)")
         else:
-            lines = [[_markdown(cell) for cell in row] for row in (block.header, *block.rows)]
-            lines.insert(1, ["---"] * len(block.header))
-            parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-            parts += [part for part in (_paragraph(block.note), report.label) if part]
+            parts.append(_render_markdown_table(block))
+            if block.note:
+                parts.append(_escape_paragraph(block.note))
+            if report.label:
+                parts.append(report.label)
     return "\n\n".join(parts) + "\n"
 
 
 def to_latex(report: Report) -> str:
-    """Tables for a paper, with booktabs."""
+    """Render the tables of a report for a paper, with booktabs."""
     parts = [f"% {report.title}. Needs \\usepackage{{booktabs}}."]
-    for table in report.tables:
-        caption = " ".join(part for part in (f"{table.title}.", table.note, report.label) if part)
-        rows = [" & ".join(map(_latex, row)) + r" \\" for row in (table.header, *table.rows)]
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    rf"\caption{{{_latex(caption)}}}",
-                    rf"\label{{tab:{report.name}-{table.key}}}",
-                    rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
-                    r"\toprule",
-                    rows[0],
-                    r"\midrule",
-                    *rows[1:],
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    r"\end{table}",
-                ]
-            )
-        )
+    parts += [_render_latex_table(report, table) for table in report.tables]
     return "\n\n".join(parts) + "\n"
 
 
 def to_csv(report: Report, table: Table) -> str:
-    """One table for other tools: every column with a name of its own, an interval's ends and the seeds that are there
-    and wanted in two columns each, missing figures empty, and a last column that says what the figures are of when
-    they are not of real streets."""
-    columns: list[tuple[str, list[str]]] = []
-    figure = ""
-    for title, *cells in zip(table.header, *table.rows, strict=True):
-        name = (
-            f"{figure} {title}"
-            if title in OF_THE_FIGURE
-            else title or ("value" if columns else "what")
-        )
-        figure = figure if title in OF_THE_FIGURE else title
-        if columns and title not in NAMED:
-            cells = ["" if cell == MISSING else cell for cell in cells]
-        if title == INTERVAL:
-            columns += _halves(cells, " to ", f"{name} low", f"{name} high")
-        elif title.startswith("seeds") and any("/" in cell for cell in cells):
-            columns += _halves(
-                cells, "/", name, f"{name} wanted"
-            )  # 3/3 in one cell would be a date
-        else:
-            columns.append((name, cells))
+    """Render one table for other tools.
+
+    Every column has a name of its own. Both ends of an interval, and the seeds that are completed
+    and wanted, have columns of their own. Missing figures are empty. When the figures are not of
+    real streets, a last column says what they are of.
+    """
+    columns = list(_list_csv_columns(table))
     if report.label:
         columns.append(("our figures are of", [report.label] * len(table.rows)))
+
+    lines = zip(*([title, *cells] for title, cells in columns), strict=True)
     text = io.StringIO()
-    rows = zip(*([name, *cells] for name, cells in columns), strict=True)
-    csv.writer(text, lineterminator="\n").writerows(
-        [FORMULA.sub(r"'\g<0>", cell) for cell in row] for row in rows
-    )
+    writer = csv.writer(text, lineterminator="\n")
+    for line in lines:
+        # A quotation mark before a formula makes it text for a spreadsheet.
+        writer.writerow([FORMULA.sub(r"'\g<0>", cell) for cell in line])
     return text.getvalue()
 
 
 def to_html(report: Report) -> str:
-    """One page with everything in it: no script, no address of anything outside."""
+    """Render one page with everything in it: no script, and nothing is loaded from outside."""
     environment = Environment(
         loader=PackageLoader("studies.report", ""), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template("page.html.j2").render(
-        report=report, kind=_kind, source=_source
+    template = environment.get_template("page.html.j2")
+    return template.render(report=report, name_kind=_name_kind, embed_picture=_embed_picture)
+
+
+def _render_markdown_table(table: Table) -> str:
+    lines = []
+    for row in (table.header, *table.rows):
+        cells = " | ".join(map(_escape_markdown, row))
+        lines.append(f"| {cells} |")
+    rule = " | ".join(["---"] * len(table.header))
+    lines.insert(1, f"| {rule} |")
+    return "\n".join(lines)
+
+
+def _escape_markdown(text: str) -> str:
+    return _join_lines(text).translate(MARKDOWN_ESCAPES)
+
+
+def _escape_paragraph(text: str) -> str:
+    """Escape a paragraph of Markdown, whose beginning could start a list or a rule."""
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", _escape_markdown(text))
+
+
+def _render_latex_table(report: Report, table: Table) -> str:
+    caption = " ".join(part for part in (f"{table.title}.", table.note, report.label) if part)
+    lines = []
+    for row in (table.header, *table.rows):
+        cells = " & ".join(map(_escape_latex, row))
+        lines.append(rf"{cells} \\")
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{_escape_latex(caption)}}}",
+            rf"\label{{tab:{report.name}-{table.key}}}",
+            rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
     )
 
 
-def _kind(block: Words | Table | Picture) -> str:
+def _escape_latex(text: str) -> str:
+    escaped = _join_lines(text).translate(LATEX_ESCAPES)
+    # LaTeX would read [ or * at the beginning of a cell as an option of the line before it.
+    return "{}" + escaped if escaped.startswith(("[", "*")) else escaped
+
+
+def _join_lines(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _list_csv_columns(table: Table) -> Iterator[Column]:
+    """List the columns of a table as CSV has them."""
+    figure = ""  # the title of the last column that holds a figure of its own
+    for place, (title, *cells) in enumerate(zip(table.header, *table.rows, strict=True)):
+        if title in TITLES_OF_FIGURE:
+            name = f"{figure} {title}"
+        else:
+            name = title or ("value" if place else "what")
+            figure = title
+
+        # Empty the cells of missing figures. The first column holds names.
+        if place and title not in TITLES_OF_NAMES:
+            cells = ["" if cell == MISSING_CELL else cell for cell in cells]
+
+        if title == INTERVAL_TITLE:
+            yield from _split_column(cells, " to ", f"{name} low", f"{name} high")
+        elif title.startswith("seeds") and any("/" in cell for cell in cells):
+            # In one cell, a spreadsheet would read 3/3 as a date.
+            yield from _split_column(cells, "/", name, f"{name} wanted")
+        else:
+            yield name, cells
+
+
+def _split_column(
+    cells: list[str], separator: str, first_title: str, second_title: str
+) -> Iterator[Column]:
+    """Split a column of pairs into two columns with these titles."""
+    parts = [cell.partition(separator) for cell in cells]
+    yield first_title, [first for first, _, _ in parts]
+    yield second_title, [second for _, _, second in parts]
+
+
+def _name_kind(block: Words | Table | Picture) -> str:
+    """Name the kind of a block for the template."""
     return type(block).__name__.lower()
 
 
-def _source(picture: Picture) -> str:
-    """A picture inside a page: SVG, the same bytes for the same picture."""
+def _embed_picture(picture: Picture) -> str:
+    """Render a picture as SVG in an address; the same picture gives the same bytes."""
     content = io.BytesIO()
+    # Matplotlib draws random ids for the parts of an SVG, unless it has a salt.
     with rc_context({"svg.hashsalt": picture.key}):
         picture.draw().savefig(content, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _remove_others(report: Report, folder: Path) -> None:
-    """Remove an earlier report's tables and figures that this one does not have."""
-    for pattern, keys, blocks in (
-        ("tables/{}.csv", TABLES, report.tables),
-        ("figures/{}.png", FIGURES, report.pictures),
-    ):
-        for key in set(keys) - {block.key for block in blocks}:
-            (folder / pattern.format(key)).unlink(missing_ok=True)
-
-
-def _halves(cells: Iterable[str], between: str, *names: str) -> list[tuple[str, list[str]]]:
-    """A column of pairs as two columns."""
-    pairs = [cell.partition(between)[::2] for cell in cells]
-    return [(name, [pair[place] for pair in pairs]) for place, name in enumerate(names)]
-
-
-def _latex(text: str) -> str:
-    """Text in LaTeX. A cell that begins with [ or * would be an option of the line before it."""
-    plain = _one_line(text).translate(TEX)
-    return "{}" + plain if plain.startswith(("[", "*")) else plain
-
-
-def _markdown(text: str) -> str:
-    return _one_line(text).translate(MARKDOWN)
-
-
-def _paragraph(text: str) -> str:
-    """Text that stands by itself in Markdown, where its beginning may mean a list or a line."""
-    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", _markdown(text))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _remove_stale_files(report: Report, folder: Path) -> None:
+    """Remove tables and pictures of an earlier report that this one does not have."""
+    tables = {table.key for table in report.tables}
+    for key in set(TABLE_KEYS) - tables:
+        (folder / "tables" / f"{key}.csv").unlink(missing_ok=True)
+    pictures = {picture.key for picture in report.pictures}
+    for key in set(PICTURE_KEYS) - pictures:
+        (folder / "figures" / f"{key}.png").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A study's trials read back from the record, as the tables people look at."""
+"""The tables of trials that the commands print: `avsc-search status`, and the end of a run."""
 
 from rich.table import Table
 
@@ -7,57 +7,75 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import TrialRecord
 from avsc_core.record.winner import pick_best, select_full_trials
 from avsc_core.terminal import make_table, out
-from search_spaces.space import list_active
-from studies.study.plan import is_search
+from search_spaces.inactive import list_active
+from studies.report.study_results import best_value, is_searched
 from studies.study.schema import Study
 
-SHOWN = 5  # searched trials in the closing table
+MOST_SEARCHED_SHOWN = 5  # in the closing table
 
 
 def print_status(recorder: Recorder, name: str) -> None:
-    """Every trial of a study, in the order they started."""
+    """Print every trial of a study, in the order they started."""
     run = recorder.get_study(name)
     trials = recorder.list_trials(name)
-    out.print(_table(f"{name} on {run.data.tags['avsc.data']}", trials, trials))
+    out.print(_make_trials_table(f"{name} on {run.data.tags['avsc.data']}", trials, trials))
 
 
 def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
-    """All arms, the best of the search, the best trial, and what to do next; a winner is that of a finished study."""
+    """Print the arms, the best searched trials, the best trial of all, and what to do next.
+
+    A winner is retrained only of a `finished` study, so only then is that a next step.
+    """
     trials = recorder.list_trials(study.name)
-    complete = select_full_trials(trials)
-    if not complete:
+    completed = select_full_trials(trials)
+    if not completed:
         out.print(f"no trial of {study.name} is complete yet")
         return
-    data = recorder.get_study(study.name).data.tags["avsc.data"]
-    searched = [trial for trial in complete if is_search(trial.arm)]
+    data_title = recorder.get_study(study.name).data.tags["avsc.data"]
+
+    # The table: all arms, then the first few of the search.
+    searched = [trial for trial in completed if is_searched(trial)]
     searched.sort(key=lambda trial: rank_key(study.metric, trial.metrics, trial.key))
-    shown = [trial for trial in complete if not is_search(trial.arm)] + searched[:SHOWN]
-    out.print(_table(f"{study.name} on {data}", shown, complete))
+    arms = [trial for trial in completed if not is_searched(trial)]
+    shown = arms + searched[:MOST_SEARCHED_SHOWN]
+    out.print(_make_trials_table(f"{study.name} on {data_title}", shown, completed))
+
+    # The best trial.
     stopped = sum(trial.outcome == "stopped" for trial in trials)
+    out.print(f"{len(completed)} completed trials, {stopped} stopped early", soft_wrap=True)
+    best = pick_best(completed, study.metric)
+    acc = best_value(best, "val_acc")
+    logloss = best_value(best, "val_logloss")
     out.print(
-        f"{len(complete)} trials ran to their end, {stopped} were stopped early", soft_wrap=True
-    )
-    best = pick_best(complete, study.metric)
-    figures = f"val Acc {best.metrics['best_val_acc']:.4f}, val Logloss {best.metrics['best_val_logloss']:.4f}"
-    out.print(
-        f"best by {study.metric}: {best.arm} {best.key[:6]}, {figures} on {data}",
+        f"best by {study.metric}: {best.name} {best.key[:6]}, "
+        f"val Acc {acc:.4f}, val Logloss {logloss:.4f} on {data_title}",
         style="bold",
         soft_wrap=True,
     )
-    out.print(
-        f"next: {f'avsc-search report {study.name}':<45} # tables, tests, figures: terminal, HTML, LaTeX, CSV\n"
-        f"      {'avsc-search ui':<45} # compare trials in the browser",
-        soft_wrap=True,
-    )
+
+    # What to do next, one command a line.
+    report = f"avsc-search report {study.name}"
+    _print_step("next:", report, "tables, tests, figures: terminal, HTML, LaTeX, CSV")
+    _print_step("", "avsc-search ui", "compare trials in the browser")
     if finished:
         train = f"avsc-core train --best --study {study.name}"
-        out.print(
-            f"      {train:<45} # retrain the winner, read the test split once", soft_wrap=True
-        )
+        _print_step("", train, "retrain the winner, read the test split once")
 
 
-def _varying(trials: list[TrialRecord]) -> list[str]:
-    """The settings in which the trials differ: the columns worth a reader's time."""
+def _print_step(head: str, command: str, purpose: str) -> None:
+    out.print(f"{head:<5} {command:<45} # {purpose}", soft_wrap=True)
+
+
+def _make_trials_table(title: str, shown: list[TrialRecord], compared: list[TrialRecord]) -> Table:
+    """Make the table of the trials `shown`, with the settings in which those `compared` differ."""
+    varying = _list_varying_settings(compared)
+    names = [key.removeprefix("loss_weights.") for key in varying]
+    header = ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"]
+    return make_table(title, header, [_make_row(trial, varying) for trial in shown])
+
+
+def _list_varying_settings(trials: list[TrialRecord]) -> list[str]:
+    """List the active settings that have more than one value among the trials."""
     seen: dict[str, set[str]] = {}
     for trial in trials:
         for key, value in list_active(trial.config).items():
@@ -65,26 +83,19 @@ def _varying(trials: list[TrialRecord]) -> list[str]:
     return [key for key, values in seen.items() if len(values) > 1]
 
 
-def _table(title: str, shown: list[TrialRecord], among: list[TrialRecord]) -> Table:
-    """`shown` with the settings in which the trials of `among` differ."""
-    varying = _varying(among)
-    names = [key.removeprefix("loss_weights.") for key in varying]
-    rows = [_row(trial, varying) for trial in shown]
-    return make_table(
-        title, ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"], rows
-    )
+def _make_row(trial: TrialRecord, varying: list[str]) -> list[str]:
+    arm = trial.name
+    cells = [f"{arm} {trial.key[:6]}" if is_searched(trial) else arm]
 
-
-def _row(trial: TrialRecord, varying: list[str]) -> list[str]:
     settings = list_active(trial.config)
-    values = [settings.get(key, "") for key in varying]
-    epoch, *scores = (
-        trial.metrics.get(name) for name in ("best_epoch", "best_val_acc", "best_val_logloss")
-    )
-    return [
-        f"{trial.arm} {trial.key[:6]}" if is_search(trial.arm) else trial.arm,
-        *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values),
-        trial.outcome,
-        "" if epoch is None else f"{epoch:.0f}",
-        *("" if score is None else f"{score:.4f}" for score in scores),
-    ]
+    for key in varying:
+        value = settings.get(key, "")
+        cells.append(f"{value:.3g}" if isinstance(value, float) else str(value))
+
+    # A trial that was cut short has no best epoch; its cells stay empty.
+    cells.append(trial.outcome)
+    figures = {"best_epoch": ".0f", "best_val_acc": ".4f", "best_val_logloss": ".4f"}
+    for name, digits in figures.items():
+        figure = trial.metrics.get(name)
+        cells.append("" if figure is None else f"{figure:{digits}}")
+    return cells

@@ -19,7 +19,7 @@ from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.resolve import flatten, format_value, resolve, trial_key
-from search_spaces.space import reset_inactive
+from search_spaces.inactive import reset_inactive
 from studies.study.plan import Plan, PlannedSearch, reseed
 from studies.study.schema import Arm, Study
 

@@ -14,7 +14,8 @@ from avsc_core.config import Config
 from avsc_core.metrics import rank_key
 from avsc_core.record.trials import ARM, BASE, FINALIST, OWN_SEARCH, RETUNED, SEARCH, name_row
 from avsc_core.resolve import flatten, identify, nest, trial_key
-from search_spaces.space import Space, list_active, reset_inactive
+from search_spaces.inactive import list_active, reset_inactive
+from search_spaces.space import Space
 from studies.study.schema import Arm, Search, Study
 
 # A completed trial: its configuration, and what the record has of it.

@@ -1,4 +1,4 @@
-"""A report's formats: the same figures and the label in each, and what people write as text in all of them."""
+"""A report's formats: each has the same figures and the label, and shows what people wrote."""
 
 import csv
 import html.parser
@@ -15,11 +15,11 @@ from avsc_core.data.dataset import LABEL
 from avsc_core.record.recorder import Recorder
 from avsc_core.terminal import err, out
 from studies import report as package
-from studies.report.blocks import INTERVAL, MISSING, Picture, Report, Table, Words
-from studies.report.export import export
+from studies.report.blocks import INTERVAL_TITLE, MISSING_CELL, Picture, Report, Table, Words
+from studies.report.export import export_study
 from studies.report.render import (
-    FIGURES,
-    TABLES,
+    PICTURE_KEYS,
+    TABLE_KEYS,
     to_csv,
     to_html,
     to_latex,
@@ -127,7 +127,8 @@ def test_a_row_of_latex_never_begins_with_an_option():
 
 
 def test_csv_has_a_name_for_every_column(study: Callable[..., Report]):
-    published = "  published: {'SF without, CEOA without': {table: II, row: 1, acc: 0.5, logloss: 1.0}}\n  factors:"
+    figures = "{table: II, row: 1, acc: 0.5, logloss: 1.0}"
+    published = f"  published: {{'SF without, CEOA without': {figures}}}\n  factors:"
     for text in (
         MODULES.replace("  factors:", published),
         MODULES.replace("factorial", "leave_one_out") + SEARCH + "retune: 2\n",
@@ -136,7 +137,7 @@ def test_csv_has_a_name_for_every_column(study: Callable[..., Report]):
         for table in report.tables:
             header = next(csv.reader(io.StringIO(to_csv(report, table))))
             assert len(set(header)) == len(header), table.key
-    shared = ("arm", "val Acc", INTERVAL, "ours - it", "val Logloss", INTERVAL, "p")
+    shared = ("arm", "val Acc", INTERVAL_TITLE, "ours - it", "val Logloss", INTERVAL_TITLE, "p")
     names = csv_rows(
         report_of(["a", "1", "0.1 to 2", "-", "1", "-", "0.1"], header=shared, label="")
     )
@@ -157,7 +158,7 @@ def test_csv_in_a_spreadsheet_is_what_it_says():
         "+1e-05",
         "3/3",
         "plain = text",
-        MISSING,
+        MISSING_CELL,
     ]
     rows = csv_rows(report_of(*([text, text] for text in texts), label=""))[1:]
     shown = ["'=HYPERLINK(1)", "'+cmd", "'-2+3", "'@sum", "-0.25", "+1e-05", "3/3", "plain = text"]
@@ -213,9 +214,9 @@ def test_an_earlier_reports_files_do_not_stay(tmp_path: Path):
 
 def test_every_file_of_a_report_is_known_to_be_one():
     """What removes an earlier report's files has to know the key of each table and picture."""
-    source = "".join(path.read_text() for path in Path(package.__path__[0]).glob("*.py"))
-    assert set(re.findall(r'\bTable\(\s*"(\w+)"', source)) == set(TABLES)
-    assert set(re.findall(r'\badd\(\s*"(\w+)"', source)) == set(FIGURES)
+    source = "".join(path.read_text() for path in Path(package.__path__[0]).rglob("*.py"))
+    assert set(re.findall(r'\bTable\(\s*"(\w+)"', source)) == set(TABLE_KEYS)
+    assert set(re.findall(r'\bPicture\(\s*key="(\w+)"', source)) == set(PICTURE_KEYS)
 
 
 def test_the_page_is_read_without_eyes_or_mouse():
@@ -271,6 +272,6 @@ def test_an_exported_configuration_can_be_read_whatever_its_arm_is_called(
     report = study(
         PAIR.format(name), outcome=lambda trial: "failed" if trial.arm == "other" else "complete"
     )
-    best = export(recorder, report.name, tmp_path)[2]
+    best = export_study(recorder, report.name, tmp_path)[2]
     assert yaml.safe_load(best.read_text())["fusion"]["kind"] == "semantic"
     assert best.read_text().splitlines()[1].startswith("# two lines: [ , trial ")

@@ -1,4 +1,4 @@
-"""Reports from records of trials with planted effects: figures, labels, missing cells, every format and study."""
+"""Reports from records with planted effects: figures, labels, missing cells, every format."""
 
 import io
 import json
@@ -25,15 +25,15 @@ from avsc_core.resolve import resolve, trial_key
 from avsc_core.terminal import format_duration
 from search_spaces.building import build_space
 from search_spaces.importance import measure_importance
-from studies.report.answer import verdicts
-from studies.report.blocks import Report, Table, p_value
+from studies.report.blocks import Report, Table, format_p
 from studies.report.build import build_report
-from studies.report.compared import contrast
-from studies.report.effects import asked_effects
-from studies.report.export import export, trial_frame
-from studies.report.gather import Gathered
+from studies.report.estimates import estimate_contrast
+from studies.report.export import export_study, trial_frame
 from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_report
-from studies.report.searched import front
+from studies.report.sections.conclusions import Finding, write_verdicts
+from studies.report.sections.effects import list_effects
+from studies.report.sections.search_results import find_pareto_front
+from studies.report.study_results import StudyResults
 from studies.runner.prepare import make_served_plan
 from studies.runner.strategy import Strategy
 from studies.study.metadata import (
@@ -74,7 +74,7 @@ def dataset(embedded: bool = True) -> DataSet:
 
 
 def skill(trial: PlannedTrial) -> float:
-    """How right a configuration is: SF is worth much, lambda_5 something, CEOA and all else nothing."""
+    """How right a configuration is: SF is worth much, lambda_5 something, all else nothing."""
     config = trial.config
     return (
         1.0
@@ -84,7 +84,7 @@ def skill(trial: PlannedTrial) -> float:
 
 
 def predict(trial: PlannedTrial, scenes: np.ndarray) -> np.ndarray:
-    """(N,S) probabilities, the surer of the true scene the more skill; the same luck of clips for every trial."""
+    """(N,S) probabilities, the surer of the true scene the more skill."""
     shared = np.random.default_rng(1).normal(size=(len(scenes), len(SCENES)))
     own = np.random.default_rng(int(trial.key[:8], 16)).normal(size=shared.shape)
     logits = 0.8 * shared + 0.5 * own + skill(trial) * np.eye(len(SCENES))[scenes]
@@ -273,10 +273,10 @@ def test_sentences_say_no_more_than_their_p_values():
         "e": (0.1, 0.05),
     }
     told = [
-        (name, Estimate(value, value - 0.1, value + 0.1, p, 3), p)
+        Finding(name, Estimate(value, value - 0.1, value + 0.1, p, 3), p)
         for name, (value, p) in made.items()
     ]
-    words = list(verdicts([*told, ("f", None, float("nan"))], "x", 1))
+    words = list(write_verdicts([*told, Finding("f", None, float("nan"))], "x", 1))
     assert [line.split(" (")[0] for line in words] == [
         "a",
         "b",
@@ -284,12 +284,12 @@ def test_sentences_say_no_more_than_their_p_values():
         "f and x have no seed in common.",
     ]
     assert (
-        words[0]
-        == "a (+0.200, 95 % 0.100 to 0.300, p 0.010); d (+0.300, 95 % 0.200 to 0.400, p 0.049) beat x."
+        words[0] == "a (+0.200, 95 % 0.100 to 0.300, p 0.010);"
+        " d (+0.300, 95 % 0.200 to 0.400, p 0.049) beat x."
     )
     assert words[1].endswith(" loses to x.")
     assert words[2].endswith("p 0.050) cannot be told from x.")
-    less = list(verdicts(told, "x", -1))  # of Logloss less is better
+    less = list(write_verdicts(told, "x", -1))  # of Logloss less is better
     assert less[0].startswith("b (")
     assert less[1].startswith("a (")
     assert less[1].endswith(" lose to x.")
@@ -300,7 +300,8 @@ def test_many_arms_are_told_from_the_first(study: Callable[..., Report]):
         f"  - {{name: n{n}, set: {{loss_weights.scene: {n}}}}}\n" for n in (1, 2, 3, 4, 5)
     )
     text = f"question: q\nmetric: val_logloss\nseeds: [0, 1, 2]\narms:\n{arms}"
-    text += "  - {name: bare, set: {fusion.kind: none}}\n  - {name: silent, set: {loss_weights.scene: 0.01}}\n"
+    text += "  - {name: bare, set: {fusion.kind: none}}\n"
+    text += "  - {name: silent, set: {loss_weights.scene: 0.01}}\n"
     words = next(block for block in study(text).blocks if block.title == "In short").lines
     assert words[0].startswith("Best arm by val Logloss: n")
     (lost,) = [line for line in words if line.endswith(" lose to n1.")]
@@ -309,7 +310,7 @@ def test_many_arms_are_told_from_the_first(study: Callable[..., Report]):
 
 
 def test_what_was_stopped_early_is_in_no_table(study: Callable[..., Report]):
-    """Two searched trials that were stopped early claim Acc 1: they are counted in the costs and nowhere else."""
+    """Trials that were stopped early claim Acc 1: only the costs count them."""
     asked: list[str] = []
 
     def outcome(trial: PlannedTrial) -> str:
@@ -332,7 +333,7 @@ def test_what_was_stopped_early_is_in_no_table(study: Callable[..., Report]):
     assert sum(shares.values()) == pytest.approx(1, abs=0.03)
     words = next(block for block in report.blocks if block.title == "In short").lines
     assert words[-1].startswith(
-        "What mattered for val Acc over 60 complete trials: loss_weights.scene ("
+        "What mattered for val Acc over 60 completed trials: loss_weights.scene ("
     )
 
 
@@ -366,7 +367,8 @@ def test_missing_cells_are_visible(study: Callable[..., Report]):
 def test_published_figures_keep_their_table_and_row(study: Callable[..., Report]):
     text = MODULES.replace(
         "  factors:",
-        "  published: {'SF without, CEOA without': {table: II, row: 1, acc: 0.5, logloss: 1.0}}\n  factors:",
+        "  published: {'SF without, CEOA without': "
+        "{table: II, row: 1, acc: 0.5, logloss: 1.0}}\n  factors:",
     )
     report = study(text, embedded=False)
     (row,) = table(report, "published")
@@ -391,8 +393,8 @@ def test_every_arm_before_and_after_retuning(study: Callable[..., Report], recor
         assert float(row["val Acc retuned"]) >= float(row["val Acc"]) - 0.05
     assert float(rows["without SF"]["less all"]) < -0.05
     assert rows["all"]["less all"] == rows["all"]["less all retuned"] == "-"
-    gathered = Gathered(recorder, report.name)
-    tuned = {row.name: row for row in gathered.retuned}
+    results = StudyResults(recorder, report.name)
+    tuned = {row.name: row for _, row in results.retuned_pairs}
     without, whole = (
         tuned[f"{name} retuned"].trials[1].metrics["best_val_acc"] for name in ("without SF", "all")
     )
@@ -404,7 +406,7 @@ def test_a_ladder_keeps_its_rungs_apart(study: Callable[..., Report], recorder: 
     report = study(LADDER.replace("finalists: 2", "finalists: 3"))
     rows = table(report, "ladder")
     assert [row["configuration"] for row in rows] == [
-        "published configuration",
+        "base",
         "finalist 1",
         "finalist 2",
         "finalist 3",
@@ -416,7 +418,7 @@ def test_a_ladder_keeps_its_rungs_apart(study: Callable[..., Report], recorder: 
     ]
     assert (
         find_winner(recorder, report.name).trial.config.training.epochs == 20
-    )  # never one of the lower rung
+    )  # never one of the cheap rung
 
 
 def test_a_ladder_that_was_searched_further_keeps_every_finalist(
@@ -436,8 +438,8 @@ def test_a_ladder_that_was_searched_further_keeps_every_finalist(
         f"finalist {place}" for place in range(1, len(rows))
     ]
     assert len(rows) == len(trained) > 1 + 2  # more trials brought other finalists
-    assert {row["seeds above"] for row in rows} == {"2/2"}
-    lower = [float(row["lower rung, val_acc"]) for row in rows[1:]]
+    assert {row["seeds at the full rung"] for row in rows} == {"2/2"}
+    lower = [float(row["cheap rung, val_acc"]) for row in rows[1:]]
     assert lower == sorted(lower, reverse=True)
 
 
@@ -446,12 +448,13 @@ def test_the_front_of_two_metrics_is_what_nobody_beats(
 ):
     report = study(
         "question: q\nmetric: [val_acc, val_logloss]\n"
-        "search: {space: {loss_weights: , contrast: }, trials: 20, sampler: random, scheduler: none}\n"
+        "search: {space: {loss_weights: , contrast: }, trials: 20, sampler: random, "
+        "scheduler: none}\n"
     )
-    gathered = Gathered(recorder, report.name)
+    results = StudyResults(recorder, report.name)
     told = {
         trial.key: (trial.metrics["best_val_acc"], -trial.metrics["best_val_logloss"])
-        for trial in gathered.complete
+        for trial in results.completed
     }
     naive = {
         key
@@ -460,7 +463,7 @@ def test_the_front_of_two_metrics_is_what_nobody_beats(
             other != own and other[0] >= own[0] and other[1] >= own[1] for other in told.values()
         )
     }
-    assert {trial.key for trial in front(gathered)} == naive
+    assert {trial.key for trial in find_pareto_front(results)} == naive
     assert len(table(report, "pareto")) == len(naive)
     pictures = {picture.key: picture for picture in report.pictures}
     assert set(pictures) >= {"pareto", "importance", "slices"}
@@ -468,8 +471,8 @@ def test_the_front_of_two_metrics_is_what_nobody_beats(
         axes for axes in pictures["slices"].draw().axes if axes.get_xlabel() == "alignment.mode"
     ]
     modes = [
-        list(gathered.space.dimensions["alignment.mode"].values).index(t.config.alignment.mode)
-        for t in gathered.searched
+        list(results.space.dimensions["alignment.mode"].values).index(t.config.alignment.mode)
+        for t in results.searched
     ]
     assert [list(line.get_xdata()) for line in axes.get_lines()] == [
         modes
@@ -506,7 +509,7 @@ def test_every_study_that_ships_has_a_report(
 def test_an_arm_that_the_data_cannot_serve_is_left_out_by_name(
     recorder: Recorder, tmp_path: Path, monkeypatch
 ):
-    """Teachers' activation on true labels: not trained, not silently equal to the base, but named with the reason."""
+    """Teachers' activation on true labels is not trained, but named with the reason."""
     monkeypatch.chdir(tmp_path)
     plan = make_served_plan(read_study(STUDIES / "readings.yaml", name="unserved"), dataset())
     assert list(plan.missing) == ["object_activation softmax"]
@@ -531,7 +534,7 @@ def test_export(study: Callable[..., Report], recorder: Recorder, tmp_path: Path
     from avsc_core.resolve import read_overrides, resolve
 
     report = study(MODULES)
-    csv_file, parquet, best = export(recorder, report.name, tmp_path / "out")
+    csv_file, parquet, best = export_study(recorder, report.name, tmp_path / "out")
     frames = pd.read_csv(csv_file), pd.read_parquet(parquet)
     trials = recorder.list_trials(report.name)
     for frame in frames:
@@ -571,7 +574,10 @@ ablation:
   factors:
     SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}
     CEOA: {without: {alignment.enabled: false}, with: {alignment.enabled: true}}
-    scene: {one: {loss_weights.scene: 1}, ten: {loss_weights.scene: 10}, hundred: {loss_weights.scene: 100}}
+    scene:
+      one: {loss_weights.scene: 1}
+      ten: {loss_weights.scene: 10}
+      hundred: {loss_weights.scene: 100}
 """
 
 
@@ -579,8 +585,8 @@ def test_effects_are_differences_of_means_over_all_other_factors(
     study: Callable[..., Report], recorder: Recorder
 ):
     report = study(THREE)
-    gathered = Gathered(recorder, report.name)
-    mean = {tuple(row.levels.values()): row.mean("val_acc") for row in gathered.arms}
+    results = StudyResults(recorder, report.name)
+    mean = {tuple(row.levels.values()): row.mean("val_acc") for row in results.arms}
     told = {row["of"]: row for row in table(report, "effects")}
     others = [(ceoa, scene) for ceoa in ("without", "with") for scene in ("one", "ten", "hundred")]
     main = np.mean([mean["with", *other] - mean["without", *other] for other in others])
@@ -606,26 +612,26 @@ def test_effects_are_differences_of_means_over_all_other_factors(
     three = "CEOA: {one: {alignment.k: 1}, two: {alignment.k: 2}, three: {alignment.k: 3}}"
     wider = study(re.sub("CEOA: .*", three, THREE))
     assert "are left out." in next(each.note for each in wider.tables if each.key == "effects")
-    asked = asked_effects(gathered)
-    raw = [contrast(gathered, effect.weights, "acc").p for effect in asked]
+    asked = list_effects(results)
+    raw = [estimate_contrast(results, effect.contrast, "acc").p for effect in asked]
     corrected = multipletests(raw, method="holm")[1]
-    assert [row["p"] for row in told.values()] == [p_value(p) for p in corrected]
+    assert [row["p"] for row in told.values()] == [format_p(p) for p in corrected]
 
 
 def test_pictures_are_of_what_the_record_has_and_say_so(
     study: Callable[..., Report], recorder: Recorder
 ):
     report = study(MODULES.replace("SF:", "'$F_o$':") + SEARCH)  # a name, not mathematics
-    gathered = Gathered(recorder, report.name)
+    results = StudyResults(recorder, report.name)
     for picture in report.pictures:
         figure = picture.draw()
         assert LABEL in [text.get_text() for text in figure.findobj(Text)]
         figure.savefig(io.BytesIO(), format="png")
     drawn = {picture.key: picture.draw() for picture in report.pictures}
-    row = gathered.rows[0]
+    row = results.rows[0]
     (first, *_) = drawn["confusion"].axes
-    decided = gathered.probability(row).argmax(-1)
-    true = np.tile(gathered.clips.scenes, len(row.trials))
+    decided = results.read_probabilities(row).argmax(-1)
+    true = np.tile(results.clips.scenes, len(row.trials))
     expected = confusion_matrix(true, decided.ravel(), normalize="true")
     assert np.asarray(first.images[0].get_array()) == pytest.approx(expected)
     lines = {line.get_label(): line for line in drawn["curves"].axes[0].get_lines()}
@@ -636,7 +642,7 @@ def test_pictures_are_of_what_the_record_has_and_say_so(
     cost = {row[""]: row["measured"] for row in table(report, "cost")}
     assert (
         cost["training time"]
-        == f"{format_duration(30.0 * len(gathered.trials))} in all, 30 s a trial"
+        == f"{format_duration(30.0 * len(results.trials))} in all, 30 s a trial"
     )
     assert (
         "ffffffffffffffff"
@@ -671,7 +677,7 @@ def test_both_rungs_are_correlated_as_scipy_does(study: Callable[..., Report]):
     report = study(LADDER.replace("finalists: 2", "finalists: 4").replace("trials: 4", "trials: 8"))
     rows = table(report, "ladder")
     lower, upper = (
-        [float(row[f"{rung} rung, val_acc"]) for row in rows] for rung in ("lower", "upper")
+        [float(row[f"{rung} rung, val_acc"]) for row in rows] for rung in ("cheap", "full")
     )
     (found,) = [each for each in report.tables if each.key == "ladder"]
     assert f"over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}." in found.note
@@ -680,15 +686,18 @@ def test_both_rungs_are_correlated_as_scipy_does(study: Callable[..., Report]):
         f" over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}."
     )
     searched = [each.title for each in report.tables if each.key in ("search", "importance")]
-    assert all(title.endswith(", lower rung") for title in searched)
+    assert all(title.endswith(", cheap rung") for title in searched)
     assert any(
-        "The upper rung has, and the lower one had: training.epochs 20 (2)." in line
+        "Settings of the full rung (of the cheap rung): training.epochs 20 (2)." in line
         for line in report.blocks[0].lines
     )
 
 
 def test_what_is_planned_and_not_there_is_named(study: Callable[..., Report]):
-    words = "question: q\nsearch: {space: {loss_weights: }, trials: 6, sampler: random, scheduler: none}\n"
+    words = (
+        "question: q\n"
+        "search: {space: {loss_weights: }, trials: 6, sampler: random, scheduler: none}\n"
+    )
     turns = iter(["complete", "complete", "killed"])
     report = study(words, outcome=lambda trial: next(turns))
     assert [list(row.values()) for row in table(report, "missing")] == [
@@ -697,7 +706,7 @@ def test_what_is_planned_and_not_there_is_named(study: Callable[..., Report]):
     assert report.blocks[1].lines[0].startswith("The study is not finished")
     turns = iter(["complete"] * 4 + ["killed"])
     below = study(LADDER, outcome=lambda trial: next(turns))
-    assert [row["what"] for row in table(below, "missing")] == ["search", "upper rung"]
+    assert [row["what"] for row in table(below, "missing")] == ["search", "full rung"]
 
 
 def test_equal_arms_are_compared_once_and_with_the_first(study: Callable[..., Report]):
@@ -723,7 +732,7 @@ def test_an_arm_without_all_its_seeds_is_not_called_the_best(study: Callable[...
     assert "One seed says nothing" in report.tables[0].note
 
 
-def test_every_sitting_that_differs_is_told(study: Callable[..., Report], recorder: Recorder):
+def test_every_invocation_that_differs_is_listed(study: Callable[..., Report], recorder: Recorder):
     name = study(MODULES).name
     run_id = recorder.get_study(name).info.run_id
     first = {"command": "avsc-search run x.yaml", "avsc": "0.1.0, commit a", "libraries": "torch 1"}
@@ -743,8 +752,9 @@ def test_every_sitting_that_differs_is_told(study: Callable[..., Report], record
 def test_a_report_says_what_it_was_measured_with(study: Callable[..., Report], recorder: Recorder):
     report = study(MODULES.replace("seeds:", "base: {training.epochs: 7}\nseeds:") + SEARCH)
     assert "Base: preset demo, with training.epochs 7. Seeds: 0, 1." in report.blocks[0].lines
-    gathered = Gathered(recorder, report.name)
-    size = f"validated on {len(gathered.clips.names)} clips of {len(np.unique(gathered.clips.places))} locations."
+    results = StudyResults(recorder, report.name)
+    locations = len(np.unique(results.clips.places))
+    size = f"validated on {len(results.clips.names)} clips of {locations} locations."
     assert any(line.endswith(size) for line in report.blocks[0].lines)
     (told,) = [each for each in report.tables if each.key == "reproduce"]
     assert ["- loss_weights.scene", "0.01 to 100, log"] in told.rows

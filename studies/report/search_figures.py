@@ -1,0 +1,149 @@
+"""The report's pictures of a search: its Pareto front, what mattered, and slices of its space.
+
+Every `make_..._picture` returns None when the record has nothing to draw.
+"""
+
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from search_spaces.domains import Choice, Domain
+from studies.report.blocks import METRIC_TITLES, Picture
+from studies.report.figures import COLOURS, label_figure
+from studies.report.sections.search_results import (
+    find_pareto_front,
+    list_best_values,
+    list_points,
+    measure_importances,
+    name_search_rung,
+)
+from studies.report.study_results import StudyResults, best_value
+
+MOST_COLUMNS = 3  # of the slices
+
+
+def make_pareto_picture(study: StudyResults) -> Picture | None:
+    """Picture the Pareto front of a search with two metrics."""
+    if not study.searched or len(study.metrics) < 2:
+        return None
+    return Picture(
+        key="pareto",
+        title=f"Pareto front, drawn{name_search_rung(study)}",
+        alt_text="both metrics of every completed trial",
+        draw=partial(_draw_pareto, study),
+    )
+
+
+def make_importance_picture(study: StudyResults) -> Picture | None:
+    """Picture how much each dimension of a search mattered."""
+    if not study.searched or not measure_importances(study)[0].shares:
+        return None
+    return Picture(
+        key="importance",
+        title=f"What mattered, drawn{name_search_rung(study)}",
+        alt_text="share of importance by dimension",
+        draw=partial(_draw_importance, study),
+    )
+
+
+def make_slices_picture(study: StudyResults) -> Picture | None:
+    """Picture the deciding metric along each dimension of a search."""
+    if not study.searched or not measure_importances(study)[0].shares:
+        return None
+    return Picture(
+        key="slices",
+        title=f"Slices{name_search_rung(study)}",
+        alt_text=f"{METRIC_TITLES[study.metric]} by the value of each dimension",
+        draw=partial(_draw_slices, study),
+    )
+
+
+def _draw_pareto(study: StudyResults) -> Figure:
+    """Draw both metrics of all trials, and a line through those that no other beats in both."""
+    values = np.array([list_best_values(study, trial) for trial in study.searched])  # (trials,2)
+    front = np.array([list_best_values(study, trial) for trial in find_pareto_front(study)])
+    front = front[np.argsort(front[:, 0])]
+
+    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*values.T, "o", color=COLOURS[0], alpha=0.5, label="completed trials")
+    axes.plot(*front.T, "s-", color=COLOURS[1], label="beaten by none in both")
+    axes.set(xlabel=METRIC_TITLES[study.metrics[0]], ylabel=METRIC_TITLES[study.metrics[1]])
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return label_figure(study, figure)
+
+
+def _draw_importance(study: StudyResults) -> Figure:
+    """Draw a bar for each dimension and metric, and a line where chance alone would reach."""
+    # The first metric's dimensions, the most important first, are the order of all bars.
+    importances = measure_importances(study)
+    keys = list(importances[0].shares)
+    places = np.arange(len(keys))
+    bar_height = 0.8 / len(importances)
+
+    figure = Figure(figsize=(7, 1 + 0.35 * len(keys)), layout="constrained")
+    axes = figure.subplots()
+    for number, (metric, importance) in enumerate(zip(study.metrics, importances, strict=True)):
+        title = METRIC_TITLES[metric]
+        colour = COLOURS[number]
+        shares = [importance.shares.get(key, 0.0) for key in keys]
+        axes.barh(places + number * bar_height, shares, bar_height, color=colour, label=title)
+        label = f"{title}, by chance at most"
+        axes.axvline(importance.chance, color=colour, linestyle=":", label=label)
+
+    # The name of a dimension stands in the middle of its bars.
+    axes.set_yticks(places + bar_height * (len(importances) - 1) / 2, keys)
+    axes.set_xlabel("share of importance")
+    axes.invert_yaxis()
+    axes.legend(fontsize=8)
+    return label_figure(study, figure)
+
+
+def _draw_slices(study: StudyResults) -> Figure:
+    """Draw the deciding metric over each dimension, a point for every trial where it exists."""
+    assert study.space is not None
+
+    # A grid with a small picture for each dimension; all share the axis of the metric.
+    dimensions = study.space.dimensions
+    columns = min(MOST_COLUMNS, len(dimensions))
+    lines = -(-len(dimensions) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.5 * lines), layout="constrained")
+    grid = np.atleast_1d(np.asarray(figure.subplots(lines, columns, sharey=True))).ravel()
+
+    metrics = [best_value(trial, study.metric) for trial in study.searched]
+    points = list_points(study)
+    for axes, (key, domain) in zip(grid, dimensions.items(), strict=False):
+        values = [point[key] for point in points if key in point]
+        heights = [metric for point, metric in zip(points, metrics, strict=True) if key in point]
+        # The values of a choice stand at 0, 1, 2, ... in the order of the space.
+        if isinstance(domain, Choice):
+            values = [domain.values.index(value) for value in values]
+        _set_value_axis(axes, domain)
+        axes.plot(values, heights, "o", color=COLOURS[0], alpha=0.6)
+        axes.set_xlabel(key, fontsize=8)
+        axes.grid(alpha=0.3)
+
+    # The last line of the grid may be longer than it needs to be.
+    for axes in grid[len(dimensions) :]:
+        axes.set_visible(False)
+    for axes in grid[::columns]:
+        axes.set_ylabel(METRIC_TITLES[study.metric], fontsize=8)
+    return label_figure(study, figure)
+
+
+def _set_value_axis(axes: Axes, domain: Domain) -> None:
+    """Set the scale of a dimension's values, with some room at both ends."""
+    if isinstance(domain, Choice):
+        axes.set_xticks(range(len(domain.values)), map(str, domain.values), fontsize=7)
+        axes.set_xlim(-0.5, len(domain.values) - 0.5)
+    elif domain.log:
+        room = (domain.high / domain.low) ** 0.03
+        axes.set_xscale("log")
+        axes.set_xlim(domain.low / room, domain.high * room)
+    else:
+        room = 0.03 * (domain.high - domain.low)
+        axes.set_xscale("linear")
+        axes.set_xlim(domain.low - room, domain.high + room)

@@ -1,0 +1,256 @@
+"""The conclusions of a study in a few sentences, by its deciding metric: what readers remember.
+
+Arms beat each other, levels of a factor beat each other, or they cannot be told from each other. A
+difference is believed when its p value, corrected as in its table, is below 0.05; no sentence says
+more than that.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, groupby
+from typing import NamedTuple
+
+from avsc_core.evaluation.intervals import Estimate
+from studies.report.blocks import (
+    METRIC_TITLES,
+    Words,
+    format_difference,
+    format_interval,
+    format_number,
+    format_p,
+)
+from studies.report.estimates import correct_p_values, estimate_level
+from studies.report.sections.comparisons import (
+    MOST_ARMS_FOR_ALL_PAIRS,
+    estimate_differences,
+    list_compared_arms,
+    pair_arms,
+)
+from studies.report.sections.effects import Effect, estimate_effects, list_effects
+from studies.report.sections.ladder import measure_agreement
+from studies.report.sections.search_results import find_pareto_front, measure_importances
+from studies.report.statistics import sign_of
+from studies.report.study_results import ReportRow, StudyResults
+
+BELIEVED_BELOW = 0.05
+MOST_SPELLED_OUT = 3  # unsure differences with their intervals; of more, the names alone are given
+
+
+class Finding(NamedTuple):
+    """A difference: how much more `name` has than what it is compared with."""
+
+    name: str
+    figure: Estimate | None  # None when the two have no seed in common
+    p: float  # corrected; nan when nothing varies, or without a figure
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether the difference is significant."""
+        return self.p < BELIEVED_BELOW
+
+
+def write_conclusions(study: StudyResults) -> Words | None:
+    """Write what the study says; None while it has nothing to compare."""
+    lines = [
+        *_conclude_on_arms(study),
+        *_conclude_on_factors(study),
+        *_conclude_on_search(study),
+        *_conclude_on_ladder(study),
+    ]
+    if not lines:
+        return None
+    if not study.is_finished:
+        lines.insert(0, "The study is not finished: this is about its trials so far.")
+    return Words("In short", lines)
+
+
+def write_verdicts(findings: Sequence[Finding], against: str, sign: int) -> Iterator[str]:
+    """Write who beats `against`, who loses to it, and who cannot be told from it.
+
+    `sign` is 1 where more is better, -1 where less is.
+    """
+    # Sort the findings by what may be said of them.
+    beating = []
+    losing = []
+    unsure = []
+    without_p = []
+    without_figure = []
+    for finding in findings:
+        if finding.figure is None:
+            without_figure.append(finding)
+        elif finding.p != finding.p:
+            without_p.append(finding)
+        elif not finding.is_believed:
+            unsure.append(finding)
+        elif sign * finding.figure.value > 0:
+            beating.append(finding)
+        else:
+            losing.append(finding)
+
+    # One sentence for each group, and one for each finding that has no test.
+    if beating:
+        yield f"{_describe(beating)} {'beat' if len(beating) > 1 else 'beats'} {against}."
+    if losing:
+        yield f"{_describe(losing)} {'lose' if len(losing) > 1 else 'loses'} to {against}."
+    if len(unsure) > MOST_SPELLED_OUT:
+        names = "; ".join(finding.name for finding in unsure)
+        yield f"{names}: none of them can be told from {against}."
+    elif unsure:
+        yield f"{_describe(unsure)} cannot be told from {against}."
+    for finding in without_p:
+        assert finding.figure is not None
+        difference = format_difference(finding.figure.value, digits=3)
+        reason = "nothing varies that would say how sure it is"
+        yield f"{finding.name} ({difference}) beside {against}: {reason}."
+    for finding in without_figure:
+        yield f"{finding.name} and {against} have no seed in common."
+
+
+def _conclude_on_arms(study: StudyResults) -> Iterator[str]:
+    """Name the best arm; then put a few arms in order, or compare each of many with the first."""
+    arms = list_compared_arms(study)
+    pairs = pair_arms(arms)
+    if not pairs:
+        return
+
+    # Only arms with all their seeds are ranked.
+    incomplete = [row.name for row in arms if not row.is_whole]
+    if incomplete:
+        yield f"Not ranked, because some of their seeds are missing: {'; '.join(incomplete)}."
+    ranked = _rank_arms(study, arms)
+    if len(ranked) < 2:
+        return
+    if min(len(row.trials) for row in ranked) == 1:
+        yield "One seed: what follows says nothing about the luck of trainings."
+    yield _name_best_arm(study, ranked[0])
+
+    # The p values are corrected over all pairs of the comparisons table.
+    figures = estimate_differences(study, pairs)[study.short_metric]
+    findings = {}
+    for (one, other), figure, p in zip(pairs, figures, correct_p_values(figures), strict=True):
+        findings[one.name, other.name] = Finding(one.name, figure, p)
+
+    if len(arms) <= MOST_ARMS_FOR_ALL_PAIRS:
+        yield from _compare_ranked_arms(study, ranked, findings)
+    elif not study.is_factorial:  # the factors of a factorial say more than its arms
+        yield from write_verdicts(list(findings.values()), arms[0].name, sign_of(study.metric))
+
+
+def _rank_arms(study: StudyResults, arms: list[ReportRow]) -> list[ReportRow]:
+    """Sort the arms that have all their seeds, the best first."""
+    sign = sign_of(study.metric)
+    whole = [row for row in arms if row.is_whole]
+    return sorted(whole, key=lambda row: -sign * row.mean(study.metric))
+
+
+def _name_best_arm(study: StudyResults, arm: ReportRow) -> str:
+    figure = estimate_level(study, arm, study.short_metric)
+    assert figure is not None
+    value = f"{format_number(figure.value)} (95 % {format_interval(figure)})"
+    title = METRIC_TITLES[study.metric]
+    return f"Best arm by {title}: {arm.name}, {value}; selected by this figure."
+
+
+def _compare_ranked_arms(
+    study: StudyResults, ranked: list[ReportRow], findings: dict[tuple[str, str], Finding]
+) -> Iterator[str]:
+    """Compare neighbours in the ranking, and all other pairs whose difference is believed."""
+    for (place, better), (worse_place, worse) in combinations(enumerate(ranked), 2):
+        finding = findings.get((better.name, worse.name))
+        if finding is None:
+            finding = _reverse(findings[worse.name, better.name], better.name)
+        if worse_place == place + 1 or finding.is_believed:
+            yield from write_verdicts([finding], worse.name, sign_of(study.metric))
+
+
+def _conclude_on_factors(study: StudyResults) -> Iterator[str]:
+    """Say what each factor of a factorial is worth, over all levels of the others."""
+    # The p values are corrected over all effects, as in the table of effects.
+    effects = list_effects(study)
+    figures = estimate_effects(study, effects)[study.short_metric]
+    corrected = correct_p_values(figures)
+    main_effects: list[tuple[Effect, Finding]] = []
+    interactions: list[Finding] = []
+    for effect, figure, p in zip(effects, figures, corrected, strict=True):
+        if effect.kind == "main":
+            main_effects.append((effect, Finding(effect.level, figure, p)))
+        else:
+            interactions.append(Finding(effect.factor, figure, p))
+
+    # The main effects of a factor, one for each level but the first, stand together.
+    for factor, group in groupby(main_effects, key=lambda pair: pair[0].factor):
+        of_factor = list(group)
+        findings = [finding for _, finding in of_factor]
+        first_level = of_factor[0][0].against
+        for sentence in write_verdicts(findings, first_level, sign_of(study.metric)):
+            yield f"Factor {factor}: {sentence}"
+    if interactions:
+        yield _name_believed_interactions(interactions)
+
+
+def _name_believed_interactions(interactions: list[Finding]) -> str:
+    believed = [_describe([finding]) for finding in interactions if finding.is_believed]
+    return f"Interactions: {', '.join(believed) or 'none that can be told from 0'}."
+
+
+def _conclude_on_search(study: StudyResults) -> Iterator[str]:
+    """Say how good the search's best is, what mattered, and how many trials are on the front."""
+    if study.best_row is None:
+        return
+    # The figures of the best configuration, in both metrics.
+    figures = []
+    for metric in ("val_acc", "val_logloss"):
+        value = format_number(study.best_row.mean(metric))
+        figures.append(f"{METRIC_TITLES[metric]} {value}")
+    title = METRIC_TITLES[study.metric]
+    yield (
+        f"Best of the search by {title}: {', '.join(figures)}; selected by these figures,"
+        " so it looks better than it is."
+    )
+
+    # The dimensions that mattered more than chance explains.
+    count = len(study.searched)
+    for metric, importance in zip(study.metrics, measure_importances(study), strict=True):
+        if not importance.shares:
+            continue
+        mattered = []
+        for key, share in importance.shares.items():
+            if share > importance.chance:
+                mattered.append(f"{key} ({share:.0%})")
+        what = ", ".join(mattered) or "nothing that can be told from chance"
+        yield f"What mattered for {METRIC_TITLES[metric]} over {count} completed trials: {what}."
+
+    if len(study.metrics) > 1:
+        front = len(find_pareto_front(study))
+        yield f"Beaten by none in both metrics: {front} of {count} completed trials."
+
+
+def _conclude_on_ladder(study: StudyResults) -> Iterator[str]:
+    """Say whether the rungs of a ladder agree."""
+    if not study.is_ladder:
+        return
+    count, correlation = measure_agreement(study)
+    if correlation == correlation:
+        shown = format_number(correlation, digits=2)
+    else:
+        shown = "unknown, they are fewer than three or all alike"
+    yield f"Rank correlation of the two rungs over {count} configurations: {shown}."
+
+
+def _describe(findings: Sequence[Finding]) -> str:
+    """Describe findings: "name (difference, 95 % interval, p); ..."."""
+    descriptions = []
+    for finding in findings:
+        assert finding.figure is not None
+        difference = format_difference(finding.figure.value, digits=3)
+        interval = format_interval(finding.figure)
+        p = format_p(finding.p)
+        descriptions.append(f"{finding.name} ({difference}, 95 % {interval}, p {p})")
+    return "; ".join(descriptions)
+
+
+def _reverse(finding: Finding, name: str) -> Finding:
+    """Return the same difference from the other side, where it is `name` that has more or less."""
+    figure = finding.figure
+    if figure:
+        figure = figure._replace(value=-figure.value, low=-figure.high, high=-figure.low)
+    return Finding(name, figure, finding.p)

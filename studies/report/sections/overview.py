@@ -1,0 +1,102 @@
+"""The frame of a report: what the study asks of which data, and what of it is missing."""
+
+from collections import Counter
+
+from studies.report.blocks import Table, Words, format_setting
+from studies.report.study_results import StudyResults, read_error
+
+# The outcomes of trials that are over; others are running, or were interrupted and will continue.
+ENDED = ("complete", "stopped", "diverged", "failed")
+
+
+def describe_question(study: StudyResults) -> Words:
+    """Say what was asked, of which data, from which base, and how many trials there are."""
+    lines = [study.question]
+    if study.source:
+        lines.append(f"Asks what {study.source} of the paper asks.")
+
+    # The data: figures are of its validation clips.
+    locations = len(set(study.clips.places))
+    validation = f"validated on {len(study.clips.names)} clips of {locations} locations"
+    lines.append(f"Data: {study.data_title}; {validation}.")
+
+    # The configuration that all arms and searches start from.
+    if study.base_trial:
+        base = f"the best of study {study.base_trial[0]}"
+    else:
+        base = f"preset {study.preset}"
+    if study.preset_changes:
+        base += f", with {', '.join(study.preset_changes)}"
+    lines.append(f"Base: {base}. Seeds: {', '.join(map(str, study.seeds))}.")
+
+    # What makes the full rung of a ladder full.
+    if study.is_ladder:
+        changes = ", ".join(_list_rung_changes(study))
+        lines.append(f"Settings of the full rung (of the cheap rung): {changes}.")
+
+    # How far the study is.
+    outcomes = Counter(trial.outcome for trial in study.trials)
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+    lines.append(f"Trials: {counts}. Figures are of completed trials, on validation.")
+    return Words("Question", lines)
+
+
+def list_missing(study: StudyResults) -> Table | None:
+    """List what was planned and is missing; None when nothing is.
+
+    These are rows without all their seeds, searches that are not over, a full rung that has not
+    begun, and trials that failed or diverged.
+    """
+    rows = [
+        *_list_missing_seeds(study),
+        *_list_missing_searches(study),
+        *_list_missing_full_rung(study),
+        *_list_failed_trials(study),
+    ]
+    header = ["what", "how much is there", "why"]
+    return Table("missing", "Missing", header, rows) if rows else None
+
+
+def _list_rung_changes(study: StudyResults) -> list[str]:
+    """List the settings in which the rungs differ, as "key full (cheap)"."""
+    cheap_settings = study.base_settings
+    changes = []
+    for key, value in study.full_rung_settings.items():
+        if value != cheap_settings[key]:
+            cheap_value = format_setting(cheap_settings[key])
+            changes.append(f"{key} {format_setting(value)} ({cheap_value})")
+    return changes
+
+
+def _list_missing_seeds(study: StudyResults) -> list[list[str]]:
+    rows = []
+    for row in study.rows:
+        if not row.is_whole:
+            seeds = f"{len(row.trials)} of {row.seeds_wanted} seeds"
+            rows.append([row.name, seeds, row.note or "not completed"])
+    return rows
+
+
+def _list_missing_searches(study: StudyResults) -> list[list[str]]:
+    reason = "nothing new was left to try" if study.is_finished else "not run yet"
+    rows = []
+    for search in study.asked_searches:
+        ended = sum(trial.outcome in ENDED for trial in study.list_trials_of(search))
+        if ended < search.trials:
+            rows.append([search.title, f"{ended} of {search.trials} trials", reason])
+    return rows
+
+
+def _list_missing_full_rung(study: StudyResults) -> list[list[str]]:
+    if study.is_ladder and not study.full_rung_rows:
+        return [["full rung", "0 trials", "begins when the search is over"]]
+    return []
+
+
+def _list_failed_trials(study: StudyResults) -> list[list[str]]:
+    rows = []
+    for trial in study.trials:
+        if trial.outcome in ("failed", "diverged"):
+            name = f"{trial.name} {trial.key[:6]} seed {trial.seed}"
+            rows.append([name, trial.outcome, read_error(trial)])
+    return rows

@@ -1,0 +1,428 @@
+"""A study as its record has it: its metadata, its trials, and the rows of the report.
+
+A *row* is one configuration with its trials by seed: an arm, the best of the search, an arm with
+the best settings of its own search, a finalist of a ladder. Only completed trials are in a row, and
+trials of a ladder's cheap rung never share a row with those of the full rung. A planned row without
+trials stays, empty, so that the report can name what is missing.
+
+This is the only module of the report that knows the record's documents, tags and names of arms. All
+others ask `StudyResults` and the functions on trials at the end of the file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from avsc_core.data.dataset import LABEL
+from avsc_core.errors import Fault, UserError
+from avsc_core.evaluation.intervals import Clips
+from avsc_core.metrics import parse_predictions, rank_key
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.trials import (
+    BASE,
+    CHEAP_RUNG,
+    FULL_RUNG,
+    OWN_SEARCH,
+    RETUNED,
+    SEARCH,
+    TrialRecord,
+    name_row,
+)
+from avsc_core.record.winner import pick_best, select_full_trials
+from avsc_core.resolve import flatten, identify
+from search_spaces.inactive import list_inactive
+from search_spaces.space import Space
+from studies.study.metadata import configuration_key
+
+BEST_ROW = "best of the search"
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """A configuration with its completed trials by seed."""
+
+    name: str
+    trials: Mapping[int, TrialRecord]
+    seeds_wanted: int
+    levels: Mapping[str, str] = field(default_factory=dict)  # factor -> level
+    published: Mapping[str, Any] | None = None  # acc, logloss, and their table and row in the paper
+    note: str = ""
+    selected: bool = False  # the best of several by the figures it is shown with: optimistic
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every seed that was asked for has a completed trial."""
+        return len(self.trials) >= self.seeds_wanted
+
+    @property
+    def seed_count(self) -> str:
+        """Count the seeds with a completed trial, of those wanted: "2/3"."""
+        return f"{len(self.trials)}/{self.seeds_wanted}"
+
+    def mean(self, metric: str) -> float:
+        """Average a metric of the best epoch over seeds; nan without trials."""
+        values = [best_value(trial, metric) for trial in self.trials.values()]
+        return float(np.mean(values)) if values else float("nan")
+
+
+class AskedSearch(NamedTuple):
+    """A search as the study asked for it."""
+
+    name: str  # OWN_SEARCH, or the arm that is retuned
+    trials: int
+    has_arm: bool  # whether the configuration that it searches around is a point of its space
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return name_row(SEARCH, self.name)
+
+
+class CostEstimate(NamedTuple):
+    """The costs that were estimated before the last invocation."""
+
+    hours: float
+    trials: int
+    side_by_side: int
+    memory: int  # bytes of one trial
+    device: str
+
+
+class Retraining(NamedTuple):
+    """A winner that was trained again on training and validation clips."""
+
+    trial: TrialRecord
+    is_of_current_winner: bool
+
+
+class StudyResults:
+    """A study read back from the record.
+
+    Raises UserError when the record has no such study, or not the metadata that a report needs.
+    """
+
+    def __init__(self, recorder: Recorder, name: str) -> None:
+        run = recorder.get_study(name)
+        self.name = name
+        self._recorder = recorder
+        self._run_id = str(run.info.run_id)
+
+        # The documents and tags of the study's run.
+        document = recorder.read_study(self._run_id)
+        metadata = document.get("metadata")
+        if not metadata:
+            what = f"study {name} was recorded without what a report needs"
+            todo = "give its `avsc-search run` again: nothing is trained twice"
+            raise UserError(Fault(name, what, todo=todo))
+        self._take_metadata(metadata)
+        self._take_definition(document["definition"])
+        self._take_tags(run.data.tags)
+        self.invocations = _drop_repetitions(document["invocations"])
+        self.cost_estimate = _read_cost_estimate(document["cost"])
+
+        # Its trials, and the completed ones by configuration and seed.
+        self.trials = recorder.list_trials(name)
+        self.completed = [trial for trial in self.trials if trial.outcome == "complete"]
+        self._completed_by_row: dict[str, dict[int, TrialRecord]] = {}
+        for trial in self.completed:
+            row = self._completed_by_row.setdefault(configuration_key(trial.config), {})
+            row[trial.seed] = trial
+        self._probabilities: dict[str, np.ndarray] = {}  # run id -> (N,S)
+
+    def _take_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Take over what was asked, as the study file said when it last ran."""
+        self.question: str = metadata["question"]
+        self.source: str = metadata["source"] or ""  # where the paper asks the same
+        self.file_name: str = metadata["file"]
+
+        self.metrics: list[str] = metadata["metrics"]
+        self.metric: str = self.metrics[0]  # the deciding one: "val_acc" or "val_logloss"
+        self.short_metric = self.metric.removeprefix("val_")  # as estimates call it
+        self.seeds: list[int] = metadata["seeds"]  # the first is that of the searches
+
+        # Arms and searches. A factorial has all combinations of the levels of its factors. A
+        # ladder searches with short trainings (cheap rung) and repeats a few in full (full rung).
+        self.is_factorial: bool = metadata["design"] == "factorial"
+        self.is_ladder: bool = metadata["ladder"]
+        self.retuning_trials: int = metadata["retune"]  # of each arm's own search; 0 without
+        self.asked_searches: list[AskedSearch] = []
+        for search in metadata["searches"]:
+            asked = AskedSearch(search["name"], search["trials"], search["has_arm"])
+            self.asked_searches.append(asked)
+        self._asked_arms: list[dict[str, Any]] = metadata["arms"]
+
+        # The base is a preset with some changes, or the best trial of another study.
+        self.preset: str = metadata["preset"]
+        self.preset_changes: list[str] = metadata["changed"]  # "key value"
+        self.base_trial: tuple[str, str] | None = metadata["best_of"]  # (study, key)
+
+    def _take_definition(self, definition: Mapping[str, Any]) -> None:
+        """Take over settings, search and data: what the study's identity is made of."""
+        # Settings are dotted. Those of the base are, of a ladder, those of its cheap rung.
+        self.base_settings = dict(flatten(definition["base"]))
+        self.full_rung_settings = dict(flatten(definition["final"] or {}))
+        self.data_fingerprint: str = definition["data"]
+
+        search = definition["search"] or {}
+        self.space = Space.from_json(search["space"], definition["base"]) if search else None
+        self.space_hash: str = search.get("space_hash", "")
+        self.search_options = {}  # sampler, scheduler, seed and others that are set
+        for name, value in search.items():
+            if name not in ("space", "space_hash") and value:
+                self.search_options[name] = value
+
+    def _take_tags(self, tags: Mapping[str, str]) -> None:
+        """Take over what the tags of the study's run say about its data and its state."""
+        self.data_title = tags["avsc.data"]
+        # Figures of the embedded scenes must say so on every page, table and picture.
+        self.is_embedded = tags.get("avsc.embedded") == "true"
+        self.label = LABEL if self.is_embedded else ""
+        # The last invocation ended with nothing left to train.
+        self.is_finished = tags.get("avsc.outcome") == "complete"
+
+    @cached_property
+    def clips(self) -> Clips:
+        """The N validation clips with scene and location, in the order of the probabilities."""
+        names = []
+        scenes = []
+        places = []
+        for line in self._recorder.read_lines(self._run_id, "clips_val.tsv")[1:]:
+            name, scene, place = line.split("\t")
+            names.append(name)
+            scenes.append(self.scene_names.index(scene))
+            places.append(place)
+        place_numbers = np.unique(np.array(places), return_inverse=True)[1]  # (N,)
+        return Clips(tuple(names), np.array(scenes), place_numbers)
+
+    @cached_property
+    def scene_names(self) -> list[str]:
+        """The S scenes in the order of the probabilities."""
+        run_id = self.completed[0].run_id
+        header = self._recorder.read_lines(run_id, "predictions_val.tsv")[0]
+        return header.split("\t")[2:]
+
+    @cached_property
+    def retrainings(self) -> list[Retraining]:
+        """The completed retrainings of the study's winners, the only trainings that were tested."""
+        full_trials = select_full_trials(self.trials)
+        winner = pick_best(full_trials, self.metric).run_id if full_trials else ""
+        retrainings = []
+        for trial in self._recorder.list_trials(self.name, "training"):
+            if trial.outcome == "complete":
+                is_current = trial.tags.get("avsc.winner") == winner
+                retrainings.append(Retraining(trial, is_current))
+        return retrainings
+
+    # The rows of the report.
+
+    @property
+    def rows(self) -> list[ReportRow]:
+        """Every row whose figures may stand side by side: those of full trainings."""
+        if self.is_ladder:
+            return self.full_rung_rows
+        rows = [*self.arms, *(retuned for _, retuned in self.retuned_pairs)]
+        if self.best_row:
+            rows.append(self.best_row)
+        return rows
+
+    @cached_property
+    def arms(self) -> list[ReportRow]:
+        """The arms in the order of the study file; arms that the data cannot serve are empty."""
+        rows = []
+        for arm in self._asked_arms:
+            row = ReportRow(
+                name=arm["name"],
+                trials={} if arm["missing"] else self._find_trials(arm["row"]),
+                seeds_wanted=len(self.seeds),
+                levels=arm["levels"],
+                published=arm["published"],
+                note=arm["missing"] or arm["note"],
+            )
+            rows.append(row)
+        return rows
+
+    @cached_property
+    def retuned_pairs(self) -> list[tuple[ReportRow, ReportRow]]:
+        """Every arm with a search of its own, and the best of that search with every seed."""
+        arms = {arm.name: arm for arm in self.arms}
+        pairs = []
+        for search in self.asked_searches:
+            if search.name == OWN_SEARCH:
+                continue
+            arm = arms[search.name]
+            best = self._find_best_of_retuning(search, arm)
+            retuned = ReportRow(
+                name=name_row(RETUNED, arm.name),
+                trials=self._find_trials(configuration_key(best.config)) if best else {},
+                seeds_wanted=len(self.seeds),
+                levels=arm.levels,
+                selected=True,
+            )
+            pairs.append((arm, retuned))
+        return pairs
+
+    @cached_property
+    def searched(self) -> list[TrialRecord]:
+        """The completed trials of the search, and arms that are points of its space, best first."""
+        if not any(search.name == OWN_SEARCH for search in self.asked_searches):
+            return []
+        trials = [
+            trial for trial in self.completed if is_of_own_search(trial) or self._in_space(trial)
+        ]
+        return sorted(trials, key=lambda trial: rank_key(self.metric, trial.metrics, trial.key))
+
+    @cached_property
+    def best_row(self) -> ReportRow | None:
+        """The best of the search; None without one, and for ladders, whose searches are cheap."""
+        found = [trial for trial in self.searched if is_of_own_search(trial)]
+        if not found or self.is_ladder:
+            return None
+        trials = self._find_trials(configuration_key(found[0].config))
+        return ReportRow(BEST_ROW, trials, seeds_wanted=1, selected=True)
+
+    @cached_property
+    def full_rung_rows(self) -> list[ReportRow]:
+        """The rows of a ladder's full rung: the base, then finalists as the cheap rung ranks them.
+
+        A finalist's number in the record is the rank it had when it was trained. With more trials
+        searched later, another may come first, so finalists are numbered again.
+        """
+        # Any seed of a configuration will do: name and rank are those of the configuration.
+        trials = {}
+        for trial in self.trials:
+            if _rung_of(trial) == FULL_RUNG:
+                trials[configuration_key(trial.config)] = trial
+
+        # The base first, then the finalists by rank.
+        names = {}
+        ranks = {}
+        for row, trial in trials.items():
+            if trial.role == BASE:
+                names[row] = trial.name
+            else:
+                ranks[row] = self._rank_at_cheap_rung(trial)
+        for number, row in enumerate(sorted(ranks, key=ranks.__getitem__), start=1):
+            names[row] = f"finalist {number}"
+
+        rows = []
+        for row, name in names.items():
+            found = self._find_trials(row)
+            rows.append(ReportRow(name, found, len(self.seeds), selected=row in ranks))
+        return rows
+
+    def list_trials_of(self, search: AskedSearch) -> list[TrialRecord]:
+        """List the trials that a search asked for, of any outcome."""
+        return [trial for trial in self.trials if is_searched(trial) and trial.arm == search.name]
+
+    def find_cheap_trial(self, trial: TrialRecord) -> TrialRecord | None:
+        """Find the trial of the cheap rung that a trial of the full rung repeats in full."""
+        for other in self.completed:
+            if other.key == trial.tags["avsc.origin"] and _rung_of(other) == CHEAP_RUNG:
+                return other
+        return None
+
+    # Predictions and curves.
+
+    def read_probabilities(self, row: ReportRow, seeds: list[int] | None = None) -> np.ndarray:
+        """Read a row's probabilities of the validation clips: (R,N,S), R seeds in ascending order.
+
+        Raises UserError when a trial was validated on other clips than the study says.
+        """
+        chosen = sorted(row.trials) if seeds is None else seeds
+        return np.stack([self._read_trial_probabilities(row.trials[seed]) for seed in chosen])
+
+    def read_curve(self, trial: TrialRecord, metric: str) -> list[tuple[int, float]]:
+        """Read a metric of every epoch: (epoch, value), in order."""
+        return self._recorder.read_history(trial.run_id, metric)
+
+    def count_epochs(self, trial: TrialRecord) -> int:
+        """Count the epochs that a trial ran."""
+        return max((epoch for epoch, _ in self.read_curve(trial, "train_total")), default=0)
+
+    def _find_trials(self, row: str) -> dict[int, TrialRecord]:
+        """Find the completed trials of the configuration `row`, with the study's seeds."""
+        trials = self._completed_by_row.get(row, {})
+        return {seed: trial for seed, trial in trials.items() if seed in self.seeds}
+
+    def _find_best_of_retuning(self, search: AskedSearch, arm: ReportRow) -> TrialRecord | None:
+        """Find the best trial of an arm's own search; None while that search is not over."""
+        trials = self.list_trials_of(search)
+        candidates = [trial for trial in trials if trial.outcome == "complete"]
+        first_seed = self.seeds[0]
+        if search.has_arm and first_seed in arm.trials:
+            candidates.append(arm.trials[first_seed])
+
+        # A search that finds nothing new to try ends with fewer trials than asked for. Then the
+        # study's own outcome says that it is over.
+        is_over = len(trials) >= search.trials or self.is_finished
+        return pick_best(candidates, self.metric) if is_over and candidates else None
+
+    def _in_space(self, trial: TrialRecord) -> bool:
+        """Tell whether a trial is the base but for legal values of the search's dimensions."""
+        if self.space is None or trial.seed != self.seeds[0] or _rung_of(trial) == FULL_RUNG:
+            return False
+        free_keys = {"seed", *self.space.dimensions, *list_inactive(trial.config)}
+        settings = dict(flatten(identify(trial.config)))
+        for key, value in self.base_settings.items():
+            if key not in free_keys and settings.get(key) != value:
+                return False
+        return self.space.contains(dict(flatten(trial.config.model_dump())))
+
+    def _rank_at_cheap_rung(self, trial: TrialRecord) -> tuple[float, float, str]:
+        """Rank a trial of the full rung by its cheap one; last when the record has none."""
+        cheap = self.find_cheap_trial(trial)
+        if cheap is None:
+            return (np.inf, np.inf, trial.key)
+        return rank_key(self.metric, cheap.metrics, cheap.key)
+
+    def _read_trial_probabilities(self, trial: TrialRecord) -> np.ndarray:
+        """Read (N,S) probabilities once, for many tables and figures ask for them."""
+        if trial.run_id not in self._probabilities:
+            text = "\n".join(self._recorder.read_lines(trial.run_id, "predictions_val.tsv"))
+            names, table = parse_predictions(text)
+            if tuple(names) != self.clips.names:
+                what = f"trial {trial.key[:6]} was validated on other clips than the study says"
+                raise UserError(Fault(self.name, what))
+            self._probabilities[trial.run_id] = table
+        return self._probabilities[trial.run_id]
+
+
+def best_value(trial: TrialRecord, metric: str) -> float:
+    """Return a trial's value of `metric` at its best epoch."""
+    return trial.metrics[f"best_{metric}"]
+
+
+def is_searched(trial: TrialRecord) -> bool:
+    """Tell whether a sampler suggested a trial, for the search or for an arm's own search."""
+    return trial.role == SEARCH
+
+
+def is_of_own_search(trial: TrialRecord) -> bool:
+    """Tell whether the sampler of the study's own search suggested a trial."""
+    return trial.role == SEARCH and trial.arm == OWN_SEARCH
+
+
+def read_error(trial: TrialRecord) -> str:
+    """Return the last line of the error that ended a trial; empty when the record has none."""
+    lines = trial.tags.get("avsc.error", "").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _drop_repetitions(invocations: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Drop invocations with the same command and versions as the one before."""
+    distinct: list[dict[str, str]] = []
+    for invocation in invocations:
+        if not distinct or invocation != distinct[-1]:
+            distinct.append(invocation)
+    return distinct
+
+
+def _read_cost_estimate(cost: Mapping[str, Any] | None) -> CostEstimate | None:
+    return CostEstimate(**{name: cost[name] for name in CostEstimate._fields}) if cost else None
+
+
+def _rung_of(trial: TrialRecord) -> str | None:
+    return trial.tags.get("avsc.rung")
