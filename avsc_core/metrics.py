@@ -1,10 +1,12 @@
 """Acc and Logloss from scene probabilities, as the paper and the DCASE challenge define them.
 
-Acc is the mean of the class accuracies; Logloss is the multi-class cross-entropy over clips. DCASE ranks by class-wise
-means, and many papers print the plain share of right clips, so both readings of each are computed. Probabilities are
-clipped at 1e-15 in float64. `DIRECTIONS` says of each score whether more or less is better.
+Acc is the mean of the class accuracies; Logloss is the multi-class cross-entropy over clips. DCASE
+ranks by class-wise means, and many papers print the plain share of right clips, so both readings of
+each are computed. Probabilities are clipped at 1e-15 in float64. `DIRECTIONS` says of each score
+whether more or less is better.
 
-Two tables are formatted as text for files: predictions in the form of the challenge's answer file, and confusions.
+Two tables are formatted as text for files: predictions in the form of the challenge's answer file,
+and confusions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,11 +39,13 @@ def is_better(metric: str, value: float, than: float) -> bool:
 
 
 def rank_key(metric: str, figures: Mapping[str, float], key: str) -> tuple[float, float, str]:
-    """Return what trials are sorted by, the best first; `figures` are the record's, of each trial's best epoch.
+    """Return what trials are sorted by, the best first.
 
-    Trials that are equal by `metric` (few clips have few values of Acc) are sorted by the other metric. Those that are
-    equal by both are sorted by key, and not by which was completed first, so that a study that continues, and its
-    report, pick the same one.
+    `figures` are those of the record, of each trial's best epoch.
+
+    Trials that are equal by `metric` (few clips have few values of Acc) are sorted by the other
+    metric. Those that are equal by both are sorted by key, and not by which was completed first, so
+    that a study that continues, and its report, pick the same one.
     """
     name = metric.removeprefix("val_")
     other = "logloss" if name == "acc" else "acc"
@@ -51,9 +55,12 @@ def rank_key(metric: str, figures: Mapping[str, float], key: str) -> tuple[float
 
 
 def compute_scores(probability: np.ndarray, scenes: np.ndarray) -> dict[str, float]:
-    """Compute acc, acc_overall, logloss and logloss_classwise of (N,S) probabilities and (N,) true scenes.
+    """Compute acc, acc_overall, logloss and logloss_classwise.
 
-    Scenes without a clip in `scenes` are left out of the class-wise means. Raises ValueError when N is 0.
+    `probability` is (N,S), `scenes` has the N true scenes.
+
+    Scenes without a clip in `scenes` are left out of the class-wise means. Raises ValueError when N
+    is 0.
     """
     if not len(scenes):
         raise ValueError("no clips to score")
@@ -83,7 +90,8 @@ def format_predictions(
     lines = ["\t".join(("filename", "scene_label", *scene_names))]
     for name, row in zip(names, probability, strict=True):
         decided = scene_names[int(row.argmax())]
-        # repr keeps all digits, so that the file scores as its numbers did; six would make small probabilities 0
+        # repr keeps all digits, so that the file scores as its numbers did; six would make small
+        # probabilities 0
         numbers = [repr(float(value)) for value in row]
         lines.append("\t".join((name, decided, *numbers)))
     return "\n".join(lines) + "\n"

@@ -1,1 +1,1 @@
-"""Evaluation of trained models: scores with intervals, tables and pictures, the map of classes, recorded trainings."""
+"""Evaluation of trained models: scores, intervals, pictures, the map of classes, recorded runs."""

@@ -11,7 +11,7 @@ from avsc_core.metrics import compute_scores
 class GroupScores(NamedTuple):
     """The scores of a group of clips."""
 
-    count: int  # clips, or segments
+    clips: int  # or segments
     acc: float  # share of right clips
     logloss: float
 

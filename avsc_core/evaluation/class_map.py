@@ -1,9 +1,10 @@
-"""The map of classes, Figure 2 of the paper: what the event and the object classifier learned, in two dimensions.
+"""The map of classes, Figure 2 of the paper: what both classifiers learned, in two dimensions.
 
-The last layer of each branch holds one row a class, (E,D) and (O,D). CEOA (model/alignment.py) pulls together the rows
-of events and objects that occur together, so an aligned model has `tram bell` near `rails`. UMAP places all rows in a
-plane such that neighbours stay neighbours; its axes and large distances have no meaning. How near two rows really are
-is their cosine in all D dimensions, by which the list of nearest pairs is made.
+The last layer of each branch holds one row a class, (E,D) and (O,D). CEOA (model/alignment.py)
+pulls together the rows of events and objects that occur together, so an aligned model has `tram
+bell` near `rails`. UMAP places all rows in a plane such that neighbours stay neighbours; its axes
+and large distances have no meaning. How near two rows really are is their cosine in all D
+dimensions, by which the list of nearest pairs is made.
 
 This module computes the map; class_map_files.py and class_map_picture.py write it.
 """
@@ -21,13 +22,13 @@ from avsc_core.evaluation.evaluate import Trained
 
 NEIGHBOURS = 15
 
-# Digits of a cosine; further ones depend on how a matrix product is split into blocks, and would order equal pairs at
-# random.
+# Digits of a cosine; further ones depend on how a matrix product is split into blocks, and would
+# order equal pairs at random.
 DIGITS = 12
 
 
 class ClassPair(NamedTuple):
-    """An event and an object: their names, the cosine of their rows in the two classifiers, and these rows."""
+    """An event and an object with the cosine of their rows in the two classifiers."""
 
     event: str
     object: str
@@ -66,7 +67,9 @@ def build_map(trained: Trained, name: str, count: int, seed: int) -> ClassMap:
 
 
 def embed_classes(event_weight: np.ndarray, object_weight: np.ndarray, seed: int) -> np.ndarray:
-    """Place (E,D) events and (O,D) objects together by UMAP of their cosines: (E+O,2), the same for the same seed.
+    """Place (E,D) events and (O,D) objects together by UMAP of their cosines: (E+O,2).
+
+    The same seed gives the same places.
 
     Raises UserError when umap-learn is not installed.
     """
@@ -90,7 +93,10 @@ def find_nearest_pairs(
     object_names: Sequence[str],  # O
     count: int,
 ) -> list[ClassPair]:
-    """Find the `count` pairs of largest cosine, the largest first; of equals the lower event, then the lower object."""
+    """Find the `count` pairs of largest cosine, the largest first.
+
+    Equal pairs are in the order of their events, then of their objects.
+    """
     cosine = (_normalise_rows(event_weight) @ _normalise_rows(object_weight).T).round(DIGITS)
     order = np.argsort(-cosine, axis=None, kind="stable")[:count]  # into the flattened (E,O)
     event_rows, object_rows = np.unravel_index(order, cosine.shape)
@@ -109,7 +115,10 @@ def find_nearest_pairs(
 
 
 def _read_classifiers(trained: Trained, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights of both classifiers in float64, (E,D) and (O,D). Raises UserError when one does not exist."""
+    """Return the weights of both classifiers in float64, (E,D) and (O,D).
+
+    Raises UserError when one of them does not exist.
+    """
     events = trained.model.event_classifier_weight
     objects = trained.model.object_classifier_weight
     if events is None or objects is None:

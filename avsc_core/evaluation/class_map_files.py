@@ -1,4 +1,4 @@
-"""The map of classes as files: a page to explore in a browser, a picture, and a table of the nearest pairs."""
+"""The map of classes as files: a page for a browser, a picture, a table of the nearest pairs."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ MARGIN = 40
 
 
 def choose_folder(model: str) -> Path:
-    """Return maps/ with the model's name, without what a folder's name should not have: best:x -> maps/best-x."""
+    """Return maps/ with the model's name, without special characters: best:x -> maps/best-x."""
     name = re.sub(r"[^\w.]+", "-", model).strip("-.")
     return Path("maps") / (name or "model")
 
@@ -54,7 +54,10 @@ def format_pairs(class_map: ClassMap) -> str:
 
 
 def render_page(class_map: ClassMap) -> str:
-    """Render the map as one page that loads nothing else: markers can be found, named, hidden, zoomed and moved."""
+    """Render the map as one page that loads nothing else.
+
+    Markers can be found, named, hidden, zoomed and moved.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -81,7 +84,8 @@ def _scale_to_page(places: np.ndarray) -> np.ndarray:
     low = places.min(0)  # (2,)
     high = places.max(0)  # (2,)
     room = (WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN)
+    centre = (WIDTH / 2, HEIGHT / 2)
     scale = (room / np.maximum(high - low, 1e-9)).min()
     centred = (places - (low + high) / 2) * scale * (1, -1)
-    spots: np.ndarray = (centred + (WIDTH / 2, HEIGHT / 2)).round(2)
+    spots: np.ndarray = (centred + centre).round(2)
     return spots

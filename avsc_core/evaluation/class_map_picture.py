@@ -1,4 +1,4 @@
-"""The map of classes as a picture (PNG): markers for all classes, lines and names for the nearest pairs."""
+"""The map of classes as a picture: markers for all classes, lines and names for nearest pairs."""
 
 import warnings
 from pathlib import Path
@@ -71,7 +71,10 @@ def _draw_markers(axes: "Axes", kind: str, places: np.ndarray) -> None:
 
 
 def _draw_pairs(axes: "Axes", class_map: ClassMap) -> dict[int, tuple[str, str]]:
-    """Join the nearest pairs by lines; return the row in `places` of each of their classes -> name, colour."""
+    """Join the nearest pairs by lines.
+
+    Returns name and colour of each of their classes by its row in `places`.
+    """
     labels: dict[int, tuple[str, str]] = {}
     count = len(class_map.event_names)
     for pair in class_map.pairs:
@@ -85,7 +88,7 @@ def _draw_pairs(axes: "Axes", class_map: ClassMap) -> dict[int, tuple[str, str]]
 
 
 def _draw_names(axes: "Axes", places: np.ndarray, labels: dict[int, tuple[str, str]]) -> None:
-    """Write names beside their places, (P,2), each where it hides the fewest other names and markers."""
+    """Write names beside their places (P,2), each where it hides the fewest names and markers."""
     spots = axes.transData.transform(places)  # (P,2) in pixels
     markers = np.hstack([spots - 4, spots + 4])  # (P,4), boxes: left, bottom, right, top
     shifts = _list_shifts()  # (C,2)
@@ -123,7 +126,7 @@ def _draw_names(axes: "Axes", places: np.ndarray, labels: dict[int, tuple[str, s
 
 
 def _list_shifts() -> np.ndarray:
-    """List the candidate places of a name, as shifts (C,2) from its marker in pixels; flatter than circles."""
+    """List the candidate places of a name as shifts (C,2) from its marker in pixels."""
     shifts = []
     for distance in DISTANCES:
         for angle in ANGLES:

@@ -1,8 +1,8 @@
 """A trained model on a split of a data set, or on single files: probabilities, scores, tables.
 
-Protocol `clip` (the paper's) decides once for a 10-s clip, `segment` (the challenge's) once a second. The prediction
-table has the form of the challenge's answer file: TAB-separated, `filename`, `scene_label`, then ten probabilities in
-the order of the classes.
+Protocol `clip` (the paper's) decides once for a 10-s clip, `segment` (the challenge's) once a
+second. The prediction table has the form of the challenge's answer file: TAB-separated, `filename`,
+`scene_label`, then ten probabilities in the order of the classes.
 """
 
 from collections.abc import Sequence
@@ -124,7 +124,7 @@ def evaluate_rows(
 def answer_unlabelled(
     trained: Trained, root: Path, progress: Progress
 ) -> tuple[list[str], np.ndarray]:
-    """Return file names and (N,S) probabilities for an evaluation set of N unlabelled one-second clips."""
+    """Return file names and (N,S) probabilities for N unlabelled one-second clips."""
     # features of one second with one picture
     config = trained.config
     clips = read_unlabelled(root)
@@ -158,7 +158,10 @@ def answer_unlabelled(
 
 
 def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
-    """Classify one clip outside any data set: scenes with probabilities, the likeliest events and objects by name."""
+    """Classify one clip outside any data set.
+
+    Returns the probabilities of all scenes, and of the likeliest events and objects, by name.
+    """
     outputs = _run_file(trained, audio, video)
     probability = scene_probabilities(outputs)[0].tolist()  # S
     return {
@@ -169,7 +172,10 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
-    """Find the wav and mp4 of a clip, given either or their common name. Raises UserError when one is missing."""
+    """Find the wav and mp4 of a clip, given either or their common name.
+
+    Raises UserError when one is missing.
+    """
     base = path.with_suffix("") if path.suffix in (".wav", ".mp4") else path
     return _find_file(path, base, ".wav", "audio"), _find_file(path, base, ".mp4", "video")
 

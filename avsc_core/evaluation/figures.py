@@ -37,7 +37,7 @@ def draw_confusion_matrix(
     title: str,
     font_size: float | None = None,  # of numbers and names; None: matplotlib's own
 ) -> None:
-    """Draw one confusion matrix into `axes`: shares of each true scene in percent, so that rows add up to 100."""
+    """Draw one confusion matrix: shares of each true scene in percent; rows add up to 100."""
     clips = np.maximum(
         counts.sum(1, keepdims=True), 1
     )  # (S,1); a scene without clips has shares of 0

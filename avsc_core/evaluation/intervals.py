@@ -1,20 +1,22 @@
-"""How sure a figure is: 95 % intervals and tests for means over clips that share locations, and over seeds.
+"""How sure a figure is: 95 % intervals and tests for means over clips of locations, and over seeds.
 
-Clips of one location are alike, and the luck of a training moves all its clips; so a figure of R seeds on L locations
-varies for two reasons at once. With D[r,l] the part of the figure that seed r and location l contribute, its variance
-is estimated as for a two-way layout with random rows and columns (Cameron, Gelbach and Miller 2011; Owen 2007):
+Clips of one location are alike, and the luck of a training moves all its clips; so a figure of R
+seeds on L locations varies for two reasons at once. With D[r,l] the part of the figure that seed r
+and location l contribute, its variance is estimated as for a two-way layout with random rows and
+columns (Cameron, Gelbach and Miller 2011; Owen 2007):
 
     V = V_locations + V_seeds - V_both
 
-V_locations is the variance over locations within scenes, to which a bootstrap that draws locations within scenes
-converges; V_seeds is the variance over seeds; their interaction is part of both and is subtracted once. The interval is
-Student's t with Satterthwaite's degrees of freedom, in which each scene counts by how much it varies: where few scenes
-vary, few locations are informative. Where nothing varies, the data do not say how far the figure moves, and no interval
-is given.
+V_locations is the variance over locations within scenes, to which a bootstrap that draws locations
+within scenes converges; V_seeds is the variance over seeds; their interaction is part of both and
+is subtracted once. The interval is Student's t with Satterthwaite's degrees of freedom, in which
+each scene counts by how much it varies: where few scenes vary, few locations are informative. Where
+nothing varies, the data do not say how far the figure moves, and no interval is given.
 
-A percentile bootstrap over locations and seeds, the usual way, covers too seldom with three to five seeds (`python -m
-benchmarks coverage` has the figures). The difference of two arms is estimated in the same way from the difference of
-each clip's values, which pairs clips, locations and seeds; so is any contrast of arms.
+A percentile bootstrap over locations and seeds, the usual way, covers too seldom with three to five
+seeds (`python -m benchmarks coverage` has the figures). The difference of two arms is estimated in
+the same way from the difference of each clip's values, which pairs clips, locations and seeds; so
+is any contrast of arms.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +40,7 @@ class Clips(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A figure with its interval, and the p value of a test that it is 0, which is meant for differences."""
+    """A figure with its interval, and the p value of a test that it is 0 (for differences)."""
 
     value: float
     low: (
@@ -66,7 +68,7 @@ class Strata(NamedTuple):
 
 
 def correct(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
-    """Return 1 for each clip whose likeliest scene is the true one, else 0: (...,N,S), (N,) -> (...,N)."""
+    """Return 1 for each clip whose likeliest scene is true, else 0: (...,N,S), (N,) -> (...,N)."""
     right: np.ndarray = (probability.argmax(-1) == scenes).astype(np.float64)
     return right
 
@@ -97,10 +99,10 @@ def estimate_scores(
 
 
 def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
-    """Estimate the mean of (R,N) values of R seeds on N clips, or of contrasts of such values, with its interval.
+    """Estimate the mean of (R,N) values of R seeds on N clips, or of contrasts of such values.
 
-    The mean is one of class means for `acc` and `logloss_classwise`, and one over all clips for `acc_overall` and
-    `logloss`.
+    The mean is one of class means for `acc` and `logloss_classwise`, and one over all clips for
+    `acc_overall` and `logloss`.
     """
     # each clip's weight in the mean, and the mean of each seed
     seeds, count = values.shape
@@ -111,8 +113,8 @@ def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
     per_seed = values @ weight  # (R,)
     value = float(per_seed.mean())
 
-    # what each location contributes beyond the mean of its group; a scene's only location is compared with the mean
-    # over all, because it is the mean of its own scene
+    # what each location contributes beyond the mean of its group; a scene's only location is
+    # compared with the mean over all, because it is the mean of its own scene
     strata = _find_strata(clips)
     means = _sum_by_group(values, groups) / np.maximum(sizes, 1)  # (R,G)
     means = np.where(strata.alone[strata.location], per_seed[:, None], means[:, groups])  # (R,N)
@@ -130,7 +132,10 @@ def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
 
 
 def bounded(figure: Estimate, metric: str) -> Estimate:
-    """Limit the estimate of a level (not of a difference) to possible values: Acc to 0 to 1, Logloss to 0 and above."""
+    """Limit the estimate of a level to possible values: Acc to 0 to 1, Logloss to 0 and above.
+
+    A difference has no such limits.
+    """
     highest = SCORES[metric].highest
     return figure._replace(
         value=float(np.clip(figure.value, 0.0, highest)),
@@ -142,8 +147,8 @@ def bounded(figure: Estimate, metric: str) -> Estimate:
 def _find_strata(clips: Clips) -> Strata:
     """Number the locations within scenes and group them into strata.
 
-    A stratum is a scene. Scenes with a single location have no spread of their own and form one stratum together; if
-    there is only one such scene, it joins another one.
+    A stratum is a scene. Scenes with a single location have no spread of their own and form one
+    stratum together; if there is only one such scene, it joins another one.
     """
     pairs = np.stack([clips.scenes, clips.places])  # (2,N)
     unique, location = np.unique(pairs, axis=1, return_inverse=True)  # (2,L), (N,)
@@ -167,7 +172,8 @@ def _estimate_variance(
 ) -> tuple[float, float]:
     """Estimate the variance of the mean over seeds, and its degrees of freedom (Satterthwaite).
 
-    Both are nan when a stratum has only one location, so that nothing tells how far locations differ.
+    Both are nan when a stratum has only one location, so that nothing tells how far locations
+    differ.
     """
     seeds = len(per_seed)
     seed_freedom = max(1, seeds - 1)

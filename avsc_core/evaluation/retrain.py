@@ -1,11 +1,12 @@
-"""`avsc-core train`: one configuration trained and recorded, with the same loop and record as a study's trials.
+"""`avsc-core train`: one configuration trained and recorded, like a trial of a study.
 
-Plain: train on the training split, watch validation, keep the last epoch's model; the test split stays unread.
-The winner of a study (`--best`): train on train plus validation for as many epochs as its best epoch had, with nothing
-left to select, then read the test split once, record `test_acc` and `test_logloss`, and register the model in MLflow.
+Plain: train on the training split, watch validation, keep the last epoch's model; the test split
+stays unread. The winner of a study (`--best`): train on train plus validation for as many epochs as
+its best epoch had, with nothing left to select, then read the test split once, record `test_acc`
+and `test_logloss`, and register the model in MLflow.
 
-A training that was interrupted continues in the same run when the same command is given again. While it runs, another
-process cannot start it.
+A training that was interrupted continues in the same run when the same command is given again.
+While it runs, another process cannot start it.
 """
 
 from collections.abc import Callable
@@ -71,9 +72,12 @@ def train_recorded(
     winner: Winner | None = None,
     progress: Progress = no_progress,
 ) -> Result:
-    """Train `config`, plainly or as the retraining of `winner`; `report` gets each epoch and their number.
+    """Train `config`, plainly or as the retraining of `winner`.
 
-    Raises UserError when another process runs the same training, or when a loss is no longer finite.
+    `report` gets each epoch, and their number.
+
+    Raises UserError when another process runs the same training, or when a loss is no longer
+    finite.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     name = f"{_choose_experiment(winner)}-{trial_key(config)}-{features.data.fingerprint[:16]}"
@@ -169,7 +173,10 @@ def _choose_parts(config: Config, data: DataSet, winner: Winner | None) -> Parts
 def _open_run(
     recorder: Recorder, config: Config, data: DataSet, winner: Winner | None
 ) -> tuple[str, int]:
-    """Open a run, or the unfinished one of the same training; return its id and the last epoch recorded in it."""
+    """Open a run, or the unfinished one of the same training.
+
+    Returns its id and the last epoch recorded in it.
+    """
     experiment = _choose_experiment(winner)
     tags = {
         "avsc.kind": "training",
@@ -195,7 +202,7 @@ def _record_files(
     evaluation: Evaluation,
     split: str,
 ) -> str:
-    """Record predictions, confusions with their picture, and the model; return the address of the model."""
+    """Record predictions, confusions and the model; return the address of the model."""
     data = epoch.inputs.features.data
     probability = evaluation.probability  # (N,S)
     scenes = evaluation.scenes  # (N,)

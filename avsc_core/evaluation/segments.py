@@ -1,7 +1,8 @@
-"""Protocol `segment`, the challenge's: ten decisions for a clip, one a second, each from that second alone.
+"""Protocol `segment`, the challenge's: ten decisions for a clip, each from one second alone.
 
-Cached log-mels and frames are cut, nothing is decoded again: second s keeps the log-mel frames whose windows lie in it,
-padded as a short clip is, and the picture shown in it (the nearest one where there are fewer than ten).
+Cached log-mels and frames are cut, nothing is decoded again: second s keeps the log-mel frames
+whose windows lie in it, padded as a short clip is, and the picture shown in it (the nearest one
+where there are fewer than ten).
 """
 
 import numpy as np

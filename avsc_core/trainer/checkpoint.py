@@ -1,7 +1,8 @@
-"""A checkpoint: the state of a trial after an epoch, from which it continues to the numbers it would have had.
+"""A checkpoint: the state of a trial after an epoch, from which it continues to the same numbers.
 
-Random numbers need no place in it, because every epoch seeds them from (seed, epoch). The file is written atomically
-after every epoch and read with `weights_only`, so it can carry tensors and numbers but no code.
+Random numbers need no place in it, because every epoch seeds them from (seed, epoch). The file is
+written atomically after every epoch and read with `weights_only`, so it can carry tensors and
+numbers but no code.
 """
 
 from pathlib import Path
@@ -47,8 +48,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
     """Return the checkpoint of trial `key` at `path`, or None.
 
-    A file of another trial, or of another format (earlier versions wrote none), counts as no checkpoint: the trial then
-    trains from its start and ends with the same numbers.
+    A file of another trial, or of another format (earlier versions wrote none), counts as no
+    checkpoint: the trial then trains from its start and ends with the same numbers.
     """
     if not path.is_file():
         return None

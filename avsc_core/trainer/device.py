@@ -28,18 +28,21 @@ def choose_device(config: Config) -> torch.device:
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:
-    """Return the context in which a model multiplies in the configured precision; losses are computed outside of it."""
+    """Return the context of a model's precision; losses are computed outside of it."""
     precision = PRECISIONS[config.training.precision]
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 def build_scaler(config: Config, device: torch.device) -> GradScaler:
-    """Build the scaler of fp16's loss, without which small gradients would vanish; it does nothing in other precisions."""
+    """Build the scaler of fp16's loss, which does nothing in other precisions.
+
+    Small gradients would vanish in fp16 without it.
+    """
     return GradScaler(device.type, enabled=config.training.precision == "fp16")
 
 
 def seed_all(seed: int, epoch: int) -> torch.Generator:
-    """Seed dropout and initial weights from (seed, epoch), and return the generator of RKM's draws."""
+    """Seed dropout and initial weights from (seed, epoch); return the generator of RKM's draws."""
     number = int(np.random.default_rng((seed, epoch)).integers(2**62))
     torch.manual_seed(number)
     return torch.Generator().manual_seed(number)

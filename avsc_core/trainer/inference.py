@@ -1,7 +1,8 @@
 """Run a trained model on clips: eval mode, the configured precision, no gradients.
 
-Everything that asks a model for scenes goes through here: validation after an epoch, `evaluate` by clip and by segment,
-answer files, and `predict`. Log-mels (B,T,128) and frames (B,F,3,H,W) -> `Outputs` -> scene probabilities (B,S).
+Everything that asks a model for scenes goes through here: validation after an epoch, `evaluate` by
+clip and by segment, answer files, and `predict`. Log-mels (B,T,128) and frames (B,F,3,H,W) ->
+`Outputs` -> scene probabilities (B,S).
 """
 
 import numpy as np
@@ -37,7 +38,7 @@ def run_raw_clips(
     colours: Colours,
     config: Config,
 ) -> Outputs:
-    """Move B clips to the model's device, normalise them there as in training, and run the model."""
+    """Normalise B raw clips on the model's device, as in training, and run the model."""
     device = next(model.parameters()).device
     sounds = normalise(to_device(log_mel, device), scale)
     pictures = normalise_frames(to_device(frames, device), colours)
@@ -45,6 +46,6 @@ def run_raw_clips(
 
 
 def scene_probabilities(outputs: Outputs) -> np.ndarray:
-    """Return the scene probabilities (B,S), in float64 so that small ones keep their digits in Logloss."""
+    """Return the scene probabilities (B,S) in float64, which keeps the digits of small ones."""
     probability: np.ndarray = outputs.scene_logits.double().softmax(1).cpu().numpy()  # (B,S)
     return probability

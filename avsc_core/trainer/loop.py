@@ -1,8 +1,8 @@
 """The training loop: configuration and features -> one `Epoch` after another.
 
-`avsc-core train` and every trial of a study run this same function. It seeds everything from (seed, epoch), so that a
-trial that was interrupted continues to the numbers it would have had, and a worker process that served another trial
-before starts clean.
+`avsc-core train` and every trial of a study run this same function. It seeds everything from (seed,
+epoch), so that a trial that was interrupted continues to the numbers it would have had, and a
+worker process that served another trial before starts clean.
 """
 
 from collections.abc import Iterator
@@ -53,10 +53,10 @@ def fit(
     checkpoint: Path | None = None,
     progress: Progress = no_progress,  # of frozen encoders that have not been run yet
 ) -> Iterator[Epoch]:
-    """Train for `epochs` epochs and yield after each; continue from `checkpoint` when it is this trial's.
+    """Train for `epochs` epochs and yield after each; continue from this trial's `checkpoint`.
 
-    Continuing yields the checkpoint's own epoch once more, because the process that was stopped may not have recorded
-    it. Raises Diverged when a loss is no longer finite.
+    Continuing yields the checkpoint's own epoch once more, because the process that was stopped may
+    not have recorded it. Raises Diverged when a loss is no longer finite.
     """
     # inputs, and the model with its optimiser
     device = choose_device(config)
@@ -109,7 +109,7 @@ def predict_rows(
     *,
     losses: bool = False,
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Return (N,S) float64 scene probabilities of `rows`, and the mean of every loss term when `losses` is set."""
+    """Return (N,S) float64 scene probabilities of `rows`, and with `losses` the mean loss terms."""
     device = next(model.parameters()).device
     compute = build_losses(config)
     generator = seed_all(config.seed, 0)  # RKM's draws on validation are the same after every epoch
@@ -128,7 +128,7 @@ def predict_rows(
 
 
 def _build_initial_model(config: Config, device: torch.device) -> AudioVisualNet:
-    """Build the model with its pretrained or random weights; whole frozen encoders are left out of it."""
+    """Build the model with its pretrained or random weights, without wholly frozen encoders."""
     seed_all(config.seed, 0)
     model = build_model(config, find_frozen_branches(config))
     load_pretrained(model, config)
@@ -158,7 +158,7 @@ def _train_epoch(
 
 
 def _add_terms(sums: dict[str, Tensor], terms: dict[str, Tensor], count: int) -> None:
-    """Add the loss terms of a batch of `count` clips, weighted by them, so that a smaller last batch counts for less.
+    """Add the loss terms of a batch, weighted by its `count` clips: a last batch may be smaller.
 
     They stay on the device, because reading a number from a GPU would make it wait at every step.
     """

@@ -1,8 +1,9 @@
-"""How long a training step of a configuration takes and how much memory it needs, measured in a few seconds.
+"""The seconds and the memory that a training step of a configuration takes, measured quickly.
 
-A process of its own builds the model and trains it on random numbers of the right shapes, because the cost of a step
-does not depend on the content of clips. Where even two clips take over a second (the paper's model on a CPU), the whole
-batch is not run but extrapolated from two clips. Results are cached under all they depend on, the device included.
+A process of its own builds the model and trains it on random numbers of the right shapes, because
+the cost of a step does not depend on the content of clips. Where even two clips take over a second
+(the paper's model on a CPU), the whole batch is not run but extrapolated from two clips. Results
+are cached under all they depend on, the device included.
 """
 
 import hashlib
@@ -33,8 +34,8 @@ from avsc_core.trainer.step import build_training, train_step
 
 FORMAT = 1  # raised when what is measured changes
 
-# What changes the cost of a step. Values of weights, rates and a spectrogram's settings do not, so that arms that
-# differ in nothing else are measured once.
+# What changes the cost of a step. Values of weights, rates and a spectrogram's settings do not, so
+# that arms that differ in nothing else are measured once.
 COSTLY: Any = {
     "modality": True,
     "audio": True,
@@ -141,8 +142,8 @@ def _measure(config: Config, device_name: str, threads: int) -> Measured:
         clips = batch_size
     memory = _read_peak_memory(device)
 
-    # Extrapolate from few clips: weights, gradients and AdamW's two moments (float32) stay as they are, the rest of
-    # the memory grows with the batch.
+    # Extrapolate from few clips: weights, gradients and AdamW's two moments (float32) stay as they
+    # are, the rest of the memory grows with the batch.
     if clips < batch_size:
         growth = batch_size / clips
         constant = 4 * 4 * parameters
@@ -163,7 +164,7 @@ def _measure(config: Config, device_name: str, threads: int) -> Measured:
 def _time_work(
     model: AudioVisualNet, config: Config, clips: int, device: torch.device
 ) -> tuple[float, float]:
-    """Return the seconds of the fastest training step and of the fastest prediction with `clips` clips."""
+    """Return the seconds of the fastest training step and prediction with `clips` clips."""
     parts = build_training(config, model, steps_per_epoch=1)
     batch = _make_random_batch(model, config, clips, device)
 
@@ -188,7 +189,7 @@ def _time_fastest(work: Callable[[], object], device: torch.device) -> float:
 def _make_random_batch(
     model: AudioVisualNet, config: Config, clips: int, device: torch.device
 ) -> Batch:
-    """Make `clips` random clips: log-mels and frames, or encodings of frozen encoders, and targets."""
+    """Make random log-mels and frames, or encodings of frozen encoders, and random targets."""
     log_mel: tuple[int, ...] = (config.log_mel.frames, 128)  # (T,128)
     size = config.pictures.size
     frames: tuple[int, ...] = (config.pictures.frames, 3, size, size)  # (F,3,H,W)
@@ -217,7 +218,7 @@ def _find_width(model: AudioVisualNet, branch: str) -> int:
 
 
 def _read_peak_memory(device: torch.device) -> int:
-    """Return the peak of memory in bytes, of a GPU or of this process; 0 on systems without /proc."""
+    """Return the peak of memory in bytes, of a GPU or of this process; 0 without /proc."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved())
 

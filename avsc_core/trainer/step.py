@@ -1,10 +1,11 @@
 """One training step, and the parts of a training that a step changes.
 
-Forward pass in the configured precision, losses (Eq. 1 to 4 and Eq. 7), backward pass, AdamW, learning rate. The
-training loop, the probe that measures costs, and the benchmarks take this same step.
+Forward pass in the configured precision, losses (Eq. 1 to 4 and Eq. 7), backward pass, AdamW,
+learning rate. The training loop, the probe that measures costs, and the benchmarks take this same
+step.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor

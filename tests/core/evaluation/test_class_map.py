@@ -21,9 +21,11 @@ from avsc_core.errors import UserError
 from avsc_core.evaluation.class_map import (
     ClassMap,
     build_map,
-    choose_folder,
     embed_classes,
     find_nearest_pairs,
+)
+from avsc_core.evaluation.class_map_files import (
+    choose_folder,
     format_pairs,
     render_page,
     write_map,
