@@ -1,4 +1,4 @@
-"""What does an epoch cost when both backbones are frozen (preset `frozen`), and how much of it is SF?
+"""What does an epoch with frozen backbones (preset `frozen`) cost, and how much of it is SF?
 
 8,646 clips, the training split of TAU, as cached encodings of random numbers; heads, fusion, losses
 and optimiser are the real ones at the paper's sizes, in the loop's own step, fed by the real

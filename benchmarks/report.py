@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def keep(name: str, question: str, rows: list[dict[str, Any]]) -> None:
-    """Print `rows` as a table and write them, with the device and versions, to results/NAME.json."""
+    """Print `rows` as a table and write them, with device and versions, to results/NAME.json."""
     table = Table(*rows[0], title=question)
     for row in rows:
         table.add_row(*map(_format_cell, row.values()))

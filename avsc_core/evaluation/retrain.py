@@ -9,7 +9,8 @@ A training that was interrupted continues in the same run when the same command 
 While it runs, another process cannot start it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -107,7 +108,7 @@ def _train_locked(
         recorder.log_json(run_id, "weights.json", weights)
     checkpoint = FOLDER / f"{run_id}.pt"
 
-    try:
+    with _end_run_on_error(recorder, run_id, checkpoint):
         # epochs; those of an interrupted process are in the record already
         for epoch in fit(
             config,
@@ -132,6 +133,19 @@ def _train_locked(
             registered = f"models:/avsc-{winner.study}@best"
             metrics["model_version"] = float(version)
         recorder.end_run(run_id, "complete", metrics)
+
+    checkpoint.unlink(missing_ok=True)
+    return Result(run_id, metrics, registered)
+
+
+@contextmanager
+def _end_run_on_error(recorder: Recorder, run_id: str, checkpoint: Path) -> Iterator[None]:
+    """End the run as diverged or interrupted when the training inside raises.
+
+    Raises UserError for a training that diverged.
+    """
+    try:
+        yield
     except Diverged as error:
         recorder.end_run(run_id, "diverged", {})
         checkpoint.unlink(missing_ok=True)
@@ -140,9 +154,6 @@ def _train_locked(
     except BaseException:  # Ctrl-C and SIGTERM too: the run can be continued
         recorder.end_run(run_id, "interrupted", {})
         raise
-
-    checkpoint.unlink(missing_ok=True)
-    return Result(run_id, metrics, registered)
 
 
 def _choose_experiment(winner: Winner | None) -> str:

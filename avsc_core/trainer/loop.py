@@ -83,10 +83,8 @@ def fit(
 
         # loss terms and scores on validation
         if len(validation):
-            probability, values = predict_rows(model, inputs, validation, config, losses=True)
-            values |= compute_scores(probability, features.data.scenes[validation])
-            for name, value in values.items():
-                metrics[f"val_{name}"] = value
+            probability, scores = _validate(parts, inputs, validation)
+            metrics |= scores
         _check_finite(number, metrics)
 
         # keep the best epoch; an equal one later does not replace it
@@ -155,6 +153,15 @@ def _train_epoch(
 
     means = _divide_sums(sums, len(train))
     return {f"train_{name}": value for name, value in means.items()}
+
+
+def _validate(
+    parts: TrainingParts, inputs: Inputs, validation: np.ndarray
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Return (N,S) scene probabilities of the rows `validation`; loss terms and scores as val_*."""
+    probability, values = predict_rows(parts.model, inputs, validation, parts.config, losses=True)
+    values |= compute_scores(probability, inputs.features.data.scenes[validation])
+    return probability, {f"val_{name}": value for name, value in values.items()}
 
 
 def _add_terms(sums: dict[str, Tensor], terms: dict[str, Tensor], count: int) -> None:

@@ -37,7 +37,10 @@ def draw(
     both: float,
     clip: float,
 ) -> np.ndarray:
-    """(R,N) values with mean 0 and these standard deviations of locations, seeds, their interaction, and clips."""
+    """(R,N) values with mean 0 and these standard deviations.
+
+    They are of locations, of seeds, of their interaction, and of clips.
+    """
     count = layout.places.max() + 1
     by_place = (
         rng.normal(0, place, (1, count))
@@ -103,7 +106,7 @@ def test_arms_compared_are_the_paired_t_test():
 def test_intervals_cover_and_tests_hold_their_level(
     seeds: int, place: float, seed: float, both: float, clip: float
 ):
-    """Whatever makes figures move, about 95 % of intervals hold the truth and about 5 % of tests of nothing cry out."""
+    """About 95 % of intervals hold the truth, and about 5 % of tests of nothing find something."""
     rng = np.random.default_rng(seeds)
     layout = clips()
     found = [
@@ -116,7 +119,7 @@ def test_intervals_cover_and_tests_hold_their_level(
 
 
 def test_one_seed_covers_what_it_speaks_of():
-    """The luck of the locations, for this training: with several trainings it would have to know more."""
+    """Locations differ, in this one training: several trainings would say more."""
     rng = np.random.default_rng(9)
     layout = clips()
     found = [
@@ -128,7 +131,7 @@ def test_one_seed_covers_what_it_speaks_of():
 
 @pytest.mark.parametrize(("seeds", "found"), [(3, 0.8), (5, 0.99)])
 def test_known_effects_of_real_predictions_are_found(seeds: int, found: float):
-    """Right and wrong answers, not normal numbers: a model that is right more often, and its interval's coverage."""
+    """Right and wrong answers, not normal numbers: a better model, and its interval's coverage."""
     rng, layout = np.random.default_rng(3), clips(places=4, each=8)
     covered, sure = [], []
     for _ in range(SIMULATIONS):
@@ -148,7 +151,7 @@ def test_known_effects_of_real_predictions_are_found(seeds: int, found: float):
 
 
 def test_contrasts_of_a_factorial_are_those_of_a_linear_model():
-    """Main effects and interaction of 2 x 2 arms equal statsmodels' with sum coding, on the same balanced data."""
+    """Main effects and interaction of 2 x 2 arms equal statsmodels' with sum coding."""
     rng, layout = np.random.default_rng(4), clips()
     arms = {(a, b): draw(rng, layout, 2, 0.5, 0.2, 0.1, 1.0) + 0.3 * a + 0.1 * b + 0.4 * a * b
             for a in (0, 1) for b in (0, 1)}  # fmt: skip
@@ -196,7 +199,7 @@ def test_a_level_stays_within_what_it_can_be():
 )
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_scenes_with_one_location_count_together(metric: str, places: list[int], seeds: int):
-    """They have no spread of their own; left out, or measured from themselves, they would pass for certain."""
+    """They have no spread of their own; left out or alone, they would pass for certain."""
     of_place = np.repeat(np.arange(sum(places)), EACH)
     layout = Clips(tuple(map(str, of_place)), np.repeat(np.arange(10), places)[of_place], of_place)
     rng = np.random.default_rng(6)
@@ -210,7 +213,7 @@ def test_scenes_with_one_location_count_together(metric: str, places: list[int],
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("varying", [1, 2, 3])
 def test_few_scenes_that_vary_are_few_locations(varying: int, seeds: int):
-    """Good models err in few scenes; the locations of the others say nothing of how far the figure moves."""
+    """Good models err in few scenes; the locations of the others say nothing of the spread."""
     layout, rng = clips(), np.random.default_rng(varying)
     found = []
     for _ in range(SIMULATIONS):

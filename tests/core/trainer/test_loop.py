@@ -1,4 +1,4 @@
-"""The training loop: learns, repeats itself to the last digit, continues where it stopped, notices divergence."""
+"""The training loop: it learns, repeats itself to the last digit, continues, notices divergence."""
 
 from pathlib import Path
 

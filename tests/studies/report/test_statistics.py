@@ -1,4 +1,4 @@
-"""Tests that are corrected for being several, and rank correlations: parity with statsmodels, level."""
+"""Tests corrected for being several, and rank correlations: parity with statsmodels, level."""
 
 import numpy as np
 import pytest
