@@ -2,12 +2,12 @@
 
 The columns, for each folder of the packages and for all of them:
 
-    tokens          without comments and layout
-    a line          tokens over lines, blank ones included
-    comprehensions  per 100 statements
-    pairs           assignments of several values to as many names, like `a, b = x, y`
-    comments        lines that are only a comment, per 1,000 lines
-    long            functions above 40 lines
+    tokens    without comments and layout
+    a line    tokens over lines, blank ones included
+    compr.    comprehensions per 100 statements
+    pairs     assignments of several values to as many names, like `a, b = x, y`
+    comments  lines that are only a comment, per 1,000 lines
+    long      functions above 40 lines
 
 Nothing is timed or kept, so `python -m benchmarks` does not run it.
 """
@@ -20,11 +20,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 PACKAGES = ("avsc_core", "search_spaces", "studies")
-COLUMNS = ("lines", "tokens", "a line", "comprehensions", "pairs", "comments", "long")
+COLUMNS = ("lines", "tokens", "a line", "compr.", "pairs", "comments", "long")
 LONG = 40  # lines of a function
 
 LAYOUT = {
@@ -42,7 +43,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 def main() -> None:
     """Count the code of every folder and print a table."""
-    table = Table("folder", *COLUMNS)
+    table = Table("folder", *COLUMNS, box=SIMPLE)
     total: Counter[str] = Counter()
     for folder in list_folders(sys.argv[1:] or PACKAGES):
         counts: Counter[str] = Counter()

@@ -29,12 +29,11 @@ from torchvision.transforms import functional as pictures
 from avsc_core.config import Media
 from avsc_core.data.batches import IMAGENET, Inputs, iterate_batches
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
-from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.data.tables import Clip
-from avsc_core.labels import SCENES
 from avsc_core.resolve import resolve
+from benchmarks.data import make_data
 from benchmarks.report import keep
 
 CLIPS = 8  # written as files
@@ -141,23 +140,9 @@ def measure_rate(way: Callable[[Clip], None], clips: list[Clip]) -> float:
 
 def open_store(folder: Path) -> Inputs:
     """Open stored features of 64 clips, memory-mapped; write them the first time."""
-    clips = [Clip(str(row), Path(), Path(), row % 10, str(row), "train") for row in range(STORED)]
     events = np.zeros((STORED, 527), np.uint8)
     objects = np.zeros((STORED, 1000), np.uint8)
-    data = DataSet(
-        root=Path(),
-        clips=clips,
-        events=events,
-        objects=objects,
-        event_names=[],
-        object_names=[],
-        scene_names=SCENES,
-        scores={},
-        sounds=[],
-        films=[],
-        fingerprint="",
-        embedded=True,
-    )
+    data = make_data(events, objects)
     features = Features(
         data=data,
         log_mel=open_array(folder / "log_mel.npy", LOG_MEL_SHAPE, np.float32),

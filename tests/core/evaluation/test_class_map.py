@@ -67,7 +67,7 @@ def planted(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Reader(html.parser.HTMLParser):
-    """What a browser would make of a page: its elements, and the text of titles, labels and cells."""
+    """What a browser would make of a page: its elements, and the text of titles and cells."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
