@@ -141,7 +141,7 @@ def measure_errors(name: str, queries: int, keys: int, slope: float) -> tuple[fl
     found = run_step(FORMS[name], tensors)
 
     w_v, w_o = tensors[4:]
-    scales = [float((w_v * w_o).sum(1).abs().sum())]  # the sum of |g_h|
+    scales = [(w_v * w_o).sum(1).abs().sum().item()]  # the sum of |g_h|
     scales += [float(gradient.abs().max()) for gradient in exact[1:]]
     errors = []
     for ours, true, scale in zip(found, exact, scales, strict=True):

@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -43,7 +42,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 def main() -> None:
     """Count the code of every folder and print a table."""
-    table = Table("folder", *COLUMNS, box=SIMPLE)
+    table = Table("folder", *COLUMNS, box=None, pad_edge=False)
     total: Counter[str] = Counter()
     for folder in list_folders(sys.argv[1:] or PACKAGES):
         counts: Counter[str] = Counter()
@@ -51,7 +50,6 @@ def main() -> None:
             counts += count_file(path)
         table.add_row(str(folder), *format_counts(counts))
         total += counts
-    table.add_section()
     table.add_row("all", *format_counts(total))
     Console().print(table)
 
