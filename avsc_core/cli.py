@@ -367,14 +367,11 @@ def evaluate(
     """
     from avsc_core.data.features import open_data
     from avsc_core.data.tau import is_unlabelled
-    from avsc_core.evaluation.breakdown import (
-        draw_confusions,
-        intervals,
-        score_by_city,
-        score_by_scene,
-    )
+    from avsc_core.evaluation.breakdown import score_by_city, score_by_scene
     from avsc_core.evaluation.evaluate import answer_unlabelled, load_trained
     from avsc_core.evaluation.evaluate import evaluate_split as score
+    from avsc_core.evaluation.figures import draw_confusions
+    from avsc_core.evaluation.intervals import estimate_scores
     from avsc_core.files import write_text
     from avsc_core.metrics import format_predictions
 
@@ -400,7 +397,8 @@ def evaluate(
         result = score(trained, dataset, split, show, protocol)
     title = f"{split} split of {dataset.title}, {len(result.names)} {protocol}s"
     table = Table("measure", "value", "95 % by location", title=title)
-    for name, (low, high) in intervals(result.probability, result.scenes, result.locations).items():
+    figures = estimate_scores(result.probability, result.scenes, result.locations)
+    for name, (_, low, high, *_) in figures.items():
         table.add_row(
             name, f"{result.metrics[name]:.4f}", "-" if low != low else f"{low:.4f} to {high:.4f}"
         )
@@ -477,7 +475,8 @@ def draw_map(
 
     Example: avsc-core map best:lambda --names 30
     """
-    from avsc_core.evaluation.class_map import build_map, choose_folder, write_map
+    from avsc_core.evaluation.class_map import build_map
+    from avsc_core.evaluation.class_map_files import choose_folder, write_map
     from avsc_core.evaluation.evaluate import load_trained
 
     folder = out_folder or choose_folder(model)

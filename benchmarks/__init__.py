@@ -1,1 +1,1 @@
-"""Speed and memory as ratios against a stated rival in the same run; results are kept as JSON in benchmarks/results."""
+"""Speed and memory as ratios to a stated rival in the same run; results are JSON in results/."""

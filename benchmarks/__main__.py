@@ -1,9 +1,16 @@
-"""Every benchmark, one after another: `make bench`, or `python -m benchmarks [NAME]...`."""
+"""Run every benchmark, one after another: `make bench`, or `python -m benchmarks [NAME]...`."""
 
 import importlib
 import sys
 
-ALL = ("trial_overhead", "cross_attention", "training_step", "frozen_epoch", "inputs", "coverage")
+ALL = (
+    "trial_overhead",
+    "cross_attention",
+    "training_step",
+    "frozen_epoch",
+    "inputs",
+    "coverage",
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or ALL:

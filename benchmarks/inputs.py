@@ -1,10 +1,13 @@
-"""How fast do clips become features, what does the second epoch wait for, and what do more readers cost?
+"""How fast do clips become features, how fast is the second epoch, and what do more readers cost?
 
-Eight clips as TAU has them: 10 s, 48 kHz stereo 24-bit wav, H.264 at 30 frames a second, 1280 x 720; features of preset
-`paper`; one core. Rivals: the bare decode loops of soundfile and PyAV, which nothing can beat, and the straightforward
-pipeline of torchaudio and torchvision, which transforms every frame that it decodes and keeps ten. Then the time to
-gather an epoch's batches from the store, and the memory that the store takes in 1, 2, 4 and 8 processes that have read
-all of it (PSS of its pages, which counts a shared page once; Linux).
+Eight clips as TAU has them: 10 s, 48 kHz stereo 24-bit wav, H.264 at 30 frames a second, 1280 x
+720; features of preset `paper`; one core. Rivals: the bare decode loops of soundfile and PyAV,
+which nothing can beat, and the straightforward pipeline of torchaudio and torchvision, which
+transforms every frame that it decodes and keeps ten.
+
+Then the time to gather an epoch's batches from the store, and the memory that the store takes in 1,
+2, 4 and 8 processes that have read all of it (PSS of its pages, which counts a shared page once;
+Linux).
 """
 
 import multiprocessing
@@ -20,50 +23,88 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
+from torch import Tensor
 from torchvision.transforms import functional as pictures
 
 from avsc_core.config import Media
 from avsc_core.data.batches import IMAGENET, Inputs, iterate_batches
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
-from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.data.tables import Clip
-from avsc_core.labels import SCENES
 from avsc_core.resolve import resolve
+from benchmarks.data import make_data
 from benchmarks.report import keep
 
-CLIPS, STORED = 8, 64  # written as files; rows of the store that is read
+CLIPS = 8  # written as files
+STORED = 64  # rows of the store that is read
+LOG_MEL_SHAPE = (STORED, 1024, 128)
+FRAMES_SHAPE = (STORED, 10, 3, 224, 224)
 CONFIG = resolve("paper")
 
 
+def main() -> None:
+    """Measure decoding, the second epoch and shared memory, and keep the result."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+
+        # from files to features, three ways
+        clips = [write_clip(folder, number) for number in range(CLIPS)]
+        rates = {way.__name__: measure_rate(way, clips) for way in (bare, ours, straightforward)}
+        for way, rate in rates.items():
+            rows.append(make_row(f"{way}: clips a second and core", rate, rates["ours"]))
+
+        # from the store to batches
+        inputs = open_store(folder)
+        time_epoch(inputs)
+        rate = STORED / time_epoch(inputs)
+        rows.append(make_row("second epoch: clips a second and core", rate, rates["ours"]))
+        del inputs  # or this process would share the pages too
+
+        # the store in several processes
+        files = [folder / "log_mel.npy", folder / "frames.npy"]
+        size = sum(file.stat().st_size for file in files) / 2**20
+        one = measure_memory(folder, 1)
+        for readers in (1, 2, 4, 8):
+            total = one if readers == 1 else measure_memory(folder, readers)
+            what = f"{readers} readers of a store of {size:.0f} MiB: its MiB in all together"
+            rows.append(make_row(what, total, one))
+
+    keep("inputs", "from files to batches", rows)
+
+
 def write_clip(folder: Path, number: int) -> Clip:
-    """A clip of noise and moving gradients."""
+    """Write a clip of noise and moving gradients."""
     rng = np.random.default_rng(number)
-    path = folder / f"{number}.wav"
-    soundfile.write(path, 0.1 * rng.standard_normal((480_000, 2)), 48000, subtype="PCM_24")
+    audio = folder / f"{number}.wav"
+    soundfile.write(audio, 0.1 * rng.standard_normal((480_000, 2)), 48000, subtype="PCM_24")
+
     video = folder / f"{number}.mp4"
+    gradient = np.add.outer(np.arange(720), np.arange(1280))  # (H,W)
     with av.open(str(video), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
-        row = np.add.outer(np.arange(720), np.arange(1280))
+        stream.width = 1280
+        stream.height = 720
+        stream.pix_fmt = "yuv420p"
         for frame in range(300):
-            picture = np.stack(
-                [(row + shift * frame + 40 * number) % 256 for shift in (1, 2, 3)], 2
-            ).astype(np.uint8)
+            channels = [(gradient + shift * frame + 40 * number) % 256 for shift in (1, 2, 3)]
+            picture = np.stack(channels, 2).astype(np.uint8)  # (H,W,3)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(stream.encode())
-    return Clip(str(number), path, video, 0, "x-1", "train")
+    return Clip(str(number), audio, video, 0, "x-1", "train")
 
 
 def ours(clip: Clip) -> None:
-    """Both features."""
+    """Compute both features."""
     compute_log_mel(clip, CONFIG.log_mel, Media())
     compute_frames(clip, CONFIG.pictures, Media())
 
 
 def bare(clip: Clip) -> None:
-    """Decoding alone."""
+    """Decode, and do nothing else."""
     soundfile.read(clip.audio, dtype="float32")
     with av.open(str(clip.video)) as container:
         for _ in container.decode(video=0):
@@ -71,7 +112,7 @@ def bare(clip: Clip) -> None:
 
 
 def straightforward(clip: Clip) -> None:
-    """Every frame transformed, ten kept."""
+    """Transform every frame and keep ten."""
     samples, rate = soundfile.read(clip.audio, dtype="float32", always_2d=True)
     mono = torchaudio.functional.resample(torch.from_numpy(samples).mean(1), rate, 16000)
     torchaudio.compliance.kaldi.fbank(
@@ -79,113 +120,94 @@ def straightforward(clip: Clip) -> None:
     )
     with av.open(str(clip.video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    shown = [
-        pictures.center_crop(
-            pictures.resize(torch.from_numpy(frame).permute(2, 0, 1), [232], antialias=True), [224]
-        )
-        for frame in frames
-    ]
-    torch.stack(shown)[12::30]
+    torch.stack([transform_frame(frame) for frame in frames])[12::30]
 
 
-def clips_a_second(way: Callable[[Clip], None], clips: list[Clip]) -> float:
-    """On one core."""
-    way(clips[0])
+def transform_frame(frame: np.ndarray) -> Tensor:
+    """Resize and crop a frame (H,W,3) to (3,224,224)."""
+    picture = torch.from_numpy(frame).permute(2, 0, 1)  # (3,H,W)
+    return pictures.center_crop(pictures.resize(picture, [232], antialias=True), [224])  # type: ignore[no-any-return]
+
+
+def measure_rate(way: Callable[[Clip], None], clips: list[Clip]) -> float:
+    """Return the clips a second on one core."""
+    way(clips[0])  # warms up
     start = time.perf_counter()
     for clip in clips:
         way(clip)
     return len(clips) / (time.perf_counter() - start)
 
 
-def store(folder: Path) -> Inputs:
-    """Stored features of 64 clips, memory-mapped."""
-    arrays = {}
-    for name, shape, dtype in (
-        ("log_mel", (STORED, 1024, 128), np.float32),
-        ("frames", (STORED, 10, 3, 224, 224), np.uint8),
-    ):
-        path = folder / f"{name}.npy"
-        if not path.exists():
-            np.save(path, np.random.default_rng(0).integers(0, 255, shape).astype(dtype))
-        arrays[name] = np.load(path, mmap_mode="r")
-    clips = [Clip(str(row), Path(), Path(), row % 10, str(row), "train") for row in range(STORED)]
-    events, objects = np.zeros((STORED, 527), np.uint8), np.zeros((STORED, 1000), np.uint8)
-    data = DataSet(Path(), clips, events, objects, [], [], SCENES, {}, [], [], "", embedded=True)
-    return Inputs(
-        Features(data, arrays["log_mel"], arrays["frames"], events, objects), AUDIOSET, IMAGENET
+def open_store(folder: Path) -> Inputs:
+    """Open stored features of 64 clips, memory-mapped; write them the first time."""
+    events = np.zeros((STORED, 527), np.uint8)
+    objects = np.zeros((STORED, 1000), np.uint8)
+    data = make_data(events, objects)
+    features = Features(
+        data=data,
+        log_mel=open_array(folder / "log_mel.npy", LOG_MEL_SHAPE, np.float32),
+        frames=open_array(folder / "frames.npy", FRAMES_SHAPE, np.uint8),
+        events=events,
+        objects=objects,
     )
+    return Inputs(features, AUDIOSET, IMAGENET)
 
 
-def read_epoch(inputs: Inputs) -> float:
-    """Seconds to gather and normalise an epoch's batches."""
+def open_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Open an array of random numbers, memory-mapped; write it the first time."""
+    if not path.exists():
+        np.save(path, np.random.default_rng(0).integers(0, 255, shape).astype(dtype))
+    array: np.ndarray = np.load(path, mmap_mode="r")
+    return array
+
+
+def time_epoch(inputs: Inputs) -> float:
+    """Return the seconds to gather and normalise an epoch's batches."""
     start = time.perf_counter()
-    for _ in iterate_batches(
-        inputs, np.random.default_rng(0).permutation(STORED), 16, torch.device("cpu")
-    ):
+    order = np.random.default_rng(0).permutation(STORED)
+    for _ in iterate_batches(inputs, order, 16, torch.device("cpu")):
         pass
     return time.perf_counter() - start
 
 
-def reader(folder: Path, ready: Any, measured: Any, pss: Any) -> None:
-    """A process that has read the whole store once."""
-    torch.set_num_threads(1)
-    inputs = store(folder)
-    read_epoch(inputs)
-    ready.wait()
-    inside, total = False, 0
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if not line.split()[0].endswith(":"):  # the head of a mapping, with its file's name
-            inside = str(folder) in line
-        elif inside and line.startswith("Pss:"):
-            total += int(line.split()[1])
-    pss.put(total / 1024)
-    measured.wait()
-
-
-def memory(folder: Path, readers: int) -> float:
-    """MiB of the store's pages in so many readers together."""
+def measure_memory(folder: Path, readers: int) -> float:
+    """Return the MiB of the store's pages in so many readers together."""
     context = multiprocessing.get_context("spawn")
-    ready, measured, pss = context.Barrier(readers), context.Barrier(readers), context.Queue()
-    running = [
-        context.Process(target=reader, args=(folder, ready, measured, pss)) for _ in range(readers)
-    ]
-    for process in running:
+    ready = context.Barrier(readers)  # all have read the store
+    measured = context.Barrier(readers)  # all have measured, and may end
+    sizes = context.Queue()
+    arguments = (folder, ready, measured, sizes)
+    processes = [context.Process(target=read_store, args=arguments) for _ in range(readers)]
+    for process in processes:
         process.start()
-    total = sum(pss.get() for _ in running)
-    for process in running:
+    total = sum(sizes.get() for _ in processes)
+    for process in processes:
         process.join()
     return float(total)
 
 
-def row(what: str, value: float, unit: float) -> dict[str, Any]:
-    """A line of the table; the ratio is to our decoding, or to one reader."""
-    return {"what": what, "value": value, "ratio": value / unit}
-
-
-def main() -> None:
+def read_store(folder: Path, ready: Any, measured: Any, sizes: Any) -> None:
+    """Read the whole store once, in a process of its own, and report the MiB of its pages."""
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        clips = [write_clip(folder, number) for number in range(CLIPS)]
-        rates = {way.__name__: clips_a_second(way, clips) for way in (bare, ours, straightforward)}
-        for way, rate in rates.items():
-            rows.append(row(f"{way}: clips a second and core", rate, rates["ours"]))
-        inputs = store(folder)
-        read_epoch(inputs)
-        second = STORED / read_epoch(inputs)
-        rows.append(row("second epoch: clips a second and core", second, rates["ours"]))
-        del inputs  # or this process would share the pages too
-        size = (
-            sum((folder / f"{array}.npy").stat().st_size for array in ("log_mel", "frames")) / 2**20
-        )
-        one = memory(folder, 1)
-        for readers in (1, 2, 4, 8):
-            total = one if readers == 1 else memory(folder, readers)
-            what = f"{readers} readers of a store of {size:.0f} MiB: its MiB in all together"
-            rows.append(row(what, total, one))
-    keep("inputs", "from files to batches", rows)
+    inputs = open_store(folder)
+    time_epoch(inputs)
+    ready.wait()
+
+    # /proc/self/smaps: each mapping begins with a line that ends with its file's name
+    inside = False
+    kib = 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split()[0].endswith(":"):
+            inside = str(folder) in line
+        elif inside and line.startswith("Pss:"):
+            kib += int(line.split()[1])
+    sizes.put(kib / 1024)
+    measured.wait()
+
+
+def make_row(what: str, value: float, unit: float) -> dict[str, Any]:
+    """Make a line of the table; the ratio is to our decoding, or to one reader."""
+    return {"what": what, "value": value, "ratio": value / unit}
 
 
 if __name__ == "__main__":

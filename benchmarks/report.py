@@ -1,4 +1,4 @@
-"""What every benchmark ends with: a table for people and a JSON file to keep."""
+"""The end of every benchmark: a table for people and a JSON file to keep."""
 
 import os
 import platform
@@ -16,20 +16,29 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def keep(name: str, question: str, rows: list[dict[str, Any]]) -> None:
-    """Print `rows` as a table and write them to results/NAME.json with what they were measured on."""
+    """Print `rows` as a table and write them, with device and versions, to results/NAME.json."""
     table = Table(*rows[0], title=question)
     for row in rows:
-        table.add_row(
-            *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values())
-        )
+        table.add_row(*map(_format_cell, row.values()))
     Console().print(table)
-    device = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    )
+
     setting = {
-        "device": device,
+        "device": _name_device(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "avsc": __version__,
     }
-    write_json(RESULTS / f"{name}.json", {"question": question, "setting": setting, "rows": rows})
+    content = {"question": question, "setting": setting, "rows": rows}
+    write_json(RESULTS / f"{name}.json", content)
+
+
+def _format_cell(value: Any) -> str:
+    """Format a value of a row, numbers with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _name_device() -> str:
+    """Name the GPU, or the number of CPU cores."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()} CPU cores"

@@ -1,8 +1,9 @@
-"""What a trial costs beyond its training, against plain Ray Tune.
+"""What does a trial cost beyond its training, against plain Ray Tune?
 
-Ours: `avsc-search run` on 32 one-epoch trials of preset demo, one worker, features cached; everything counts, from the
-start of the command to its end: imports, Ray, MLflow, worker, closing table. The rival trains the same epochs in Ray
-Tune's plain way: a function per trial, a process per trial, nothing recorded.
+Ours: `avsc-search run` on 32 one-epoch trials of preset demo, one worker, features cached;
+everything counts, from the start of the command to its end: imports, Ray, MLflow, worker, closing
+table. The rival trains the same epochs in Ray Tune's plain way: a function per trial, a process per
+trial, nothing recorded.
 """
 
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import yaml
@@ -24,86 +25,106 @@ from avsc_core.resolve import Override, resolve
 from avsc_core.trainer.loop import fit
 from benchmarks.report import keep
 
-TRIALS, RIVAL_TRIALS, EPOCH = 32, 8, Override("training.epochs", 1, "benchmark")
+TRIALS = 32
+RIVAL_TRIALS = 8
+ONE_EPOCH = Override("training.epochs", 1, "benchmark")
+
+
+class Times(NamedTuple):
+    """Seconds of some trials."""
+
+    trials: int
+    wall: float
+    training: float
 
 
 def main() -> None:
     """Measure both and keep the result."""
     build_features(open_data(None, no_progress), resolve("demo"), no_progress)
-    ours, between, ours_trained = run_study()
-    theirs, theirs_trained = run_plain_tune()
+    whole, later = run_study()
+    rival = run_plain_tune()
     rows = [
-        row("avsc-search run, whole command", TRIALS, ours, ours_trained),
-        row("avsc-search run, second trial to last", TRIALS - 1, *between),
-        row("plain Ray Tune, whole run", RIVAL_TRIALS, theirs, theirs_trained),
+        make_row("avsc-search run, whole command", whole),
+        make_row("avsc-search run, second trial to last", later),
+        make_row("plain Ray Tune, whole run", rival),
     ]
-    for each in rows:
-        each["of plain Ray Tune's"] = (
-            each["overhead per trial, s"] / rows[-1]["overhead per trial, s"]
-        )
+    unit = rows[-1]["overhead per trial, s"]
+    for row in rows:
+        row["of plain Ray Tune's"] = row["overhead per trial, s"] / unit
     keep("trial_overhead", "What does a trial cost beyond its training?", rows)
 
 
-def row(name: str, trials: int, wall: float, trained: float) -> dict[str, Any]:
-    """One line of the table."""
+def make_row(name: str, times: Times) -> dict[str, Any]:
+    """Make one line of the table."""
     return {
         "runner": name,
-        "trials": trials,
-        "wall, s": wall,
-        "training, s": trained,
-        "overhead per trial, s": (wall - trained) / trials,
+        "trials": times.trials,
+        "wall, s": times.wall,
+        "training, s": times.training,
+        "overhead per trial, s": (times.wall - times.training) / times.trials,
     }
 
 
-def run_study() -> tuple[float, tuple[float, float], float]:
-    """Wall seconds of the whole command, (wall, training) without its start and its first trial, training seconds."""
-    arms = [
-        {"name": f"arm {number}", "set": {"loss_weights.scene": number}}
-        for number in range(1, TRIALS + 1)
-    ]
-    study = {"question": "What does a trial cost?", "arms": arms, "base": {EPOCH.key: EPOCH.value}}
+def run_study() -> tuple[Times, Times]:
+    """Run a study; return the times of the whole command, and of all trials after the first."""
+    arms = []
+    for number in range(1, TRIALS + 1):
+        arms.append({"name": f"arm {number}", "set": {"loss_weights.scene": number}})
+    study = {
+        "question": "What does a trial cost?",
+        "arms": arms,
+        "base": {ONE_EPOCH.key: ONE_EPOCH.value},
+    }
+
     with tempfile.TemporaryDirectory() as folder:
+        # the command
         file = Path(folder) / "overhead.yaml"
         file.write_text(yaml.safe_dump(study))
-        command = [
-            str(Path(sys.executable).parent / "avsc-search"),
-            "run",
-            file.name,
-            "--cpus",
-            "2",
-        ]
-        began = time.perf_counter()
+        program = str(Path(sys.executable).parent / "avsc-search")
+        start = time.perf_counter()
+        command = [program, "run", file.name, "--cpus", "2"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
-        wall = time.perf_counter() - began
+        wall = time.perf_counter() - start
+
+        # its record
         recorder = Recorder(f"sqlite:///{folder}/mlruns/mlflow.db")
         trials = recorder.list_trials("overhead")
         ends = [recorder.client.get_run(trial.run_id).info.end_time / 1000 for trial in trials]
+
     assert len(trials) == TRIALS
     seconds = [trial.metrics["seconds"] for trial in trials]
-    return wall, (ends[-1] - ends[0], sum(seconds[1:])), sum(seconds)
+    whole = Times(trials=TRIALS, wall=wall, training=sum(seconds))
+    later = Times(trials=TRIALS - 1, wall=ends[-1] - ends[0], training=sum(seconds[1:]))
+    return whole, later
+
+
+def run_plain_tune() -> Times:
+    """Run the same trials in plain Ray Tune."""
+    start = time.perf_counter()
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(train_one, {"cpu": 2}),
+            param_space={"scene": tune.grid_search(list(range(1, RIVAL_TRIALS + 1)))},
+            run_config=tune.RunConfig(storage_path=folder, verbose=0),
+        )
+        results = tuner.fit()
+    ray.shutdown()
+    wall = time.perf_counter() - start
+    training = sum(result.metrics["seconds"] for result in results)
+    return Times(trials=RIVAL_TRIALS, wall=wall, training=training)
 
 
 def train_one(settings: dict[str, Any]) -> None:
-    """A trial the plain way; its own clock starts when everything is imported and loaded."""
-    began = time.perf_counter()
-    config = resolve(
-        "demo", [EPOCH, Override("loss_weights.scene", settings["scene"], "benchmark")]
-    )
+    """Train one trial the plain way; its clock starts when everything is imported and loaded."""
+    start = time.perf_counter()
+    weight = Override("loss_weights.scene", settings["scene"], "benchmark")
+    config = resolve("demo", [ONE_EPOCH, weight])
     features = build_features(open_data(None, no_progress), config, no_progress)
     parts = split_rows(features.data, config.split)
     (epoch,) = fit(config, features, parts.train, parts.validation)
-    tune.report({**epoch.metrics, "seconds": time.perf_counter() - began})
+    tune.report({**epoch.metrics, "seconds": time.perf_counter() - start})
 
 
-def run_plain_tune() -> tuple[float, float]:
-    """(wall seconds, training seconds) of the same trials in plain Ray Tune."""
-    began = time.perf_counter()
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    with tempfile.TemporaryDirectory() as folder:
-        space = {"scene": tune.grid_search(list(range(1, RIVAL_TRIALS + 1)))}
-        trainable = tune.with_resources(train_one, {"cpu": 2})
-        results = tune.Tuner(
-            trainable, param_space=space, run_config=tune.RunConfig(storage_path=folder, verbose=0)
-        ).fit()
-    ray.shutdown()
-    return time.perf_counter() - began, sum(result.metrics["seconds"] for result in results)
+if __name__ == "__main__":
+    main()

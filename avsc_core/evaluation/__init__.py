@@ -1,0 +1,1 @@
+"""Evaluation of trained models: scores, intervals, pictures, the map of classes, recorded runs."""

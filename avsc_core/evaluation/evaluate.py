@@ -1,8 +1,8 @@
 """A trained model on a split of a data set, or on single files: probabilities, scores, tables.
 
-Protocol `clip` (the paper's) decides once for a 10-s clip, `segment` (the challenge's) once a second. The prediction
-table has the form of the challenge's answer file: TAB-separated, `filename`, `scene_label`, then ten probabilities in
-the order of the classes.
+Protocol `clip` (the paper's) decides once for a 10-s clip, `segment` (the challenge's) once a
+second. The prediction table has the form of the challenge's answer file: TAB-separated, `filename`,
+`scene_label`, then ten probabilities in the order of the classes.
 """
 
 from collections.abc import Sequence
@@ -10,43 +10,45 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from avsc_core.config import Config, Media
-from avsc_core.data.batches import Inputs, normalise_frames, to_device
+from avsc_core.data.batches import Inputs
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.dataset import DataSet, hash_media, split_rows
 from avsc_core.data.features import build_features, load_clip_features
-from avsc_core.data.logmel import Scale, normalise
+from avsc_core.data.logmel import Scale
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_unlabelled
 from avsc_core.errors import Fault, UserError
 from avsc_core.evaluation.segments import SEGMENTS, predict_segments
 from avsc_core.metrics import compute_scores
-from avsc_core.model.network import AudioVisualNet
+from avsc_core.model.network import AudioVisualNet, Outputs
 from avsc_core.processes import Progress
-from avsc_core.trainer.device import autocast, choose_device
+from avsc_core.trainer.device import choose_device
 from avsc_core.trainer.frozen import find_colours
+from avsc_core.trainer.inference import run_raw_clips, scene_probabilities
 from avsc_core.trainer.loop import predict_rows
 from avsc_core.weights.model_folder import load_model, save_model
 
 FIT = Media(short="pad", long="crop")  # one's own clips may be of any length
+LIKELIEST = 5  # events, and objects, that `predict` names
 
 
 class Trained(NamedTuple):
-    """A saved model with what belongs to it."""
+    """A trained model with what is needed to use it on any clip."""
 
     model: AudioVisualNet
     config: Config
     scale: Scale  # log-mel normalisation
-    event_names: list[str]
-    object_names: list[str]
-    scene_names: list[str]
-    trained_on: str = ""  # the data set's title; empty in folders that do not hold it yet
+    event_names: list[str]  # E
+    object_names: list[str]  # O
+    scene_names: list[str]  # S
+    trained_on: str = ""  # the data set's title; empty for model folders of earlier versions
 
 
 class Evaluation(NamedTuple):
-    """Scores of a model on clips, or on their seconds."""
+    """Scores of a model on N clips, or on their seconds."""
 
     names: list[str]  # N
     probability: np.ndarray  # (N,S)
@@ -57,11 +59,13 @@ class Evaluation(NamedTuple):
 
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model folder: safetensors and JSON, nothing pickled."""
-    names = {
-        name: list(getattr(trained, name))
-        for name in ("event_names", "object_names", "scene_names")
+    extra = {
+        "scale": trained.scale._asdict(),
+        "event_names": list(trained.event_names),
+        "object_names": list(trained.object_names),
+        "scene_names": list(trained.scene_names),
+        "trained_on": trained.trained_on,
     }
-    extra = {"scale": trained.scale._asdict(), **names, "trained_on": trained.trained_on}
     save_model(folder, trained.model, trained.config, extra)
 
 
@@ -69,121 +73,142 @@ def load_trained(folder: Path) -> Trained:
     """Read a model folder. Raises UserError when it is not one."""
     model, config, extra = load_model(folder)
     model.to(choose_device(config))
-    names = (extra["event_names"], extra["object_names"], extra["scene_names"])
-    return Trained(model, config, Scale(**extra["scale"]), *names, extra.get("trained_on", ""))
+    return Trained(
+        model=model,
+        config=config,
+        scale=Scale(**extra["scale"]),
+        event_names=extra["event_names"],
+        object_names=extra["object_names"],
+        scene_names=extra["scene_names"],
+        trained_on=extra.get("trained_on", ""),
+    )
 
 
 def evaluate_split(
     trained: Trained, data: DataSet, split: str, progress: Progress, protocol: str = "clip"
 ) -> Evaluation:
-    """The model's scores on split `train`, `validation` or `test`, by protocol `clip` or `segment`."""
-    features = build_features(data, trained.config, progress)
-    parts = split_rows(data, trained.config.split)
-    inputs = Inputs(features, trained.scale, find_colours(trained.config.visual.backbone))
-    return evaluate_rows(trained.model, inputs, getattr(parts, split), trained.config, protocol)
+    """Score the model on split `train`, `validation` or `test`, by protocol `clip` or `segment`."""
+    config = trained.config
+    features = build_features(data, config, progress)
+    inputs = Inputs(features, trained.scale, find_colours(config.visual.backbone))
+    rows = getattr(split_rows(data, config.split), split)
+    return evaluate_rows(trained.model, inputs, rows, config, protocol)
 
 
 def evaluate_rows(
     model: AudioVisualNet, inputs: Inputs, rows: np.ndarray, config: Config, protocol: str = "clip"
 ) -> Evaluation:
-    """The model's scores on the given rows."""
+    """Score the model on the given rows, by protocol `clip` or `segment`."""
     data = inputs.features.data
-    scenes, clips = data.scenes[rows], [data.clips[row] for row in rows]
-    names, locations = [clip.name for clip in clips], [clip.location for clip in clips]
+    scenes = data.scenes[rows]
+    names = [data.clips[row].name for row in rows]
+    locations = [data.clips[row].location for row in rows]
+
     if protocol == "segment":
-        probability = predict_segments(model, inputs, rows, config)
-        scenes, locations = (
-            np.repeat(scenes, SEGMENTS),
-            [place for place in locations for _ in range(SEGMENTS)],
-        )
+        probability = predict_segments(model, inputs, rows, config)  # (10 N,S)
+        scenes = np.repeat(scenes, SEGMENTS)
+        locations = np.repeat(locations, SEGMENTS).tolist()
         names = [f"{name}-{second}" for name in names for second in range(SEGMENTS)]
     else:
-        probability, _ = predict_rows(model, inputs, rows, config)
-    return Evaluation(names, probability, scenes, locations, compute_scores(probability, scenes))
+        probability, _ = predict_rows(model, inputs, rows, config)  # (N,S)
+
+    return Evaluation(
+        names=names,
+        probability=probability,
+        scenes=scenes,
+        locations=locations,
+        metrics=compute_scores(probability, scenes),
+    )
 
 
-@torch.inference_mode()
 def answer_unlabelled(
     trained: Trained, root: Path, progress: Progress
 ) -> tuple[list[str], np.ndarray]:
-    """File names and (N,S) probabilities for an evaluation set of unlabelled one-second clips."""
-    clips, config = read_unlabelled(root), trained.config
+    """Return file names and (N,S) probabilities for N unlabelled one-second clips."""
+    # features of one second with one picture
+    config = trained.config
+    clips = read_unlabelled(root)
     sounds, films = hash_media(root, clips, progress)
-    one = config.pictures.model_copy(update={"frames": 1})
+    one_picture = config.pictures.model_copy(update={"frames": 1})
     log_mel = load_clip_features(
         clips, sounds, config.log_mel, config.media, config.workers, progress, seconds=1.0
-    )
+    )  # (N,T,128)
     frames = load_clip_features(
-        clips, films, one, config.media, config.workers, progress, seconds=1.0
-    )
-    device, colours = (
-        next(trained.model.parameters()).device,
-        find_colours(config.visual.backbone),
-    )
-    parts = []
-    for start in range(0, len(clips), config.training.batch_size):
-        part = slice(start, start + config.training.batch_size)
-        heard = normalise(to_device(np.array(log_mel[part]), device), trained.scale)
-        seen = normalise_frames(to_device(np.array(frames[part]), device), colours)
-        with autocast(config, device):
-            outputs = trained.model.eval()(heard, seen)
-        parts.append(outputs.scene_logits.double().softmax(1).cpu().numpy())
-        progress("answering", min(part.stop, len(clips)), len(clips))
-    return [f"{clip.name}.wav" for clip in clips], np.concatenate(parts)
+        clips, films, one_picture, config.media, config.workers, progress, seconds=1.0
+    )  # (N,1,3,H,W)
 
-
-@torch.inference_mode()
-def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
-    """One clip outside any data set -> scene probabilities (S,), and the likeliest events and objects by name."""
-    clip = Clip(video.stem, audio, video, 0, "", "")
-    device = next(trained.model.parameters()).device
-    mel = torch.from_numpy(compute_log_mel(clip, trained.config.log_mel, FIT)[0])[None].to(
-        device
-    )  # (1,T,128)
-    frames = torch.from_numpy(compute_frames(clip, trained.config.pictures, FIT)[0])[None].to(
-        device
-    )  # (1,F,3,H,W)
-    colours = find_colours(trained.config.visual.backbone)
-    with autocast(trained.config, device):
-        outputs = trained.model.eval()(
-            normalise(mel, trained.scale), normalise_frames(frames, colours)
+    # decisions, batch by batch
+    colours = find_colours(config.visual.backbone)
+    batch_size = config.training.batch_size
+    probabilities = []
+    for start in range(0, len(clips), batch_size):
+        stop = min(start + batch_size, len(clips))
+        outputs = run_raw_clips(
+            trained.model,
+            np.array(log_mel[start:stop]),  # a copy in memory of what is memory-mapped
+            np.array(frames[start:stop]),
+            trained.scale,
+            colours,
+            config,
         )
-    probability = outputs.scene_logits[0].double().softmax(0).tolist()
+        probabilities.append(scene_probabilities(outputs))  # (B,S)
+        progress("answering", stop, len(clips))
+
+    return [f"{clip.name}.wav" for clip in clips], np.concatenate(probabilities)
+
+
+def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
+    """Classify one clip outside any data set.
+
+    Returns the probabilities of all scenes, and of the likeliest events and objects, by name.
+    """
+    outputs = _run_file(trained, audio, video)
+    probability = scene_probabilities(outputs)[0].tolist()  # S
     return {
         "scenes": dict(zip(trained.scene_names, probability, strict=True)),
-        "events": _likeliest(outputs.event_logits, trained.event_names),
-        "objects": _likeliest(outputs.object_logits, trained.object_names),
+        "events": _find_likeliest(outputs.event_logits, trained.event_names),
+        "objects": _find_likeliest(outputs.object_logits, trained.object_names),
     }
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
-    """The wav and mp4 of a clip, given either or their common name. Raises UserError when one is missing."""
+    """Find the wav and mp4 of a clip, given either or their common name.
+
+    Raises UserError when one is missing.
+    """
     base = path.with_suffix("") if path.suffix in (".wav", ".mp4") else path
-    pair = []
-    for suffix, folder in ((".wav", "audio"), (".mp4", "video")):
-        beside, across = (
-            base.with_name(base.name + suffix),
-            base.parent.parent / folder / (base.name + suffix),
-        )
-        found = next((candidate for candidate in (beside, across) if candidate.is_file()), None)
-        if found is None:
-            allowed = f"{beside} or {across}"
-            raise UserError(
-                Fault(
-                    str(path), f"no {suffix} of that name", allowed, "a clip needs both wav and mp4"
-                )
-            )
-        pair.append(found)
-    return pair[0], pair[1]
+    return _find_file(path, base, ".wav", "audio"), _find_file(path, base, ".mp4", "video")
 
 
-def _likeliest(
-    logits: torch.Tensor | None, names: Sequence[str], count: int = 5
-) -> dict[str, float]:
-    """The `count` likeliest classes of (1,C) logits, by name."""
+def _run_file(trained: Trained, audio: Path, video: Path) -> Outputs:
+    """Compute the features of one clip of any length, and run the model on it."""
+    config = trained.config
+    clip = Clip(video.stem, audio, video, 0, "", "")
+    log_mel, _ = compute_log_mel(clip, config.log_mel, FIT)  # (T,128)
+    frames, _ = compute_frames(clip, config.pictures, FIT)  # (F,3,H,W)
+    colours = find_colours(config.visual.backbone)
+    return run_raw_clips(trained.model, log_mel[None], frames[None], trained.scale, colours, config)
+
+
+def _find_file(path: Path, base: Path, suffix: str, folder: str) -> Path:
+    """Find a file of the clip `base` beside it, or in the folder of TAU's layout."""
+    name = base.name + suffix
+    beside = base.with_name(name)
+    across = base.parent.parent / folder / name
+    for candidate in (beside, across):
+        if candidate.is_file():
+            return candidate
+    what = f"no {suffix} of that name"
+    todo = "a clip needs both wav and mp4"
+    raise UserError(Fault(str(path), what, f"{beside} or {across}", todo))
+
+
+def _find_likeliest(logits: Tensor | None, names: Sequence[str]) -> dict[str, float]:
+    """Return the likeliest classes of (1,C) logits by name, with their probabilities."""
     if logits is None:
         return {}
-    values, places = logits[0].sigmoid().topk(min(count, len(names)))
-    return {
-        names[place]: float(value) for place, value in zip(places.tolist(), values, strict=True)
-    }
+    values, classes = logits[0].sigmoid().topk(min(LIKELIEST, len(names)))
+    found = {}
+    for number, value in zip(classes.tolist(), values, strict=True):
+        found[names[number]] = float(value)
+    return found

@@ -1,20 +1,25 @@
-"""How sure a figure is: 95 % intervals and tests for means over clips that share locations, and seeds.
+"""How sure a figure is: 95 % intervals and tests for means over clips of locations, and over seeds.
 
-Clips of one location are alike, and a training's luck touches all its clips; so a figure of R seeds on L locations
-moves for two reasons at once. With D[r,l] the part of the figure that seed r and location l contribute, its variance
-is estimated as for a two-way layout with random rows and columns (Cameron, Gelbach and Miller 2011; Owen 2007):
+Clips of one location are alike, and the luck of a training moves all its clips; so a figure of R
+seeds on L locations varies for two reasons at once. With D[r,l] the part of the figure that seed r
+and location l contribute, its variance is estimated as for a two-way layout with random rows and
+columns (Cameron, Gelbach and Miller 2011; Owen 2007):
 
     V = V_locations + V_seeds - V_both
 
-V_locations is the variance over locations within scenes, what a bootstrap that draws locations within scenes converges
-to; V_seeds that over seeds; the interaction is in both and is taken off once. The interval is Student's t with
-Satterthwaite's degrees of freedom, each scene counting for what it varies: where only few scenes vary, few locations
-speak. Where nothing varies nothing is known of how far the figure moves, and no interval is given. A percentile
-bootstrap over locations and seeds, the usual way, covers too seldom with three to five seeds (`python -m benchmarks
-coverage` has the figures). Differences of arms are the same with the difference of each clip's values, which pairs
-clips, locations and seeds; so is any contrast of arms.
+V_locations is the variance over locations within scenes, to which a bootstrap that draws locations
+within scenes converges; V_seeds is the variance over seeds; their interaction is part of both and
+is subtracted once. The interval is Student's t with Satterthwaite's degrees of freedom, in which
+each scene counts by how much it varies: where few scenes vary, few locations are informative. Where
+nothing varies, the data do not say how far the figure moves, and no interval is given.
+
+A percentile bootstrap over locations and seeds, the usual way, covers too seldom with three to five
+seeds (`python -m benchmarks coverage` has the figures). The difference of two arms is estimated in
+the same way from the difference of each clip's values, which pairs clips, locations and seeds; so
+is any contrast of arms.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,11 +28,11 @@ from scipy import stats
 from avsc_core.metrics import SMALLEST
 
 LEVEL = 0.95
-ROUNDING = 1e-12  # what is smaller, beside the values, is no variance
+ROUNDING = 1e-12  # a smaller error, relative to the values, is no variance
 
 
 class Clips(NamedTuple):
-    """The clips that all arms were validated on."""
+    """The clips that a figure is a mean over."""
 
     names: tuple[str, ...]  # N
     scenes: np.ndarray  # (N,) int
@@ -35,104 +40,177 @@ class Clips(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A figure with its interval; `p` tests that it is 0, so it means something for differences."""
+    """A figure with its interval, and the p value of a test that it is 0 (for differences)."""
 
     value: float
-    low: float  # nan when nothing says how far the figure moves: a single location, or no variance at all
+    low: (
+        float  # nan when the data do not say how far the figure moves: one location, or no variance
+    )
     high: float
     p: float
     seeds: int
 
 
+class Score(NamedTuple):
+    """How a score of `metrics.compute_scores` is a mean over clips."""
+
+    values: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (...,N,S), (N,) -> (...,N)
+    over_classes: bool  # a mean of class means; else of all clips
+    highest: float  # the lowest is 0
+
+
+class Strata(NamedTuple):
+    """Locations within scenes, grouped into strata in which their variance is measured."""
+
+    location: np.ndarray  # (N,) int, the location within its scene of each clip
+    stratum: np.ndarray  # (L,) int, of each location
+    alone: np.ndarray  # (L,) bool, whether a location is the only one of its scene
+
+
 def correct(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
-    """(..., N, S) probabilities -> (..., N) 1 where the likeliest scene is the true one; its class-wise mean is Acc."""
+    """Return 1 for each clip whose likeliest scene is true, else 0: (...,N,S), (N,) -> (...,N)."""
     right: np.ndarray = (probability.argmax(-1) == scenes).astype(np.float64)
     return right
 
 
 def costs(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
-    """(..., N, S) probabilities -> (..., N) -ln of the true scene's; its mean is Logloss."""
-    true = np.take_along_axis(
-        probability, np.broadcast_to(scenes, probability.shape[:-1])[..., None], -1
-    )[..., 0]
+    """Return -ln of the probability of the true scene of each clip: (...,N,S), (N,) -> (...,N)."""
+    true_scenes = np.broadcast_to(scenes, probability.shape[:-1])[..., None]  # (...,N,1)
+    true = np.take_along_axis(probability, true_scenes, -1)[..., 0]  # (...,N)
     return -np.log(np.clip(true.astype(np.float64), SMALLEST, 1.0))
 
 
-def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
-    """(R,N) values of R seeds on N clips, or contrasts of such -> their mean with its interval.
+def estimate_scores(
+    probability: np.ndarray,  # (N,S)
+    scenes: np.ndarray,  # (N,)
+    locations: Sequence[str],  # N
+) -> dict[str, Estimate]:
+    """Estimate every score of one model, with 95 % intervals over locations.
 
-    The mean is that of class means for `acc`, and over all clips for `logloss`.
+    A location that two scenes share counts as one of each, with that scene's clips.
     """
+    _, places = np.unique(np.asarray(locations), return_inverse=True)  # (N,)
+    clips = Clips(tuple(locations), scenes, places)
+    found = {}
+    for metric, score in SCORES.items():
+        values = score.values(probability, scenes)[None]  # (1,N), one seed
+        found[metric] = bounded(estimate(values, clips, metric), metric)
+    return found
+
+
+def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
+    """Estimate the mean of (R,N) values of R seeds on N clips, or of contrasts of such values.
+
+    The mean is one of class means for `acc` and `logloss_classwise`, and one over all clips for
+    `acc_overall` and `logloss`.
+    """
+    # each clip's weight in the mean, and the mean of each seed
     seeds, count = values.shape
-    groups = clips.scenes if metric == "acc" else np.zeros(count, int)
-    sizes = np.bincount(groups)
+    groups = clips.scenes if SCORES[metric].over_classes else np.zeros(count, int)
+    sizes = np.bincount(groups)  # (G,) clips of each group
     present = sizes > 0
     weight = 1 / (present.sum() * sizes[groups])  # (N,), adds up to 1
     per_seed = values @ weight  # (R,)
-    means = _sums(values, groups) / np.maximum(sizes, 1)  # (R,G)
-    places, strata, alone = _places(clips)
-    means = np.where(
-        alone[places], per_seed[:, None], means[:, groups]
-    )  # (R,N); a lone location has no mean beside it
-    parts = _sums((values - means) * weight, places)  # (R,L)
     value = float(per_seed.mean())
-    variance, freedom = _variance(per_seed, parts, strata)
+
+    # what each location contributes beyond the mean of its group; a scene's only location is
+    # compared with the mean over all, because it is the mean of its own scene
+    strata = _find_strata(clips)
+    means = _sum_by_group(values, groups) / np.maximum(sizes, 1)  # (R,G)
+    means = np.where(strata.alone[strata.location], per_seed[:, None], means[:, groups])  # (R,N)
+    parts = _sum_by_group((values - means) * weight, strata.location)  # (R,L)
+
+    # Student's t; no interval where nothing varies
+    variance, freedom = _estimate_variance(per_seed, parts, strata.stratum)
     error = float(np.sqrt(variance))
     if not error > ROUNDING * np.abs(values).max():
-        return Estimate(value, np.nan, np.nan, np.nan if values.any() else 1.0, seeds)
+        p = np.nan if values.any() else 1.0
+        return Estimate(value, np.nan, np.nan, p, seeds)
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * error
     p = float(2 * stats.t.sf(abs(value) / error, freedom))
     return Estimate(value, value - reach, value + reach, p, seeds)
 
 
 def bounded(figure: Estimate, metric: str) -> Estimate:
-    """The estimate of a level, not of a difference: no Acc lies outside 0 to 1, no Logloss below 0."""
-    top = 1.0 if metric == "acc" else np.inf
-    value, low, high = (
-        float(np.clip(each, 0.0, top)) for each in (figure.value, figure.low, figure.high)
-    )
-    return figure._replace(value=value, low=low, high=high)
+    """Limit the estimate of a level to possible values: Acc to 0 to 1, Logloss to 0 and above.
 
-
-def _places(clips: Clips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each clip's location within its scene (N,), the stratum of each such location (L,), and which are alone (L,).
-
-    A stratum is a scene. Scenes with a single location have no spread of their own and form one stratum together; if
-    there is only one of them it joins another scene.
+    A difference has no such limits.
     """
-    kept, code = np.unique(np.stack([clips.scenes, clips.places]), axis=1, return_inverse=True)
-    strata = kept[0].copy()
-    alone = np.bincount(strata)[strata] == 1
-    strata[alone] = -1
+    highest = SCORES[metric].highest
+    return figure._replace(
+        value=float(np.clip(figure.value, 0.0, highest)),
+        low=float(np.clip(figure.low, 0.0, highest)),
+        high=float(np.clip(figure.high, 0.0, highest)),
+    )
+
+
+def _find_strata(clips: Clips) -> Strata:
+    """Number the locations within scenes and group them into strata.
+
+    A stratum is a scene. Scenes with a single location have no spread of their own and form one
+    stratum together; if there is only one such scene, it joins another one.
+    """
+    pairs = np.stack([clips.scenes, clips.places])  # (2,N)
+    unique, location = np.unique(pairs, axis=1, return_inverse=True)  # (2,L), (N,)
+    stratum = unique[0].copy()  # (L,), the scene
+    alone = np.bincount(stratum)[stratum] == 1  # (L,)
+    stratum[alone] = -1
     if alone.sum() == 1 and not alone.all():
-        strata[alone] = strata[~alone][0]
-    return code.reshape(-1), strata, alone
+        stratum[alone] = stratum[~alone][0]
+    return Strata(location.reshape(-1), stratum, alone)
 
 
-def _sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """(R,N) -> (R,G) sums by group."""
+def _sum_by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Sum (R,N) values by group: (R,G)."""
     return np.stack([np.bincount(groups, row, groups.max() + 1) for row in values])
 
 
-def _variance(per_seed: np.ndarray, parts: np.ndarray, strata: np.ndarray) -> tuple[float, float]:
-    """Of the mean over seeds, and its degrees of freedom; nan when there is only one location to judge by."""
+def _estimate_variance(
+    per_seed: np.ndarray,  # (R,)
+    parts: np.ndarray,  # (R,L)
+    strata: np.ndarray,  # (L,)
+) -> tuple[float, float]:
+    """Estimate the variance of the mean over seeds, and its degrees of freedom (Satterthwaite).
+
+    Both are nan when a stratum has only one location, so that nothing tells how far locations
+    differ.
+    """
     seeds = len(per_seed)
-    of_places, of_both, freedom = [], [], []  # for each stratum
+    seed_freedom = max(1, seeds - 1)
+
+    # locations, and locations with seeds, stratum by stratum
+    of_locations = []
+    of_both = []
+    freedom = []
     for stratum in np.unique(strata):
-        own = parts[:, strata == stratum]  # (R,L_h)
-        places = own.shape[1]
-        if places == 1:
+        inside = parts[:, strata == stratum]  # (R,L_h)
+        count = inside.shape[1]
+        if count == 1:
             return np.nan, np.nan
-        centred = own - own.mean(1, keepdims=True)
-        scale = places / (places - 1)
-        of_places.append(scale * (centred.mean(0) ** 2).sum())
-        of_both.append(
-            scale * ((centred - centred.mean(0)) ** 2).sum() / (seeds * max(1, seeds - 1))
-        )
-        freedom.append(places - 1)
+        centred = inside - inside.mean(1, keepdims=True)  # (R,L_h)
+        mean = centred.mean(0)  # (L_h,)
+        scale = count / (count - 1)
+        of_locations.append(scale * (mean**2).sum())
+        of_both.append(scale * ((centred - mean) ** 2).sum() / (seeds * seed_freedom))
+        freedom.append(count - 1)
+
+    # V = V_locations + V_seeds - V_both, never below either of the first two
     of_seeds = per_seed.var(ddof=1) / seeds if seeds > 1 else 0.0
-    variance = max(sum(of_places) + of_seeds - sum(of_both), sum(of_places), of_seeds)
-    spread = of_seeds**2 / max(1, seeds - 1)
-    for place, both, free in zip(of_places, of_both, freedom, strict=True):
-        spread += place**2 / free + both**2 / (free * max(1, seeds - 1))
-    return float(variance), max(1.0, float(variance**2 / spread)) if spread else 1.0
+    whole = sum(of_locations) + of_seeds - sum(of_both)
+    variance = max(whole, sum(of_locations), of_seeds)
+
+    # Satterthwaite: V squared over the sum of each part squared over its own degrees of freedom
+    spread = of_seeds**2 / seed_freedom
+    for location, both, free in zip(of_locations, of_both, freedom, strict=True):
+        spread += location**2 / free + both**2 / (free * seed_freedom)
+    if not spread:
+        return float(variance), 1.0
+    return float(variance), max(1.0, float(variance**2 / spread))
+
+
+SCORES = {
+    "acc": Score(correct, over_classes=True, highest=1.0),
+    "acc_overall": Score(correct, over_classes=False, highest=1.0),
+    "logloss": Score(costs, over_classes=False, highest=np.inf),
+    "logloss_classwise": Score(costs, over_classes=True, highest=np.inf),
+}

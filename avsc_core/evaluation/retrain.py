@@ -1,13 +1,16 @@
-"""`avsc-core train`: one configuration trained and recorded, with the same loop and record as a study's trials.
+"""`avsc-core train`: one configuration trained and recorded, like a trial of a study.
 
-Plain: train on the training split, watch validation, keep the last epoch's model; the test split stays unread.
-The winner of a study (`--best`): train on train plus validation for as many epochs as its best epoch had, with nothing
-left to select, then read the test split once, record `test_acc` and `test_logloss`, and register the model in MLflow.
-A training that was interrupted continues in the same run when the same command is given again; while it runs, another
-process is refused it.
+Plain: train on the training split, watch validation, keep the last epoch's model; the test split
+stays unread. The winner of a study (`--best`): train on train plus validation for as many epochs as
+its best epoch had, with nothing left to select, then read the test split once, record `test_acc`
+and `test_logloss`, and register the model in MLflow.
+
+A training that was interrupted continues in the same run when the same command is given again.
+While it runs, another process cannot start it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -19,8 +22,8 @@ from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.features import Features
 from avsc_core.errors import Diverged, Fault, UserError
-from avsc_core.evaluation.breakdown import draw_confusions
-from avsc_core.evaluation.evaluate import Trained, evaluate_rows, save_trained
+from avsc_core.evaluation.evaluate import Evaluation, Trained, evaluate_rows, save_trained
+from avsc_core.evaluation.figures import draw_confusions
 from avsc_core.metrics import format_confusions, format_predictions
 from avsc_core.processes import Progress, no_progress
 from avsc_core.record.address import CHECKPOINTS
@@ -31,19 +34,35 @@ from avsc_core.trainer.frozen import restore_encoders
 from avsc_core.trainer.loop import Epoch, fit
 from avsc_core.weights.pretrained import check_pretrained
 
+FOLDER = CHECKPOINTS / "training"
+
+Report = Callable[[Epoch, int], None]  # (epoch, number of epochs)
+
 
 class Result(NamedTuple):
-    """What a training left behind."""
+    """The result of a training."""
 
     run_id: str
     metrics: dict[str, float]  # test_* of a retrained winner, val_* of a plain training
     registered: str  # models:/NAME@ALIAS of a retrained winner
 
 
+class Parts(NamedTuple):
+    """The rows of a training, and how long it takes."""
+
+    train: np.ndarray  # rows
+    watched: np.ndarray  # rows scored after every epoch; none for a winner
+    scored: np.ndarray  # rows scored at the end
+    split: str  # `val` or `test`, what `scored` is
+    epochs: int
+
+
 def check_data(winner: Winner, data: DataSet) -> None:
-    """Refuse to retrain a winner on another data set than it won on. Raises UserError."""
-    if winner.trial.tags["avsc.data_fingerprint"] != data.fingerprint:
-        what = f"the study ran on {winner.trial.tags['avsc.data']}, this is {data.title}, or its files have changed"
+    """Check that a winner is retrained on the data set it won on. Raises UserError."""
+    tags = winner.trial.tags
+    if tags["avsc.data_fingerprint"] != data.fingerprint:
+        studied = f"the study ran on {tags['avsc.data']}"
+        what = f"{studied}, this is {data.title}, or its files have changed"
         raise UserError(Fault("--data", what, todo="give --data as the study was given it"))
 
 
@@ -51,102 +70,126 @@ def train_recorded(
     recorder: Recorder,
     config: Config,
     features: Features,
-    report: Callable[[Epoch, int], None],
+    report: Report,
     winner: Winner | None = None,
     progress: Progress = no_progress,
 ) -> Result:
-    """Train `config`, plainly or as the retraining of `winner`; `report` gets each epoch and their number.
+    """Train `config`, plainly or as the retraining of `winner`.
 
-    Raises UserError when another process is at the same training.
+    `report` gets each epoch, and their number.
+
+    Raises UserError when another process runs the same training, or when a loss is no longer
+    finite.
     """
-    experiment = winner.study if winner else "training"
-    name = f"{experiment}-{trial_key(config)}-{features.data.fingerprint[:16]}"
-    folder = CHECKPOINTS / "training"
-    folder.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    name = f"{_choose_experiment(winner)}-{trial_key(config)}-{features.data.fingerprint[:16]}"
     try:
-        with FileLock(folder / f"{name}.lock", timeout=0):
-            return _train_locked(recorder, experiment, config, features, report, winner, progress)
+        with FileLock(FOLDER / f"{name}.lock", timeout=0):
+            return _train_locked(recorder, config, features, report, winner, progress)
     except Timeout:
         what = "the same training is running in another process"
-        raise UserError(
-            Fault("training", what, todo="wait for it, or train with another --set seed")
-        ) from None
+        todo = "wait for it, or train with another --set seed"
+        raise UserError(Fault("training", what, todo=todo)) from None
 
 
 def _train_locked(
     recorder: Recorder,
-    experiment: str,
     config: Config,
     features: Features,
-    report: Callable[[Epoch, int], None],
+    report: Report,
     winner: Winner | None,
     progress: Progress,
 ) -> Result:
-    parts = split_rows(features.data, config.split)
-    if winner:
-        rows, watched, scored = np.sort(np.concatenate(parts[:2])), parts.validation[:0], parts.test
-        epochs, split = round(winner.trial.metrics["best_epoch"]), "test"
-    else:
-        rows, watched, scored = parts.train, parts.validation, parts.validation
-        epochs, split = config.training.epochs, "val"
-    accounts = [
-        account._asdict() for account in check_pretrained(config)
-    ]  # faults show before a run is opened
-    run_id, recorded = _open_run(recorder, experiment, config, features.data, winner)
-    if accounts:
-        recorder.log_json(run_id, "weights.json", accounts)
-    checkpoint = CHECKPOINTS / "training" / f"{run_id}.pt"
-    try:
+    """Train in a run of the record, and end that run whatever happens."""
+    # a run, once nothing can be wrong with the weights
+    parts = _choose_parts(config, features.data, winner)
+    weights = [account._asdict() for account in check_pretrained(config)]
+    run_id, recorded = _open_run(recorder, config, features.data, winner)
+    if weights:
+        recorder.log_json(run_id, "weights.json", weights)
+    checkpoint = FOLDER / f"{run_id}.pt"
+
+    with _end_run_on_error(recorder, run_id, checkpoint):
+        # epochs; those of an interrupted process are in the record already
         for epoch in fit(
-            config, features, rows, watched, epochs=epochs, checkpoint=checkpoint, progress=progress
+            config,
+            features,
+            parts.train,
+            parts.watched,
+            epochs=parts.epochs,
+            checkpoint=checkpoint,
+            progress=progress,
         ):
             if epoch.number > recorded:
                 recorder.log_epoch(run_id, epoch.number, epoch.metrics)
-            report(epoch, epochs)
-        evaluation = evaluate_rows(epoch.model, epoch.inputs, scored, config)
-        metrics = {f"{split}_{name}": value for name, value in evaluation.metrics.items()}
-        data, decided = (
-            features.data,
-            (evaluation.probability, evaluation.scenes, features.data.scene_names),
-        )
-        table = format_predictions(evaluation.names, evaluation.probability, data.scene_names)
-        recorder.log_text(run_id, f"predictions_{split}.tsv", table)
-        recorder.log_text(run_id, f"confusion_{split}.tsv", format_confusions(*decided))
-        with TemporaryDirectory() as folder:
-            names = (data.event_names, data.object_names, list(data.scene_names))
-            whole = restore_encoders(epoch.model, config)
-            save_trained(
-                Path(folder) / "model",
-                Trained(whole, config, epoch.inputs.scale, *names, data.title),
-            )
-            source = recorder.log_folder(run_id, Path(folder) / "model", "model")
-            picture = Path(folder) / f"confusion_{split}.png"
-            title = f"{split} clips of {data.title}"
-            draw_confusions(picture, *decided, title)
-            recorder.log_file(run_id, picture)
+            report(epoch, parts.epochs)
+
+        # scores, tables, picture and model of the last epoch
+        evaluation = evaluate_rows(epoch.model, epoch.inputs, parts.scored, config)
+        metrics = {f"{parts.split}_{name}": value for name, value in evaluation.metrics.items()}
+        source = _record_files(recorder, run_id, config, epoch, evaluation, parts.split)
         registered = ""
         if winner:
             version = recorder.register_model(run_id, source, f"avsc-{winner.study}", "best")
             registered = f"models:/avsc-{winner.study}@best"
             metrics["model_version"] = float(version)
         recorder.end_run(run_id, "complete", metrics)
-    except Diverged as error:
-        recorder.end_run(run_id, "diverged", {})
-        checkpoint.unlink(missing_ok=True)
-        raise UserError(
-            Fault("training", f"diverged, {error}", todo="a lower training.learning_rate")
-        ) from None
-    except BaseException:  # Ctrl-C and SIGTERM too: the run can be continued
-        recorder.end_run(run_id, "interrupted", {})
-        raise
+
     checkpoint.unlink(missing_ok=True)
     return Result(run_id, metrics, registered)
 
 
+@contextmanager
+def _end_run_on_error(recorder: Recorder, run_id: str, checkpoint: Path) -> Iterator[None]:
+    """End the run as diverged or interrupted when the training inside raises.
+
+    Raises UserError for a training that diverged.
+    """
+    try:
+        yield
+    except Diverged as error:
+        recorder.end_run(run_id, "diverged", {})
+        checkpoint.unlink(missing_ok=True)
+        todo = "a lower training.learning_rate"
+        raise UserError(Fault("training", f"diverged, {error}", todo=todo)) from None
+    except BaseException:  # Ctrl-C and SIGTERM too: the run can be continued
+        recorder.end_run(run_id, "interrupted", {})
+        raise
+
+
+def _choose_experiment(winner: Winner | None) -> str:
+    """Name the experiment of the record: the winner's study, or `training`."""
+    return winner.study if winner else "training"
+
+
+def _choose_parts(config: Config, data: DataSet, winner: Winner | None) -> Parts:
+    """Choose what to train on, watch and score: plainly, or as the retraining of a winner."""
+    rows = split_rows(data, config.split)
+    if not winner:
+        return Parts(
+            train=rows.train,
+            watched=rows.validation,
+            scored=rows.validation,
+            split="val",
+            epochs=config.training.epochs,
+        )
+    return Parts(
+        train=np.sort(np.concatenate([rows.train, rows.validation])),
+        watched=rows.validation[:0],
+        scored=rows.test,
+        split="test",
+        epochs=round(winner.trial.metrics["best_epoch"]),
+    )
+
+
 def _open_run(
-    recorder: Recorder, experiment: str, config: Config, data: DataSet, winner: Winner | None
+    recorder: Recorder, config: Config, data: DataSet, winner: Winner | None
 ) -> tuple[str, int]:
-    """A new run, or the unfinished one of the same training, and the last epoch that is recorded in it."""
+    """Open a run, or the unfinished one of the same training.
+
+    Returns its id and the last epoch recorded in it.
+    """
+    experiment = _choose_experiment(winner)
     tags = {
         "avsc.kind": "training",
         "avsc.arm": "winner" if winner else "training",
@@ -156,9 +199,50 @@ def _open_run(
         "avsc.data_fingerprint": data.fingerprint,
     }
     for run in recorder.list_trials(experiment, "training"):
-        same = run.key == trial_key(config) and all(
-            run.tags.get(name) == value for name, value in tags.items()
-        )
-        if same and run.outcome in ("running", "interrupted"):
+        same_tags = all(run.tags.get(name) == value for name, value in tags.items())
+        unfinished = run.outcome in ("running", "interrupted")
+        if same_tags and unfinished and run.key == trial_key(config):
             return run.run_id, recorder.resume_run(run.run_id)
     return recorder.begin_run(experiment, config, tags), 0
+
+
+def _record_files(
+    recorder: Recorder,
+    run_id: str,
+    config: Config,
+    epoch: Epoch,
+    evaluation: Evaluation,
+    split: str,
+) -> str:
+    """Record predictions, confusions and the model; return the address of the model."""
+    data = epoch.inputs.features.data
+    probability = evaluation.probability  # (N,S)
+    scenes = evaluation.scenes  # (N,)
+
+    # tables
+    predictions = format_predictions(evaluation.names, probability, data.scene_names)
+    confusions = format_confusions(probability, scenes, data.scene_names)
+    recorder.log_text(run_id, f"predictions_{split}.tsv", predictions)
+    recorder.log_text(run_id, f"confusion_{split}.tsv", confusions)
+
+    with TemporaryDirectory() as name:
+        # the whole model, with the frozen encoders that its training did without
+        folder = Path(name) / "model"
+        trained = Trained(
+            model=restore_encoders(epoch.model, config),
+            config=config,
+            scale=epoch.inputs.scale,
+            event_names=data.event_names,
+            object_names=data.object_names,
+            scene_names=list(data.scene_names),
+            trained_on=data.title,
+        )
+        save_trained(folder, trained)
+        source = recorder.log_folder(run_id, folder, "model")
+
+        # the picture of confusions
+        picture = Path(name) / f"confusion_{split}.png"
+        title = f"{split} clips of {data.title}"
+        draw_confusions(picture, probability, scenes, data.scene_names, title)
+        recorder.log_file(run_id, picture)
+    return source

@@ -1,7 +1,8 @@
-"""A checkpoint holds everything a trial needs to continue and end with the numbers it would have had.
+"""A checkpoint: the state of a trial after an epoch, from which it continues to the same numbers.
 
-Random numbers need no place in it: every epoch seeds them from (seed, epoch). Written atomically after every epoch;
-read with `weights_only`, so a checkpoint can carry tensors and numbers but no code.
+Random numbers need no place in it, because every epoch seeds them from (seed, epoch). The file is
+written atomically after every epoch and read with `weights_only`, so it can carry tensors and
+numbers but no code.
 """
 
 from pathlib import Path
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from avsc_core.files import atomic_path
 
+FORMAT = 1  # raised when the content changes; a file of another format is not used
+
 
 class Best(NamedTuple):
-    """The best epoch so far and what the model said then."""
+    """The best epoch so far, with its metrics and predictions."""
 
     epoch: int  # from 1
     metrics: dict[str, float]
@@ -22,7 +25,7 @@ class Best(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """The state after an epoch."""
+    """The state of a trial after an epoch."""
 
     key: str  # of the trial it belongs to
     epoch: int  # from 1
@@ -36,18 +39,22 @@ class Checkpoint(NamedTuple):
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` atomically."""
-    content = checkpoint._asdict()
+    content = {"format": FORMAT, **checkpoint._asdict()}
     content["best"] = checkpoint.best and checkpoint.best._asdict()
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 
 
 def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
-    """The checkpoint of trial `key` at `path`, or None when there is none."""
+    """Return the checkpoint of trial `key` at `path`, or None.
+
+    A file of another trial, or of another format (earlier versions wrote none), counts as no
+    checkpoint: the trial then trains from its start and ends with the same numbers.
+    """
     if not path.is_file():
         return None
     content = torch.load(path, map_location="cpu", weights_only=True)
-    if content["key"] != key:
+    if content.pop("format", None) != FORMAT or content["key"] != key:
         return None
     content["best"] = content["best"] and Best(**content["best"])
     return Checkpoint(**content)

@@ -1,8 +1,9 @@
-"""How long a training step of a configuration takes and how much memory it needs, measured in a few seconds.
+"""The seconds and the memory that a training step of a configuration takes, measured quickly.
 
-A process of its own builds the model and trains it on random numbers of the right shapes: what a step costs does not
-depend on what is in the clips. Where even two clips take over a second (the paper's model on a CPU), the batch is not
-run whole but reckoned from two clips. Results are kept in the cache under all they depend on, the device included.
+A process of its own builds the model and trains it on random numbers of the right shapes, because
+the cost of a step does not depend on the content of clips. Where even two clips take over a second
+(the paper's model on a CPU), the whole batch is not run but extrapolated from two clips. Results
+are cached under all they depend on, the device included.
 """
 
 import hashlib
@@ -10,7 +11,9 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,37 +21,43 @@ import torch
 from torch import Tensor
 
 from avsc_core.config import Config
+from avsc_core.data.batches import Batch
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.files import cache_root, write_text
 from avsc_core.model import build_model
-from avsc_core.model.losses import build_losses
 from avsc_core.model.network import AudioVisualNet
 from avsc_core.processes import process_pool
-from avsc_core.trainer.device import autocast, build_scaler, choose_device
+from avsc_core.trainer.device import choose_device
 from avsc_core.trainer.frozen import find_frozen_branches
-from avsc_core.trainer.optim import build_optimiser
+from avsc_core.trainer.inference import run_model
+from avsc_core.trainer.step import build_training, train_step
 
 FORMAT = 1  # raised when what is measured changes
-# What changes the cost of a step. Values of weights, rates and a spectrogram's settings do not: arms that differ in
-# nothing else are measured once.
+
+# What changes the cost of a step. Values of weights, rates and a spectrogram's settings do not, so
+# that arms that differ in nothing else are measured once.
 COSTLY: Any = {
-    **dict.fromkeys(
-        ("modality", "audio", "visual", "alignment", "fusion", "compute", "scenes"), True
-    ),
+    "modality": True,
+    "audio": True,
+    "visual": True,
+    "alignment": True,
+    "fusion": True,
+    "compute": True,
+    "scenes": True,
     "log_mel": {"frames"},
     "pictures": {"frames", "size"},
     "training": {"batch_size", "precision"},
 }
 NOT_COSTLY: Any = {"audio": {"weights"}, "visual": {"weights"}}
-FEW, SLOW, PATIENCE = (
-    2,
-    1.0,
-    4.0,
-)  # clips to start with; seconds from which they must do; seconds of steps at most
+
+FEW_CLIPS = 2  # are measured first
+SLOW_SECONDS = 1.0  # of a step with few clips, from which the whole batch is not run
+PATIENCE_SECONDS = 2.0  # for which a step, and then a prediction, is repeated
+MOST_REPEATS = 10
 
 
 class Measured(NamedTuple):
-    """What a configuration costs on a device."""
+    """The cost of a configuration on a device."""
 
     device: str
     step: float  # seconds of a training step
@@ -59,7 +68,7 @@ class Measured(NamedTuple):
 
 
 def describe_cost(config: Config) -> str:
-    """What the cost of a configuration's step depends on, as text."""
+    """Return, as text, what the cost of a configuration's step depends on."""
     return config.model_dump_json(include=COSTLY, exclude=NOT_COSTLY)
 
 
@@ -68,126 +77,161 @@ def probe(config: Config, threads: int) -> Measured:
 
     Raises EnvironmentFault when a step does not fit into memory.
     """
-    device = choose_device(config)
-    cores = f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
-    name = torch.cuda.get_device_name() if device.type == "cuda" else cores
-    about = [FORMAT, name, platform.node(), torch.__version__, describe_cost(config)]
-    path = (
-        cache_root()
-        / "probes"
-        / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
-    )
+    # an earlier measurement on the same machine
+    device_name = _name_device(config, threads)
+    path = _find_cache_file(config, device_name)
     if path.is_file():
         return Measured(**json.loads(path.read_text()))
+
+    # a process of its own, whose peak of memory is that of the step
     try:
         with process_pool(1) as pool:
-            measured = pool.submit(_measure, config, name, threads).result()
+            measured = pool.submit(_measure, config, device_name, threads).result()
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        what = (
-            f"a step of {config.training.batch_size} clips does not fit into the memory of {name}"
-        )
-        todo = "a smaller training.batch_size, compute.micro_batch, compute.checkpointing, or another machine"
+        clips = config.training.batch_size
+        what = f"a step of {clips} clips does not fit into the memory of {device_name}"
+        smaller = "a smaller training.batch_size, compute.micro_batch, compute.checkpointing"
+        todo = f"{smaller}, or another machine"
         raise EnvironmentFault(Fault("memory", what, todo=todo)) from None
+
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(measured._asdict()))
     return measured
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Whether this is how a step that needs too much ends; the system kills the process, or torch says it."""
-    ways = (MemoryError, torch.OutOfMemoryError, BrokenProcessPool)
-    return isinstance(error, ways) or "can't allocate memory" in str(error)
+def _name_device(config: Config, threads: int) -> str:
+    """Name the GPU, or the CPU with its number of threads."""
+    if choose_device(config).type == "cuda":
+        return torch.cuda.get_device_name()
+    plural = "s" if threads > 1 else ""
+    return f"{platform.machine()} CPU, {threads} thread{plural}"
 
 
-def _measure(config: Config, name: str, threads: int) -> Measured:
+def _find_cache_file(config: Config, device_name: str) -> Path:
+    """Return the file of a measurement, named by a hash of all it depends on."""
+    machine = platform.node()
+    dependencies = [FORMAT, device_name, machine, torch.__version__, describe_cost(config)]
+    key = hashlib.sha256(json.dumps(dependencies).encode()).hexdigest()[:16]
+    return cache_root() / "probes" / f"{key}.json"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether a step ended because it needs too much memory.
+
+    torch raises one of two errors, or the system kills the process, which breaks the pool.
+    """
+    kinds = (MemoryError, torch.OutOfMemoryError, BrokenProcessPool)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def _measure(config: Config, device_name: str, threads: int) -> Measured:
+    """Measure in this process, which must be a fresh one: its peak of memory never falls again."""
     torch.set_num_threads(threads)
-    device, size = choose_device(config), config.training.batch_size
+    device = choose_device(config)
+    batch_size = config.training.batch_size
     model = build_model(config, find_frozen_branches(config)).to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    count = min(FEW, size)
-    step, predict = _seconds(model, config, count, device)
-    if count < size and step < SLOW:
-        step, predict = _seconds(model, config, size, device)
-        count = size
-    memory = _peak(device)
-    if (
-        count < size
-    ):  # weights, gradients and AdamW's two moments stay as they are; the rest grows with the batch
-        standing = 4 * 4 * parameters
-        memory = int(standing + max(memory - standing, 0) * size / count)
-        step, predict = step * size / count, predict * size / count
-    return Measured(name, step, predict, memory, _available(device), parameters)
+
+    # few clips first, and the whole batch where these are fast
+    clips = min(FEW_CLIPS, batch_size)
+    step, predict = _time_work(model, config, clips, device)
+    if clips < batch_size and step < SLOW_SECONDS:
+        step, predict = _time_work(model, config, batch_size, device)
+        clips = batch_size
+    memory = _read_peak_memory(device)
+
+    # Extrapolate from few clips: weights, gradients and AdamW's two moments (float32) stay as they
+    # are, the rest of the memory grows with the batch.
+    if clips < batch_size:
+        growth = batch_size / clips
+        constant = 4 * 4 * parameters
+        memory = int(constant + max(memory - constant, 0) * growth)
+        step *= growth
+        predict *= growth
+
+    return Measured(
+        device=device_name,
+        step=step,
+        predict=predict,
+        memory=memory,
+        available=_read_available_memory(device),
+        parameters=parameters,
+    )
 
 
-def _seconds(
-    model: AudioVisualNet, config: Config, count: int, device: torch.device
+def _time_work(
+    model: AudioVisualNet, config: Config, clips: int, device: torch.device
 ) -> tuple[float, float]:
-    """The fastest training step and prediction with `count` clips, within a few seconds."""
-    optimiser, losses = build_optimiser(model, config.training), build_losses(config)
-    scaler = build_scaler(config, device)
-    heard, seen, events, objects, scenes = _batch(model, config, count, device)
+    """Return the seconds of the fastest training step and prediction with `clips` clips."""
+    parts = build_training(config, model, steps_per_epoch=1)
+    batch = _make_random_batch(model, config, clips, device)
 
-    def train() -> None:
-        with autocast(config, device):
-            outputs = model(heard, seen)
-        optimiser.zero_grad(set_to_none=True)
-        scaler.scale(losses(model, outputs, events, objects, scenes, None)["total"]).backward()  # type: ignore[no-untyped-call]
-        scaler.step(optimiser)
-        scaler.update()
-
-    def predict() -> None:
-        with torch.inference_mode(), autocast(config, device):
-            model(heard, seen)
-
-    fastest = []
-    for work, mode in ((train, True), (predict, False)):
-        model.train(mode)
-        seconds: list[float] = []
-        while len(seconds) < 2 or (sum(seconds) < PATIENCE / 2 and len(seconds) < 10):
-            start = time.perf_counter()
-            work()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-        fastest.append(min(seconds))
-    return fastest[0], fastest[1]
+    model.train()
+    step = _time_fastest(partial(train_step, parts, batch), device)
+    predict = _time_fastest(partial(run_model, model, batch.log_mel, batch.frames, config), device)
+    return step, predict
 
 
-def _batch(model: AudioVisualNet, config: Config, count: int, device: torch.device) -> list[Tensor]:
-    """Random log-mels and frames, or features where the encoder is frozen, and random targets."""
-    frozen, look = find_frozen_branches(config), config.pictures
-    heard: tuple[int, ...] = (config.log_mel.frames, 128)
-    seen: tuple[int, ...] = (look.frames, 3, look.size, look.size)
-    widths: dict[str, Any] = {
-        name: branch.embed[0].in_features for name, branch in model.branches.items()
-    }
-    shapes = [
-        (widths[name],) if name in frozen else shape
-        for name, shape in (("audio", heard), ("visual", seen))
-    ]
-    inputs = [torch.randn(count, *shape, device=device) for shape in shapes]
-    labels = [
-        torch.randint(0, 2, (count, n), device=device).float()
-        for n in (config.audio.classes, config.visual.classes)
-    ]
-    return [*inputs, *labels, torch.randint(0, config.scenes, (count,), device=device)]
+def _time_fastest(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of the fastest of two to ten repeats of `work`."""
+    seconds: list[float] = []
+    while len(seconds) < 2 or (sum(seconds) < PATIENCE_SECONDS and len(seconds) < MOST_REPEATS):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()  # a GPU works on after the call has returned
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
-def _peak(device: torch.device) -> int:
+def _make_random_batch(
+    model: AudioVisualNet, config: Config, clips: int, device: torch.device
+) -> Batch:
+    """Make random log-mels and frames, or encodings of frozen encoders, and random targets."""
+    log_mel: tuple[int, ...] = (config.log_mel.frames, 128)  # (T,128)
+    size = config.pictures.size
+    frames: tuple[int, ...] = (config.pictures.frames, 3, size, size)  # (F,3,H,W)
+    frozen = find_frozen_branches(config)
+    if "audio" in frozen:
+        log_mel = (_find_width(model, "audio"),)
+    if "visual" in frozen:
+        frames = (_find_width(model, "visual"),)
+
+    def random_labels(classes: int) -> Tensor:
+        return torch.randint(0, 2, (clips, classes), device=device).float()
+
+    return Batch(
+        log_mel=torch.randn(clips, *log_mel, device=device),
+        frames=torch.randn(clips, *frames, device=device),
+        events=random_labels(config.audio.classes),  # (B,E)
+        objects=random_labels(config.visual.classes),  # (B,O)
+        scenes=torch.randint(0, config.scenes, (clips,), device=device),  # (B,)
+    )
+
+
+def _find_width(model: AudioVisualNet, branch: str) -> int:
+    """Return the width of what the encoder of a branch hands to its embedding layer."""
+    embedding: Any = model.branches[branch].embed[0]
+    return int(embedding.in_features)
+
+
+def _read_peak_memory(device: torch.device) -> int:
+    """Return the peak of memory in bytes, of a GPU or of this process; 0 without /proc."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved())
-    status = Path(
-        "/proc/self/status"
-    )  # ru_maxrss would count the parent's pages, from before the process was its own
+
+    # ru_maxrss would count the parent's pages, from before the process was its own
+    status = Path("/proc/self/status")
     if not status.is_file():
         return 0
     lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) * 1024
 
 
-def _available(device: torch.device) -> int:
+def _read_available_memory(device: torch.device) -> int:
+    """Return the bytes of memory that a GPU or this machine has."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
-from avsc_core.metrics import compute_scores, count_confusions, rank_key
+from avsc_core.metrics import (
+    DIRECTIONS,
+    compute_scores,
+    count_confusions,
+    direction_of,
+    is_better,
+    rank_key,
+    sign_of,
+)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 60))
@@ -53,3 +61,19 @@ def test_equals_by_one_metric_stand_by_the_other_then_by_key(metric: str, order:
         for key, (acc, logloss) in trials.items()
     }
     assert "".join(sorted(trials, key=lambda key: rank_key(metric, figures[key], key))) == order
+
+
+def test_every_score_has_a_direction():
+    scores = compute_scores(np.eye(10), np.arange(10))
+    assert set(DIRECTIONS) == set(scores)
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction", "sign"),
+    [("acc", "max", 1), ("val_acc", "max", 1), ("logloss", "min", -1), ("val_logloss", "min", -1)],
+)
+def test_directions(metric: str, direction: str, sign: int):
+    assert (direction_of(metric), sign_of(metric)) == (direction, sign)
+    assert is_better(metric, 0.6, 0.5) == (direction == "max")
+    assert is_better(metric, 0.5, 0.6) == (direction == "min")
+    assert not is_better(metric, 0.5, 0.5)

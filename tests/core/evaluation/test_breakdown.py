@@ -1,26 +1,17 @@
-"""Scenes, cities and intervals against plain counting."""
+"""Scenes and cities against plain counting; the confusion matrix as a picture."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from avsc_core.evaluation.breakdown import draw_confusions, intervals, score_by_city, score_by_scene
+from avsc_core.evaluation.breakdown import score_by_city, score_by_scene
+from avsc_core.evaluation.figures import draw_confusion_matrix, draw_confusions
 from avsc_core.labels import SCENES
 from avsc_core.metrics import compute_scores
-
-
-def example(seed: int = 0, count: int = 200) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    rng = np.random.default_rng(seed)
-    scenes = np.arange(count) % 10
-    probability = rng.dirichlet(np.ones(10), count) + 0.3 * np.eye(10)[scenes]
-    cities = ("lisbon", "lyon")
-    return (
-        probability / 1.3,
-        scenes,
-        [f"{cities[row % 2]}-{scenes[row]}{row % 4}" for row in range(count)],
-    )
+from tests.core.evaluation.test_intervals import example
 
 
 def test_by_scene_and_city():
@@ -36,47 +27,16 @@ def test_by_scene_and_city():
     assert cities["lyon"][1] == np.mean(probability[rows].argmax(1) == scenes[rows])
 
 
-def test_intervals_hold_the_score_and_repeat():
-    probability, scenes, locations = example()
-    found = intervals(probability, scenes, locations)
-    for name, value in compute_scores(probability, scenes).items():
-        low, high = found[name]
-        assert low < value < high
-    assert intervals(probability, scenes, locations) == found
-    assert intervals(probability, scenes, locations, seed=1) != found
-
-
-def test_clips_of_one_location_are_one_draw():
-    """Copying every clip within its location adds no knowledge, so the interval stays as wide."""
-    probability, scenes, locations = example(count=80)
-    wide = intervals(probability, scenes, locations)["acc"]
-    copied = intervals(
-        np.repeat(probability, 5, 0), np.repeat(scenes, 5), np.repeat(locations, 5).tolist()
-    )["acc"]
-    assert copied == pytest.approx(wide)
-
-
-def test_one_location_a_scene_leaves_no_interval():
-    probability, scenes, _ = example(count=20)
-    for low, high in intervals(probability, scenes, [f"x-{scene}" for scene in scenes]).values():
-        assert np.isnan([low, high]).all()
-    one_more = [f"x-{scene}{row // 10 if scene == 0 else ''}" for row, scene in enumerate(scenes)]
-    low, high = intervals(probability, scenes, one_more)["logloss"]
-    assert low < high
-
-
-def test_a_location_of_two_scenes_brings_each_its_own_clips():
-    """As if it had two names; a draw for one scene would else bring the other's clips, and never leave them out."""
-    rng = np.random.default_rng(0)
-    scenes = np.arange(60) % 2
-    probability = rng.dirichlet(np.ones(2), 60)
-    shared = [f"x-{row // 2 % 3}" for row in range(60)]
-    apart = [f"{place}{scene}" for place, scene in zip(shared, scenes, strict=True)]
-    assert intervals(probability, scenes, shared) == intervals(probability, scenes, apart)
-
-
 def test_the_confusion_picture(tmp_path: Path):
     probability, scenes, _ = example()
     draw_confusions(tmp_path / "c.png", probability, scenes, SCENES, "test")
     with Image.open(tmp_path / "c.png") as picture:
         assert picture.size == (1125, 1050)
+
+
+def test_a_confusion_matrix_has_percents_of_each_true_scene():
+    axes = Figure().subplots()
+    draw_confusion_matrix(axes, np.array([[3, 1], [0, 0]]), ("metro_station", "tram"), "title")
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts == {(0, 0): "75", (1, 0): "25"}  # (decided, true)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["metro station", "tram"]

@@ -1,4 +1,4 @@
-"""The map of classes: pairs against a plain loop, UMAP on planted clusters, hostile names on the page, the command."""
+"""The map of classes: pairs against a plain loop, UMAP on planted clusters, hostile names."""
 
 import csv
 import html.parser
@@ -21,9 +21,11 @@ from avsc_core.errors import UserError
 from avsc_core.evaluation.class_map import (
     ClassMap,
     build_map,
-    choose_folder,
     embed_classes,
     find_nearest_pairs,
+)
+from avsc_core.evaluation.class_map_files import (
+    choose_folder,
     format_pairs,
     render_page,
     write_map,
@@ -53,7 +55,7 @@ def trained_on(config: Config, title: str = "embedded scenes (synthetic)") -> Tr
 
 
 def planted(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(40,16) events and objects around two directions: the first twenty of each around one, the others around another.
+    """(40,16) events and objects around two directions: twenty of each around each of them.
 
     Event n and object n differ by little only."""
     rng = np.random.default_rng(seed)
@@ -65,7 +67,7 @@ def planted(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Reader(html.parser.HTMLParser):
-    """What a browser would make of a page: its elements and the text of the marks' titles, labels and cells."""
+    """What a browser would make of a page: its elements, and the text of titles and cells."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -216,7 +218,8 @@ def test_one_modality_has_no_map(modality: str, lacking: str):
     trained = trained_on(resolve("demo", parse_set([*TINY, f"modality={modality}"])))
     with pytest.raises(UserError) as caught:
         build_map(trained, "best:x", 20, 0)
-    wanted = f"best:x: a model of modality {modality} has no {lacking} classifier; a model of modality audio-visual"
+    lacks = f"a model of modality {modality} has no {lacking} classifier"
+    wanted = f"best:x: {lacks}; a model of modality audio-visual"
     assert str(caught.value) == wanted
 
 

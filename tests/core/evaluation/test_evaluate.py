@@ -1,4 +1,4 @@
-"""Protocols and answer files: segments of cached features, unlabelled clips, files that score as their numbers did."""
+"""Protocols and answer files: segments, unlabelled clips, files that score as their numbers did."""
 
 import shutil
 from pathlib import Path

@@ -36,7 +36,8 @@ def test_the_same_training_twice_at_once_is_refused(
 
     retrain.train_recorded(recorder, tiny, features, meanwhile)
     assert set(told) == {
-        "training: the same training is running in another process; wait for it, or train with another --set seed"
+        "training: the same training is running in another process; "
+        "wait for it, or train with another --set seed"
     }
     (run,) = recorder.list_trials("training", "training")
     assert run.outcome == "complete"

@@ -1,4 +1,4 @@
-"""The training loop: learns, repeats itself to the last digit, continues where it stopped, notices divergence."""
+"""The training loop: it learns, repeats itself to the last digit, continues, notices divergence."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from avsc_core.config import Config
 from avsc_core.data.dataset import SplitRows, split_rows
 from avsc_core.data.features import Features
 from avsc_core.errors import Diverged
-from avsc_core.metrics import is_better
+from avsc_core.metrics import direction_of, is_better
 from avsc_core.model import build_model
 from avsc_core.resolve import parse_set, resolve, trial_key
-from avsc_core.trainer.checkpoint import load_checkpoint
+from avsc_core.trainer.checkpoint import FORMAT, load_checkpoint
 from avsc_core.trainer.loop import fit
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 from tests.conftest import TINY
@@ -99,6 +99,31 @@ def test_a_foreign_checkpoint_is_not_used(
     assert load_checkpoint(path, "another") is None
 
 
+@pytest.mark.parametrize("format_number", [None, 0, FORMAT + 1])
+def test_a_checkpoint_of_another_format_counts_as_none(
+    features: Features,
+    parts: SplitRows,
+    tiny: Config,
+    tmp_path: Path,
+    format_number: int | None,
+):
+    """The trial trains from its start, to the digits it would have had."""
+    whole = run(tiny, features, parts)
+    path = tmp_path / "trial.pt"
+    running = fit(tiny, features, parts.train, parts.validation, checkpoint=path)
+    next(running)
+    running.close()
+    content = torch.load(path, weights_only=True)
+    assert content.pop("format") == FORMAT
+    content.pop("schedule")  # what another format might lack
+    if format_number is not None:
+        content["format"] = format_number
+    torch.save(content, path)
+    assert load_checkpoint(path, trial_key(tiny)) is None
+    assert run(tiny, features, parts, checkpoint=path) == whole
+    assert load_checkpoint(path, trial_key(tiny)) is not None
+
+
 def test_it_learns(features: Features, parts: SplitRows):
     config = resolve(
         "demo",
@@ -117,7 +142,8 @@ def test_best_follows_the_metric(features: Features, parts: SplitRows, tiny: Con
         values = [epoch.metrics[metric] for epoch in epochs]
         best = epochs[-1].best
         assert best is not None
-        assert best.metrics[metric] == (max if metric == "val_acc" else min)(values)
+        pick = {"max": max, "min": min}[direction_of(metric)]
+        assert best.metrics[metric] == pick(values)
         assert best.probability.shape == (len(parts.validation), 10)
 
 

@@ -198,12 +198,12 @@ def test_a_batch_too_slow_to_run_whole_is_reckoned_from_two_clips(
         asked.append(count)
         return 2.0, 0.5
 
-    monkeypatch.setattr(module, "_seconds", two_seconds)
+    monkeypatch.setattr(module, "_time_work", two_seconds)
     config = resolve("demo", [*parse_set(TINY), Override("training.batch_size", 8, "test")])
     measured = module._measure(config, "here", 1)
     assert asked == [2]
     assert (measured.step, measured.predict) == (8.0, 2.0)
-    monkeypatch.setattr(module, "SLOW", 3.0)
+    monkeypatch.setattr(module, "SLOW_SECONDS", 3.0)
     whole = module._measure(config, "here", 1)
     assert asked == [2, 2, 8]
     assert (whole.step, whole.predict) == (2.0, 0.5)

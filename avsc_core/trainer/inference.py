@@ -1,0 +1,51 @@
+"""Run a trained model on clips: eval mode, the configured precision, no gradients.
+
+Everything that asks a model for scenes goes through here: validation after an epoch, `evaluate` by
+clip and by segment, answer files, and `predict`. Log-mels (B,T,128) and frames (B,F,3,H,W) ->
+`Outputs` -> scene probabilities (B,S).
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avsc_core.config import Config
+from avsc_core.data.batches import Colours, normalise_frames, to_device
+from avsc_core.data.logmel import Scale, normalise
+from avsc_core.model.network import AudioVisualNet, Outputs
+from avsc_core.trainer.device import autocast
+
+
+@torch.inference_mode()
+def run_model(
+    model: AudioVisualNet,
+    log_mel: Tensor,  # (B,T,128) normalised, or encodings (B,width)
+    frames: Tensor,  # (B,F,3,H,W) normalised, or encodings (B,width)
+    config: Config,
+) -> Outputs:
+    """Run the model on B clips that are on its device."""
+    model.eval()
+    with autocast(config, log_mel.device):
+        outputs: Outputs = model(log_mel, frames)
+    return outputs
+
+
+def run_raw_clips(
+    model: AudioVisualNet,
+    log_mel: np.ndarray,  # (B,T,128) as cached, not normalised
+    frames: np.ndarray,  # (B,F,3,H,W) uint8
+    scale: Scale,
+    colours: Colours,
+    config: Config,
+) -> Outputs:
+    """Normalise B raw clips on the model's device, as in training, and run the model."""
+    device = next(model.parameters()).device
+    sounds = normalise(to_device(log_mel, device), scale)
+    pictures = normalise_frames(to_device(frames, device), colours)
+    return run_model(model, sounds, pictures, config)
+
+
+def scene_probabilities(outputs: Outputs) -> np.ndarray:
+    """Return the scene probabilities (B,S) in float64, which keeps the digits of small ones."""
+    probability: np.ndarray = outputs.scene_logits.double().softmax(1).cpu().numpy()  # (B,S)
+    return probability
