@@ -122,9 +122,7 @@ class Pictures(Section):
     @model_validator(mode="after")
     def _check_crop(self) -> "Pictures":
         if self.resize is not None and self.resize < self.size:
-            message = (
-                f"{self.size} is above pictures.resize {self.resize}, which it is cut out of"
-            )
+            message = f"{self.size} is above pictures.resize {self.resize}, which it is cut out of"
             raise FieldError("pictures.size", message)
         return self
 

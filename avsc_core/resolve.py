@@ -1,4 +1,4 @@
-"""This module turns a preset and overrides into one checked configuration, and that into a trial's key.
+"""This module turns a preset and overrides into one checked configuration and its trial key.
 
 A preset states only its difference from the defaults in `config.py`. Overrides (from `--set`, a
 study's base, an arm or a sampled trial) replace its values; of two for one key the later one wins.
@@ -23,7 +23,7 @@ from avsc_core.yaml_file import read_value, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 
-# Fields that are not in a trial's key: where and how a trial is computed does not change what it is.
+# Fields outside a trial's key: where and how a trial is computed does not change what it is.
 NOT_IN_KEY = {"device", "workers", "compute"}
 
 
