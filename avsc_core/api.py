@@ -28,9 +28,7 @@ Split = Literal["train", "validation", "test"]
 Protocol = Literal["clip", "segment"]
 
 
-def load_config(
-    source: str | Path = "paper", overrides: Mapping[str, Any] | None = None
-) -> Config:
+def load_config(source: str | Path = "paper", overrides: Mapping[str, Any] | None = None) -> Config:
     """Return the configuration of a preset or of a YAML file, with `overrides` applied.
 
     `overrides` are settings by dotted key (`{"alignment.k": 10}`) or nested. A file states its
@@ -42,7 +40,7 @@ def load_config(
         return resolve(str(source), given)
     if Path(source).is_file():
         return resolve("paper", [*read_overrides(Path(source)), *given])
-    what = "neither a preset nor a file"
+    what = "is neither a preset nor a file"
     raise UserError(Fault(str(source), what, f"{', '.join(list_presets())}, or a YAML file"))
 
 
@@ -71,7 +69,7 @@ def train(
 
 
 def load_model(reference: str | Path, tracking_uri: str | None = None) -> "Trained":
-    """Load a trained model with its configuration and the names of its classes. Raises UserError."""
+    """Load a trained model with its configuration and its class names. Raises UserError."""
     from avsc_core.evaluation.evaluate import load_trained
 
     return load_trained(find_model_folder(str(reference), tracking_uri))
