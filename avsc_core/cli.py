@@ -27,6 +27,7 @@ from avsc_core.resolve import (
 from avsc_core.terminal import out, progress, run_app
 
 if TYPE_CHECKING:
+    from avsc_core.data.dataset import DataSet
     from avsc_core.data.inspect import Inspection
     from avsc_core.evaluation.evaluate import Evaluation, Trained
     from avsc_core.record.recorder import Recorder
@@ -119,6 +120,7 @@ what it is made of.
         if faults:
             display.print_faults(faults)
 
+    # Bad clips that are left out are no longer faults of the data set.
     if skip_bad and inspection.bad:
         faults = _skip_bad_clips(folder, inspection, faults)
     if read_skipped(folder) and not inspection.bad:
@@ -148,26 +150,18 @@ def features(
     config = resolve(preset, parse_set(sets or ()))
     from avsc_core import display
     from avsc_core.cache import store
-    from avsc_core.data.features import (
-        build_features,
-        count_odd_lengths,
-        locate_features,
-        open_data,
-    )
+    from avsc_core.data.features import build_features, count_odd_lengths, open_data
     from avsc_core.files import cache_root
 
     with progress() as show:
         data = open_data(folder, show)
         built = build_features(data, config, show)
         if verify:
-            for path in locate_features(data, config):
-                name = path.name.split("-")[0]
-                damaged = store.verify(path, partial(show, f"checking {name}"))
-                display.print_damaged(path, damaged)
-            # Damaged rows have been deleted; this computes them again.
+            # Damaged rows are deleted, so they have to be computed again.
+            _verify_features(data, config, show)
             built = build_features(data, config, show)
-
     display.print_features(built, count_odd_lengths(data, config))
+
     if prune is not None:
         deleted = store.prune(cache_root() / "features", prune)
         out.print(f"{len(deleted)} unused arrays deleted")
@@ -285,6 +279,7 @@ def evaluate(
         _write_answers(trained, data, out_file)
         return
 
+    # Protocol `clip` decides once for a clip, `segment` ten times.
     with progress() as show:
         dataset = open_data(data, show)
         evaluation = evaluate_split(trained, dataset, split, show, protocol)
@@ -310,6 +305,7 @@ def predict(
     from avsc_core import api, display
     from avsc_core.evaluation.evaluate import find_pair, predict_file
 
+    # All missing files are found before the model is loaded.
     pairs = []
     faults: list[Fault] = []
     for file in files:
@@ -345,6 +341,7 @@ the nearest pairs.
     from avsc_core import api, display
     from avsc_core.evaluation.class_map import build_map, choose_folder, write_map
 
+    # The model may take long to download, so the folder is checked first.
     folder = out_folder or choose_folder(model)
     if folder.exists() and not folder.is_dir():
         raise UserError(Fault(str(folder), "is not a folder", todo="give --out a folder"))
@@ -389,6 +386,18 @@ def _skip_bad_clips(folder: Path, inspection: "Inspection", faults: list[Fault])
     for clip_faults in inspection.bad.values():
         skipped.update(clip_faults)
     return [fault for fault in faults if fault not in skipped]
+
+
+def _verify_features(data: "DataSet", config: Config, show: Progress) -> None:
+    """Check every stored row of a data set's features, and print how many were damaged."""
+    from avsc_core import display
+    from avsc_core.cache import store
+    from avsc_core.data.features import locate_features
+
+    for path in locate_features(data, config):
+        kind = path.name.split("-")[0]
+        damaged = store.verify(path, partial(show, f"checking {kind}"))
+        display.print_damaged(path, damaged)
 
 
 def _check_train_options(

@@ -1,10 +1,15 @@
 """What `avsc-search plan` shows: the trials of a study, how many are left, and what they cost."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avsc_core.terminal import err, make_table, out, progress
 from studies.study.plan import describe_plan, make_plan
 from studies.study.schema import Study
+
+if TYPE_CHECKING:
+    from avsc_core.data.dataset import DataSet
+    from studies.runner.strategy import Strategy
 
 
 def preview_study(
@@ -17,45 +22,48 @@ def preview_study(
     # mlflow and pandas load here: `avsc-search check` uses this module without them.
     from avsc_core.data.features import open_data
     from avsc_core.record.recorder import find_missing_file, open_record
-    from studies.runner.cost import count_local_places, estimate_cost, trim_search
-    from studies.runner.prepare import (
-        check_warm_start,
-        compare_with_record,
-        describe_left_out,
-        make_served_plan,
-    )
+    from studies.runner import prepare
     from studies.runner.strategy import Strategy
 
-    # What would run, before anything is read that takes a moment.
+    # What would run; shown first, because reading record and data takes a moment.
     header, *rows = describe_plan(make_plan(study))
     out.print(make_table(f"{study.name}: {study.question}", header, rows))
     epochs = f"{study.base.training.epochs} epochs a trial"
-    searches = describe_searches(study)
-    out.print(f"preset {study.preset}, {epochs}{searches}", soft_wrap=True)
+    out.print(f"preset {study.preset}, {epochs}{describe_searches(study)}", soft_wrap=True)
 
-    # What the record has already is not run again.
+    # What the record has is not run again.
     recorder = None if find_missing_file(tracking_uri) else open_record(tracking_uri)
     if recorder:
-        check_warm_start(recorder, study)
+        prepare.check_warm_start(recorder, study)
     with progress() as show:
         data = open_data(root, show)
-        served = make_served_plan(study, data)
-        strategy = Strategy(served, [])
+        plan = prepare.make_served_plan(study, data)
+        strategy = Strategy(plan, [])
         if recorder:
-            strategy = compare_with_record(served, data, recorder)
-    for note in describe_left_out(served):
+            strategy = prepare.compare_with_record(plan, data, recorder)
+
+    for note in prepare.describe_left_out(plan):
         err.print(note, soft_wrap=True)
     if strategy.reused:
         counts = f"{strategy.reused} of {strategy.total} trials"
         out.print(f"{counts} are in the record already", soft_wrap=True)
-    if strategy.done:
-        return
+    if not strategy.done:
+        _print_cost(strategy, data, max_hours)
 
-    # The cost is measured by a few training steps.
+
+def _print_cost(strategy: "Strategy", data: "DataSet", max_hours: float | None) -> None:
+    """Measure by a few training steps what is left of a study, and print what it costs.
+
+    With `max_hours`, print too how many trials of the search fit. Raises UserError when none do.
+    """
+    from studies.runner.cost import count_local_places, estimate_cost, trim_search
+
+    study = strategy.plan.study
     with progress() as show:
         cost = estimate_cost(strategy, data, count_local_places(study.resources), show)
     title = "what is left costs" if strategy.reused else "what it costs"
     out.print(make_table(f"{title} on {data.title}", ["", "about"], cost.rows()))
+
     if max_hours is not None:
         search = trim_search(study, cost, max_hours).search
         trials = f": {search.trials} trials of the search" if search else ""
