@@ -90,7 +90,7 @@ def evaluate(
     from avsc_core.data.features import open_data
     from avsc_core.evaluation.evaluate import evaluate_split
 
-    trained = _load_once(model, tracking_uri)
+    trained = _ensure_loaded(model, tracking_uri)
     with progress() as show:
         return evaluate_split(trained, open_data(_to_path(data), show), split, show, protocol)
 
@@ -106,7 +106,7 @@ def predict(
     from avsc_core.evaluation.evaluate import find_pair, predict_file
 
     audio, video = find_pair(Path(file))
-    return predict_file(_load_once(model, tracking_uri), audio, video)
+    return predict_file(_ensure_loaded(model, tracking_uri), audio, video)
 
 
 def open_study(name: str, tracking_uri: str | None = None) -> "pd.DataFrame":
@@ -136,7 +136,7 @@ def find_model_folder(reference: str, tracking_uri: str | None) -> Path:
     return Recorder(tracking_uri).fetch_model(reference)
 
 
-def _load_once(model: "str | Path | Trained", tracking_uri: str | None) -> "Trained":
+def _ensure_loaded(model: "str | Path | Trained", tracking_uri: str | None) -> "Trained":
     """Return a loaded model as it is, and load a reference."""
     return load_model(model, tracking_uri) if isinstance(model, str | Path) else model
 

@@ -94,7 +94,8 @@ def test_all_faults_at_once():
         ),
         (
             "audio.freeze=true",
-            "--set: audio.freeze: True is not allowed; none, all, or how many stages from the input on",
+            "--set: audio.freeze: True is not allowed; none, all, or how many stages from the "
+            "input on",
         ),
         (
             "audio.weights=~nobody-here/x",
@@ -108,7 +109,8 @@ def test_all_faults_at_once():
         ("audio.heads=7", "--set: audio: width 64 is not a multiple of heads 7"),
         (
             "visual.embedding=7",
-            "--set: visual.embedding: must equal audio.embedding: Eq. 3 multiplies the two classifiers",
+            "--set: visual.embedding: must equal audio.embedding: Eq. 3 multiplies the two "
+            "classifiers",
         ),
     ],
 )

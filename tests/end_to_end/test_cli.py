@@ -42,6 +42,7 @@ def run(folder: Path, *command: str) -> tuple[int, str, str]:
                 "demo-data",
                 "check",
                 "features",
+                "pseudo",
                 "config",
                 "train",
                 "evaluate",
@@ -50,7 +51,20 @@ def run(folder: Path, *command: str) -> tuple[int, str, str]:
             ]
         ),
         ["avsc-search"],
-        *(["avsc-search", name] for name in ["check", "plan", "run", "status", "best", "ui"]),
+        *(
+            ["avsc-search", name]
+            for name in [
+                "check",
+                "plan",
+                "run",
+                "status",
+                "best",
+                "report",
+                "plot",
+                "export",
+                "ui",
+            ]
+        ),
     ],
     ids=" ".join,
 )
