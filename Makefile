@@ -23,10 +23,11 @@ table-%: $(VENV)/.installed
 test: $(VENV)/.installed-test  ## install with the test extra and run all tests, the slow ones too
 	$(BIN)/python -m pytest -m ""
 
-check: $(VENV)/.installed-test  ## lint, format and types
+check: $(VENV)/.installed-test  ## lint, format, types, and how dense the code is
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m benchmarks.density
 
 bench: $(VENV)/.installed-test  ## every benchmark; results beside the table in benchmarks/
 	$(BIN)/python -m benchmarks

@@ -1,3 +1,61 @@
-"""avsc_core: the model, the data and the trainer. Importing it loads neither torch nor ray, optuna or mlflow."""
+"""avsc_core: the model, the data and the trainer for audio-visual scene classification.
+
+For notebooks and scripts the package offers these names:
+
+    import avsc_core
+
+    config = avsc_core.load_config("demo", {"alignment.k": 10})
+    result = avsc_core.train(config)                       # metrics and the id of the run
+    scores = avsc_core.evaluate(result.run_id, split="validation")
+    answer = avsc_core.predict(result.run_id, "clip.mp4")
+    trials = avsc_core.open_study("lambda")                # a pandas DataFrame
+
+Importing the package loads neither torch nor ray, optuna or mlflow: each name is loaded when it is
+used for the first time (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avsc_core.api import evaluate, load_config, load_model, open_study, predict, train
+    from avsc_core.errors import EnvironmentFault, UserError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "EnvironmentFault",
+    "UserError",
+    "evaluate",
+    "load_config",
+    "load_model",
+    "open_study",
+    "predict",
+    "train",
+]
+
+# The module of each public name.
+_MODULES = {
+    "EnvironmentFault": "avsc_core.errors",
+    "UserError": "avsc_core.errors",
+    "evaluate": "avsc_core.api",
+    "load_config": "avsc_core.api",
+    "load_model": "avsc_core.api",
+    "open_study": "avsc_core.api",
+    "predict": "avsc_core.api",
+    "train": "avsc_core.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name; Python calls this for a name that the module does not have yet."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names too, although they are not loaded yet."""
+    return sorted({*globals(), *__all__})

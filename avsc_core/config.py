@@ -1,9 +1,18 @@
-"""The configuration of one trial: every choice the paper states or leaves open, typed, checked and frozen.
+"""The configuration of one trial: every choice that the paper states or leaves open, typed, checked
+and frozen.
 
-The defaults below are the paper's (preset `paper`); where the paper is silent the comment says so and why the value was
-taken. A preset states only its difference. A configuration is resolved from a preset and a list of overrides
-(`--set`, a study's base, an arm, a sampled trial), and a fault names the place of the override that caused it.
-Modules never see this object: builders turn it into plain arguments.
+A `Config` has one section for each part of the model and of the training. Each field is reached by
+a dotted key such as `alignment.k`, the same in presets, study files, `--set` and the record. The
+defaults are the paper's (preset `paper`). "Not in the paper" marks a value that the paper does not
+state; the comment then says where the value comes from.
+
+Input: values by dotted key, put together by `resolve.py`. Output: a checked `Config`, which
+builders turn into plain arguments; the modules of the model never see it. Equations, tables and
+sections are those of Hou, Kang and Botteldooren, "Audio-visual scene classification via contrastive
+event-object alignment and semantic-based fusion" (MMSP 2022).
+
+Letters of shapes: B clips, T log-mel frames, F pictures of a clip, D width of an embedding, E
+events, O objects, S scenes.
 """
 
 from typing import Annotated, Literal
@@ -13,10 +22,23 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from avsc_core.weights.sources import make_absolute
 
 
-def _freezing(value: str | int) -> str | int:
-    if isinstance(value, bool) or (
-        value not in ("none", "all") and not (isinstance(value, int) and value > 0)
-    ):
+class FieldError(ValueError):
+    """A rule across several fields is broken; `field` is the dotted key of the field that the
+    message is about.
+
+    pydantic locates an error of a model validator at the whole section, so the error itself names
+    the field.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def _check_freezing(value: str | int) -> str | int:
+    """Accept `none`, `all` or a positive number of stages. Raises ValueError."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if value not in ("none", "all") and not is_number:
         raise ValueError("none, all, or how many stages from the input on")
     return value
 
@@ -26,129 +48,221 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 WeightsFile = Annotated[str, AfterValidator(make_absolute)]
-Freezing = Annotated[str | int, BeforeValidator(_freezing)]  # before `true` is made 1
+# Checked before pydantic converts the value, because pydantic would convert `true` to 1.
+Freezing = Annotated[str | int, BeforeValidator(_check_freezing)]
 
 
 class Section(BaseModel):
-    """A frozen group of fields that accepts nothing it does not know."""
+    """A group of fields that cannot be changed and refuses unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LogMel(Section):
-    """Log-mel spectrogram (T,128), as kaldi's fbank computes it (Section IV of the paper)."""
+    """The log-mel spectrogram (T,128), the input of the audio branch, as kaldi's fbank computes it.
 
-    sample_rate: Annotated[int, Field(ge=4000, le=48000)] = 16000  # Hz, mono
+    The paper (Section III-A) states 128 mel bands, a Hamming window of 25 ms and a hop of 10 ms.
+    """
+
+    # In Hz, after averaging the channels. Not in the paper; AST was trained on 16 kHz.
+    sample_rate: Annotated[int, Field(ge=4000, le=48000)] = 16000
+
     window: Literal["hamming", "hanning"] = "hamming"
     window_ms: Annotated[float, Field(gt=0)] = 25.0
     hop_ms: Annotated[float, Field(gt=0)] = 10.0
-    frames: Positive = 1024  # T; shorter clips are padded, longer ones cut
+
+    # T. Shorter spectrograms are padded, longer ones are cut. Not in the paper; the length that AST
+    # was trained on.
+    frames: Positive = 1024
+
+    # Not in the paper. audioset: mean and deviation of AudioSet, as AST uses them. dataset: mean
+    # and deviation of the training clips. peak: AudioSet's constants, after scaling each recording
+    # to a peak of 1.
     normalise: Literal["audioset", "dataset", "peak"] = "audioset"
-    stored: Literal["float32", "float16"] = (
-        "float32"  # in the cache; float16 halves it and rounds to 3 digits
-    )
+
+    # The number format in the feature cache; float16 takes half the space and keeps about 3 digits.
+    stored: Literal["float32", "float16"] = "float32"
 
 
 class Media(Section):
-    """Recordings that are not 10 s long, by more than 50 ms; what is done about them is counted."""
+    """What to do with a recording that is more than 50 ms shorter or longer than 10 s.
 
-    short: Literal["error", "pad"] = "error"  # pad: with silence, and with the last picture
+    The paper's clips all last 10 s. Padded and cropped recordings are counted, and the counts are
+    shown.
+    """
+
+    # pad: silence after the sound, and the last picture repeated.
+    short: Literal["error", "pad"] = "error"
+
+    # crop: only the first 10 s are used.
     long: Literal["error", "crop"] = "error"
 
 
 class Pictures(Section):
-    """Frames of a clip (F,3,H,W)."""
+    """The pictures of a clip (F,3,H,W), the input of the visual branch.
 
-    frames: Positive = 10  # F, spread evenly over the clip: one a second
-    offset_s: Annotated[float, Field(ge=0)] = (
-        0.4  # not in the paper; inside the second, off its first key frame
-    )
-    resize: Positive | None = 232  # shorter side before the cut, as torchvision has it; none: size
-    size: Annotated[int, Field(ge=32)] = 224  # H = W, pixels
+    The paper (Section III-A) states one picture a second, so 10 for a clip. It is silent on their
+    size.
+    """
+
+    # F, spread evenly over the clip.
+    frames: Positive = 10
+
+    # When in its part of the clip (10 s / F) a picture is taken, in seconds. Not in the paper; 0.4
+    # avoids the key frame with which a second may begin.
+    offset_s: Annotated[float, Field(ge=0)] = 0.4
+
+    # Pixels of the shorter side before the centre is cut out; none: the same as `size`.
+    # Not in the paper; torchvision prepares pictures for ConvNeXt-Base in this way.
+    resize: Positive | None = 232
+
+    # H = W in pixels, after the cut.
+    size: Annotated[int, Field(ge=32)] = 224
 
     @model_validator(mode="after")
-    def _crop_fits(self) -> "Pictures":
+    def _check_crop(self) -> "Pictures":
         if self.resize is not None and self.resize < self.size:
-            raise ValueError(
-                f"size|{self.size} is above pictures.resize {self.resize}, which it is cut out of"
-            )
+            message = f"{self.size} is above pictures.resize {self.resize}, which it is cut out of"
+            raise FieldError("pictures.size", message)
         return self
 
 
 class Audio(Section):
-    """Audio branch: AST, a distilled vision transformer over log-mel patches; (cls + dist) / 2 -> head.
+    """The audio branch (Section II-A): log-mel (B,T,128) -> embedding (B,D) -> event logits (B,E).
 
-    Any other image backbone of timm may stand in by its name; width to stride are AST's and then mean nothing.
+    The paper's backbone is AST, a transformer over patches of the log-mel: 12 layers, 12 heads, 768
+    wide. Its encoding is the mean of its class token and its distillation token. The name of
+    another image backbone of timm is allowed too; `width`, `depth`, `heads`, `patch` and `stride`
+    are then inactive settings.
     """
 
     backbone: str = "ast"
-    weights: WeightsFile | None = None  # a path, a folder or hf-hub:OWNER/NAME@COMMIT; none: random
-    freeze: Freezing = "none"  # none, all, or the first N stages (blocks of a transformer)
+
+    # Pretrained weights: a file, a folder or hf-hub:OWNER/NAME@COMMIT; none: random weights. The
+    # paper starts from published weights, which have to be given here because they are not part of
+    # this package.
+    weights: WeightsFile | None = None
+
+    # Which part of the backbone stays as it is: none, all, or the first N stages (a transformer's
+    # blocks). Not in the paper, which says only that part of the published weights is used.
+    freeze: Freezing = "none"
+
     width: Positive = 768
     depth: Positive = 12
     heads: Positive = 12
-    patch: Positive = 16  # mel bins and frames
-    stride: Positive = 10  # AST's overlap of 6
-    embedding: Positive = 1024  # D: the classifier is (E,D)
-    classes: Annotated[int, Field(ge=2)] = 527  # E
+
+    # Side of a patch and distance between patches, in mel bands and frames. Not in the paper; the
+    # values of AST, whose patches overlap by 6.
+    patch: Positive = 16
+    stride: Positive = 10
+
+    # D. Section II-C states it: the classifier's weights are (E,1024).
+    embedding: Positive = 1024
+
+    # E, the events of AudioSet.
+    classes: Annotated[int, Field(ge=2)] = 527
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> "Audio":
+    def _check_heads(self) -> "Audio":
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         return self
 
 
 class Visual(Section):
-    """Visual branch: ConvNeXt on each frame; features pooled over frames -> head.
+    """The visual branch (Section II-B): pictures (B,F,3,H,W) -> embedding (B,D) -> object logits
+    (B,O).
 
-    Any other image backbone of timm may stand in by its name; depths and dims are ConvNeXt's and then mean nothing.
+    The paper's backbone is ConvNeXt-Base, run on each picture. Another image backbone of timm is
+    allowed by its name; `depths` and `dims` are then inactive settings.
     """
 
     backbone: str = "convnext"
-    weights: WeightsFile | None = None  # as audio.weights
-    freeze: Freezing = "none"  # as audio.freeze
+
+    # As `audio.weights`.
+    weights: WeightsFile | None = None
+
+    # As `audio.freeze`.
+    freeze: Freezing = "none"
+
+    # Blocks and channels of the four stages.
     depths: tuple[Positive, Positive, Positive, Positive] = (3, 3, 27, 3)
     dims: tuple[Positive, Positive, Positive, Positive] = (128, 256, 512, 1024)
-    pooling: Literal["mean", "max", "mean+max"] = (
-        "mean"  # over frames; not in the paper: AST averages too
-    )
-    embedding: Positive = 1024  # D: the classifier is (O,D)
-    classes: Annotated[int, Field(ge=2)] = 1000  # O
+
+    # How the encodings of a clip's pictures become one. Not in the paper; AST averages its two
+    # tokens too.
+    pooling: Literal["mean", "max", "mean+max"] = "mean"
+
+    # D, which must be that of the audio branch. Section II-C states it: the classifier's weights
+    # are (O,1024).
+    embedding: Positive = 1024
+
+    # O, the objects of ImageNet-1K.
+    classes: Annotated[int, Field(ge=2)] = 1000
 
 
 class Alignment(Section):
-    """Contrastive event-object alignment (CEOA, Eq. 3 and 4)."""
+    """Contrastive event-object alignment (CEOA, Section II-C, Eq. 3 and 4)."""
 
+    # Without it there are no e2o and o2e losses (Table II, rows 1 and 2).
     enabled: bool = True
-    k: Positive = 5  # K most against K least likely (lkm) or K random (rkm) classes
+
+    # K, how many of the most likely classes are compared with how many others.
+    # Table I tries 1 to 30, and 15 is best with lkm; the paper states no default.
+    k: Positive = 5
+
+    # The others are the K least likely classes (lkm), or K random ones that are not among the most
+    # likely (rkm).
     mode: Literal["lkm", "rkm"] = "lkm"
 
 
 class Fusion(Section):
-    """Semantic-based fusion (SF, Eq. 5), its rivals, and the fusion layer (Eq. 6)."""
+    """How both branches lead to scene logits (B,S): semantic-based fusion (SF, Section II-D, Eq. 5)
+    and its rivals.
 
-    # none: the same layer without the attention (Table II, row 1); the others: avsc_core/model/fusion.py
+    Every kind of fusion ends in the fusion layer of Eq. 6: linear to H, ReLU, dropout, linear to S.
+    """
+
+    # semantic: the paper's. none: the same without the attention (Table II, rows 1 and 3).
+    # intermediate, decision, hybrid: what other systems do; avsc_core/model/fusion.py describes
+    # them.
     kind: Literal["semantic", "none", "intermediate", "decision", "hybrid"] = "semantic"
+
+    # h and d of Eq. 5.
     heads: Positive = 8
-    head_width: Positive = 64  # d
+    head_width: Positive = 64
+
+    # What the attention compares. The paper's y of a branch are probabilities; logits are the other
+    # reading.
     tokens: Literal["probability", "logit"] = "probability"
-    bias: bool = False  # Eq. 5 has none
-    attention_dropout: Share = (
-        0.0  # on what SF adds; 0.1 with a bias is the other reading, that of a transformer layer
-    )
-    decision: Literal["mean", "weighted", "class-wise"] = (
-        "mean"  # how `decision` and `hybrid` weigh their scores
-    )
-    hidden: Positive = 1024  # H
-    dropout: Share = 0.1  # not in the paper; the usual value
-    literal_relu: bool = (
-        False  # a ReLU on the scene logits, as the equation reads; it can silence classes
-    )
+
+    # Whether the attention's projections have a bias. Eq. 5 has none.
+    bias: bool = False
+
+    # Dropout on what the attention adds. The paper uses dropout without saying where or how much;
+    # 0.1 together with `bias` is the reading in which SF is a layer of the Transformer.
+    attention_dropout: Share = 0.0
+
+    # How `decision` and `hybrid` weigh their scores: equally, with a learned weight for each score,
+    # or with a learned weight for each score and scene.
+    decision: Literal["mean", "weighted", "class-wise"] = "mean"
+
+    # H, the width of the fusion layer. Not in the paper; as wide as the embeddings.
+    hidden: Positive = 1024
+
+    # Dropout in the fusion layer. Not in the paper, which uses dropout without a number; 0.1 is the
+    # usual value.
+    dropout: Share = 0.1
+
+    # Whether the scene logits go through a ReLU, as the text on Eq. 6 can be read. A scene whose
+    # logit is negative on every clip then stops learning.
+    literal_relu: bool = False
 
 
 class LossWeights(Section):
-    """lambda_1 .. lambda_5 of Eq. 7."""
+    """lambda_1 to lambda_5 of Eq. 7, one for each loss. The paper's default is 1; Table III
+    compares others.
+    """
 
     event: Weight = 1.0
     object: Weight = 1.0
@@ -158,92 +272,142 @@ class LossWeights(Section):
 
 
 class Losses(Section):
-    """How Eq. 1 and 2 are reduced over classes; mean(lambda) equals sum(lambda / C)."""
+    """How the event loss and the object loss (Eq. 1 and 2) are reduced over classes."""
 
+    # The equations sum. `mean` with weight lambda is the same as `sum` with lambda / C for C
+    # classes.
     bce_reduction: Literal["sum", "mean"] = "sum"
 
 
 class Training(Section):
-    """Optimisation: AdamW at one learning rate (Section IV)."""
+    """The optimisation (Section III-A): AdamW at a learning rate of 5e-6, batches of 16 clips, 100
+    epochs.
+    """
 
     epochs: Positive = 100
     batch_size: Positive = 16
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-6
-    head_multiplier: Annotated[float, Field(gt=0)] = (
-        1.0  # learning rate of the new layers over that of the backbones
-    )
-    weight_decay: Weight = 0.01  # not in the paper; AdamW's default
-    precision: Literal["float32", "bf16", "fp16"] = (
-        "float32"  # of the model's products; losses stay in float32
-    )
-    warmup: Share = 0.0  # share of all steps with a linearly rising rate; the paper states none
+
+    # Learning rate of the new layers, as a multiple of the backbones'. The paper states one rate
+    # for all.
+    head_multiplier: Annotated[float, Field(gt=0)] = 1.0
+
+    # Not in the paper; the default of AdamW.
+    weight_decay: Weight = 0.01
+
+    # Number format of the model's matrix products; losses are always computed in float32. Not in
+    # the paper.
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+
+    # Share of all steps in which the learning rate rises linearly from 0. Not in the paper, so
+    # none.
+    warmup: Share = 0.0
 
 
 class Augmentation(Section):
-    """Training clips changed at random (data/augment.py); the paper uses none, so all of it is off."""
+    """Random changes to training clips (avsc_core/data/augment.py). The paper uses none, so all are
+    off.
+    """
 
-    gain_db: Weight = 0.0  # each clip louder or quieter by up to so many dB
-    time_mask: Share = 0.0  # SpecAugment: widest hidden share of the log-mel's frames
-    mel_mask: Share = 0.0  # and of its bins
-    flip: Annotated[float, Field(ge=0, le=1)] = 0.0  # probability that a clip is mirrored
-    crop: Share = 0.0  # largest share of a picture's side that is cut off
-    rand_augment: Annotated[int, Field(ge=0)] = 0  # operations on each clip's pictures
-    mixup: Weight = 0.0  # alpha of the Beta distribution of shares
-    mixup_partners: Literal["joint", "single"] = (
-        "joint"  # the same partner for sound and pictures, or one for each
-    )
+    # Sound: each clip becomes louder or quieter by up to this many dB.
+    gain_db: Weight = 0.0
+
+    # Sound: SpecAugment hides a part of the log-mel; the widest part, as a share of its frames and
+    # of its bands.
+    time_mask: Share = 0.0
+    mel_mask: Share = 0.0
+
+    # Pictures: probability that a clip is mirrored.
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    # Pictures: largest share of each side that is cut off.
+    crop: Share = 0.0
+
+    # Pictures: how many operations RandAugment applies to a clip.
+    rand_augment: Annotated[int, Field(ge=0)] = 0
+
+    # Both: alpha of the Beta distribution from which mixup draws the shares of two clips; 0: no
+    # mixup.
+    mixup: Weight = 0.0
+
+    # Whether sound and pictures of a clip are mixed with the same other clip (joint), or each with
+    # its own (single).
+    mixup_partners: Literal["joint", "single"] = "joint"
 
 
 class PseudoLabels(Section):
-    """From teachers' logits to labels (Section IV); for data sets whose label file `avsc-core pseudo` wrote."""
+    """How the teachers' outputs become labels of 0 and 1 (Section III-A).
 
-    event_threshold: Probability = 0.0365  # on AST's sigmoid
-    object_threshold: Probability = 0.9216  # on ConvNeXt's; a logit of 2.464
-    object_activation: Literal["sigmoid", "softmax"] = (
-        "sigmoid"  # softmax hardly ever reaches 0.9216
-    )
-    object_pooling: Literal["max", "mean"] = "max"  # of probabilities over frames
+    Used for data sets whose label file `avsc-core pseudo` wrote. The paper states the two
+    thresholds.
+    """
+
+    # A class is positive from this probability on; an object's 0.9216 is a logit of 2.464.
+    event_threshold: Probability = 0.0365
+    object_threshold: Probability = 0.9216
+
+    # From ConvNeXt's logits to probabilities. Not in the paper; a softmax over 1000 classes hardly
+    # ever reaches 0.9216.
+    object_activation: Literal["sigmoid", "softmax"] = "sigmoid"
+
+    # From the probabilities of a clip's pictures to those of the clip. Not in the paper; with `max`
+    # an object counts when one picture shows it.
+    object_pooling: Literal["max", "mean"] = "max"
 
 
 class Compute(Section):
-    """How the same numbers are computed, up to rounding: memory against time."""
+    """Settings that trade memory for time. Results stay the same up to rounding, so they are not in
+    a trial's key.
+    """
 
-    channels_last: bool = False  # memory format of pictures
-    compile: bool = False  # torch.compile on both backbones
-    checkpointing: bool = False  # keep no activations inside the backbones, compute them again
-    micro_batch: Positive | None = (
-        None  # clips that a backbone holds activations of at a time; none: the whole batch
-    )
+    # Memory format of the pictures.
+    channels_last: bool = False
+
+    # Compile both backbones with torch.compile.
+    compile: bool = False
+
+    # Compute the backbones' activations a second time in the backward pass instead of keeping them.
+    checkpointing: bool = False
+
+    # For how many clips at a time a backbone holds activations; none: for the whole batch.
+    micro_batch: Positive | None = None
 
 
 class Split(Section):
-    """Validation: a part of the training split, cut by location; the test split is read once, at the end."""
+    """Which training clips are held out for validation, by whole locations.
 
-    rule: Literal["share", "fold", "baseline"] = (
-        "share"  # baseline: that of the challenge's own system
-    )
-    validation: Annotated[float, Field(gt=0, lt=1)] = (
-        0.1  # share of each scene's training locations
-    )
-    fold: Annotated[int, Field(ge=0)] = (
-        0  # with rule fold: which of `folds` equal parts of the locations
-    )
+    The paper states the split into training and test (the challenge's own) and no validation. Here
+    every choice is made on validation clips, and the test split is read once, at the end.
+    """
+
+    # share: a random share of each scene's locations. fold: one of several equal parts of them.
+    # baseline: the rule of the challenge's own system.
+    rule: Literal["share", "fold", "baseline"] = "share"
+
+    # For share: how much of each scene's locations; for baseline: how much of each scene's clips.
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    # For fold: which part, counted from 0, and how many parts there are.
+    fold: Annotated[int, Field(ge=0)] = 0
     folds: Annotated[int, Field(ge=2)] = 5
-    seed: Annotated[int, Field(ge=0)] = 0  # of share and fold; the baseline has its own
+
+    # For share and fold; baseline has a fixed seed of its own.
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
-    def _fold_exists(self) -> "Split":
+    def _check_fold(self) -> "Split":
         if self.fold >= self.folds:
-            raise ValueError(
-                f"fold|{self.fold} is no fold of {self.folds}; allowed: 0 to {self.folds - 1}"
-            )
+            message = f"{self.fold} is no fold of {self.folds}; allowed: 0 to {self.folds - 1}"
+            raise FieldError("split.fold", message)
         return self
 
 
 class Config(Section):
-    """One trial, resolved: everything that decides its numbers, and where to run it."""
+    """One trial: everything that decides its numbers, and where to run it."""
 
+    # Which branches the model has. Table IV compares the three.
     modality: Literal["audio-visual", "audio", "visual"] = "audio-visual"
+
     media: Media = Media()
     log_mel: LogMel = LogMel()
     pictures: Pictures = Pictures()
@@ -258,32 +422,41 @@ class Config(Section):
     pseudo: PseudoLabels = PseudoLabels()
     compute: Compute = Compute()
     split: Split = Split()
-    scenes: Annotated[int, Field(ge=2)] = 10  # S; their names are the data set's
+
+    # S; the data set has their names.
+    scenes: Annotated[int, Field(ge=2)] = 10
+
+    # Of the initial weights, the order of clips, dropout, augmentation and rkm.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    # auto: a GPU when there is one.
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: Annotated[int, Field(ge=0)] = (
-        0  # processes that build the feature cache; 0: one per core
-    )
+
+    # Processes that compute features; 0: one per core.
+    workers: Annotated[int, Field(ge=0)] = 0
 
     @property
     def k_max(self) -> int:
-        """The largest K whose most and least likely classes do not overlap: half of the smaller label set."""
+        """The largest K: half of the smaller label set, so that the most and the least likely
+        classes differ.
+        """
         return min(self.audio.classes, self.visual.classes) // 2
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> "Config":
+    def _check_sections_together(self) -> "Config":
         if self.alignment.k > self.k_max:
-            raise ValueError(
-                f"alignment.k|{self.alignment.k} is above half the classes; allowed: 1 to {self.k_max}"
-            )
+            message = f"{self.alignment.k} is above half the classes; allowed: 1 to {self.k_max}"
+            raise FieldError("alignment.k", message)
+
         if self.audio.embedding != self.visual.embedding:
-            raise ValueError(
-                "visual.embedding|must equal audio.embedding: Eq. 3 multiplies the two classifiers"
-            )
-        if self.augmentation != Augmentation() and "all" in (self.audio.freeze, self.visual.freeze):
-            raise ValueError(
-                "augmentation|the features of a frozen encoder are computed once, of clips as they are"
-            )
+            message = "must equal audio.embedding: Eq. 3 multiplies the two classifiers"
+            raise FieldError("visual.embedding", message)
+
+        is_frozen = "all" in (self.audio.freeze, self.visual.freeze)
+        if is_frozen and self.augmentation != Augmentation():
+            message = "the features of a frozen encoder are computed once, of clips as they are"
+            raise FieldError("augmentation", message)
+
         if not any(self.loss_weights.model_dump().values()):
-            raise ValueError("loss_weights|all five are 0: nothing to learn")
+            raise FieldError("loss_weights", "all five are 0: nothing to learn")
         return self

@@ -1,10 +1,13 @@
-"""What goes wrong by a person's hand, told in one line each.
+"""This module holds the mistakes that people make, and the exit codes of both command lines.
+
+A `Fault` is one mistake, shown in one line:
 
     where: what; what was allowed or near; what to do
 
-`where` is a file with its line (`lambda.yaml:12`), a flag (`--data`) or a path. Checks collect all their faults and
-raise one UserError, before any work starts; the two command lines print its lines and leave with exit code 2.
-Anything that is not one of the errors below is a bug and shows its traceback.
+`where` is a file with its line (`lambda.yaml:12`), a flag (`--data`) or a path. A check collects
+all faults it finds and raises one UserError before any work starts. The command lines print each
+fault in its line and exit with the error's code. Every other exception is a bug and shows its
+traceback.
 """
 
 import difflib
@@ -21,7 +24,7 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: where it is, what it is, what would have been right, what to do about it."""
+    """One mistake: where it is, what it is, what is allowed, and what to do about it."""
 
     where: str
     what: str
@@ -29,14 +32,14 @@ class Fault:
     todo: str = ""
 
     def __str__(self) -> str:
-        text = "; ".join(part for part in (self.what, self.allowed, self.todo) if part)
-        return " ".join(
-            f"{self.where}: {text}".split()
-        )  # one line, whatever a library's message contained
+        parts = [part for part in (self.what, self.allowed, self.todo) if part]
+        text = f"{self.where}: {'; '.join(parts)}"
+        # The message of a library may have several lines; a fault has one.
+        return " ".join(text.split())
 
 
 class UserError(Exception):
-    """Bad input: one or more faults, all of them found before any work started. Exit code 2."""
+    """Bad input: one or more faults, found before any work started. Exit code 2."""
 
     exit_code = EXIT_BAD_INPUT
 
@@ -46,17 +49,23 @@ class UserError(Exception):
 
 
 class EnvironmentFault(UserError):
-    """The machine, not the input: a full disk, a server that does not answer. Exit code 4."""
+    """The computer is at fault, not the input: a full disk, a server that does not answer.
+
+    Exit code 4.
+    """
 
     exit_code = EXIT_ENVIRONMENT
 
 
 class Diverged(Exception):
-    """A loss became NaN or infinite; the trial ends as failed, the study goes on."""
+    """A loss became NaN or infinite. The trial ends as failed, and the study goes on."""
 
 
 def suggest(word: object, allowed: Iterable[str], limit: int = 8) -> str:
-    """The closest allowed word (`did you mean 'mode'?`) or, failing that, the allowed ones."""
+    """Return a hint for an unknown word: the closest allowed one, else the first `limit` of them.
+
+    The hint reads `did you mean 'mode'?` or `one of k, mode`.
+    """
     names = sorted(allowed)
     close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
     if close:
@@ -67,7 +76,7 @@ def suggest(word: object, allowed: Iterable[str], limit: int = 8) -> str:
 
 @contextmanager
 def collect_faults(faults: list[Fault]) -> Iterator[None]:
-    """Add the faults of a UserError raised inside to `faults` instead of stopping at the first."""
+    """Add the faults of a UserError raised inside to `faults`, so that checking can go on."""
     try:
         yield
     except UserError as error:

@@ -1,7 +1,8 @@
-"""Atomic writing: a file is either there in full or not there at all.
+"""This module writes files atomically: a file exists completely or not at all.
 
-A study may be killed at any moment, and whatever it leaves behind is what the next run continues from. So every file
-that is read again later is written under a temporary name in the same folder, flushed to the disk, and renamed.
+A study may be killed at any moment, and the next run continues from the files on disk. So every
+file that is read again later is written under a temporary name in the same folder, flushed to the
+disk, and renamed.
 """
 
 import json
@@ -14,23 +15,30 @@ from typing import Any
 
 
 def cache_root() -> Path:
-    """The user's cache folder for avsc; `AVSC_CACHE` replaces it."""
+    """Return the cache folder of avsc; the environment variable `AVSC_CACHE` replaces it."""
+    chosen = os.environ.get("AVSC_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("AVSC_CACHE") or Path(base) / "avsc").expanduser()
+    return (Path(base) / "avsc").expanduser()
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed to `path`."""
+    """Yield a temporary path beside `path`, and rename it to `path` when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
+
+        # Without this flush a power cut after the rename could leave an empty file.
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes 0600; a record is shared within a team
+
+        # mkstemp allows the owner only, but a record is shared within a team.
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -43,5 +51,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically, keys in the order given."""
+    """Write `value` to `path` atomically, as indented JSON with the keys in the given order."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,16 +1,22 @@
-"""The names of scenes and the label file of events and objects.
+"""This module has the scene names, and reads and writes the label file of events and objects.
 
-Scenes are the ten classes of TAU Audio-Visual Urban Scenes 2021, in alphabetical order, which is also the order of the
-columns of every probability matrix (B,S) in this project.
+The scenes are the ten classes of TAU Audio-Visual Urban Scenes 2021 in alphabetical order, which is
+also the order of the columns of every probability matrix (B,S).
 
-The label file (`labels.npz` in a data set's folder) carries the targets of Eq. 1 and Eq. 2: which events are heard and
-which objects are seen in each clip. The embedded scenes write their true labels into it, teachers their pseudo-labels.
-Its arrays: `clips` (N,) name stems, `events` (N,E) and `objects` (N,O) of 0 and 1, and their names (E,) and (O,).
-Beside them teachers leave the probabilities (N,E) and (N,O) that the labels were cut from, one array for each reading
-(EVENT_SCORES, object_scores), so that a study can vary the thresholds and readings without asking the teachers again.
+The label file (`labels.npz` in a data set's folder) says which events are heard and which objects
+are seen in each clip: the targets y of Eq. 1 and Eq. 2. The embedded scenes write their true labels
+into it, and teachers write their pseudo-labels. Its arrays:
+
+    clips (N,)                            names of the clips, without folder and ending
+    events (N,E), objects (N,O)           0 or 1
+    event_names (E,), object_names (O,)   names of the classes
+
+A label file of teachers also holds the probabilities (N,E) and (N,O) from which the labels were
+cut, one array for each way of computing them (EVENT_SCORES, `name_object_scores`), so that a study
+can vary the thresholds and readings without running the teachers again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile
@@ -33,13 +39,15 @@ SCENES = (
     "tram",
 )
 LABEL_FILE = "labels.npz"
-EVENT_SCORES = "event_sigmoid"
-OBJECT_READINGS = tuple(
-    (activation, pooling) for activation in ("sigmoid", "softmax") for pooling in ("max", "mean")
-)
-
-
 ARRAYS = ("clips", "events", "objects", "event_names", "object_names")
+
+EVENT_SCORES = "event_sigmoid"
+OBJECT_READINGS = (
+    ("sigmoid", "max"),
+    ("sigmoid", "mean"),
+    ("softmax", "max"),
+    ("softmax", "mean"),
+)
 
 
 class Labels(NamedTuple):
@@ -50,13 +58,13 @@ class Labels(NamedTuple):
     objects: np.ndarray  # (N,O) uint8
     event_names: list[str]  # E
     object_names: list[str]  # O
-    scores: dict[
-        str, np.ndarray
-    ]  # float32 (N,E) and (N,O) by the name of their reading; empty for true labels
+
+    # Probabilities by the name of their reading, float32 (N,E) or (N,O); empty for true labels.
+    scores: dict[str, np.ndarray]
 
 
 def name_object_scores(activation: str, pooling: str) -> str:
-    """The name of the array of object probabilities after `activation`, `pooling` over frames."""
+    """Name the array of object probabilities after `activation`, with `pooling` over frames."""
     return f"object_{activation}_{pooling}"
 
 
@@ -72,50 +80,62 @@ def write_labels(
     object_names: Sequence[str],
     scores: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Write the label file atomically. Raises ValueError when the shapes do not belong together."""
-    if events.shape != (len(clips), len(event_names)) or objects.shape != (
-        len(clips),
-        len(object_names),
-    ):
+    """Write a label file atomically. Raises ValueError when the shapes do not fit each other."""
+    if not _shapes_fit(clips, events, objects, event_names, object_names):
         raise ValueError(
             f"labels of shapes {events.shape} and {objects.shape} for {len(clips)} clips"
         )
+
+    arrays = {
+        "clips": np.array(clips, dtype=np.str_),
+        "events": events.astype(np.uint8),
+        "objects": objects.astype(np.uint8),
+        "event_names": np.array(event_names, dtype=np.str_),
+        "object_names": np.array(object_names, dtype=np.str_),
+    }
+    for name, array in (scores or {}).items():
+        arrays[name] = array.astype(np.float32)
+
+    # Given a name instead of an open file, numpy would append `.npz` to it.
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            clips=np.array(clips, dtype=np.str_),
-            events=events.astype(np.uint8),
-            objects=objects.astype(np.uint8),
-            event_names=np.array(event_names, dtype=np.str_),
-            object_names=np.array(object_names, dtype=np.str_),
-            **{name: array.astype(np.float32) for name, array in (scores or {}).items()},  # type: ignore[arg-type]
-        )
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_labels(path: Path) -> Labels:
-    """Read a label file. Raises UserError when it is missing or is not one."""
+    """Read a label file. Raises UserError when it is missing, damaged, or no label file."""
     if not path.is_file():
-        raise UserError(
-            Fault(str(path), "no label file", "an .npz with the events and objects of every clip")
-        )
+        allowed = "an .npz with the events and objects of every clip"
+        raise UserError(Fault(str(path), "no label file", allowed))
+
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = [file[name] for name in ARRAYS]
+            arrays = {name: file[name] for name in ARRAYS}
             scores = {name: file[name] for name in SCORES if name in file}
     except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
-        raise UserError(
-            Fault(str(path), f"not a label file ({error})", f"arrays {', '.join(ARRAYS)}")
-        ) from None
-    clips, events, objects, event_names, object_names = arrays
-    if events.shape != (len(clips), len(event_names)) or objects.shape != (
-        len(clips),
-        len(object_names),
-    ):
-        raise UserError(
-            Fault(
-                str(path), f"events {events.shape}, objects {objects.shape} for {len(clips)} clips"
-            )
-        )
+        what = f"not a label file ({error})"
+        raise UserError(Fault(str(path), what, f"arrays {', '.join(ARRAYS)}")) from None
+
+    events = arrays["events"]
+    objects = arrays["objects"]
+    if not _shapes_fit(**arrays):
+        count = len(arrays["clips"])
+        what = f"events {events.shape}, objects {objects.shape} for {count} clips"
+        raise UserError(Fault(str(path), what))
+
     return Labels(
-        clips.tolist(), events, objects, event_names.tolist(), object_names.tolist(), scores
+        clips=arrays["clips"].tolist(),
+        events=events,
+        objects=objects,
+        event_names=arrays["event_names"].tolist(),
+        object_names=arrays["object_names"].tolist(),
+        scores=scores,
     )
+
+
+def _shapes_fit(
+    clips: Sized, events: np.ndarray, objects: np.ndarray, event_names: Sized, object_names: Sized
+) -> bool:
+    """Tell whether events are (N,E) and objects (N,O) for N clips, E and O names."""
+    events_fit = events.shape == (len(clips), len(event_names))
+    objects_fit = objects.shape == (len(clips), len(object_names))
+    return events_fit and objects_fit

@@ -1,7 +1,8 @@
-"""Worker processes for reading and writing media: spawned, one thread each, deaf to Ctrl-C.
+"""This module runs work on media files in several processes, with one thread each.
 
-Spawned, because forking a process in which torch runs threads can hang. Ctrl-C in a terminal reaches every process of
-the command; only the first one answers it, so that one line appears and not a traceback per worker.
+The processes are spawned, because forking a process in which torch runs threads can hang. They
+ignore Ctrl-C, which a terminal sends to every process of a command: only the first process answers
+it, so that one line appears and not one traceback per process.
 """
 
 import os
@@ -11,36 +12,40 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
-FEW = 16  # items that are not worth starting a process for
+# With fewer items than this for each process, starting processes takes longer than the work.
+FEW = 16
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Progress = Callable[[str, int, int], None]  # (what, done, total): how far a piece of long work is
+# Shows how far a long piece of work is: (what, items done, items in total).
+Progress = Callable[[str, int, int], None]
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
-    """A pool of `workers` processes (0: one per core)."""
-    return ProcessPoolExecutor(workers or os.cpu_count() or 1, get_context("spawn"), _start)
+    """Return a pool of `workers` processes; 0 means one per core."""
+    count = workers or os.cpu_count() or 1
+    return ProcessPoolExecutor(count, get_context("spawn"), _start_process)
 
 
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Result]:
-    """The results in the order of the items, computed by several processes, or in this one when they are few."""
-    workers = min(workers or os.cpu_count() or 1, len(items) // FEW)
-    if workers < 2:
+    """Yield the result of each item, in order; with few items all work is done in this process."""
+    count = min(workers or os.cpu_count() or 1, len(items) // FEW)
+    if count < 2:
         yield from map(function, items)
         return
-    with process_pool(workers) as pool:
+    with process_pool(count) as pool:
         yield from pool.map(function, items, chunksize=FEW // 4)
 
 
-def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = (
-        "1"  # read when torch is imported, which only the work itself does
-    )
-
-
 def no_progress(what: str, done: int, total: int) -> None:
-    """A Progress that shows nothing."""
+    """Show nothing; a Progress for callers that have nobody to show it to."""
+
+
+def _start_process() -> None:
+    """Prepare a new process before its first item."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # torch reads this when it is imported, which happens with the first item.
+    os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,7 +1,10 @@
-"""From a preset and overrides to one checked configuration, and from a configuration to the key that names its trial.
+"""This module turns a preset and overrides into one checked configuration and its trial key.
 
-A preset states only its difference from the defaults in `config.py`. Overrides (`--set`, a study's base, an arm, a
-sampled trial) are put over it, the later ones winning, and a fault names the place of the override that caused it.
+A preset states only its difference from the defaults in `config.py`. Overrides (from `--set`, a
+study's base, an arm or a sampled trial) replace its values; of two for one key the later one wins.
+A fault names the place where the override was written: a flag, or a file with its line.
+
+Keys are dotted (`alignment.k`); `flatten` and `nest` convert between them and nested mappings.
 """
 
 import hashlib
@@ -13,21 +16,19 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from avsc_core.config import Config
+from avsc_core.config import Config, FieldError
 from avsc_core.errors import Fault, UserError, suggest
 from avsc_core.weights.sources import hash_source
 from avsc_core.yaml_file import read_value, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
-NOT_IN_KEY = {
-    "device",
-    "workers",
-    "compute",
-}  # where and how a trial is computed does not change what it is
+
+# Fields outside a trial's key: where and how a trial is computed does not change what it is.
+NOT_IN_KEY = {"device", "workers", "compute"}
 
 
 class Override(NamedTuple):
-    """One value put over a preset, and where a person wrote it."""
+    """One value that replaces a preset's, and where a person wrote it."""
 
     key: str  # dotted
     value: Any
@@ -35,58 +36,70 @@ class Override(NamedTuple):
 
 
 def resolve(preset: str, overrides: Iterable[Override] = (), where: str = "--preset") -> Config:
-    """The configuration of `preset` with `overrides` put over it, later ones winning.
+    """Return the configuration of `preset` with `overrides` applied in order.
 
-    Raises UserError with every fault: unknown keys, values out of range, parts that do not fit each other.
+    `where` is the place that names the preset. Raises UserError with every fault: unknown keys,
+    values out of range, settings that do not fit each other.
     """
-    values, origin = dict(flatten(_preset(preset, where))), {}
+    values = dict(flatten(_read_preset(preset, where)))
+    places: dict[str, str] = {}
     faults = []
+    names = list_fields()
+
     for key, value, place in overrides:
-        names = list_fields()
-        if key not in names:
-            faults.append(
-                Fault(place, f"unknown key '{key}'", suggest(key, names), "see `avsc-core config`")
-            )
-            continue
-        values[key], origin[key] = value, place
-    config = None
+        if key in names:
+            values[key] = value
+            places[key] = place
+        else:
+            what = f"unknown key '{key}'"
+            faults.append(Fault(place, what, suggest(key, names), "see `avsc-core config`"))
+
+    # Values are checked even when a key is unknown, so that a person sees all faults at once.
     try:
         config = Config.model_validate(nest(values))
     except ValidationError as error:
-        faults += [_fault(item, origin, f"preset {preset}") for item in error.errors()]
-    if faults or config is None:
+        for item in error.errors():
+            faults.append(_make_fault(item, places, f"preset {preset}"))
+        raise UserError(faults) from None
+    if faults:
         raise UserError(faults)
     return config
 
 
 def parse_set(items: Iterable[str]) -> list[Override]:
-    """`--set key=value` items as overrides. Raises UserError for items without `=`."""
-    items = list(items)
-    faults = [
-        Fault("--set", f"'{item}' has no '='", "key=value") for item in items if "=" not in item
-    ]
+    """Read `--set key=value` items as overrides. Raises UserError naming every item without `=`."""
+    overrides = []
+    faults = []
+    for item in items:
+        key, separator, text = item.partition("=")
+        if separator:
+            overrides.append(Override(key.strip(), read_value(text), "--set"))
+        else:
+            faults.append(Fault("--set", f"'{item}' has no '='", "key=value"))
     if faults:
         raise UserError(faults)
-    pairs = (item.split("=", 1) for item in items)
-    return [Override(key.strip(), read_value(text), "--set") for key, text in pairs]
+    return overrides
 
 
 def read_overrides(path: Path) -> list[Override]:
-    """A YAML file of settings, nested or dotted, as overrides with their lines. Raises UserError."""
+    """Read a YAML file of settings, nested or dotted, as overrides with their lines.
+
+    Raises UserError when the file cannot be read or is not a mapping.
+    """
     located = read_yaml(path)
     if not isinstance(located.data, Mapping):
-        raise UserError(
-            Fault(located.where(), "a configuration is a mapping", "section: {key: value}")
-        )
+        what = "a configuration is a mapping"
+        raise UserError(Fault(located.where(), what, "section: {key: value}"))
     return [
         Override(key, value, located.where(*key.split("."))) for key, value in flatten(located.data)
     ]
 
 
 def identify(config: Config) -> dict[str, Any]:
-    """What a trial is, as JSON: the whole resolved configuration without where and how it is computed.
+    """Return what a trial is, as JSON: its configuration without where and how it is computed.
 
-    Pretrained weights stand in it by their SHA-256: a moved file is the same file, another file of the name is not.
+    Pretrained weights are named by the SHA-256 of their file, so that a file may be moved, and
+    another file under the same name is another trial.
     """
     values = config.model_dump(mode="json", exclude=NOT_IN_KEY)
     for branch, weights in find_weights(config).items():
@@ -95,41 +108,44 @@ def identify(config: Config) -> dict[str, Any]:
 
 
 def find_weights(config: Config) -> dict[str, str]:
-    """Branch -> pretrained weights, of the branches that start from any."""
-    named = {"audio": config.audio.weights, "visual": config.visual.weights}
-    return {
-        branch: weights
-        for branch, weights in named.items()
-        if weights and branch in config.modality.split("-")
-    }
+    """Map each branch that starts from pretrained weights to the source of these weights."""
+    sources = {"audio": config.audio.weights, "visual": config.visual.weights}
+    found = {}
+    for branch in config.modality.split("-"):
+        weights = sources[branch]
+        if weights:
+            found[branch] = weights
+    return found
 
 
 def find_random_branches(config: Config) -> list[str]:
-    """The branches whose backbone starts from random weights, where the paper's start from published ones."""
+    """List the branches that start from random weights; the paper's start from published ones."""
     return [name for name in config.modality.split("-") if name not in find_weights(config)]
 
 
 def trial_key(config: Config) -> str:
-    """Sixteen hex digits that name a trial: a hash of its `identity`.
+    """Return the sixteen hex digits that name a trial: a hash of what `identify` returns.
 
-    Of the whole, never of the difference from defaults: a default that changes later must change the key.
+    All settings are hashed, not only those that differ from the defaults, so that a default that
+    changes in a later version changes the key.
     """
-    return hashlib.sha256(json.dumps(identify(config), sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps(identify(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
 def list_fields() -> Mapping[str, Any]:
-    """Every dotted key of a configuration with its field, in order."""
-    return dict(_fields(Config, ""))
+    """Map every dotted key of a configuration to its field, in order."""
+    return dict(_walk_fields(Config, ""))
 
 
 def list_presets() -> list[str]:
-    """The presets that ship with the package."""
+    """List the presets that are part of the package."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as (dotted key, value) pairs."""
+    """Yield (dotted key, value) for every value in nested mappings."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
@@ -137,17 +153,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def format_value(value: Any) -> str:
-    """A value as `--set` and the record's params have it, so that `read_value` gives it back.
-
-    Strings stand as they are where YAML reads them so (`/data/a #1` it does not), anything else as JSON, which is YAML.
-    """
-    plain = isinstance(value, str) and read_value(value) == value
-    return value if plain else json.dumps(value, ensure_ascii=False)
-
-
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Return nested mappings of values by dotted key; the inverse of `flatten`."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         *sections, name = key.split(".")
@@ -158,34 +165,59 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
+def format_value(value: Any) -> str:
+    """Write a value so that `read_value` gives it back, as `--set` and the record's params need it.
+
+    A string stays as it is when YAML reads it as the same string. Everything else becomes JSON,
+    which YAML reads too: so does the string `/data/a #1`, because YAML would cut it at the `#`.
+    """
+    reads_back = isinstance(value, str) and read_value(value) == value
+    return value if reads_back else json.dumps(value, ensure_ascii=False)
+
+
+def _walk_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, field) for every field of a section and the sections inside it."""
     for name, info in model.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _fields(info.annotation, f"{prefix}{name}.")
+            yield from _walk_fields(info.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", info
 
 
-def _preset(name: str, where: str) -> dict[str, Any]:
+def _read_preset(name: str, where: str) -> dict[str, Any]:
+    """Read the settings of a preset. Raises UserError, at `where`, when it does not exist."""
     if name not in list_presets():
         raise UserError(Fault(where, f"unknown preset '{name}'", suggest(name, list_presets())))
     data: dict[str, Any] = read_yaml(PRESETS / f"{name}.yaml").data
     return data
 
 
-def _fault(item: Any, origin: Mapping[str, str], default: str) -> Fault:
-    """One of pydantic's findings as a fault at the override that caused it."""
-    key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
-    key = next(
-        (name for name in list_fields() if key.startswith(f"{name}.")), key
-    )  # a member of a union
+def _make_fault(item: Any, places: Mapping[str, str], default: str) -> Fault:
+    """Turn one of pydantic's findings into a fault at the override that caused it.
+
+    `places` maps the dotted keys of overrides to where they were written; `default` is the place
+    of values that no override gave.
+    """
+    key = _find_key(item)
     message = item["msg"].removeprefix("Value error, ")
-    if "|" in message:  # a rule across fields names its own key
-        own, message = message.split("|", 1)
-        key = f"{key}.{own}" if key else own
+    error = item.get("ctx", {}).get("error")
+
+    if isinstance(error, FieldError):
+        key = error.field
     elif "input" in item and not isinstance(item["input"], Mapping):
         message = f"{item['input']!r} is not allowed; {message[0].lower()}{message[1:]}"
-    where = origin.get(key) or next(
-        (place for name, place in origin.items() if name.startswith(f"{key}.")), default
-    )
+
+    # A rule across a section names the section; any override inside it may be the cause.
+    inside = (place for name, place in places.items() if name.startswith(f"{key}."))
+    where = places.get(key) or next(inside, default)
     return Fault(where, f"{key}: {message}")
+
+
+def _find_key(item: Any) -> str:
+    """Return the dotted key of the field at which pydantic found a fault.
+
+    pydantic's location may go on below the field: a position in a list, or the member of a union.
+    """
+    key = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+    fields = (name for name in list_fields() if key.startswith(f"{name}."))
+    return next(fields, key)

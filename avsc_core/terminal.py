@@ -1,7 +1,7 @@
-"""What both command lines share: one line per fault, exit codes, signals, progress with an estimate.
+"""What both command lines share: faults in one line each, exit codes, signals, tables, progress.
 
-Results go to standard output, progress and faults to standard error. In a terminal progress is a moving bar; elsewhere
-(a log file, CI) it is a plain line now and then.
+Results go to standard output; progress, notes and faults go to standard error. In a terminal,
+progress is a moving bar; elsewhere (a log file, a pipe) it is a plain line every ten seconds.
 """
 
 import errno
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -26,33 +26,43 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from avsc_core.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_TERMINATED, Fault, UserError
-
-PLAIN_WIDTH = 120  # of tables in a file or a pipe, which have no width of their own
-
-# Names are people's: [b] and :bug: in them are text.
-out = Console(
-    markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH
+from avsc_core.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_ENVIRONMENT,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    Fault,
+    UserError,
 )
-err = Console(
-    stderr=True,
-    markup=False,
-    emoji=False,
-    highlight=False,
-    width=None if sys.stderr.isatty() else PLAIN_WIDTH,
-)
-NOT_OURS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-)  # the disk's faults and the folder's
-PLAIN_SECONDS = 10.0  # between two plain lines of progress
+from avsc_core.processes import Progress as ShowProgress
+
+# Columns of a table in a file or a pipe, which have no width of their own.
+PLAIN_WIDTH = 120
+
+# Seconds between two plain lines of progress.
+PLAIN_SECONDS = 10.0
+
+# Errors of the disk and of a folder's permissions, as opposed to bugs.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def _open_console(stderr: bool) -> Console:
+    """Open a console that prints text as it is: `[b]` and `:bug:` may be part of a name."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PLAIN_WIDTH
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=width)
+
+
+out = _open_console(stderr=False)
+err = _open_console(stderr=True)
 
 
 def run_app(app: typer.Typer) -> NoReturn:
-    """Run a command line: faults become one line each and an exit code; only bugs show a traceback."""
-    signal.signal(signal.SIGTERM, _terminated)
+    """Run a command line and exit with its code.
+
+    Each fault is shown in one line. Only bugs show a traceback.
+    """
+    signal.signal(signal.SIGTERM, _exit_terminated)
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -62,43 +72,45 @@ def run_app(app: typer.Typer) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted: the same command continues", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:  # `avsc-core config | head`
+    except BrokenPipeError:
+        # The reader has gone, as in `avsc-core config | head`; Python must not write there again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        if error.errno not in NOT_OURS:
+        if error.errno not in DISK_ERRORS:
             raise
-        fault = Fault(
-            str(error.filename or "disk"), error.strerror or "", todo="the same command continues"
+        where = str(error.filename or "disk")
+        print(
+            Fault(where, error.strerror or "", todo="the same command continues"), file=sys.stderr
         )
-        print(fault, file=sys.stderr)
         code = EXIT_ENVIRONMENT
     except Exception as error:
-        if not hasattr(error, "format_message"):  # not one of the command line parser's own
+        # typer's own errors have this method; anything else is a bug.
+        if not hasattr(error, "format_message"):
             raise
         print(f"command line: {error.format_message()} see --help", file=sys.stderr)
-        code = 2
+        code = EXIT_BAD_INPUT
     sys.exit(code if isinstance(code, int) else 0)
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A function (what, done, total) that shows how far each piece of work is."""
-    if err.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=err, transient=True) as bars:
-            yield _bars(bars)
-    else:
-        yield _lines()
+def progress() -> Iterator[ShowProgress]:
+    """Yield a function (what, done, total) that shows how far each piece of work is."""
+    if not err.is_terminal:
+        yield _show_lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bars:
+        yield _show_bars(bars)
 
 
-def make_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table of text."""
+def make_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Build a table of text."""
     table = Table(*header, title=title)
     for row in rows:
         table.add_row(*row)
@@ -106,14 +118,15 @@ def make_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Write seconds in the unit that people would use: `40 s`, `2.5 min`, `3.0 h`, `2.0 days`."""
     for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
 
 
-def _bars(bars: Progress) -> Callable[[str, int, int], None]:
+def _show_bars(bars: Progress) -> ShowProgress:
+    """Return a function that shows each piece of work as a bar."""
     tasks: dict[str, TaskID] = {}
 
     def show(what: str, done: int, total: int) -> None:
@@ -124,23 +137,28 @@ def _bars(bars: Progress) -> Callable[[str, int, int], None]:
     return show
 
 
-def _lines() -> Callable[[str, int, int], None]:
-    began: dict[str, float] = {}
-    told: dict[str, float] = {}
+def _show_lines() -> ShowProgress:
+    """Return a function that prints a line for each piece of work, now and then and at its end."""
+    started: dict[str, float] = {}
+    printed: dict[str, float] = {}
 
     def show(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        start = began.setdefault(what, now)
-        if done == total or now - told.get(what, start) >= PLAIN_SECONDS:
-            told[what] = now
+        start = started.setdefault(what, now)
+        last = printed.get(what, start)
+        if done < total and now - last < PLAIN_SECONDS:
+            return
+        printed[what] = now
+
+        line = f"{what}: {done}/{total}"
+        if 0 < done < total:
             left = (now - start) / done * (total - done)
-            print(
-                f"{what}: {done}/{total}" + (f", about {left:.0f} s left" if done < total else ""),
-                file=sys.stderr,
-            )
+            line += f", about {left:.0f} s left"
+        print(line, file=sys.stderr)
 
     return show
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+def _exit_terminated(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave on SIGTERM, through every `finally` on the way."""
     raise SystemExit(EXIT_TERMINATED)

@@ -1,14 +1,20 @@
 """`avsc-search`: studies on the command line.
 
-`check` and `plan` read the study file and answer at once; `run` checks everything first, then carries the plan out;
-`status`, `best`, `report`, `plot` and `export` read the record; `ui` opens MLflow on it.
+`check` and `plan` read the study file and answer at once; `run` checks everything first and then
+carries the plan out. `status`, `best`, `report`, `plot` and `export` read the record; `ui` opens
+MLflow on it. Modules that take long to import (torch, ray, mlflow) are imported inside the
+commands, so that `--help` and a fault in a study file answer at once.
 """
 
 import math
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+from inspect import Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,10 +25,11 @@ from avsc_core.errors import (
     EXIT_TERMINATED,
     Fault,
     UserError,
+    collect_faults,
 )
 from avsc_core.resolve import flatten, format_value, list_presets
 from avsc_core.terminal import err, out, progress, run_app
-from studies.study.plan import describe_plan, make_plan
+from studies.study.plan import make_plan
 from studies.study.reading import OF_THE_STUDY, read_study
 from studies.study.schema import Study
 
@@ -37,12 +44,14 @@ app = typer.Typer(
 )
 
 
-def _hours(value: float | None) -> float | None:
+def _check_hours(value: float | None) -> float | None:
+    """Accept a number of hours, or none. Raises UserError."""
     if value is not None and not (math.isfinite(value) and value >= 0):
-        raise UserError(Fault("--max-hours", f"{value:g} is no number of hours", "0 or more"))
+        raise UserError(Fault("--max-hours", f"{value:g} is not a number of hours", "0 or more"))
     return value
 
 
+SET_HELP = f"key=value over the base, or of the study ({', '.join(OF_THE_STUDY)}); may be repeated."
 File = Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
 Data = Annotated[
     Path | None,
@@ -54,7 +63,6 @@ Preset = Annotated[
 Trials = Annotated[
     int | None, typer.Option("--trials", help="Trials of the search, over the file's own.")
 ]
-SET_HELP = f"key=value over the base, or of the study ({', '.join(OF_THE_STUDY)}); may be repeated."
 Set = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
 Name = Annotated[str | None, typer.Option("--name", help="Name in the record; default the file's.")]
 Cpus = Annotated[float | None, typer.Option("--cpus", help="CPUs per trial.")]
@@ -65,13 +73,53 @@ Gpus = Annotated[
 MaxHours = Annotated[
     float | None,
     typer.Option(
-        "--max-hours", callback=_hours, help="Search fewer trials to stay below, or refuse."
+        "--max-hours",
+        callback=_check_hours,
+        help="Search fewer trials to stay below, or refuse.",
     ),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", help="A Ray cluster; default this machine.")
 ]
 Uri = Annotated[
     str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
 ]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What `check`, `plan` and `run` accept: a study file, and what replaces parts of it."""
+
+    file: File
+    data: Data = None
+    preset: Preset = None
+    trials: Trials = None
+    sets: Set = None
+    name: Name = None
+    cpus: Cpus = None
+    gpus: Gpus = None
+    tracking_uri: Uri = None
+
+
+def takes_study_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command(options, ...)` the options of StudyOptions on the command line.
+
+    typer reads a command's options from its signature, so the returned function has the fields of
+    StudyOptions there in place of `options`. The command's own options stand before the last one,
+    `--tracking-uri`, which is the last of every command.
+    """
+    *shared, tracking_uri = signature(StudyOptions).parameters.values()
+    _, *own = signature(command).parameters.values()
+    names = [parameter.name for parameter in (*shared, tracking_uri)]
+
+    @wraps(command)
+    def call(**values: Any) -> None:
+        options = StudyOptions(**{name: values.pop(name) for name in names})
+        command(options, **values)
+
+    call.__signature__ = Signature([*shared, *own, tracking_uri])  # type: ignore[attr-defined]
+    return call
 
 
 def main() -> None:
@@ -80,123 +128,48 @@ def main() -> None:
 
 
 @app.command()
-def check(
-    file: File,
-    data: Data = None,
-    preset: Preset = None,
-    trials: Trials = None,
-    sets: Set = None,
-    name: Name = None,
-    cpus: Cpus = None,
-    gpus: Gpus = None,
-    tracking_uri: Uri = None,
-) -> None:
+@takes_study_options
+def check(options: StudyOptions) -> None:
     """Check a study file: every fault with its line, without starting anything.
 
     Example: avsc-search check studies/lambda.yaml
     """
-    study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
-    out.print(
-        f"{file}: fine, {len(make_plan(study).trials)} trials of arms" + _search_words(study),
-        soft_wrap=True,
-    )
+    study = _read_study(options)
+    from studies.runner.preview import describe_searches
+
+    trials = len(make_plan(study).trials)
+    searches = describe_searches(study)
+    out.print(f"{options.file}: fine, {trials} trials of arms{searches}", soft_wrap=True)
 
 
 @app.command()
-def plan(
-    file: File,
-    data: Data = None,
-    preset: Preset = None,
-    trials: Trials = None,
-    sets: Set = None,
-    name: Name = None,
-    cpus: Cpus = None,
-    gpus: Gpus = None,
-    max_hours: MaxHours = None,
-    tracking_uri: Uri = None,
-) -> None:
+@takes_study_options
+def plan(options: StudyOptions, max_hours: MaxHours = None) -> None:
     """Show what a study would run and what it would cost, measured by a few training steps.
 
     Example: avsc-search plan studies/lambda.yaml --trials 50
     """
-    study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
-    from avsc_core.data.features import open_data
-    from avsc_core.record.address import find_missing_file
-    from avsc_core.record.recorder import open_record
-    from avsc_core.terminal import make_table
-    from studies.runner.cost import count_local_places, estimate_cost, trim_search
-    from studies.runner.prepare import (
-        check_warm_start,
-        compare_with_record,
-        describe_missing_arms,
-        make_served_plan,
-    )
-    from studies.runner.strategy import Strategy
+    study = _read_study(options)
+    from studies.runner.preview import preview_study
 
-    header, *rows = describe_plan(make_plan(study))
-    out.print(make_table(f"{study.name}: {study.question}", header, rows))
-    out.print(
-        f"preset {study.preset}, {study.base.training.epochs} epochs a trial"
-        + _search_words(study),
-        soft_wrap=True,
-    )
-    recorder = None if find_missing_file(tracking_uri) else open_record(tracking_uri)
-    if recorder:
-        check_warm_start(recorder, study)
-    with progress() as show:
-        dataset = open_data(data, show)
-        served = make_served_plan(study, dataset)
-        strategy = (
-            compare_with_record(served, dataset, recorder) if recorder else Strategy(served, [])
-        )
-    for note in describe_missing_arms(served):
-        err.print(note, soft_wrap=True)
-    if strategy.reused:
-        out.print(
-            f"{strategy.reused} of {strategy.total} trials are in the record already",
-            soft_wrap=True,
-        )
-    if strategy.done:
-        return
-    with progress() as show:
-        card = estimate_cost(strategy, dataset, count_local_places(study.resources), show)
-    title = "what is left costs" if strategy.reused else "what it costs"
-    out.print(make_table(f"{title} on {dataset.title}", ["", "about"], card.make_rows()))
-    if max_hours is not None:
-        left = trim_search(study, card, max_hours).search
-        out.print(
-            f"within {max_hours:g} h" + (f": {left.trials} trials of the search" if left else "")
-        )
+    preview_study(study, options.data, options.tracking_uri, max_hours)
 
 
 @app.command()
-def run(
-    file: File,
-    data: Data = None,
-    preset: Preset = None,
-    trials: Trials = None,
-    sets: Set = None,
-    name: Name = None,
-    cpus: Cpus = None,
-    gpus: Gpus = None,
-    max_hours: MaxHours = None,
-    address: Annotated[
-        str | None, typer.Option("--address", help="A Ray cluster; default this machine.")
-    ] = None,
-    tracking_uri: Uri = None,
-) -> None:
+@takes_study_options
+def run(options: StudyOptions, max_hours: MaxHours = None, address: Address = None) -> None:
     """Run a study, or finish one: what the record has is not run again.
 
     Examples: avsc-search run studies/lambda.yaml
               avsc-search run studies/lambda.yaml --data /data/TAU --preset paper --gpus 0.5
               avsc-search run studies/lambda.yaml --data /data/TAU --gpus 1 --address 10.0.0.1:6379
     """
-    study = _study(file, data, preset, trials, sets, name, cpus, gpus, tracking_uri)
+    study = _read_study(options)
     from studies.report.status import print_closing
     from studies.runner.run import run_study  # torch, ray and mlflow load here
 
     with progress() as show:
-        ending = run_study(study, data, tracking_uri, address, show, max_hours)
+        ending = run_study(study, options.data, options.tracking_uri, address, show, max_hours)
     print_closing(ending.recorder, study, finished=not ending.signal)
     if ending.signal:
         print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)
@@ -213,7 +186,7 @@ def status(name: StudyName, tracking_uri: Uri = None) -> None:
     """
     from studies.report.status import print_status
 
-    print_status(_record_of(name, tracking_uri), name)
+    print_status(_open_record(name, tracking_uri), name)
 
 
 @app.command()
@@ -224,12 +197,12 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
     """
     from avsc_core.record.winner import find_winner
 
-    winner = find_winner(_record_of(name, tracking_uri), name, "NAME")
-    value = winner.trial.metrics[f"best_{winner.metric}"]
-    err.print(
-        f"{winner.trial.arm} {winner.trial.key[:6]}: {winner.metric} {value:.4f} ({winner.trial.tags['avsc.data']})"
-    )
-    for key, setting in flatten(winner.trial.config.model_dump(mode="json")):
+    winner = find_winner(_open_record(name, tracking_uri), name, "NAME")
+    trial = winner.trial
+    value = trial.metrics[f"best_{winner.metric}"]
+    figure = f"{winner.metric} {value:.4f} ({trial.tags['avsc.data']})"
+    err.print(f"{trial.arm} {trial.key[:6]}: {figure}")
+    for key, setting in flatten(trial.config.model_dump(mode="json")):
         typer.echo(f"{key}={format_value(setting)}")
 
 
@@ -241,16 +214,18 @@ def report(
     ] = None,
     tracking_uri: Uri = None,
 ) -> None:
-    """Report on a study: tables with intervals and tests, figures, costs; in the terminal and as files.
+    """Report on a study: tables with intervals and tests, figures, costs; in the terminal and \
+as files.
 
-    Writes report.html (one page, nothing else needed), report.md, report.tex, tables/*.csv and figures/*.png.
+    Writes report.html (one page, nothing else needed), report.md, report.tex, tables/*.csv and \
+figures/*.png.
 
     Example: avsc-search report lambda
     """
     from studies.report.build import build_report
     from studies.report.render import to_terminal, write_report
 
-    made = build_report(_record_of(name, tracking_uri), name)
+    made = build_report(_open_record(name, tracking_uri), name)
     to_terminal(made, out)
     paths = write_report(made, out_folder or Path("reports") / name)
     out.print("written: " + ", ".join(map(str, paths)), soft_wrap=True)
@@ -271,8 +246,9 @@ def plot(
     from studies.report.build import build_report
     from studies.report.render import write_pictures
 
-    made = build_report(_record_of(name, tracking_uri), name)
-    for path in write_pictures(made, out_folder or Path("reports") / name / "figures"):
+    made = build_report(_open_record(name, tracking_uri), name)
+    folder = out_folder or Path("reports") / name / "figures"
+    for path in write_pictures(made, folder):
         out.print(str(path), soft_wrap=True)
 
 
@@ -284,7 +260,8 @@ def export(
     ] = None,
     tracking_uri: Uri = None,
 ) -> None:
-    """Write a study's trials as CSV and Parquet, and its best configuration for `avsc-core train --config`.
+    """Write a study's trials as CSV and Parquet, and its best configuration for \
+`avsc-core train --config`.
 
     Example: avsc-search export lambda --out lambda
     """
@@ -308,25 +285,20 @@ def ui(
 
     uri = open_record(tracking_uri).uri
     typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+
+    # The new program replaces this one; text that was printed but not flushed would be lost.
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     sys.stdout.flush()
     os.execv(sys.executable, command)
 
 
-def _record_of(name: str, tracking_uri: str | None) -> "Recorder":
-    """The record, to read study `name` from; a fault calls it as the command's help does."""
+def _open_record(name: str, tracking_uri: str | None) -> "Recorder":
+    """Open the record that has study `name`.
+
+    Raises UserError when there is none, at NAME, as the command's help calls the argument.
+    """
     from avsc_core.record.recorder import open_record
 
     recorder = open_record(tracking_uri)
@@ -334,59 +306,36 @@ def _record_of(name: str, tracking_uri: str | None) -> "Recorder":
     return recorder
 
 
-def _study(
-    file: Path,
-    data: Path | None,
-    preset: str | None,
-    trials: int | None,
-    sets: list[str] | None,
-    name: str | None,
-    cpus: float | None,
-    gpus: float | None,
-    tracking_uri: str | None,
-) -> Study:
-    """The checked study; a missing data folder is reported together with the file's own faults."""
-
-    def winner_of(own: str, source: str, where: str) -> tuple[str, Config]:
-        from avsc_core.record.recorder import (
-            open_record,  # only a study with `best-of` reads the record
-        )
-        from avsc_core.record.winner import find_pinned_winner
-
-        return find_pinned_winner(open_record(tracking_uri), own, source, where)
-
-    faults = []
-    if data is not None and not data.is_dir():
-        faults.append(
-            Fault(
-                "--data",
-                f"{data} is no folder",
-                todo="give the folder that holds audio/ and video/",
-            )
-        )
-    try:
+def _read_study(options: StudyOptions) -> Study:
+    """Read and check the study file. Raises UserError with all faults, of `--data` too."""
+    faults: list[Fault] = []
+    study = None
+    with collect_faults(faults):
         study = read_study(
-            file,
-            preset=preset,
-            data_given=data is not None,
-            sets=sets or (),
-            trials=trials,
-            name=name,
-            cpus=cpus,
-            gpus=gpus,
-            winner_of=winner_of,
+            options.file,
+            preset=options.preset,
+            data_given=options.data is not None,
+            sets=options.sets or (),
+            trials=options.trials,
+            name=options.name,
+            cpus=options.cpus,
+            gpus=options.gpus,
+            winner_of=partial(_find_base, options),
         )
-    except UserError as error:
-        raise UserError([*error.faults, *faults]) from None
-    if faults:
+    if options.data is not None and not options.data.is_dir():
+        todo = "give the folder that holds audio/ and video/"
+        faults.append(Fault("--data", f"{options.data} is not a folder", todo=todo))
+    if faults or study is None:
         raise UserError(faults)
     return study
 
 
-def _search_words(study: Study) -> str:
-    search, words = study.search, ""
-    if search and search.trials:
-        words += f", then {search.trials} by {search.sampler} with scheduler {search.scheduler}"
-    if study.retune:
-        words += f", then {study.retune} for each arm"
-    return words
+def _find_base(options: StudyOptions, name: str, source: str, where: str) -> tuple[str, Config]:
+    """Find the trial of study `source` from which study `name` starts: its key and configuration.
+
+    Only a study file with `best-of` needs it, so that others are checked without the record.
+    """
+    from avsc_core.record.recorder import open_record
+    from avsc_core.record.winner import find_pinned_winner
+
+    return find_pinned_winner(open_record(options.tracking_uri), name, source, where)

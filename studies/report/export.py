@@ -6,40 +6,13 @@ The trials are written as CSV and Parquet, one line for each; the best configura
 
 from pathlib import Path
 
-import pandas as pd
 import yaml
 
 from avsc_core.files import atomic_path, write_text
+from avsc_core.record.frame import trial_frame
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import Winner, find_winner
-from avsc_core.resolve import flatten, format_value
 from studies.report.study_results import best_value
-
-TAGS = {"avsc.data": "data", "avsc.rung": "rung"}
-
-
-def trial_frame(recorder: Recorder, name: str) -> pd.DataFrame:
-    """One line a trial, whatever its outcome: what it is, its settings (dotted), its last and best figures."""
-    run = recorder.get_study(name)
-    lines = []
-    for trial in recorder.list_trials(str(run.data.tags["avsc.study"])):
-        line: dict[str, object] = {
-            "run_id": trial.run_id,
-            "key": trial.key,
-            "arm": trial.arm,
-            "seed": trial.seed,
-        }
-        line |= {"outcome": trial.outcome} | {
-            short: trial.tags.get(tag, "") for tag, short in TAGS.items()
-        }
-        for key, value in flatten(trial.config.model_dump(mode="json")):
-            line[key] = format_value(value) if isinstance(value, list) else value
-        lines.append(line | trial.metrics)
-    frame = pd.DataFrame(lines)
-    mixed = [
-        column for column in frame if len({type(value) for value in frame[column].dropna()}) > 1
-    ]
-    return frame.astype(dict.fromkeys(mixed, str))  # Parquet has one type a column
 
 
 def export_study(recorder: Recorder, name: str, folder: Path) -> list[Path]:

@@ -46,6 +46,19 @@ def test_every_preset_resolves(preset: str):
     assert resolve(preset).k_max >= 30
 
 
+@pytest.mark.parametrize(
+    ("preset", "key"),
+    [
+        ("demo", "7b1d6585b69f3012"),
+        ("frozen", "492fe5f2e3b4be7c"),
+        ("paper", "9b48d153e4ae2293"),
+    ],
+)
+def test_keys_of_the_presets_stay(preset: str, key: str):
+    """Records of earlier versions are found again by these keys: a change loses their trials."""
+    assert trial_key(resolve(preset)) == key
+
+
 def test_later_overrides_win():
     assert resolve("demo", parse_set(["alignment.k=3", "alignment.k=4"])).alignment.k == 4
 
@@ -81,15 +94,23 @@ def test_all_faults_at_once():
         ),
         (
             "audio.freeze=true",
-            "--set: audio.freeze: True is not allowed; none, all, or how many stages from the input on",
+            "--set: audio.freeze: True is not allowed; none, all, or how many stages from the "
+            "input on",
         ),
         (
             "audio.weights=~nobody-here/x",
             "--set: audio.weights: '~nobody-here/x' is not allowed; no such user on this machine",
         ),
         (
+            "pictures.resize=63",
+            "preset demo: pictures.size: 64 is above pictures.resize 63, which it is cut out of",
+        ),
+        ("split.fold=5", "--set: split.fold: 5 is no fold of 5; allowed: 0 to 4"),
+        ("audio.heads=7", "--set: audio: width 64 is not a multiple of heads 7"),
+        (
             "visual.embedding=7",
-            "--set: visual.embedding: must equal audio.embedding: Eq. 3 multiplies the two classifiers",
+            "--set: visual.embedding: must equal audio.embedding: Eq. 3 multiplies the two "
+            "classifiers",
         ),
     ],
 )

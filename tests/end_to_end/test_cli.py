@@ -42,6 +42,7 @@ def run(folder: Path, *command: str) -> tuple[int, str, str]:
                 "demo-data",
                 "check",
                 "features",
+                "pseudo",
                 "config",
                 "train",
                 "evaluate",
@@ -50,7 +51,20 @@ def run(folder: Path, *command: str) -> tuple[int, str, str]:
             ]
         ),
         ["avsc-search"],
-        *(["avsc-search", name] for name in ["check", "plan", "run", "status", "best", "ui"]),
+        *(
+            ["avsc-search", name]
+            for name in [
+                "check",
+                "plan",
+                "run",
+                "status",
+                "best",
+                "report",
+                "plot",
+                "export",
+                "ui",
+            ]
+        ),
     ],
     ids=" ".join,
 )
@@ -66,7 +80,7 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         "bad.yaml:2: unknown key 'sed'; did you mean 'seeds'?",
-        "--data: absent is no folder; give the folder that holds audio/ and video/",
+        "--data: absent is not a folder; give the folder that holds audio/ and video/",
     ]
     (tmp_path / "bad.yaml").write_text(BAD_STUDY.replace("sed", "seeds"))
     code, out, err = run(
@@ -76,7 +90,7 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
     assert err.splitlines() == [
         "bad.yaml:4: alignment.k: 40 is above half the classes; allowed: 1 to 32",
         "bad.yaml:6: unknown dimension 'loss_weight'; did you mean 'loss_weights'?",
-        "--data: absent is no folder; give the folder that holds audio/ and video/",
+        "--data: absent is not a folder; give the folder that holds audio/ and video/",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
 
@@ -88,15 +102,15 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
         (["avsc-search", "check", "."], ".: no such file"),
         (
             ["avsc-search", "run", "good.yaml", "--max-hours", "nan"],
-            "--max-hours: nan is no number of hours; 0 or",
+            "--max-hours: nan is not a number of hours; 0 or",
         ),
         (
             ["avsc-search", "plan", "good.yaml", "--max-hours", "inf"],
-            "--max-hours: inf is no number of hours; 0 or",
+            "--max-hours: inf is not a number of hours; 0 or",
         ),
         (
             ["avsc-search", "plan", "good.yaml", "--max-hours", "-1"],
-            "--max-hours: -1 is no number of hours; 0 or",
+            "--max-hours: -1 is not a number of hours; 0 or",
         ),
         (["avsc-search", "ui"], "mlruns/mlflow.db: no record in this folder; run a study first"),
         (["avsc-search", "rnu"], "command line: No such command 'rnu'"),

@@ -293,7 +293,7 @@ def test_the_command(tiny: Config, tmp_path: Path):
     assert len(lines) == 6
     assert all(line.endswith(f"\t{LABEL}") for line in lines[1:])
     code, _, err = run(tmp_path, "avsc-core", "map", "model", "--out", "model/model.json")
-    assert (code, err) == (2, "model/model.json: is no folder; give --out a folder\n")
+    assert (code, err) == (2, "model/model.json: is not a folder; give --out a folder\n")
 
 
 def test_without_the_extra_it_costs_one_line(tiny: Config, tmp_path: Path):
