@@ -268,7 +268,7 @@ def export(
     from studies.report.export import export_study
 
     folder = out_folder or Path("exports") / name
-    for path in export_study(_record_of(name, tracking_uri), name, folder):
+    for path in export_study(_open_record(name, tracking_uri), name, folder):
         out.print(str(path), soft_wrap=True)
 
 

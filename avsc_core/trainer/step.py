@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LinearLR
 
 from avsc_core.config import Config
 from avsc_core.data.batches import Batch
@@ -28,7 +28,7 @@ class TrainingParts(NamedTuple):
     model: AudioVisualNet
     losses: Losses
     optimiser: AdamW
-    schedule: LambdaLR
+    schedule: LinearLR
     scaler: GradScaler
 
 
