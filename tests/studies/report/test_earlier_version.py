@@ -68,9 +68,7 @@ def test_trials_have_their_roles(recorder: Recorder):
     }
 
 
-def test_configurations_and_figures_are_those_that_were_exported(
-    recorder: Recorder, folder: Path
-):
+def test_configurations_and_figures_are_those_that_were_exported(recorder: Recorder, folder: Path):
     exported = {row["run_id"]: row for row in csv.DictReader((folder / "trials.csv").open())}
     trials = recorder.list_trials("arms")
     assert {trial.run_id for trial in trials} == set(exported)
