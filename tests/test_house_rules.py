@@ -53,6 +53,23 @@ def test_each_framework_has_its_place():
     assert owners("typer") <= {"avsc_core/cli.py", "avsc_core/terminal.py", "studies/cli.py"}
 
 
+def test_runner_and_report_do_not_know_each_other():
+    for room, other in (("runner", "report"), ("report", "runner")):
+        for path in files(f"studies/{room}"):
+            assert not {name for name in imports(path) if name.startswith(f"studies.{other}")}, path
+    for path in files("studies/study"):
+        names = {name for name in imports(path) if name.startswith("studies.")}
+        assert all(name.startswith("studies.study") for name in names), path
+
+
+def test_no_folder_is_crowded():
+    for package in ("avsc_core", "search_spaces", "studies"):
+        folders = {path.parent for path in files(package)}
+        for folder in folders:
+            modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+            assert len(modules) <= 13, folder
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
