@@ -13,27 +13,13 @@ from avsc_core.data.features import Features, build_features
 from avsc_core.demo.scenes import write_demo
 from avsc_core.processes import no_progress
 from avsc_core.resolve import parse_set, resolve
+from tests.builders.configs import TINY
 
 torch.set_num_threads(1)
 # The same examples in every run, and no time limit: what fails here fails everywhere, on a busy machine too.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-TINY = (
-    "log_mel.frames=64",
-    "log_mel.hop_ms=160",
-    "pictures.frames=1",
-    "pictures.resize=32",
-    "pictures.size=32",
-    "audio.width=16",
-    "audio.depth=1",
-    "audio.heads=2",
-    "audio.embedding=16",
-    "visual.dims=[8, 8, 16, 16]",
-    "visual.embedding=16",
-    "fusion.hidden=32",
-    "training.epochs=3",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,15 +1,14 @@
 """The command lines as people meet them: help, exit codes, one line per fault, nothing started."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY
+from tests.builders.commands import run, run_process
+from tests.builders.configs import TINY_OPTIONS
+from tests.builders.studies import STUDIES
 
-BIN = Path(sys.executable).parent
 BAD_STUDY = """\
 question: What is wrong with me?
 sed: [0]
@@ -18,18 +17,6 @@ arms:
 search:
   space: {loss_weight: }
 """
-
-
-def run(folder: Path, *command: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [str(BIN / command[0]), *command[1:]],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -157,7 +144,7 @@ def test_no_address_is_told_before_anything_is_prepared(
 ):
     monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mine.yaml").write_text("question: q\narms: [{name: one}]\n")
-    code, out, err = run(tmp_path, "avsc-search", "run", "mine.yaml", "--address", address)
+    code, out, err = run_process(tmp_path, "avsc-search", "run", "mine.yaml", "--address", address)
     assert (code, out, err.count("\n")) == (4, "", 1)
     assert err.startswith(f"--address: no Ray cluster at {address} (")
     assert not (tmp_path / "cache").exists()
@@ -181,7 +168,7 @@ def test_config_prints_what_set_reads(tmp_path: Path):
 
 
 def test_plan_shows_every_trial(tmp_path: Path):
-    study = Path(__file__).parents[2] / "studies" / "lambda.yaml"
+    study = STUDIES / "lambda.yaml"
     code, out, _ = run(tmp_path, "avsc-search", "plan", str(study), "--trials", "7")
     assert code == 0
     arms = re.findall(r"name: \"?(.+?)\"?, set:", study.read_text())
@@ -191,8 +178,7 @@ def test_plan_shows_every_trial(tmp_path: Path):
 
 
 def test_features_are_checked_and_pruned(scenes: Path, tmp_path: Path):
-    sets = [word for setting in TINY for word in ("--set", setting)]
-    options = ("--preset", "demo", *sets, "--verify", "--prune", "30")
+    options = ("--preset", "demo", *TINY_OPTIONS, "--verify", "--prune", "30")
     code, out, err = run(tmp_path, "avsc-core", "features", str(scenes), *options)
     assert code == 0, err
     assert out.count(": 0 damaged rows") == 2

@@ -14,37 +14,8 @@ import pytest
 from avsc_core.cache.contents import hash_files
 from avsc_core.cache.store import BLOCK, count_notes, load_or_compute, prune, read_rows, verify
 from avsc_core.data.tables import Clip
-from avsc_core.errors import Fault, UserError
-
-COUNT = 100
-
-
-def clips(folder: Path, count: int = COUNT) -> list[Clip]:
-    """Clips whose wav holds a number."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for number in range(count):
-        path = folder / f"{number}.wav"
-        if not path.exists():
-            path.write_text(str(number))
-        made.append(Clip(str(number), path, path, 0, "x-1", "train"))
-    return made
-
-
-def hashes(root: Path, given: list[Clip]) -> list[str]:
-    return hash_files(root / "index.json", [clip.audio for clip in given], lambda done, total: None)
-
-
-def row_of(clip: Clip, log: Path | None = None, pause: float = 0.0) -> tuple[np.ndarray, str]:
-    """The number in the file, times 0 .. 4; negative numbers are short clips, text is a fault."""
-    if log:
-        with log.open("a") as file:
-            file.write(f"{clip.name}\n")
-    time.sleep(pause)
-    text = clip.audio.read_text()
-    if not text.lstrip("-").isdigit():
-        raise UserError(Fault(str(clip.audio), "is no number"))
-    return int(text) * np.arange(5, dtype=np.float32), "padded" if text.startswith("-") else ""
+from avsc_core.errors import UserError
+from tests.builders.clips import COUNT, clips, hashes, row_of
 
 
 def build(root: Path, given: list[Clip], log: Path | None = None, workers: int = 1) -> np.ndarray:
@@ -166,7 +137,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 from avsc_core.cache.store import load_or_compute
-from tests.core.cache.test_store import clips, hashes, row_of
+from tests.builders.clips import clips, hashes, row_of
 root = Path(sys.argv[1])
 given = clips(root / "a")
 array = load_or_compute(root / "features" / "kind-settings-clips", given, hashes(root, given),
