@@ -21,7 +21,7 @@ table-%: $(VENV)/.installed
 	$(BIN)/avsc-search report $*
 
 test: $(VENV)/.installed-test  ## install with the test extra and run all tests, the slow ones too
-	$(BIN)/python -m pytest -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 check: $(VENV)/.installed-test  ## lint, format and types
 	$(BIN)/ruff check .

@@ -1,4 +1,8 @@
-"""Small real data for all tests: embedded scenes on disk, their own cache, a configuration that trains in a second."""
+"""Small real data for all tests: embedded scenes, a cache of their own, a tiny configuration.
+
+`make test` runs two workers (pytest-xdist). Fixtures of a session are made once in each worker, and
+the tests of one file stay in one worker, because they share what their file has made.
+"""
 
 import os
 from pathlib import Path
@@ -16,18 +20,27 @@ from avsc_core.resolve import parse_set, resolve
 from tests.builders.configs import TINY
 
 torch.set_num_threads(1)
-# The same examples in every run, and no time limit: what fails here fails everywhere, on a busy machine too.
+# The same examples in every run, and no time limit: what fails here fails everywhere, on a busy
+# machine too.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
-
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked gpu run where there is one."""
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    """Skip tests marked gpu where there is none, and give every test the worker group of its file.
+
+    Tests that start Ray are one group whatever their file is, and the first to start: two Rays at
+    once on two cores would starve each other, and this group takes longest.
+    """
+    has_gpu = torch.cuda.is_available()
+    for item in items:
+        if item.get_closest_marker("gpu") and not has_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("ray",))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 """What tests build their cases from: configurations, studies, records, media, weights, commands.
 
-A helper that two test modules need stands here and never in a test module, so that no test module imports another one.
+A helper that two test modules need stands here and never in a test module, so that no test module
+imports another one.
 """

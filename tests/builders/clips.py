@@ -16,7 +16,7 @@ COUNT = 100
 
 
 def clips(folder: Path, count: int = COUNT) -> list[Clip]:
-    """Write clips whose wav holds their number, but for those that are there already."""
+    """Return clips whose wav holds their number; write those that do not exist yet."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for number in range(count):
@@ -29,13 +29,15 @@ def clips(folder: Path, count: int = COUNT) -> list[Clip]:
 
 def hashes(root: Path, given: list[Clip]) -> list[str]:
     """Return the hash of each clip's wav."""
-    return hash_files(root / "index.json", [clip.audio for clip in given], lambda done, total: None)
+    paths = [clip.audio for clip in given]
+    return hash_files(root / "index.json", paths, lambda done, total: None)
 
 
 def row_of(clip: Clip, log: Path | None = None, pause: float = 0.0) -> tuple[np.ndarray, str]:
-    """Return the number in the file times 0 .. 4; negative numbers are short clips, text is a fault.
+    """Return the number in the file times 0 .. 4.
 
-    Each call adds the clip's name to `log` and takes `pause` seconds.
+    A negative number stands for a short clip, text for a fault. Each call adds the clip's name to
+    `log` and takes `pause` seconds.
     """
     if log:
         with log.open("a") as file:
@@ -45,4 +47,5 @@ def row_of(clip: Clip, log: Path | None = None, pause: float = 0.0) -> tuple[np.
     text = clip.audio.read_text()
     if not text.lstrip("-").isdigit():
         raise UserError(Fault(str(clip.audio), "is no number"))
-    return int(text) * np.arange(5, dtype=np.float32), "padded" if text.startswith("-") else ""
+    note = "padded" if text.startswith("-") else ""
+    return int(text) * np.arange(5, dtype=np.float32), note

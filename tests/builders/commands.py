@@ -1,7 +1,7 @@
-"""The two command lines: called in this process, where a command costs what it does, or as a process of their own.
+"""The two command lines, called in this process or as a process of their own.
 
-A process costs seconds before it does anything (an interpreter, torch, MLflow). So only what needs one has one: signals,
-Ray, exit codes as a shell sees them.
+A process costs seconds before it does anything (an interpreter, torch, MLflow). So only the tests
+that need one start one: for signals, for Ray, for exit codes as a shell sees them.
 """
 
 import os
@@ -36,8 +36,8 @@ def run(folder: Path, *command: str) -> Done:
     err = StringIO()
     environment = dict(os.environ)
     if (folder / RECORD).is_file():
-        # MLflow keeps one store for each address in a process, and the default address is relative: by it a second
-        # folder would get the first one's record.
+        # MLflow keeps one store for each address in a process, and the default address is relative:
+        # under it a second folder would get the record of the first one.
         environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / RECORD}"
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -10,7 +10,7 @@ import soundfile
 def write_video(
     path: Path, seconds: float = 10.0, rate: int = 10, size: tuple[int, int] = (96, 64)
 ) -> Path:
-    """Write a video whose brightness says its time: frame n is 2 n grey levels bright."""
+    """Write a video whose brightness tells its time: frame n is 2 n grey levels bright."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"qp": "0"})
         stream.width, stream.height = size
@@ -24,7 +24,7 @@ def write_video(
 
 
 def write_evaluation_set(root: Path, count: int) -> None:
-    """Write one-second clips 0.wav, 1.wav ... and their videos as the challenge hands them out, without labels."""
+    """Write unlabelled one-second clips 0.wav, 1.wav ... in the layout of the challenge."""
     for kind in ("audio", "video"):
         (root / kind).mkdir(parents=True)
 

@@ -1,4 +1,4 @@
-"""Folders where the commands run: a study file, a record, and a study that is small in every respect."""
+"""Folders where the commands run, each with a study file that trains in seconds and a record."""
 
 import subprocess
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Records (MLflow databases) that are there at once.
+"""Records (MLflow databases) that exist at once.
 
-MLflow makes its tables by some forty migrations, a second or more of work for every new database. So they are made
-once in a process, and every other record starts as a copy of that file.
+MLflow makes the tables of a new database by some forty migrations, which takes a second or more. So
+they are made once in a process, and every other record starts as a copy of that file.
 """
 
 import sqlite3
@@ -24,7 +24,7 @@ def _make_template() -> tempfile.TemporaryDirectory[str]:
 def open_record_in(folder: Path, name: str | Path) -> Recorder:
     """Open the record at folder/name from within the folder.
 
-    MLflow puts artifacts under `mlruns/` of the folder that is current when it first opens an address.
+    MLflow puts artifacts under `mlruns/` of the folder that is current when it opens an address.
     """
     with chdir(folder):
         return Recorder(f"sqlite:///{folder / name}")

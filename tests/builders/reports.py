@@ -1,4 +1,7 @@
-"""Records of studies as runs leave them, with planted effects and without the training, and their reports' tables."""
+"""Records of studies as runs leave them, without the training, and the tables of their reports.
+
+The effects in them are planted: see `skill`.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +39,10 @@ def make_dataset(embedded: bool = True) -> DataSet:
 
 
 def skill(trial: PlannedTrial) -> float:
-    """Say how right a configuration is: SF is worth much, lambda_5 something, CEOA and all else nothing."""
+    """Return how good a configuration is.
+
+    SF is worth much, lambda_5 something, CEOA and everything else nothing.
+    """
     config = trial.config
     return (
         1.0
@@ -63,7 +69,10 @@ def complete(trial: PlannedTrial) -> str:
 
 
 def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome) -> None:
-    """Record a study as a run leaves it; `outcome` says how each trial ends, "killed" ends the study there."""
+    """Record a study as a run leaves it.
+
+    `outcome` says how each trial ends; with "killed" the study ends there.
+    """
     study = plan.study
     tags = {
         "avsc.metric": study.metric,

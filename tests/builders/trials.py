@@ -11,7 +11,7 @@ def told(acc: float) -> dict[str, float]:
 
 
 def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> TrialRecord:
-    """Return the record of a planned trial that ended with this outcome, and with Acc `value` if it has one."""
+    """Return the record of a planned trial that ended with this outcome and Acc."""
     return TrialRecord(
         run_id=f"run-{trial.key}",
         key=trial.key,
@@ -26,7 +26,10 @@ def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> Tri
 
 
 def drain(strategy: Strategy, values: object = 0.5) -> list[PlannedTrial]:
-    """Complete every trial that the strategy plans; its Acc is `values`, a number or a function of the trial."""
+    """Complete every trial that the strategy plans, in order, and return them.
+
+    `values` is the Acc of each: a number, or a function of the trial.
+    """
     trials = []
     while trial := strategy.next():
         trials.append(trial)

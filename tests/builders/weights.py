@@ -1,4 +1,4 @@
-"""Reference implementations with random weights, and files of those weights in every published layout."""
+"""Reference implementations with random weights, and their files in every published layout."""
 
 from pathlib import Path
 from typing import Any

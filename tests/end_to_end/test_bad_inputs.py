@@ -1,5 +1,8 @@
 # ruff: noqa: E501 - the texts stand as people read them
-"""What users bring: each bad input with its one-line error, word for word; nothing wrong passes silently."""
+"""What avsc_core/data/dataset.py and avsc_core/data/inspect.py say about bad data sets.
+
+Each bad input stands with its one-line error, word for word; nothing wrong passes silently.
+"""
 
 import re
 import shutil

@@ -1,10 +1,15 @@
-"""The command lines as people meet them: help, exit codes, one line per fault, nothing started."""
+"""The command lines (avsc_core/cli.py, studies/cli.py) as people meet them.
+
+Help, exit codes, one line per fault, and nothing started where something is wrong.
+"""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from avsc_core.demo.scenes import write_demo
 from tests.builders.commands import run, run_process
 from tests.builders.configs import TINY_OPTIONS
 from tests.builders.studies import STUDIES
@@ -167,7 +172,12 @@ def test_config_prints_what_set_reads(tmp_path: Path):
     assert run(tmp_path, "avsc-core", "config", "--preset", "paper", *sets)[1] == out
 
 
-def test_plan_shows_every_trial(tmp_path: Path):
+def test_plan_shows_every_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # The embedded scenes, in a cache of their own and with a tenth of their clips.
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
+    few = partial(write_demo, clips_per_scene=4)
+    monkeypatch.setattr("avsc_core.data.features.write_demo", few)
+
     study = STUDIES / "lambda.yaml"
     code, out, _ = run(tmp_path, "avsc-search", "plan", str(study), "--trials", "7")
     assert code == 0

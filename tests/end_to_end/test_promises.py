@@ -1,4 +1,8 @@
-"""What README.md promises under "Adding to it", done to a copy of the packages: the files each addition touches."""
+"""What README.md promises under "Adding to it", done to a copy of the packages.
+
+A fusion (avsc_core/model/fusion.py), a dimension (search_spaces/catalogue.py) and a study, each
+with the files that adding it touches.
+"""
 
 import os
 import shutil

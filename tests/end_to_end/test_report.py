@@ -1,4 +1,7 @@
-"""The real commands from a study file to its report: cost card, retuning, ladder, starting points, export."""
+"""The real commands (studies/cli.py) from a study file to its report.
+
+Cost card, retuning, ladder, starting points, export.
+"""
 
 import json
 from pathlib import Path
@@ -24,7 +27,8 @@ search: {space: {loss_weights.scene: }, sampler: random, scheduler: none}
 LADDER = """\
 question: Do short trainings rank as long ones do?
 ladder: [{training.epochs: 1}, {training.epochs: 2}]
-search: {space: {loss_weights.scene: , alignment.k: {high: 8}}, trials: 3, finalists: 2, scheduler: none, WARM}
+search: {space: {loss_weights.scene: , alignment.k: {high: 8}}, trials: 3, finalists: 2, \
+scheduler: none, WARM}
 """
 
 
@@ -130,7 +134,7 @@ def test_what_is_exported_can_be_trained(place: Place, retuned: tuple[str, str])
 
 
 def test_a_ladder_from_the_best_of_another_study(place: Place, retuned: tuple[str, str]):
-    """Base from the record and pinned there, a warm start, both rungs, and a winner of the upper one."""
+    """The base comes from the record and is pinned there; both rungs run; the full one wins."""
     text = LADDER.replace("WARM", "warm_start: retuned") + "best-of: retuned\n"
     words = command(place, "ladder", text)
     words = [word for word in words if word not in ("--preset", "demo")]

@@ -1,4 +1,8 @@
-"""The real commands on real files: a study run, interrupted, killed, continued; its winner retrained and used."""
+"""The real commands on real files: a study run by studies/runner/run.py, and its winner used.
+
+The study is interrupted, killed and continued. Its winner is retrained, evaluated, and asked about
+a clip.
+"""
 
 import hashlib
 import json
@@ -17,7 +21,6 @@ from tests.builders.places import Place
 from tests.builders.weights import reference_convnext
 
 pytestmark = pytest.mark.xdist_group("ray")
-
 
 
 def test_a_study_leaves_one_run_with_its_trials_under_it(place: Place, finished: tuple[str, str]):
@@ -267,7 +270,7 @@ def test_status_and_best(place: Place, finished: tuple[str, str]):
 
 @pytest.mark.slow
 def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
-    """Weights that do not fit cost two seconds and nothing else; those that do are accounted for in the record."""
+    """Weights that do not fit cost two seconds; the record accounts for those that fit."""
     torch.save(reference_convnext().state_dict(), tmp_path / "convnext.pth")
     (place.folder / "frozen.yaml").write_text(
         "question: q\narms: [{name: one}, {name: late, set: {fusion.kind: decision}}]\n"

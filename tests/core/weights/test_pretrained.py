@@ -25,7 +25,6 @@ from tests.builders.weights import AST, CONVNEXT, reference_ast, reference_convn
 transformers = pytest.importorskip("transformers")
 
 
-
 def configured(*sets: str) -> Config:
     return resolve("demo", parse_set([*TINY, *sets]))
 

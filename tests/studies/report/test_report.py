@@ -1,4 +1,7 @@
-"""Reports from records of trials with planted effects: figures, labels, missing cells, every format and study."""
+"""Reports (studies/report/build.py) from records of trials with planted effects.
+
+Figures, labels, missing cells, every format and every study that ships.
+"""
 
 import io
 import json
