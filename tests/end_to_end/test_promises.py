@@ -18,7 +18,7 @@ FUSION = '''
 class Sum(nn.Module):
     """Both branches' embeddings added."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: FusionParts) -> None:
         super().__init__()
         self.layer = parts.layer(parts.embedding)
 
