@@ -24,7 +24,7 @@ table-%: $(VENV)/.installed
 test: export OMP_NUM_THREADS := 1
 test: export OMP_WAIT_POLICY := PASSIVE
 test: $(VENV)/.installed-test  ## install with the test extra and run all tests, the slow ones too
-	$(BIN)/python -m pytest -m "" -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "" -n auto --maxprocesses 4
 
 check: $(VENV)/.installed-test  ## lint, format and types
 	$(BIN)/ruff check .

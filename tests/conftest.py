@@ -6,6 +6,7 @@ the tests of one file stay in one worker, because they share what their file has
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,22 +26,40 @@ torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+RAY_FILES = (
+    "tests/end_to_end/test_report.py",
+    "tests/end_to_end/test_study.py",
+    "tests/studies/runner/test_schedulers.py",
+)
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked gpu where there is none, and give every test the worker group of its file.
 
-    Tests that start Ray are one group whatever their file is, and the first to start: two Rays at
-    once on two cores would starve each other, and this group takes longest.
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be there
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of one file in one worker, and those of all files that start Ray.
+
+    Two Rays at once on two cores would starve each other. They start first, because they take
+    longest.
     """
-    has_gpu = torch.cuda.is_available()
-    for item in items:
-        if item.get_closest_marker("gpu") and not has_gpu:
-            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneRayAtATime(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "Ray" if file in RAY_FILES else file
+
+    config.option.loadscopereorder = False  # which would start the files with most tests first
+    return OneRayAtATime(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked gpu where there is none; under pytest-xdist put the tests of Ray first."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("ray",))
+        items.sort(key=lambda item: item.nodeid.split("::")[0] not in RAY_FILES)
 
 
 @pytest.fixture(scope="session")

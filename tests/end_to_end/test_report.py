@@ -12,7 +12,7 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.resolve import trial_key
 from tests.builders.places import Place
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 RETUNED = """\
 question: Is SF worth it?

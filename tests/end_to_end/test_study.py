@@ -20,8 +20,6 @@ from tests.builders.media import write_evaluation_set
 from tests.builders.places import Place
 from tests.builders.weights import reference_convnext
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 def test_a_study_leaves_one_run_with_its_trials_under_it(place: Place, finished: tuple[str, str]):
     recorder, trials = place.recorder, place.trials()

@@ -35,7 +35,6 @@ def test_names_agree():
     "scheduler", [name for name in SCHEDULER_NAMES if name != "asha"]
 )  # asha: the end-to-end study
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_every_scheduler_finishes_a_study(tmp_path: Path, scenes: Path, scheduler: str):
     place = Place(tmp_path, scenes)
     sets = [
