@@ -18,6 +18,7 @@ from avsc_core.data.features import Features, build_features
 from avsc_core.demo.scenes import write_demo
 from avsc_core.processes import no_progress
 from avsc_core.resolve import parse_set, resolve
+from tests.builders import RAY_FILES
 from tests.builders.configs import TINY
 
 torch.set_num_threads(1)
@@ -25,12 +26,6 @@ torch.set_num_threads(1)
 # machine too.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
-
-RAY_FILES = (
-    "tests/end_to_end/test_report.py",
-    "tests/end_to_end/test_study.py",
-    "tests/studies/runner/test_schedulers.py",
-)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be there

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import RAY_FILES
+
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
 PACKAGES = {"core": "avsc_core", "search_spaces": "search_spaces", "studies": "studies"}
@@ -51,3 +53,9 @@ def test_a_test_file_names_the_module_it_covers(path: Path):
     text = ast.get_docstring(ast.parse(path.read_text())) or ""
     named = re.findall(r"\b\w+(?:/\w+)+\.py\b", text)
     assert any((ROOT / name).is_file() for name in named), "names no module, nor does its docstring"
+
+
+def test_files_that_start_ray_are_known():
+    """Studies run in a Place; two of them at once would starve each other."""
+    users = [path for path in TEST_FILES if "tests.builders.places.Place" in list_imports(path)]
+    assert {str(path.relative_to(ROOT)) for path in users} == set(RAY_FILES)
