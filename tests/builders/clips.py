@@ -15,25 +15,28 @@ from avsc_core.errors import Fault, UserError
 COUNT = 100
 
 
-def clips(folder: Path, count: int = COUNT) -> list[Clip]:
-    """Return clips whose wav holds their number; write those that do not exist yet."""
+def write_clips(folder: Path, count: int = COUNT) -> list[Clip]:
+    """Write clips whose wav holds their number, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    clips = []
     for number in range(count):
         path = folder / f"{number}.wav"
         if not path.exists():
             path.write_text(str(number))
-        written.append(Clip(str(number), path, path, 0, "x-1", "train"))
-    return written
+        clips.append(Clip(str(number), path, path, 0, "x-1", "train"))
+    return clips
 
 
-def hashes(root: Path, given: list[Clip]) -> list[str]:
+def hash_clips(root: Path, clips: list[Clip]) -> list[str]:
     """Return the hash of each clip's wav."""
-    paths = [clip.audio for clip in given]
-    return hash_files(root / "index.json", paths, lambda done, total: None)
+    return hash_files(root / "index.json", [clip.audio for clip in clips], ignore_progress)
 
 
-def row_of(clip: Clip, log: Path | None = None, pause: float = 0.0) -> tuple[np.ndarray, str]:
+def ignore_progress(done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def compute_row(clip: Clip, log: Path | None = None, pause: float = 0.0) -> tuple[np.ndarray, str]:
     """Return the number in the file times 0 .. 4.
 
     A negative number stands for a short clip, text for a fault. Each call adds the clip's name to
@@ -46,6 +49,6 @@ def row_of(clip: Clip, log: Path | None = None, pause: float = 0.0) -> tuple[np.
 
     text = clip.audio.read_text()
     if not text.lstrip("-").isdigit():
-        raise UserError(Fault(str(clip.audio), "is no number"))
+        raise UserError(Fault(str(clip.audio), "is not a number"))
     note = "padded" if text.startswith("-") else ""
     return int(text) * np.arange(5, dtype=np.float32), note

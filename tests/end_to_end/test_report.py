@@ -52,7 +52,7 @@ def retuned(place: Place) -> tuple[str, str]:
 def test_the_card_comes_before_anything_runs(place: Place, retuned: tuple[str, str]):
     _, err = retuned
     card = err.index("what it costs")
-    trials = err.index("\n1/10")  # on a busy machine the preparation shows its progress too
+    trials = err.index("\n1/")  # on a busy machine the preparation shows its progress too
     assert card < trials
     out, _ = place.call(*command(place, "another", RETUNED, "plan"))
     for word in ("trials", "epochs", "time", "memory", "disk", "search: all", "2 for each arm"):
