@@ -24,7 +24,7 @@ from studies.report.build import build_report
 from studies.report.render import to_csv
 from studies.runner.prepare import compare_with_record, make_served_plan
 from studies.study.reading import read_study
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 ARCHIVE = Path(__file__).parent / "record_0_1_0.zip"
 # Tables whose words and figures an upgrade leaves as they were.
@@ -68,9 +68,7 @@ def test_trials_have_their_roles(recorder: Recorder):
     }
 
 
-def test_configurations_and_figures_are_those_that_were_exported(
-    recorder: Recorder, folder: Path
-):
+def test_configurations_and_figures_are_those_that_were_exported(recorder: Recorder, folder: Path):
     exported = {row["run_id"]: row for row in csv.DictReader((folder / "trials.csv").open())}
     trials = recorder.list_trials("arms")
     assert {trial.run_id for trial in trials} == set(exported)

@@ -13,8 +13,8 @@ from studies.runner.schedulers import SCHEDULERS, Reported, build_scheduler
 from studies.runner.tune import _list_reports
 from studies.study.plan import make_plan
 from studies.study.search import SCHEDULER_NAMES
-from tests.end_to_end.test_study import Place
-from tests.studies.study.test_schema import read
+from tests.builders.places import Place
+from tests.builders.studies import read
 
 TEXT = """\
 question: q
@@ -255,8 +255,7 @@ def test_grace_epochs_count_for_hyperband(tmp_path: Path, grace: int, begins: li
 def test_a_retuned_arm_has_its_own_last_epoch(tmp_path: Path, name: str):
     scheduler = build(tmp_path, name)
     reached = [
-        play(scheduler, str(number), rising(number / 10), "long", last=18)
-        for number in range(9)
+        play(scheduler, str(number), rising(number / 10), "long", last=18) for number in range(9)
     ]
     assert reached == [18] * 9  # each is better than those before
 
@@ -289,7 +288,9 @@ def test_the_record_tells_of_all_trials_of_searches(tmp_path: Path):
         SimpleNamespace(role="search", arm="search", key=each, run_id=each, outcome=each)
         for each in outcomes
     ]
-    trials.append(SimpleNamespace(role="arm", arm="one", key="arm", run_id="arm", outcome="complete"))
+    trials.append(
+        SimpleNamespace(role="arm", arm="one", key="arm", run_id="arm", outcome="complete")
+    )
     recorder = SimpleNamespace(read_history=lambda run_id, metric: [(1, 0.5)])
     told = list(_list_reports(plan, recorder, SimpleNamespace(records=trials)))
     assert [trial.key for trial in told] == list(outcomes)
