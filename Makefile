@@ -20,8 +20,11 @@ table-%: $(VENV)/.installed
 	$(BIN)/avsc-search run studies/$*.yaml $($*_on_embedded)
 	$(BIN)/avsc-search report $*
 
+# As many workers as cores, so one torch thread in each, and no thread that spins while it waits.
+test: export OMP_NUM_THREADS := 1
+test: export OMP_WAIT_POLICY := PASSIVE
 test: $(VENV)/.installed-test  ## install with the test extra and run all tests, the slow ones too
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -m "" -n auto --maxprocesses 4
 
 check: $(VENV)/.installed-test  ## lint, format, types, and how dense the code is
 	$(BIN)/ruff check .

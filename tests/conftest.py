@@ -1,7 +1,12 @@
-"""Small real data for all tests: embedded scenes on disk, their own cache, a configuration that trains in a second."""
+"""Small real data for all tests: embedded scenes, a cache of their own, a tiny configuration.
+
+`make test` runs two workers (pytest-xdist). Fixtures of a session are made once in each worker, and
+the tests of one file stay in one worker, because they share what their file has made.
+"""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,35 +18,43 @@ from avsc_core.data.features import Features, build_features
 from avsc_core.demo.scenes import write_demo
 from avsc_core.processes import no_progress
 from avsc_core.resolve import parse_set, resolve
+from tests.builders import RAY_FILES
+from tests.builders.configs import TINY
 
 torch.set_num_threads(1)
-# The same examples in every run, and no time limit: what fails here fails everywhere, on a busy machine too.
+# The same examples in every run, and no time limit: what fails here fails everywhere, on a busy
+# machine too.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-TINY = (
-    "log_mel.frames=64",
-    "log_mel.hop_ms=160",
-    "pictures.frames=1",
-    "pictures.resize=32",
-    "pictures.size=32",
-    "audio.width=16",
-    "audio.depth=1",
-    "audio.heads=2",
-    "audio.embedding=16",
-    "visual.dims=[8, 8, 16, 16]",
-    "visual.embedding=16",
-    "fusion.hidden=32",
-    "training.epochs=3",
-)
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be there
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of one file in one worker, and those of all files that start Ray.
+
+    Two Rays at once on two cores would starve each other. They start first, because they take
+    longest.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneRayAtATime(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "Ray" if file in RAY_FILES else file
+
+    config.option.loadscopereorder = False  # which would start the files with most tests first
+    return OneRayAtATime(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked gpu run where there is one."""
+    """Skip tests marked gpu where there is none; under pytest-xdist put the tests of Ray first."""
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.nodeid.split("::")[0] not in RAY_FILES)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 # ruff: noqa: E501 - the texts stand as people read them
-"""What users bring: each bad input with its one-line error, word for word; nothing wrong passes silently."""
+"""What avsc_core/data/dataset.py and avsc_core/data/inspect.py say about bad data sets.
+
+Each bad input stands with its one-line error, word for word; nothing wrong passes silently.
+"""
 
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from avsc_core.data.dataset import read_dataset
 from avsc_core.data.inspect import inspect, list_faults
 from avsc_core.errors import UserError
 from avsc_core.processes import no_progress
-from tests.core.data.test_media import write_video
+from tests.builders.commands import Done, run
+from tests.builders.media import write_video
 
 Break = Callable[[Path], None]
 
@@ -435,27 +437,25 @@ def test_there_are_at_least_sixty():
 
 
 def test_check_shows_all_and_can_leave_bad_clips_out(copy: Path):
-    def check(*more: str) -> "subprocess.CompletedProcess[str]":
-        code = "from avsc_core.cli import main; main()"
-        command = [sys.executable, "-c", code, "check", str(copy), *more]
-        return subprocess.run(command, capture_output=True, text=True)
+    def check(*more: str) -> Done:
+        return run(copy.parent, "avsc-core", "check", str(copy), *more)
 
     good = check("--deep")
-    assert good.returncode == 0, good.stderr
+    assert good.code == 0, good.err
     for text in (
         "20 train, 10 test (30 of the 12291 of TAU 2021)",
         "h264 at 10 frames a second: 30",
         "nothing wrong",
     ):
-        assert text in good.stdout
+        assert text in good.out
     first(copy, "audio").write_bytes(b"")
     first(copy, "video").write_bytes(b"rubbish")
     bad = check()
-    assert bad.returncode == 2
-    assert "2 faults" in bad.stdout
-    lines = [line for line in bad.stderr.splitlines() if "fold1_train.csv:2" in line]
+    assert bad.code == 2
+    assert "2 faults" in bad.out
+    lines = [line for line in bad.err.splitlines() if "fold1_train.csv:2" in line]
     assert len(lines) == 2
-    assert check("--skip-bad").returncode == 0
+    assert check("--skip-bad").code == 0
     assert len(read_dataset(copy).clips) == 29
     assert list(read_dataset(copy).skipped) == [first(copy, "audio").stem]
-    assert "1 clips are left out by skip.tsv" in check().stdout
+    assert "1 clips are left out by skip.tsv" in check().out

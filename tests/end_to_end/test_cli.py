@@ -1,15 +1,19 @@
-"""The command lines as people meet them: help, exit codes, one line per fault, nothing started."""
+"""The command lines (avsc_core/cli.py, studies/cli.py) as people meet them.
+
+Help, exit codes, one line per fault, and nothing started where something is wrong.
+"""
 
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY
+from avsc_core.demo.scenes import write_demo
+from tests.builders.commands import run, run_process
+from tests.builders.configs import TINY_OPTIONS
+from tests.builders.studies import STUDIES
 
-BIN = Path(sys.executable).parent
 BAD_STUDY = """\
 question: What is wrong with me?
 sed: [0]
@@ -18,18 +22,6 @@ arms:
 search:
   space: {loss_weight: }
 """
-
-
-def run(folder: Path, *command: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [str(BIN / command[0]), *command[1:]],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -171,7 +163,7 @@ def test_no_address_is_told_before_anything_is_prepared(
 ):
     monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mine.yaml").write_text("question: q\narms: [{name: one}]\n")
-    code, out, err = run(tmp_path, "avsc-search", "run", "mine.yaml", "--address", address)
+    code, out, err = run_process(tmp_path, "avsc-search", "run", "mine.yaml", "--address", address)
     assert (code, out, err.count("\n")) == (4, "", 1)
     assert err.startswith(f"--address: no Ray cluster at {address} (")
     assert not (tmp_path / "cache").exists()
@@ -194,8 +186,13 @@ def test_config_prints_what_set_reads(tmp_path: Path):
     assert run(tmp_path, "avsc-core", "config", "--preset", "paper", *sets)[1] == out
 
 
-def test_plan_shows_every_trial(tmp_path: Path):
-    study = Path(__file__).parents[2] / "studies" / "lambda.yaml"
+def test_plan_shows_every_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # The embedded scenes, in a cache of their own and with a tenth of their clips.
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
+    few = partial(write_demo, clips_per_scene=4)
+    monkeypatch.setattr("avsc_core.data.features.write_demo", few)
+
+    study = STUDIES / "lambda.yaml"
     code, out, _ = run(tmp_path, "avsc-search", "plan", str(study), "--trials", "7")
     assert code == 0
     arms = re.findall(r"name: \"?(.+?)\"?, set:", study.read_text())
@@ -205,8 +202,7 @@ def test_plan_shows_every_trial(tmp_path: Path):
 
 
 def test_features_are_checked_and_pruned(scenes: Path, tmp_path: Path):
-    sets = [word for setting in TINY for word in ("--set", setting)]
-    options = ("--preset", "demo", *sets, "--verify", "--prune", "30")
+    options = ("--preset", "demo", *TINY_OPTIONS, "--verify", "--prune", "30")
     code, out, err = run(tmp_path, "avsc-core", "features", str(scenes), *options)
     assert code == 0, err
     assert out.count(": 0 damaged rows") == 2

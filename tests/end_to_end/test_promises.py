@@ -1,4 +1,8 @@
-"""What README.md promises under "Adding to it", done to a copy of the packages: the files each addition touches."""
+"""What README.md promises under "Adding to it", done to a copy of the packages.
+
+A fusion (avsc_core/model/fusion.py), a dimension (search_spaces/catalogue.py) and a study, each
+with the files that adding it touches.
+"""
 
 import os
 import shutil
@@ -14,7 +18,7 @@ FUSION = '''
 class Sum(nn.Module):
     """Both branches' embeddings added."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: FusionParts) -> None:
         super().__init__()
         self.layer = parts.layer(parts.embedding)
 

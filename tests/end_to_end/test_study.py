@@ -1,11 +1,13 @@
-"""The real commands on real files: a study run, interrupted, killed, continued; its winner retrained and used."""
+"""The real commands on real files: a study run by studies/runner/run.py, and its winner used.
+
+The study is interrupted, killed and continued. Its winner is retrained, evaluated, and asked about
+a clip.
+"""
 
 import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,75 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from avsc_core.record.recorder import Recorder
-from avsc_core.record.trials import TrialRecord
-from tests.conftest import TINY
-from tests.core.evaluation.test_evaluate import write_evaluation_set
-from tests.core.weights.test_pretrained import reference_convnext
-
-BIN = Path(sys.executable).parent
-STUDY = """\
-question: Does it run?
-seeds: [0, 1]
-arms:
-  - {name: all}
-  - {name: no SF, set: {fusion.kind: none}}
-search:
-  space: {loss_weights: , alignment.k: {high: 8}}
-  trials: 4
-  grace_epochs: 1
-"""
-
-
-class Place:
-    """A folder with a study file, where the commands run."""
-
-    def __init__(self, folder: Path, scenes: Path) -> None:
-        self.folder, self.scenes = folder, scenes
-        (folder / "tiny.yaml").write_text(STUDY)
-        self.run_study = [
-            "avsc-search",
-            "run",
-            "tiny.yaml",
-            "--data",
-            str(scenes),
-            "--preset",
-            "demo",
-        ]
-        for setting in TINY:
-            self.run_study += ["--set", setting]
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        full = [str(BIN / command[0]), *command[1:]]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            full, cwd=self.folder, text=True, stdout=pipe, stderr=pipe, start_new_session=True
-        )
-
-    def run(self, *command: str, code: int = 0) -> tuple[str, str]:
-        process = self.start(*command)
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == code, out + err
-        assert "Traceback" not in err
-        return out, err
-
-    @property
-    def recorder(self) -> Recorder:
-        return Recorder(f"sqlite:///{self.folder}/mlruns/mlflow.db")
-
-    def trials(self, study: str = "tiny") -> list[TrialRecord]:
-        return self.recorder.list_trials(study)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Place:
-    return Place(tmp_path_factory.mktemp("place"), scenes)
-
-
-@pytest.fixture(scope="module")
-def finished(place: Place) -> tuple[str, str]:
-    """The study, run to its end; what it printed."""
-    return place.run(*place.run_study)
+from tests.builders.configs import TINY_OPTIONS
+from tests.builders.media import write_evaluation_set
+from tests.builders.places import Place
+from tests.builders.weights import reference_convnext
 
 
 def test_a_study_leaves_one_run_with_its_trials_under_it(place: Place, finished: tuple[str, str]):
@@ -148,14 +85,14 @@ def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
 
 def test_a_plan_counts_what_is_left(place: Place, finished: tuple[str, str]):
     plan = [word if word != "run" else "plan" for word in place.run_study]
-    out, _ = place.run(*plan)
+    out, _ = place.call(*plan)
     assert "8 of 8 trials are in the record already" in out
     assert "costs" not in out
-    out, _ = place.run(*plan, "--trials", "5")
+    out, _ = place.call(*plan, "--trials", "5")
     assert "8 of 9 trials are in the record already" in out
     assert "what is left costs" in out
     assert "1, " in out.split("trials")[-1]
-    _, err = place.run(*plan, "--set", "alignment.k=3", code=2)
+    _, err = place.call(*plan, "--set", "alignment.k=3", code=2)
     assert "base.alignment.k: 5, now 3" in err
 
 
@@ -183,7 +120,7 @@ def test_the_same_study_elsewhere_gives_the_same_digits(place: Place, finished: 
 
 
 def test_a_changed_question_is_refused(place: Place, finished: tuple[str, str]):
-    _, err = place.run(
+    _, err = place.call(
         *place.run_study, "--set", "alignment.k=3", "--set", "metric=val_logloss", code=2
     )
     assert err.splitlines()[0] == (
@@ -258,13 +195,13 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     assert len(epochs) == winner.metrics["best_epoch"]
     assert not any(name.startswith("val_") for name in trained.metrics)
     answers = tmp_path / "answers.tsv"
-    out, _ = place.run("avsc-core", "evaluate", "best:tiny", *data, "--out", str(answers))
+    out, _ = place.call("avsc-core", "evaluate", "best:tiny", *data, "--out", str(answers))
     assert f"{trained.metrics['test_acc']:.4f}" in out
     assert f"{trained.metrics['test_logloss']:.4f}" in out
     rows = [line.split("\t") for line in answers.read_text().splitlines()]
     assert len(rows) == 11
     figure = tmp_path / "confusion.png"
-    out, _ = place.run(
+    out, _ = place.call(
         "avsc-core",
         "evaluate",
         "best:tiny",
@@ -279,15 +216,15 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     assert Path(place.recorder.fetch_artifact(trained.run_id, "confusion_test.png")).is_file()
     write_evaluation_set(tmp_path / "challenge", 3)
     unlabelled = ("evaluate", "best:tiny", "--data", str(tmp_path / "challenge"))
-    _, err = place.run("avsc-core", *unlabelled, code=2)
+    _, err = place.call("avsc-core", *unlabelled, code=2)
     assert "is unlabelled, so there is nothing to score; give --out for answers" in err
-    place.run("avsc-core", *unlabelled, "--out", str(answers))
+    place.call("avsc-core", *unlabelled, "--out", str(answers))
     assert [line.split("\t")[0] for line in answers.read_text().splitlines()[1:]] == [
         "0.wav",
         "1.wav",
         "2.wav",
     ]
-    out, _ = place.run("avsc-search", "report", "tiny")
+    out, _ = place.call("avsc-search", "report", "tiny")
     assert "The retrained winner on the test split" in out
     assert f"{trained.metrics['test_acc']:.4f}" in out
     model = Path(place.recorder.fetch_artifact(trained.run_id, "model"))
@@ -302,8 +239,8 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
 
 
 def test_a_plain_training_leaves_the_test_split_alone(place: Place, finished: tuple[str, str]):
-    sets = [word for setting in (*TINY, "training.epochs=1") for word in ("--set", setting)]
-    place.run(
+    sets = [*TINY_OPTIONS, "--set", "training.epochs=1"]
+    place.call(
         "avsc-core", "train", "--data", str(place.scenes), "--preset", "demo", *sets, "--seeds", "2"
     )
     runs = place.recorder.list_trials("training", "training")
@@ -313,8 +250,8 @@ def test_a_plain_training_leaves_the_test_split_alone(place: Place, finished: tu
 
 def test_a_winner_keeps_its_data(place: Place, finished: tuple[str, str], tmp_path: Path):
     other = tmp_path / "other"
-    place.run("avsc-core", "demo-data", str(other), "--clips-per-scene", "3", "--seed", "9")
-    _, err = place.run(
+    place.call("avsc-core", "demo-data", str(other), "--clips-per-scene", "3", "--seed", "9")
+    _, err = place.call(
         "avsc-core", "train", "--best", "--study", "tiny", "--data", str(other), code=2
     )
     ours, theirs = (f"embedded scenes (synthetic) in {folder}" for folder in (place.scenes, other))
@@ -322,16 +259,16 @@ def test_a_winner_keeps_its_data(place: Place, finished: tuple[str, str], tmp_pa
 
 
 def test_status_and_best(place: Place, finished: tuple[str, str]):
-    out, _ = place.run("avsc-search", "status", "tiny")
+    out, _ = place.call("avsc-search", "status", "tiny")
     assert out.count("search") == 4
-    out, _ = place.run("avsc-search", "best", "tiny")
+    out, _ = place.call("avsc-search", "best", "tiny")
     settings = dict(line.split("=", 1) for line in out.splitlines())
     assert settings["training.epochs"] == "3"
 
 
 @pytest.mark.slow
 def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
-    """Weights that do not fit cost two seconds and nothing else; those that do are accounted for in the record."""
+    """Weights that do not fit cost two seconds; the record accounts for those that fit."""
     torch.save(reference_convnext().state_dict(), tmp_path / "convnext.pth")
     (place.folder / "frozen.yaml").write_text(
         "question: q\narms: [{name: one}, {name: late, set: {fusion.kind: decision}}]\n"
@@ -339,7 +276,7 @@ def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
     command = [word if word != "tiny.yaml" else "frozen.yaml" for word in place.run_study]
     command += ["--set", "audio.freeze=all", "--set", "visual.freeze=all"]
     command += ["--set", f"visual.weights={tmp_path / 'convnext.pth'}"]
-    _, err = place.run(*command, "--set", "visual.dims=[8, 16, 24, 40]", code=2)
+    _, err = place.call(*command, "--set", "visual.dims=[8, 16, 24, 40]", code=2)
     assert "tensor stages.3.blocks.0.norm.weight has shape (32,); (40,) in the configuration" in err
     assert place.recorder.find_study("frozen") is None
     command += ["--set", "visual.depths=[1, 2, 1, 1]", "--set", "visual.dims=[8, 16, 24, 32]"]
@@ -353,11 +290,11 @@ def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
     sha256 = hashlib.sha256((tmp_path / "convnext.pth").read_bytes()).hexdigest()
     assert {trial.tags["avsc.weights.visual"] for trial in trials} == {sha256}
     study = place.recorder.get_study("frozen").info.run_id
-    (account,) = json.loads(Path(place.recorder.fetch_artifact(study, "weights.json")).read_text())
+    (account,) = place.recorder.read_study(study)["weights"]
     assert account["sha256"] == sha256
     assert account["dropped"] == ["head.fc.weight", "head.fc.bias"]
-    out, _ = place.run(
+    out, _ = place.call(
         "avsc-core", "train", "--best", "--study", "frozen", "--data", str(place.scenes)
     )
     assert "test" in out
-    place.run("avsc-core", "evaluate", "best:frozen", "--data", str(place.scenes))
+    place.call("avsc-core", "evaluate", "best:frozen", "--data", str(place.scenes))

@@ -14,12 +14,10 @@ import numpy as np
 import pytest
 
 from avsc_core.cache import store
-from avsc_core.cache.contents import hash_files
 from avsc_core.cache.folders import locate_partial
 from avsc_core.cache.store import (
     BLOCK,
     compute_in_batches,
-    compute_in_processes,
     count_notes,
     load_or_compute,
     prune,
@@ -27,42 +25,8 @@ from avsc_core.cache.store import (
     verify,
 )
 from avsc_core.data.tables import Clip
-from avsc_core.errors import Fault, UserError
-
-COUNT = 100
-
-
-def write_clips(folder: Path, count: int = COUNT) -> list[Clip]:
-    """Write clips whose wav holds their number, unless they are there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    clips = []
-    for number in range(count):
-        path = folder / f"{number}.wav"
-        if not path.exists():
-            path.write_text(str(number))
-        clips.append(Clip(str(number), path, path, 0, "x-1", "train"))
-    return clips
-
-
-def hash_clips(root: Path, clips: list[Clip]) -> list[str]:
-    return hash_files(root / "index.json", [clip.audio for clip in clips], ignore_progress)
-
-
-def ignore_progress(done: int, total: int) -> None:
-    pass
-
-
-def compute_row(clip: Clip, log: Path | None = None, pause: float = 0.0) -> tuple[np.ndarray, str]:
-    """Return the file's number times 0 .. 4; negative numbers are short clips, text is a fault."""
-    if log:
-        with log.open("a") as file:
-            file.write(f"{clip.name}\n")
-    time.sleep(pause)
-    text = clip.audio.read_text()
-    if not text.lstrip("-").isdigit():
-        raise UserError(Fault(str(clip.audio), "is not a number"))
-    note = "padded" if text.startswith("-") else ""
-    return int(text) * np.arange(5, dtype=np.float32), note
+from avsc_core.errors import UserError
+from tests.builders.clips import COUNT, build_in, hash_clips, ignore_progress, write_clips
 
 
 def build(root: Path, clips: list[Clip], log: Path | None = None, workers: int = 1) -> np.ndarray:
@@ -70,19 +34,6 @@ def build(root: Path, clips: list[Clip], log: Path | None = None, workers: int =
     contents = hash_clips(root, clips)
     folder = root / "features" / f"kind-settings-{abs(hash(tuple(contents)))}"
     return build_in(folder, clips, contents, workers, log=log)
-
-
-def build_in(
-    folder: Path,
-    clips: list[Clip],
-    contents: list[str],
-    workers: int = 1,
-    log: Path | None = None,
-    pause: float = 0.0,
-) -> np.ndarray:
-    function = partial(compute_row, log=log, pause=pause)
-    compute = partial(compute_in_processes, function, clips, workers)
-    return load_or_compute(folder, contents, compute, ignore_progress)
 
 
 def find_array(root: Path) -> Path:
@@ -183,7 +134,7 @@ BUILDER = """
 import sys
 from pathlib import Path
 import numpy as np
-from tests.core.cache.test_store import build_in, hash_clips, write_clips
+from tests.builders.clips import build_in, hash_clips, write_clips
 root = Path(sys.argv[1])
 clips = write_clips(root / "a")
 folder = root / "features" / "kind-settings-clips"

@@ -15,7 +15,7 @@ from avsc_core.data.logmel import AUDIOSET
 from avsc_core.errors import UserError
 from avsc_core.resolve import Override, parse_set, resolve
 from avsc_core.trainer.loop import fit
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 KINDS = {
     "gain_db": 6.0,

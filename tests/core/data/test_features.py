@@ -16,7 +16,7 @@ from avsc_core.errors import UserError
 from avsc_core.files import cache_root
 from avsc_core.processes import no_progress
 from avsc_core.resolve import parse_set, resolve
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 
 def folders() -> set[str]:

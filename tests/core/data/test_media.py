@@ -17,21 +17,7 @@ from avsc_core.data import media
 from avsc_core.data.logmel import AUDIOSET, convert_to_log_mel, normalise
 from avsc_core.data.media import Lengths, read_audio, read_frames
 from avsc_core.errors import UserError
-
-
-def write_video(
-    path: Path, seconds: float = 10.0, rate: int = 10, size: tuple[int, int] = (96, 64)
-) -> Path:
-    """Write a video whose brightness tells its time: frame n is 2n grey levels bright."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"qp": "0"})
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv444p"
-        for number in range(round(seconds * rate)):
-            picture = np.full((size[1], size[0], 3), 2 * number, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
-        container.mux(stream.encode())
-    return path
+from tests.builders.media import write_video
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])

@@ -22,7 +22,7 @@ from avsc_core.labels import write_labels
 from avsc_core.processes import no_progress
 from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer.loop import fit
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 SCENES = ("beach", "forest", "quarry")
 

@@ -34,8 +34,8 @@ from avsc_core.evaluation.evaluate import Trained, load_trained, save_trained
 from avsc_core.labels import SCENES
 from avsc_core.model import build_model
 from avsc_core.resolve import parse_set, resolve
-from tests.conftest import TINY
-from tests.end_to_end.test_cli import run
+from tests.builders.commands import run, run_process
+from tests.builders.configs import TINY
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -299,7 +299,7 @@ def test_the_command(tiny: Config, tmp_path: Path):
 def test_without_the_extra_it_costs_one_line(tiny: Config, tmp_path: Path):
     save_trained(tmp_path / "model", trained_on(tiny))
     without = "import sys; sys.modules['umap'] = None; from avsc_core.cli import main; main()"
-    code, out, err = run(tmp_path, "python", "-c", without, "map", "model")
+    code, out, err = run_process(tmp_path, "python", "-c", without, "map", "model")
     assert (code, out) == (2, "")
     assert err.startswith("umap-learn: cannot be used (")
     assert err.endswith("; pip install 'avsc[map]'\n")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ from avsc_core.metrics import compute_scores, format_predictions, parse_predicti
 from avsc_core.model import build_model
 from avsc_core.processes import no_progress
 from avsc_core.resolve import resolve
-from tests.core.data.test_media import write_video
+from tests.builders.media import write_evaluation_set
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +78,6 @@ def test_the_answer_file_scores_as_its_numbers(seed: int, sharpness: float):
     header, first = (line.split("\t") for line in text.splitlines()[:2])
     assert header == ["filename", "scene_label", *SCENES]
     assert first[1] == SCENES[int(probability[0].argmax())]
-
-
-def write_evaluation_set(root: Path, count: int) -> None:
-    """One-second clips 0.wav, 1.wav ... as the challenge hands them out."""
-    for kind in ("audio", "video"):
-        (root / kind).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        soundfile.write(
-            root / "audio" / f"{number}.wav", 0.1 * rng.standard_normal((48000, 2)), 48000, "PCM_24"
-        )
-        write_video(root / "video" / f"{number}.mp4", seconds=1)
 
 
 def test_an_unlabelled_set_is_answered_in_order(

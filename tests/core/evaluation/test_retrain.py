@@ -12,12 +12,13 @@ from avsc_core.errors import Diverged, UserError
 from avsc_core.evaluation import retrain
 from avsc_core.record.address import CHECKPOINTS
 from avsc_core.record.recorder import Recorder
+from tests.builders.records import fresh_record
 
 
 @pytest.fixture
 def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.chdir(tmp_path)
-    return Recorder(f"sqlite:///{tmp_path}/record.db")
+    return fresh_record(tmp_path)
 
 
 def checkpoints() -> list[Path]:

@@ -21,7 +21,7 @@ from avsc_core.model.fusion import (
     FusionParts,
 )
 from avsc_core.resolve import parse_set, resolve
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 
 def literal(

@@ -12,7 +12,7 @@ from avsc_core.model import build_model
 from avsc_core.model.alignment import alignment_losses
 from avsc_core.model.losses import build_losses, tagging_loss
 from avsc_core.resolve import parse_set, resolve
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 
 @given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 9))

@@ -14,7 +14,7 @@ from avsc_core.model.losses import build_losses
 from avsc_core.model.visual import POOLINGS, VisualEncoder, build_visual_backbone
 from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer.device import autocast
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

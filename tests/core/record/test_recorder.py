@@ -11,7 +11,8 @@ from avsc_core.record.recorder import Recorder, open_record
 from avsc_core.record.trials import OUTCOMES
 from avsc_core.resolve import parse_set, resolve, trial_key
 from studies.runner.prepare import check_same_question, check_warm_start
-from tests.studies.study.test_schema import read
+from tests.builders.records import fresh_record
+from tests.builders.studies import read
 
 TAGS = {
     "avsc.kind": "trial",
@@ -24,7 +25,7 @@ TAGS = {
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Recorder:
-    return Recorder(f"sqlite:///{tmp_path}/record.db")
+    return fresh_record(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -27,13 +27,10 @@ from avsc_core.resolve import parse_set, resolve
 from avsc_core.teachers import pseudo
 from avsc_core.teachers.pseudo import Positives, compute_readings, label_clips, list_warnings
 from avsc_core.teachers.taggers import Teacher
-from tests.conftest import TINY
-from tests.core.weights.test_pretrained import (
-    reference_ast,
-    reference_convnext,
-    save_ast,
-    transformers,
-)
+from tests.builders.configs import TINY
+from tests.builders.weights import reference_ast, reference_convnext, save_ast
+
+transformers = pytest.importorskip("transformers")
 
 FRAMES = 2
 ComputeLogits = Callable[[np.ndarray], np.ndarray]

@@ -23,8 +23,8 @@ from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer import frozen, loop
 from avsc_core.trainer.frozen import find_frozen_branches, prepare_inputs, restore_encoders
 from avsc_core.trainer.loop import fit
-from tests.conftest import TINY
-from tests.core.weights.test_pretrained import CONVNEXT, reference_convnext
+from tests.builders.configs import TINY
+from tests.builders.weights import CONVNEXT, reference_convnext
 
 Encode = Callable[[np.ndarray], np.ndarray]
 FROZEN = ("audio.freeze=all", "visual.freeze=all")

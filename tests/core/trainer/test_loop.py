@@ -16,7 +16,7 @@ from avsc_core.resolve import parse_set, resolve, trial_key
 from avsc_core.trainer.checkpoint import FORMAT, load_checkpoint
 from avsc_core.trainer.loop import fit
 from avsc_core.trainer.optim import build_optimiser, build_schedule
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 
 @pytest.fixture(scope="module")

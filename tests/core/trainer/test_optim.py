@@ -9,7 +9,7 @@ from avsc_core.config import Config
 from avsc_core.model import build_model
 from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer.optim import build_optimiser, build_schedule
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 RATES = (
     "training.weight_decay=0.3",

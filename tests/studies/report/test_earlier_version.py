@@ -24,7 +24,7 @@ from studies.report.build import build_report
 from studies.report.render import to_csv
 from studies.runner.prepare import compare_with_record, make_served_plan
 from studies.study.reading import read_study
-from tests.conftest import TINY
+from tests.builders.configs import TINY
 
 ARCHIVE = Path(__file__).parent / "record_0_1_0.zip"
 # Tables whose words and figures an upgrade leaves as they were.

@@ -27,10 +27,9 @@ from studies.report.render import (
     to_terminal,
     write_report,
 )
-from tests.studies.report import test_report as reports
-from tests.studies.study.test_arms import MODULES, SEARCH
+from tests.builders import reports
+from tests.builders.studies import MODULES, SEARCH
 
-recorder, study = reports.recorder, reports.study
 PAIR = "question: q\narms: [{{name: {}}}, {{name: other, set: {{fusion.kind: none}}}}]\n"
 
 

@@ -1,4 +1,7 @@
-"""Reports from records with planted effects: figures, labels, missing cells, every format."""
+"""Reports (studies/report/build.py) from records of trials with planted effects.
+
+Figures, labels, missing cells, every format and every study that ships.
+"""
 
 import io
 import json
@@ -13,13 +16,11 @@ from scipy import stats
 from sklearn.metrics import confusion_matrix
 from statsmodels.stats.multitest import multipletests
 
-from avsc_core.data.dataset import LABEL, DataSet, split_rows
-from avsc_core.data.tables import Clip
+from avsc_core.data.dataset import LABEL
 from avsc_core.errors import UserError
 from avsc_core.evaluation.intervals import Estimate
-from avsc_core.metrics import compute_scores, format_predictions
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
+from avsc_core.record.trials import FULL_RUNG
 from avsc_core.record.winner import find_winner
 from avsc_core.resolve import resolve, trial_key
 from avsc_core.terminal import format_duration
@@ -35,165 +36,14 @@ from studies.report.sections.effects import list_effects
 from studies.report.sections.search_results import find_pareto_front
 from studies.report.study_results import StudyResults
 from studies.runner.prepare import make_served_plan
-from studies.runner.strategy import Strategy
 from studies.study.metadata import (
     PASSWORD,
     configuration_key,
-    describe_invocation,
-    describe_study,
-    format_clips,
 )
-from studies.study.plan import Plan, PlannedTrial, make_plan
+from studies.study.plan import PlannedTrial, make_plan
 from studies.study.reading import read_study
-from tests.studies.study.test_arms import LADDER, MODULES, SEARCH
-from tests.studies.study.test_schema import STUDIES
-
-SCENES = tuple(f"scene_{number}" for number in range(10))
-
-
-def dataset(embedded: bool = True) -> DataSet:
-    """Six clips at each of ten locations of each of ten scenes."""
-    clips = [
-        Clip(
-            f"{scene}-{place}-{number}",
-            Path(),
-            Path(),
-            scene,
-            f"city-{scene}{place}",
-            "train" if place < 9 else "test",
-        )
-        for scene in range(10)
-        for place in range(10)
-        for number in range(6)
-    ]
-    none = np.zeros((len(clips), 64), np.uint8)
-    names = [str(number) for number in range(64)]
-    return DataSet(
-        Path("/data/TAU"), clips, none, none, names, names, SCENES, {}, [], [], "f" * 64, embedded
-    )
-
-
-def skill(trial: PlannedTrial) -> float:
-    """How right a configuration is: SF is worth much, lambda_5 something, all else nothing."""
-    config = trial.config
-    return (
-        1.0
-        + 0.8 * (config.fusion.kind == "semantic")
-        + 0.3 * float(np.log10(config.loss_weights.scene))
-    )
-
-
-def predict(trial: PlannedTrial, scenes: np.ndarray) -> np.ndarray:
-    """(N,S) probabilities, the surer of the true scene the more skill."""
-    shared = np.random.default_rng(1).normal(size=(len(scenes), len(SCENES)))
-    own = np.random.default_rng(int(trial.key[:8], 16)).normal(size=shared.shape)
-    logits = 0.8 * shared + 0.5 * own + skill(trial) * np.eye(len(SCENES))[scenes]
-    table: np.ndarray = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    return table
-
-
-def write(
-    recorder: Recorder, plan: Plan, data: DataSet, outcome: Callable[[PlannedTrial], str]
-) -> None:
-    """The record of a study as a run leaves it, without the training."""
-    study, rows = plan.study, split_rows(data, plan.study.base.split).validation
-    tags = {
-        "avsc.metric": study.metric,
-        "avsc.data": data.title,
-        "avsc.embedded": str(data.embedded).lower(),
-    }
-    parent = recorder.open_study(study.name, tags, {**plan.definition, "data": data.fingerprint})
-    recorder.log_json(
-        parent, "about.json", {**describe_study(plan), "sittings": [describe_invocation()]}
-    )
-    recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
-    strategy = Strategy(plan, recorder.list_trials(study.name))
-    while trial := strategy.next():
-        how = outcome(trial)
-        own = {
-            "avsc.kind": "trial",
-            "avsc.study": study.name,
-            "avsc.arm": trial.arm,
-            "avsc.data": data.title,
-        }
-        if study.final:
-            own |= {
-                "avsc.rung": FULL_RUNG if trial.origin else CHEAP_RUNG,
-                "avsc.origin": trial.origin,
-            }
-        run_id = recorder.begin_run(study.name, trial.config, own, parent)
-        if how == "killed":
-            return
-        table = predict(trial, data.scenes[rows])
-        told = {
-            f"val_{name}": value for name, value in compute_scores(table, data.scenes[rows]).items()
-        }
-        worse = {"val_acc": 0.5 * told["val_acc"], "val_logloss": 2 * told["val_logloss"]}
-        for epoch, own in enumerate(
-            (worse, told, worse), start=1
-        ):  # the second epoch is the best, not the last
-            recorder.log_epoch(run_id, epoch, {**own, "train_total": 1.0, "seconds": 10.0 * epoch})
-        if how == "complete":
-            recorder.log_text(
-                run_id,
-                "predictions_val.tsv",
-                format_predictions([data.clips[r].name for r in rows], table, SCENES),
-            )
-        best = {f"best_{name}": value for name, value in told.items()} | {"best_epoch": 2.0}
-        if how == "stopped":
-            best |= {"best_val_acc": 1.0, "best_val_logloss": 0.0}  # would win if it counted
-        recorder.end_run(
-            run_id,
-            how,
-            {} if how == "failed" else best,
-            {"avsc.error": "Boom: it burst"} if how == "failed" else {},
-        )
-        strategy.finish(trial, how, best if how != "failed" else {})
-    recorder.end_run(parent, "complete", {})
-
-
-def complete(trial: PlannedTrial) -> str:
-    return "complete"
-
-
-@pytest.fixture(scope="module")
-def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
-    folder = tmp_path_factory.mktemp("record")
-    return Recorder(f"sqlite:///{folder}/mlflow.db")
-
-
-@pytest.fixture
-def study(
-    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Report]:
-    """A study file's text, recorded, and its report."""
-    monkeypatch.chdir(tmp_path)
-    count = iter(range(1000))
-
-    def make(
-        text: str,
-        embedded: bool = True,
-        outcome: Callable[[PlannedTrial], str] = lambda trial: "complete",
-    ) -> Report:
-        name = f"{re.sub('[^a-z]', '', str(tmp_path.name))}{next(count)}"
-        (tmp_path / f"{name}.yaml").write_text(text)
-        plan = make_plan(read_study(tmp_path / f"{name}.yaml"))
-        write(recorder, plan, dataset(embedded), outcome)
-        return build_report(recorder, name)
-
-    return make
-
-
-def table(report: Report, key: str) -> list[dict[str, str]]:
-    """A table's rows by the titles of their columns; of equal titles the first."""
-    (found,) = [each for each in report.tables if each.key == key]
-    rows = []
-    for cells in found.rows:
-        row: dict[str, str] = {}
-        for title, cell in zip(found.header, cells, strict=True):
-            row.setdefault(title, cell)
-        rows.append(row)
-    return rows
+from tests.builders.reports import complete, make_dataset, record_study, table
+from tests.builders.studies import LADDER, MODULES, SEARCH, STUDIES
 
 
 def test_figures_are_those_of_the_record(study: Callable[..., Report], recorder: Recorder):
@@ -427,7 +277,7 @@ def test_a_ladder_that_was_searched_further_keeps_every_finalist(
     path = tmp_path / "climbed.yaml"
     for trials in (4, 20):
         path.write_text(LADDER.replace("trials: 4", f"trials: {trials}"))
-        write(recorder, make_plan(read_study(path)), dataset(), complete)
+        record_study(recorder, make_plan(read_study(path)), make_dataset(), complete)
     trained = {
         configuration_key(each.config)
         for each in recorder.list_trials("climbed")
@@ -498,7 +348,7 @@ def test_every_study_that_ships_has_a_report(
     monkeypatch.chdir(tmp_path)
     sets = ["ladder=[{training.epochs: 6}, demo]"] if path.stem == "ladder" else []
     study = read_study(path, sets=sets, name=f"ships-{path.stem}")
-    write(recorder, make_plan(study), dataset(), complete)
+    record_study(recorder, make_plan(study), make_dataset(), complete)
     report = build_report(recorder, study.name)
     assert report.tables
     assert not [row for row in table(report, "results") if "-" in (row["val Acc"], row["95 %"])]
@@ -511,10 +361,10 @@ def test_an_arm_that_the_data_cannot_serve_is_left_out_by_name(
 ):
     """Teachers' activation on true labels is not trained, but named with the reason."""
     monkeypatch.chdir(tmp_path)
-    plan = make_served_plan(read_study(STUDIES / "readings.yaml", name="unserved"), dataset())
+    plan = make_served_plan(read_study(STUDIES / "readings.yaml", name="unserved"), make_dataset())
     assert list(plan.missing) == ["object_activation softmax"]
     assert not any("softmax" in trial.arm for trial in plan.trials)
-    write(recorder, plan, dataset(), complete)
+    record_study(recorder, plan, make_dataset(), complete)
     report = build_report(recorder, "unserved")
     (row,) = [row for row in table(report, "results") if row["arm"] == "object_activation softmax"]
     assert (row["seeds"], row["val Acc"]) == ("0/3", "-")

@@ -20,9 +20,9 @@ from studies.runner.cost import Cost, count_places, estimate_cost, trim_search
 from studies.runner.strategy import Strategy
 from studies.study.plan import make_plan
 from studies.study.schema import Resources
-from tests.conftest import TINY
-from tests.studies.study.test_arms import LADDER, MODULES, SEARCH, drain, record
-from tests.studies.study.test_schema import read
+from tests.builders.configs import TINY
+from tests.builders.studies import LADDER, MODULES, SEARCH, read
+from tests.builders.trials import drain, record
 
 CARD = Cost(14, 140, 1.4, 13, 0.1, 2, 720.0, 2**30, 30, 2**20, "a device")
 

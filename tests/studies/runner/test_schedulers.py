@@ -13,8 +13,8 @@ from studies.runner.schedulers import SCHEDULERS, Reported, build_scheduler
 from studies.runner.tune import _list_reports
 from studies.study.plan import make_plan
 from studies.study.search import SCHEDULER_NAMES
-from tests.end_to_end.test_study import Place
-from tests.studies.study.test_schema import read
+from tests.builders.places import Place
+from tests.builders.studies import read
 
 TEXT = """\
 question: q

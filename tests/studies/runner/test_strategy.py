@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from avsc_core.config import Config
-from avsc_core.record.trials import TrialRecord
 from studies.runner.strategy import Strategy
-from studies.study.plan import Plan, PlannedTrial, make_plan
+from studies.study.plan import Plan, make_plan
 from studies.study.reading import read_study
+from tests.builders.trials import drain, record, told
 
 TEXT = """\
 question: q
@@ -19,35 +19,6 @@ search: {space: {alignment.k: [3, 4, 6], alignment.mode: [lkm]}, trials: 2, samp
 def plan(folder: Path, text: str = TEXT, **options: object) -> Plan:
     (folder / "s.yaml").write_text(text)
     return make_plan(read_study(folder / "s.yaml", **options))
-
-
-def told(acc: float) -> dict[str, float]:
-    """What the record has of a trial with this Acc."""
-    return {"best_val_acc": acc, "best_val_logloss": 1 - acc}
-
-
-def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> TrialRecord:
-    metrics = {} if value is None else told(value)
-    return TrialRecord(
-        f"run-{trial.key}",
-        trial.key,
-        trial.role,
-        trial.arm,
-        trial.seed,
-        outcome,
-        trial.config,
-        metrics,
-        {},
-        0.0,
-    )
-
-
-def drain(strategy: Strategy) -> list[PlannedTrial]:
-    trials = []
-    while trial := strategy.next():
-        trials.append(trial)
-        strategy.finish(trial, "complete", told(0.5))
-    return trials
 
 
 def k(config: Config) -> int:

@@ -8,42 +8,14 @@ import pytest
 from avsc_core.errors import UserError
 from avsc_core.resolve import Override, resolve
 from studies.runner.strategy import Strategy
-from studies.study.plan import Plan, PlannedTrial, make_plan
+from studies.study.plan import Plan, make_plan
 from studies.study.reading import read_study
-from tests.studies.runner.test_strategy import record, told
-from tests.studies.study.test_schema import faults, read
-
-MODULES = """\
-question: Which modules matter?
-seeds: [0, 1]
-ablation:
-  design: factorial
-  factors:
-    SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}
-    CEOA: {without: {alignment.enabled: false}, with: {alignment.enabled: true}}
-"""
-SEARCH = (
-    "search: {space: {alignment.k: , loss_weights.scene: }, sampler: random, scheduler: none}\n"
-)
-LADDER = """\
-question: q
-seeds: [0, 1]
-ladder: [{training.epochs: 2}, demo]
-search: {space: {loss_weights.scene: }, trials: 4, finalists: 2, sampler: random, scheduler: none}
-"""
+from tests.builders.studies import LADDER, MODULES, SEARCH, faults, read
+from tests.builders.trials import drain, record, told
 
 
 def plan(folder: Path, text: str, **options: object) -> Plan:
     return make_plan(read(folder, text, **options))
-
-
-def drain(strategy: Strategy, values: object = 0.5) -> list[PlannedTrial]:
-    """Run everything; `values` is a number or a function of the trial."""
-    trials = []
-    while trial := strategy.next():
-        trials.append(trial)
-        strategy.finish(trial, "complete", told(values(trial) if callable(values) else values))
-    return trials
 
 
 @pytest.mark.parametrize(

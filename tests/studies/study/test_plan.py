@@ -10,7 +10,7 @@ from avsc_core.errors import UserError
 from avsc_core.resolve import trial_key
 from studies.runner.prepare import describe_missing_arms, make_served_plan
 from studies.study.plan import describe_plan, find_changes, make_plan, reseed
-from tests.studies.study.test_schema import GOOD, read
+from tests.builders.studies import GOOD, read
 
 
 def test_arms_of_equal_configuration_run_once(tmp_path: Path):

@@ -6,41 +6,10 @@ from pathlib import Path
 import pytest
 
 from avsc_core.config import Config
-from avsc_core.errors import UserError
 from avsc_core.resolve import resolve
 from studies.study.plan import make_plan
 from studies.study.reading import read_study
-from studies.study.schema import Study
-
-STUDIES = Path(__file__).parents[3] / "studies"
-GOOD = """\
-question: Does it matter?
-base: {alignment.k: 4}
-seeds: [0, 1]
-arms:
-  - name: all
-  - name: no SF
-    set:
-      fusion: {kind: none}
-    published: {table: II, row: 1, acc: 0.9, logloss: 0.3}
-search:
-  space:
-    loss_weights.scene: {low: 1, high: 10}
-    alignment.mode:
-  trials: 3
-"""
-
-
-def read(folder: Path, text: str, **options: object) -> Study:
-    path = folder / "study.yaml"
-    path.write_text(text)
-    return read_study(path, **options)
-
-
-def faults(folder: Path, text: str, **options: object) -> list[str]:
-    with pytest.raises(UserError) as caught:
-        read(folder, text, **options)
-    return [str(fault).replace(f"{folder}/", "") for fault in caught.value.faults]
+from tests.builders.studies import GOOD, STUDIES, faults, read
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -1,0 +1,12 @@
+"""What tests build their cases from: configurations, studies, records, media, weights, commands.
+
+A helper that two test modules need stands here and never in a test module, so that no test module
+imports another one.
+"""
+
+# Test files that start Ray: `make test` runs them one after another, in one of its workers.
+RAY_FILES = (
+    "tests/end_to_end/test_report.py",
+    "tests/end_to_end/test_study.py",
+    "tests/studies/runner/test_schedulers.py",
+)

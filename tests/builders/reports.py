@@ -1,0 +1,158 @@
+"""Records of studies as runs leave them, without the training, and the tables of their reports.
+
+The effects in them are planted: see `skill`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from avsc_core.data.dataset import DataSet, split_rows
+from avsc_core.data.tables import Clip
+from avsc_core.metrics import compute_scores, format_predictions
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.study_document import make_document
+from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
+from studies.report.blocks import Report
+from studies.runner.prepare import define_study
+from studies.runner.strategy import Strategy
+from studies.study.metadata import describe_invocation, describe_study, format_clips
+from studies.study.plan import Plan, PlannedTrial
+
+SCENES = tuple(f"scene_{number}" for number in range(10))
+Outcome = Callable[[PlannedTrial], str]
+
+
+def make_dataset(embedded: bool = True) -> DataSet:
+    """Make six clips at each of ten locations of each of ten scenes, without files."""
+    clips = []
+    for scene in range(10):
+        for place in range(10):
+            split = "train" if place < 9 else "test"
+            for number in range(6):
+                name = f"{scene}-{place}-{number}"
+                clips.append(Clip(name, Path(), Path(), scene, f"city-{scene}{place}", split))
+
+    none = np.zeros((len(clips), 64), np.uint8)
+    names = [str(number) for number in range(64)]
+    return DataSet(
+        Path("/data/TAU"), clips, none, none, names, names, SCENES, {}, [], [], "f" * 64, embedded
+    )
+
+
+def skill(trial: PlannedTrial) -> float:
+    """Return how good a configuration is.
+
+    SF is worth much, lambda_5 something, CEOA and everything else nothing.
+    """
+    config = trial.config
+    return (
+        1.0
+        + 0.8 * (config.fusion.kind == "semantic")
+        + 0.3 * float(np.log10(config.loss_weights.scene))
+    )
+
+
+def predict(trial: PlannedTrial, scenes: np.ndarray) -> np.ndarray:
+    """Return (N,S) probabilities, the surer of the true scene the more skill.
+
+    Clips are equally easy or hard for every trial.
+    """
+    shared = np.random.default_rng(1).normal(size=(len(scenes), len(SCENES)))
+    of_trial = np.random.default_rng(int(trial.key[:8], 16)).normal(size=shared.shape)
+    logits = 0.8 * shared + 0.5 * of_trial + skill(trial) * np.eye(len(SCENES))[scenes]
+    table: np.ndarray = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return table
+
+
+def complete(trial: PlannedTrial) -> str:
+    """Let every trial run to its end."""
+    return "complete"
+
+
+def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome) -> None:
+    """Record a study as a run leaves it.
+
+    `outcome` says how each trial ends; with "killed" the study ends there.
+    """
+    study = plan.study
+    tags = {
+        "avsc.metric": study.metric,
+        "avsc.data": data.title,
+        "avsc.embedded": str(data.embedded).lower(),
+    }
+    document = make_document(
+        definition=define_study(plan, data),
+        metadata=describe_study(plan),
+        invocations=[describe_invocation()],
+    )
+    parent = recorder.open_study(study.name, tags, document)
+    recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
+
+    strategy = Strategy(plan, recorder.list_trials(study.name))
+    while trial := strategy.next():
+        ending = outcome(trial)
+        best = _record_trial(recorder, plan, data, trial, ending, parent)
+        if ending == "killed":
+            return
+        strategy.finish(trial, ending, best)
+    recorder.end_run(parent, "complete", {})
+
+
+def _record_trial(
+    recorder: Recorder, plan: Plan, data: DataSet, trial: PlannedTrial, ending: str, parent: str
+) -> dict[str, float]:
+    """Record one trial of three epochs; return its summary metrics."""
+    study = plan.study
+    rows = split_rows(data, study.base.split).validation
+
+    tags = {
+        "avsc.kind": "trial",
+        "avsc.study": study.name,
+        "avsc.role": trial.role,
+        "avsc.arm": trial.arm,
+        "avsc.data": data.title,
+    }
+    if study.final:
+        tags |= {
+            "avsc.rung": FULL_RUNG if trial.origin else CHEAP_RUNG,
+            "avsc.origin": trial.origin,
+        }
+    run_id = recorder.begin_run(study.name, trial.config, tags, parent)
+    if ending == "killed":
+        return {}
+
+    # The second epoch is the best, not the last.
+    table = predict(trial, data.scenes[rows])
+    scores = compute_scores(table, data.scenes[rows])
+    good = {f"val_{name}": value for name, value in scores.items()}
+    worse = {"val_acc": 0.5 * good["val_acc"], "val_logloss": 2 * good["val_logloss"]}
+    for epoch, metrics in enumerate((worse, good, worse), start=1):
+        seconds = 10.0 * epoch
+        recorder.log_epoch(run_id, epoch, {**metrics, "train_total": 1.0, "seconds": seconds})
+
+    if ending == "complete":
+        names = [data.clips[row].name for row in rows]
+        recorder.log_text(run_id, "predictions_val.tsv", format_predictions(names, table, SCENES))
+
+    best = {f"best_{name}": value for name, value in good.items()} | {"best_epoch": 2.0}
+    if ending == "stopped":
+        best |= {"best_val_acc": 1.0, "best_val_logloss": 0.0}  # would win if it counted
+    if ending == "failed":
+        best = {}
+    error = {"avsc.error": "Boom: it burst"} if ending == "failed" else {}
+    recorder.end_run(run_id, ending, best, error)
+    return best
+
+
+def table(report: Report, key: str) -> list[dict[str, str]]:
+    """Return a table's rows by the titles of their columns; of equal titles the first."""
+    (found,) = [block for block in report.tables if block.key == key]
+    rows = []
+    for cells in found.rows:
+        row: dict[str, str] = {}
+        for title, cell in zip(found.header, cells, strict=True):
+            row.setdefault(title, cell)
+        rows.append(row)
+    return rows
