@@ -146,7 +146,7 @@ def test_a_ladder_costs_its_upper_rung(tmp_path: Path, data: DataSet, scenes: Pa
     assert (card.trials, card.searched) == (1 + 4 + 2 * 3, 4)
     assert card.epochs == 2 * 5 + 5 * 6
     trials = drain(Strategy(plan, []))
-    for cut in (3, 7, 10, 11):  # on the lower rung, on the upper, over
+    for cut in (3, 7, 10, 11):  # on the cheap rung, on the full one, over
         records = [record(trial, "complete", 0.5) for trial in trials[:cut]]
         assert estimate_cost(Strategy(plan, records), data, 1, no_progress).trials == 11 - cut
 

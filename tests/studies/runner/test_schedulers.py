@@ -67,7 +67,7 @@ class Trial:
     """As much of Ray's trial as schedulers look at; another one waits for a worker at all times."""
 
     def __init__(self, key: str, search: str) -> None:
-        self.trial_id, self.status = f"{key} in this sitting", "PENDING"
+        self.trial_id, self.status = f"{key} in this invocation", "PENDING"
         self.config = {"search": search, "key": key}
 
 
@@ -203,7 +203,7 @@ def test_an_epoch_without_its_verdict_is_judged_again(tmp_path: Path, name: str)
 
 
 @JUDGES
-def test_a_study_in_two_sittings(tmp_path: Path, name: str):
+def test_a_study_in_two_invocations(tmp_path: Path, name: str):
     """Late starters, noise, both verdicts; every trial stays in its bracket and nothing breaks."""
     curves = {
         f"trial {n}": lambda epoch, n=n: math.sin(n) * epoch / 9 + math.sin(7 * n + epoch) / 9
