@@ -55,12 +55,12 @@ def test_the_card_comes_before_anything_runs(place: Place, retuned: tuple[str, s
     trials = err.index("\n1/")  # on a busy machine the preparation shows its progress too
     assert card < trials
     out, _ = place.call(*command(place, "another", RETUNED, "plan"))
-    for word in ("trials", "epochs", "time", "memory", "disk", "search: all", "2 for each arm"):
+    for word in ("trials", "epochs", "time", "memory", "disk", "search of all", "2 for each arm"):
         assert word in out
-    about = place.recorder.read_json(place.recorder.get_study("retuned").info.run_id, "about.json")
-    assert about["cost"]["trials"] == 2 * 2 + 2 * 2 + 2 * 1
-    (sitting,) = about["sittings"]
-    assert sitting["command"].startswith("avsc-search run retuned.yaml")
+    document = place.recorder.read_study(place.recorder.get_study("retuned").info.run_id)
+    assert document["cost"]["trials"] == 2 * 2 + 2 * 2 + 2 * 1
+    (invocation,) = document["invocations"]
+    assert invocation["command"].startswith("avsc-search run retuned.yaml")
 
 
 def test_hours_are_kept(place: Place, retuned: tuple[str, str]):
@@ -80,8 +80,8 @@ def test_hours_are_kept(place: Place, retuned: tuple[str, str]):
 
 def test_every_arm_was_retuned_and_the_report_says_so(place: Place, retuned: tuple[str, str]):
     trials = place.trials("retuned")
-    arms = [trial.arm for trial in trials]
-    assert {arms.count(f"search: {name}") for name in ("all", "without SF")} == {2}
+    rows = [(trial.role, trial.arm) for trial in trials]
+    assert {rows.count(("search", name)) for name in ("all", "without SF")} == {2}
     assert all(trial.outcome == "complete" for trial in trials)
     out, _ = place.call("avsc-search", "report", "retuned")
     for word in (

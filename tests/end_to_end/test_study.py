@@ -73,9 +73,8 @@ def test_the_closing_table_says_what_next(place: Place, finished: tuple[str, str
 def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
     before = [(trial.run_id, trial.metrics) for trial in place.trials()]
     recorder = place.recorder
-    recorder.open_study(
-        "tiny", {}, recorder.read_definition(recorder.get_study("tiny").info.run_id)
-    )  # and was killed there
+    document = recorder.read_study(recorder.get_study("tiny").info.run_id)
+    recorder.open_study("tiny", {}, document)  # and was killed there
     _, err = place.run(*place.run_study)
     assert "8 trials, 8 of them in the record already" in err
     assert [(trial.run_id, trial.metrics) for trial in place.trials()] == before
@@ -173,7 +172,7 @@ def test_an_interrupted_study_finishes_without_repeating(
         steps = [epoch for epoch, _ in place.recorder.read_history(trial.run_id, "train_total")]
         assert steps == list(range(1, len(steps) + 1))
         spent = [seconds for _, seconds in place.recorder.read_history(trial.run_id, "seconds")]
-        assert spent == sorted(spent)  # of all sittings together
+        assert spent == sorted(spent)  # of all invocations together
         assert len(spent) == len(steps)
 
 

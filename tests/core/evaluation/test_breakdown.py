@@ -11,7 +11,7 @@ from avsc_core.evaluation.breakdown import score_by_city, score_by_scene
 from avsc_core.evaluation.figures import draw_confusion_matrix, draw_confusions
 from avsc_core.labels import SCENES
 from avsc_core.metrics import compute_scores
-from tests.core.evaluation.test_intervals import example
+from tests.builders.intervals import example
 
 
 def test_by_scene_and_city():

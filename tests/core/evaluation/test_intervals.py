@@ -16,38 +16,7 @@ from avsc_core.evaluation.intervals import (
     estimate_scores,
 )
 from avsc_core.metrics import compute_scores
-
-SIMULATIONS = 2000
-SCENES, PLACES, EACH = 10, 3, 6  # scenes, locations in each, clips in each location
-
-
-def clips(scenes: int = SCENES, places: int = PLACES, each: int = EACH) -> Clips:
-    of_scene = np.repeat(np.arange(scenes), places * each)
-    return Clips(
-        tuple(map(str, range(len(of_scene)))), of_scene, np.repeat(np.arange(scenes * places), each)
-    )
-
-
-def draw(
-    rng: np.random.Generator,
-    layout: Clips,
-    seeds: int,
-    place: float,
-    seed: float,
-    both: float,
-    clip: float,
-) -> np.ndarray:
-    """(R,N) values with mean 0 and these standard deviations.
-
-    They are of locations, of seeds, of their interaction, and of clips.
-    """
-    count = layout.places.max() + 1
-    by_place = (
-        rng.normal(0, place, (1, count))
-        + rng.normal(0, both, (seeds, count))
-        + rng.normal(0, seed, (seeds, 1))
-    )
-    return by_place[:, layout.places] + rng.normal(0, clip, (seeds, len(layout.names)))
+from tests.builders.intervals import EACH, SIMULATIONS, clips, draw, example
 
 
 @given(st.integers(0, 10_000))
@@ -220,16 +189,6 @@ def test_few_scenes_that_vary_are_few_locations(varying: int, seeds: int):
         values = draw(rng, layout, seeds, 1.0, 0.0, 0.3, 1.0)
         found.append(estimate(np.where(layout.scenes < varying, values, 0.0), layout, "acc"))
     assert 0.93 <= np.mean([each.low <= 0 <= each.high for each in found]) <= 0.99
-
-
-def example(count: int = 200) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Decisions of one model on clips of ten scenes, each with two locations."""
-    rng = np.random.default_rng(0)
-    scenes = np.arange(count) % 10
-    probability = rng.dirichlet(np.ones(10), count) + 0.3 * np.eye(10)[scenes]
-    cities = ("lisbon", "lyon")
-    locations = [f"{cities[row % 2]}-{scenes[row]}{row % 4}" for row in range(count)]
-    return probability / 1.3, scenes, locations
 
 
 def test_intervals_of_a_model_hold_its_scores_and_repeat():

@@ -1,4 +1,7 @@
-"""The record: what is written is what is read, unfinished runs are found again, models are found by every name."""
+"""The record: what is written is what is read.
+
+Unfinished runs are found again, and models by every name.
+"""
 
 from pathlib import Path
 
@@ -142,8 +145,8 @@ def test_a_study_cut_off_before_its_definition_is_not_locked(
     recorder.client.create_run(recorder.open_experiment(study.name), tags=tags)
     check_same_question(recorder, study, {"metric": "val_acc"}, [])
     recorder.begin_run(study.name, tiny, TAGS)
+    trials = recorder.list_trials(study.name)
     with pytest.raises(UserError, match="metric: nothing, now val_acc"):
-        trials = recorder.list_trials(study.name)
         check_same_question(recorder, study, {"metric": "val_acc"}, trials)
 
 

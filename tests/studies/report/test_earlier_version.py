@@ -1,4 +1,7 @@
-"""A record of version 0.1.0 (`record_0_1_0.zip`): its trials, documents, reports and model still read.
+"""A record of version 0.1.0 (`record_0_1_0.zip`) still reads: trials, documents, reports, model.
+
+Covered are avsc_core/record/study_document.py, avsc_core/record/trials.py and
+studies/report/study_results.py.
 
 The archive was written by that version's commands: two small studies (arms that are retuned, and a
 ladder), the first one's winner retrained, the tables of both reports, the trials as exported.

@@ -586,10 +586,9 @@ def test_every_invocation_that_differs_is_listed(study: Callable[..., Report], r
     name = study(MODULES).name
     run_id = recorder.get_study(name).info.run_id
     first = {"command": "avsc-search run x.yaml", "avsc": "0.1.0, commit a", "libraries": "torch 1"}
-    sittings = [first, first, first | {"avsc": "0.1.0, commit b"}]
-    recorder.log_json(
-        run_id, "about.json", {**recorder.read_json(run_id, "about.json"), "sittings": sittings}
-    )
+    invocations = [first, first, first | {"avsc": "0.1.0, commit b"}]
+    document = recorder.read_study(run_id) | {"invocations": invocations}
+    recorder.write_study(run_id, document)
     (told,) = [each for each in build_report(recorder, name).tables if each.key == "reproduce"]
     assert [value for what, value in told.rows if what == "avsc"] == [
         "0.1.0, commit a",

@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 from avsc_core.evaluation.intervals import estimate
 from studies.report.statistics import holm, rank_correlation
-from tests.core.evaluation.test_intervals import SIMULATIONS, clips, draw
+from tests.builders.intervals import SIMULATIONS, clips, draw
 
 
 @settings(max_examples=25)

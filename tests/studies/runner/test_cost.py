@@ -1,4 +1,7 @@
-"""The cost card: what is counted, what is left after a restart, what fits into the hours allowed; the real probe."""
+"""The cost card and the real probe.
+
+What is counted, what is left after a restart, what fits into the hours allowed.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -131,7 +134,8 @@ def test_what_does_not_fit_is_told_in_one_line(
     told = str(caught.value)
     assert told.startswith("memory: a step of 8 clips does not fit into the memory of ")
     assert told.endswith(
-        "; a smaller training.batch_size, compute.micro_batch, compute.checkpointing, or another machine"
+        "; a smaller training.batch_size, compute.micro_batch, compute.checkpointing, "
+        "or another machine"
     )
 
 
@@ -142,7 +146,7 @@ def test_a_ladder_costs_its_upper_rung(tmp_path: Path, data: DataSet, scenes: Pa
     assert (card.trials, card.searched) == (1 + 4 + 2 * 3, 4)
     assert card.epochs == 2 * 5 + 5 * 6
     trials = drain(Strategy(plan, []))
-    for cut in (3, 7, 10, 11):  # on the lower rung, on the upper, over
+    for cut in (3, 7, 10, 11):  # on the cheap rung, on the full one, over
         records = [record(trial, "complete", 0.5) for trial in trials[:cut]]
         assert estimate_cost(Strategy(plan, records), data, 1, no_progress).trials == 11 - cut
 
@@ -174,10 +178,20 @@ def test_hours_cut_the_search_or_refuse(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("want", "have", "places"),
-    [((1, 0), (8, 0), 8), ((2, 0), (9, 1), 4), ((1, 0.25), (16, 2), 8), ((1, 0.3), (16, 1), 3), ((1, 2), (16, 5), 2),
-     ((4, 0.5), (8, 8), 2), ((1, 1), (4, 0), 0), ((0.1, 0), (2, 0), 20), ((0.1, 0), (1, 0), 10),
-     ((0.7, 0), (2.1, 0), 3), ((0.1, 0.1), (1, 1), 10)],
-)  # fmt: skip
+    [
+        ((1, 0), (8, 0), 8),
+        ((2, 0), (9, 1), 4),
+        ((1, 0.25), (16, 2), 8),
+        ((1, 0.3), (16, 1), 3),
+        ((1, 2), (16, 5), 2),
+        ((4, 0.5), (8, 8), 2),
+        ((1, 1), (4, 0), 0),
+        ((0.1, 0), (2, 0), 20),
+        ((0.1, 0), (1, 0), 10),
+        ((0.7, 0), (2.1, 0), 3),
+        ((0.1, 0.1), (1, 1), 10),
+    ],
+)
 def test_room(want: tuple[float, float], have: tuple[float, float], places: int):
     assert count_places(Resources(cpus=want[0], gpus=want[1]), *have) == places
 

@@ -1,4 +1,7 @@
-"""Every scheduler by name: who is stopped and who never; what a restart, a divergence, a resumed trial do to it."""
+"""Every scheduler by name: who is stopped and who never.
+
+Also what a restart, a divergence and a resumed trial do to it.
+"""
 
 import math
 from collections import Counter
@@ -21,7 +24,12 @@ question: q
 base: {training.epochs: 9}
 arms: [{name: one}, {name: long, set: {training.epochs: 18}}]
 retune: 4
-search: {space: {loss_weights: }, trials: 9, sampler: random, scheduler: SCHEDULER, grace_epochs: GRACE}
+search:
+  space: {loss_weights: }
+  trials: 9
+  sampler: random
+  scheduler: SCHEDULER
+  grace_epochs: GRACE
 """
 JUDGES = pytest.mark.parametrize("name", SCHEDULERS)
 Curve = Callable[[int], float]
@@ -59,7 +67,7 @@ class Trial:
     """As much of Ray's trial as schedulers look at; another one waits for a worker at all times."""
 
     def __init__(self, key: str, search: str) -> None:
-        self.trial_id, self.status = f"{key} in this sitting", "PENDING"
+        self.trial_id, self.status = f"{key} in this invocation", "PENDING"
         self.config = {"search": search, "key": key}
 
 
@@ -83,7 +91,10 @@ def play(
     first: int = 1,
     last: int = 9,
 ):
-    """The epoch a trial gets to, run as Ray does: what is stopped or at its last epoch is closed with that result."""
+    """Return the epoch that a trial gets to when it is run as Ray runs it.
+
+    A trial that is stopped or at its last epoch is closed with that result.
+    """
     trial = Trial(key, search)
     scheduler.on_trial_add(CROWD, trial)
     for epoch in range(first, last + 1):
@@ -129,7 +140,10 @@ def in_bracket(scheduler: TrialScheduler, number: int) -> str:
 
 @JUDGES
 def test_a_restart_forgets_no_rung(tmp_path: Path, name: str):
-    """A poor trial after a restart is stopped by what trials before it reported; searches do not judge each other."""
+    """A poor trial after a restart is stopped by what trials before it reported.
+
+    Searches do not judge each other.
+    """
     scheduler = build(tmp_path, name, past(rising(0.8), 40))
     key = in_bracket(scheduler, 0)
     assert play(scheduler, key, rising(0.1)) == 3
@@ -157,7 +171,10 @@ def test_a_diverged_trial_does_no_harm(tmp_path: Path, name: str):
 
 @JUDGES
 def test_whatever_ran_can_be_told_again(tmp_path: Path, name: str):
-    """Trials that today's verdict would have stopped went on when fewer were known: retold, they are no error."""
+    """Trials that today's verdict would have stopped went on when fewer were known.
+
+    Reported again, they are not an error.
+    """
     good, poor = past(rising(0.8), 40), past(rising(0.1), 50)[40:]
     unfinished = past(rising(0.1), 60, epochs=6, finished=False)[50:]
     scheduler = build(tmp_path, name, (*good, *poor, *unfinished))
@@ -172,7 +189,10 @@ def test_whatever_ran_can_be_told_again(tmp_path: Path, name: str):
 
 @JUDGES
 def test_an_epoch_without_its_verdict_is_judged_again(tmp_path: Path, name: str):
-    """Killed after its third epoch was recorded and before it was stopped, a poor trial reports that epoch again."""
+    """A poor trial that was killed before it could be stopped reports its last epoch again.
+
+    It was killed after its third epoch had been recorded.
+    """
     scheduler = build(tmp_path, name)
     key = in_bracket(scheduler, 0)
     told = Reported("search", key, False, ((1, 0.1), (2, 0.1), (3, 0.1)))
@@ -183,7 +203,7 @@ def test_an_epoch_without_its_verdict_is_judged_again(tmp_path: Path, name: str)
 
 
 @JUDGES
-def test_a_study_in_two_sittings(tmp_path: Path, name: str):
+def test_a_study_in_two_invocations(tmp_path: Path, name: str):
     """Late starters, noise, both verdicts; every trial stays in its bracket and nothing breaks."""
     curves = {
         f"trial {n}": lambda epoch, n=n: math.sin(n) * epoch / 9 + math.sin(7 * n + epoch) / 9
@@ -265,8 +285,8 @@ def test_a_retuned_arm_has_its_own_last_epoch(tmp_path: Path, name: str):
 def test_a_resumed_trial_enters_no_rung_late(tmp_path: Path, name: str, first: int):
     """It had 0.55 at epoch 3 and is at 0.8 now: a trial with 0.7 at epoch 3 is the better one.
 
-    It goes on from epoch `first`: from the beginning when its checkpoint is lost, from the last recorded epoch, from
-    one that was trained but not recorded, or it only has to be closed.
+    It goes on from epoch `first`: from the beginning when its checkpoint is lost, from the last
+    recorded epoch, from one that was trained but not recorded, or it only has to be closed.
     """
 
     def slow(epoch: int) -> float:

@@ -37,7 +37,8 @@ def test_arms_come_first_then_the_search(tmp_path: Path):
 def test_a_search_goes_on_after_many_known_points(tmp_path: Path):
     """Points that begin the same list again, however many are known, are no reason to stop."""
     for sampler in ("brute_force", "qmc"):
-        text = f"question: q\nsearch: {{space: {{alignment.k: , training.batch_size: }}, sampler: {sampler}}}\n"
+        space = "{alignment.k: , training.batch_size: }"
+        text = f"question: q\nsearch: {{space: {space}, sampler: {sampler}}}\n"
         asked = plan(tmp_path, text, trials=150)
         first = drain(Strategy(asked, []))
         assert len(first) == 150
@@ -47,7 +48,8 @@ def test_a_search_goes_on_after_many_known_points(tmp_path: Path):
 
 def test_two_searches_never_train_the_same_at_once(tmp_path: Path):
     arms = "arms: [{name: one}, {name: two, set: {alignment.k: 6}}]\nretune: 6\n"
-    text = f"question: q\n{arms}search: {{space: {{alignment.k: [3, 4, 6], alignment.mode: }}, sampler: random}}\n"
+    space = "{alignment.k: [3, 4, 6], alignment.mode: }"
+    text = f"question: q\n{arms}search: {{space: {space}, sampler: random}}\n"
     strategy = Strategy(plan(tmp_path, text), [])
     running, started = [], []
     while (trial := strategy.next()) or running:
@@ -85,7 +87,10 @@ def test_points_that_are_no_configuration_are_passed_over(tmp_path: Path):
 
 def test_every_search_is_told_of_an_earlier_study(tmp_path: Path):
     text = "question: q\narms: [{name: one}, {name: bare, set: {fusion.kind: none}}]\nretune: 4\n"
-    text += "search: {space: {alignment.k: [3, 4, 6]}, warm_start: s0, first: [{alignment.k: 6}], sampler: random}\n"
+    text += (
+        "search: {space: {alignment.k: [3, 4, 6]}, warm_start: s0, "
+        "first: [{alignment.k: 6}], sampler: random}\n"
+    )
     made = plan(tmp_path, text)
     assert [dict(search.first[0]) for search in made.searches] == [{"alignment.k": 6}] * 2
     earlier = [
@@ -144,7 +149,8 @@ def test_the_sampler_hears_of_everything(tmp_path: Path):
         (trial.state.name, trial.value)
         for trial in strategy.searches["search"].sampler.study.trials
     ]
-    # "one" has K = 5, which is not in the space; a value from a trial stopped early is not told as a full one
+    # "one" has K = 5, which is not in the space; the value of a trial that was stopped early does
+    # not count as one of a completed trial.
     assert {state for state in states if state[0] != "COMPLETE"} == {
         ("PRUNED", None),
         ("FAIL", None),

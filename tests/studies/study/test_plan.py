@@ -43,7 +43,8 @@ def test_more_trials_and_arms_are_welcome_anything_else_is_told(tmp_path: Path):
 
 
 def test_the_record_gives_back_the_same_question(tmp_path: Path):
-    groups = "    contrast:\n    readings:\n    training:\n    modules:\n    loss_weights.event: [1, 10]\n"
+    names = ("contrast", "readings", "training", "modules")
+    groups = "".join(f"    {name}:\n" for name in names) + "    loss_weights.event: [1, 10]\n"
     text = GOOD.replace("    alignment.mode:\n", groups)
     definition = make_plan(read(tmp_path, text)).definition
     assert "alignment.mode" in definition["search"]["space"]
@@ -101,7 +102,10 @@ def test_readings_of_teachers_need_teachers(tmp_path: Path, data: DataSet):
     )
     with pytest.raises(UserError) as caught:
         make_served_plan(study, data)
-    told = f"pseudo.object_threshold cannot be searched; {why}; leave it out, or run `avsc-core pseudo`"
+    told = (
+        f"pseudo.object_threshold cannot be searched; {why}; "
+        "leave it out, or run `avsc-core pseudo`"
+    )
     assert str(caught.value) == f"{study.path}:8: {told}"
     labelled = data._replace(scores={"events": data.events})
     assert make_served_plan(study, labelled).searches
