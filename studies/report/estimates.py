@@ -24,7 +24,7 @@ Contrast = Sequence[tuple[ReportRow, float]]
 
 
 def estimate_level(study: StudyResults, row: ReportRow, metric: str) -> Estimate:
-    """Estimate a row's own figure."""
+    """Estimate a row's own figure; NO_ESTIMATE without trials."""
     if not row.trials:
         return NO_ESTIMATE
     values = CLIP_VALUES[metric](study.read_probabilities(row), study.clips.scenes)  # (R,N)
@@ -34,7 +34,7 @@ def estimate_level(study: StudyResults, row: ReportRow, metric: str) -> Estimate
 def estimate_contrast(
     study: StudyResults, contrast: Contrast, metric: str, omitted_seeds: Set[int] = frozenset()
 ) -> Estimate:
-    """Estimate a contrast over the seeds that all of its rows have."""
+    """Estimate a contrast over the seeds that all of its rows have; NO_ESTIMATE without any."""
     shared_seeds = set.intersection(*(set(row.trials) for row, _ in contrast))
     seeds = sorted(shared_seeds - omitted_seeds)
     if not seeds:

@@ -136,14 +136,21 @@ def _draw_row(axes: Axes, study: StudyResults, row: ReportRow, metric: str, plac
     # The figure of each seed, when there are several.
     values = [best_value(row.trials[seed], f"val_{metric}") for seed in sorted(row.trials)]
     if len(values) > 1:
-        heights = [place] * len(values)
-        axes.plot(values, heights, "|", color="#555555", markersize=9, label="each seed")
+        axes.plot(
+            values, [place] * len(values), "|", color="#555555", markersize=9, label="each seed"
+        )
 
     # The published figure, which is of real streets.
     published = (row.published or {}).get(metric)
     if published is not None and not study.label:
-        label = "published, other clips"
-        axes.plot(published, place, "D", color=COLOURS[1], markerfacecolor="none", label=label)
+        axes.plot(
+            published,
+            place,
+            "D",
+            color=COLOURS[1],
+            markerfacecolor="none",
+            label="published, other clips",
+        )
 
 
 def _draw_factors(study: StudyResults, factors: list[str]) -> Figure:
@@ -159,16 +166,19 @@ def _draw_factors(study: StudyResults, factors: list[str]) -> Figure:
             colour = COLOURS[number % len(COLOURS)]
             rows = [row for row in arms if row.levels[lines] == line]
             # Each arm at the place of its level, with its interval.
-            places = [levels.index(row.levels[along]) + LINE_SHIFT * number for row in rows]
-            for place, row in zip(places, rows, strict=True):
+            places = []
+            means = []
+            for row in rows:
+                place = levels.index(row.levels[along]) + LINE_SHIFT * number
                 level = estimate_level(study, row, metric)
                 reach = _reach_of(level)
                 axes.errorbar(place, level.value, yerr=reach, color=colour, capsize=3, alpha=0.6)
+                places.append(place)
+                means.append(row.mean(f"val_{metric}"))
 
             # The line through the arms.
-            means = [row.mean(f"val_{metric}") for row in rows]
-            marker = MARKERS[number % len(MARKERS)]
-            axes.plot(places, means, f"{marker}-", color=colour, label=_escape(f"{lines} {line}"))
+            marks = MARKERS[number % len(MARKERS)] + "-"
+            axes.plot(places, means, marks, color=colour, label=_escape(f"{lines} {line}"))
 
         axes.set_xticks(range(len(levels)), map(_escape, levels))
         axes.set(xlabel=_escape(along), ylabel=METRIC_TITLES[metric])

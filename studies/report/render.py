@@ -153,8 +153,8 @@ def to_html(report: Report) -> str:
     environment = Environment(
         loader=PackageLoader("studies.report", ""), autoescape=True, undefined=StrictUndefined
     )
-    template = environment.get_template("page.html.j2")
-    return template.render(report=report, embed_picture=_embed_picture)
+    page = environment.get_template("page.html.j2")
+    return page.render(report=report, embed_picture=_embed_picture)
 
 
 def _render_markdown_table(table: Table) -> str:

@@ -91,8 +91,8 @@ def _draw_importance(study: StudyResults) -> Figure:
         colour = COLOURS[number]
         shares = [importance.shares.get(key, 0.0) for key in keys]
         axes.barh(places + number * bar_height, shares, bar_height, color=colour, label=title)
-        label = f"{title}, by chance at most"
-        axes.axvline(importance.chance, color=colour, linestyle=":", label=label)
+        by_chance = f"{title}, by chance at most"
+        axes.axvline(importance.chance, color=colour, linestyle=":", label=by_chance)
 
     # The name of a dimension stands in the middle of its bars.
     axes.set_yticks(places + bar_height * (len(importances) - 1) / 2, keys)

@@ -93,7 +93,7 @@ class StudyResults:
         run = recorder.get_study(name)
         self.name = name
         self._recorder = recorder
-        self._run_id = str(run.info.run_id)
+        self._run_id = run.info.run_id
 
         # The documents and tags of the study's run.
         document = recorder.read_study(self._run_id)
@@ -133,7 +133,7 @@ class StudyResults:
         self.file_name: str = metadata["file"]
 
         self.metrics: list[str] = metadata["metrics"]
-        self.metric: str = self.metrics[0]  # the deciding one: "val_acc" or "val_logloss"
+        self.metric = self.metrics[0]  # the deciding one: "val_acc" or "val_logloss"
         self.short_metric = self.metric.removeprefix("val_")  # as estimates call it
         self.seeds: list[int] = metadata["seeds"]  # the first is that of the searches
 
@@ -306,8 +306,8 @@ class StudyResults:
 
         Raises UserError when a trial was validated on other clips than the study says.
         """
-        chosen = [row.trials[seed] for seed in seeds or sorted(row.trials)]
-        return np.stack(list(map(self._read_trial_probabilities, chosen)))
+        chosen = seeds or sorted(row.trials)
+        return np.stack([self._read_trial_probabilities(row.trials[seed]) for seed in chosen])
 
     def read_curve(self, trial: TrialRecord, metric: str) -> list[tuple[int, float]]:
         """Read a metric of every epoch: (epoch, value), in order."""

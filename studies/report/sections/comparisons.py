@@ -16,8 +16,6 @@ MOST_ARMS_FOR_ALL_PAIRS = 5  # of more arms, each is compared with the first
 DIFFERENCE_HEADER = ["Acc", INTERVAL_TITLE, "p", "Logloss", INTERVAL_TITLE, "p"]
 CORRECTION_NOTE = "p is corrected for {} of each metric (Holm); intervals are not corrected."
 
-Pair = tuple[ReportRow, ReportRow]
-
 
 def make_comparisons_table(study: StudyResults) -> Table | None:
     """Make the table of differences between arms; None with fewer than two arms to compare."""
@@ -27,7 +25,6 @@ def make_comparisons_table(study: StudyResults) -> Table | None:
         return None
 
     names = [[one.name, other.name] for one, other in pairs]
-    header = ["arm", "against", "seeds", *DIFFERENCE_HEADER]
     rows = make_difference_rows(study, names, [subtract(*pair) for pair in pairs])
 
     correction = CORRECTION_NOTE.format(f"{len(pairs)} comparisons")
@@ -38,6 +35,7 @@ def make_comparisons_table(study: StudyResults) -> Table | None:
         if others:
             names_of_equals = ", ".join(row.name for row in others)
             note += f" {names_of_equals}: the same training as {first.name}."
+    header = ["arm", "against", "seeds", *DIFFERENCE_HEADER]
     return Table("comparisons", "Differences between arms", header, rows, note)
 
 
@@ -46,7 +44,7 @@ def list_compared_arms(study: StudyResults) -> list[ReportRow]:
     return [equal_arms[0] for equal_arms in _group_equal_arms(study)]
 
 
-def pair_arms(arms: Sequence[ReportRow]) -> list[Pair]:
+def pair_arms(arms: Sequence[ReportRow]) -> list[tuple[ReportRow, ReportRow]]:
     """Make all pairs of a few arms, the later arm first; of many, pair each with the first."""
     if len(arms) <= MOST_ARMS_FOR_ALL_PAIRS:
         return list(combinations(arms[::-1], 2))

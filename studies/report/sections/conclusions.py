@@ -80,6 +80,7 @@ def write_verdicts(findings: Sequence[Finding], against: str, sign: int) -> Iter
     beating = []
     losing = []
     unsure = []
+    # These two hold sentences, because each such finding has its own.
     without_p = []
     without_figure = []
     for finding in findings:
@@ -130,8 +131,10 @@ def _conclude_on_arms(study: StudyResults) -> Iterator[str]:
 
     best = estimate_level(study, ranked[0], study.short_metric)
     title = METRIC_TITLES[study.metric]
-    value = f"{format_number(best.value)} (95 % {format_interval(best)})"
-    yield f"Best arm by {title}: {ranked[0].name}, {value}; selected by this figure."
+    yield (
+        f"Best arm by {title}: {ranked[0].name}, {format_number(best.value)}"
+        f" (95 % {format_interval(best)}); selected by this figure."
+    )
 
     # The p values are corrected over all pairs, as in the table of comparisons.
     contrasts = [subtract(*pair) for pair in pairs]

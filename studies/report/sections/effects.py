@@ -64,13 +64,10 @@ def make_effects_table(study: StudyResults) -> Table | Words | None:
         return None
     effects = list_effects(study)
     if not effects:
-        return Words(
-            TITLE,
-            [
-                "Arms are missing, so no effect can be averaged over the levels of the other"
-                " factors."
-            ],
+        reason = (
+            "Arms are missing, so no effect can be averaged over the levels of the other factors."
         )
+        return Words(TITLE, [reason])
 
     names = [[effect.kind, effect.name] for effect in effects]
     rows = make_difference_rows(study, names, [effect.contrast for effect in effects])

@@ -65,8 +65,9 @@ def list_missing(study: StudyResults) -> Table | None:
         if trial.outcome in ("failed", "diverged"):
             name = f"{trial.name} {trial.key[:6]} seed {trial.seed}"
             rows.append([name, trial.outcome, read_error(trial)])
-    header = ["what", "how much is there", "why"]
-    return Table("missing", "Missing", header, rows) if rows else None
+    if not rows:
+        return None
+    return Table("missing", "Missing", ["what", "how much is there", "why"], rows)
 
 
 def _list_rung_changes(study: StudyResults) -> list[str]:

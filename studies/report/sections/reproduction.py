@@ -27,8 +27,9 @@ def make_cost_table(study: StudyResults) -> Table:
         if trial.outcome in ("complete", "stopped"):
             seconds_of_ended.append(seconds)
     mean = sum(seconds_of_ended) / max(1, len(seconds_of_ended))
-    times = f"{format_duration(total)} in all, {format_duration(mean)} a trial"
-    rows.append(["training time", times])
+    rows.append(
+        ["training time", f"{format_duration(total)} in all, {format_duration(mean)} a trial"]
+    )
 
     estimate = study.cost_estimate
     if estimate:

@@ -123,5 +123,5 @@ def _describe_changes(study: StudyResults, row: ReportRow) -> str:
 def _name_place_in_paper(published: Mapping[str, Any]) -> str:
     """Name the table and row of a published figure: "Table II, row 1"."""
     table = str(published["table"])
-    is_numeral = set(table) <= set("IVX")
-    return f"{'Table ' if is_numeral else ''}{table}, row {published['row']}"
+    word = "Table " if set(table) <= set("IVX") else ""
+    return f"{word}{table}, row {published['row']}"

@@ -24,11 +24,10 @@ def make_retuning_table(study: StudyResults) -> Table | None:
 
     # Each arm less the first one, before and after.
     first_arm, first_retuned = study.retuned_pairs[0]
-    selecting_seed = {study.seeds[0]}
     rows = []
     for arm, retuned in study.retuned_pairs:
         cells_before = _compare_with_first(study, arm, first_arm, omitted_seeds=set())
-        cells_after = _compare_with_first(study, retuned, first_retuned, selecting_seed)
+        cells_after = _compare_with_first(study, retuned, first_retuned, {study.seeds[0]})
         rows.append([arm.name, *cells_before, *cells_after])
 
     # The table has the deciding metric alone.
@@ -51,6 +50,6 @@ def _compare_with_first(
     """Make the cells of a row: its figure, and how much more it has than the first row."""
     figure = NO_ESTIMATE
     if row is not first:
-        difference = subtract(row, first)
-        figure = estimate_contrast(study, difference, study.short_metric, omitted_seeds)
+        contrast = subtract(row, first)
+        figure = estimate_contrast(study, contrast, study.short_metric, omitted_seeds)
     return [format_number(row.mean(study.metric)), *make_cells(figure, "+")]
