@@ -78,14 +78,9 @@ class Report:
         return [block for block in self.blocks if isinstance(block, Picture)]
 
 
-def format_number(value: float, digits: int = 4) -> str:
-    """Format a figure, or the mark of a missing one for nan."""
-    return MISSING_CELL if value != value else f"{value:.{digits}f}"
-
-
-def format_difference(value: float, digits: int = 4) -> str:
-    """Format a difference with its sign."""
-    return MISSING_CELL if value != value else f"{value:+.{digits}f}"
+def format_number(value: float, digits: int = 4, sign: str = "") -> str:
+    """Format a figure, or the mark of a missing one for nan; with `sign` "+", always its sign."""
+    return MISSING_CELL if value != value else f"{value:{sign}.{digits}f}"
 
 
 def format_interval(figure: Estimate) -> str:
@@ -107,15 +102,6 @@ def format_setting(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else format_value(value)
 
 
-def make_level_cells(figure: Estimate | None) -> list[str]:
-    """Make the two cells of a row's own figure: value and interval."""
-    if figure is None:
-        return [MISSING_CELL, MISSING_CELL]
-    return [format_number(figure.value), format_interval(figure)]
-
-
-def make_difference_cells(figure: Estimate | None) -> list[str]:
-    """Make the two cells of a difference of rows: value with sign, and interval."""
-    if figure is None:
-        return [MISSING_CELL, MISSING_CELL]
-    return [format_difference(figure.value), format_interval(figure)]
+def make_cells(figure: Estimate, sign: str = "") -> list[str]:
+    """Make the two cells of an estimate, value and interval; differences have the `sign` "+"."""
+    return [format_number(figure.value, sign=sign), format_interval(figure)]

@@ -30,16 +30,16 @@ def export_study(recorder: Recorder, name: str, folder: Path) -> list[Path]:
     with atomic_path(parquet_file) as temporary:
         frame.to_parquet(temporary, index=False)
     best_file = folder / "best.yaml"
-    write_text(best_file, _render_configuration(winner, name, best_file.name))
+    write_text(best_file, _render_configuration(winner, best_file.name))
     return [csv_file, parquet_file, best_file]
 
 
-def _render_configuration(winner: Winner, name: str, file_name: str) -> str:
+def _render_configuration(winner: Winner, file_name: str) -> str:
     """Render the winner's configuration as YAML, with comments that say what it is."""
     trial = winner.trial
     figure = f"{best_value(trial, winner.metric):.4f} on {trial.tags['avsc.data']}"
     comments = [
-        f"Best of study {name} by {winner.metric}: {figure}",
+        f"Best of study {winner.study} by {winner.metric}: {figure}",
         f"{trial.name}, trial {trial.key}",
         f"avsc-core train --config {file_name}",
     ]

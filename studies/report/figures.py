@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from avsc_core.evaluation.figures import draw_confusion_matrix
 from avsc_core.evaluation.intervals import Estimate
-from avsc_core.metrics import count_confusions
+from avsc_core.metrics import count_confusions, sign_of
 from studies.report.blocks import METRIC_TITLES, Picture
 from studies.report.estimates import CLIP_VALUES, estimate_level
 from studies.report.sections.effects import list_levels
-from studies.report.statistics import sign_of
 from studies.report.study_results import ReportRow, StudyResults, best_value
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -76,8 +76,7 @@ def make_confusion_picture(study: StudyResults) -> Picture | None:
     rows = _list_drawn_rows(study)
     if not rows:
         return None
-    sign = sign_of(study.metric)
-    best = max(rows, key=lambda row: sign * row.mean(study.metric))
+    best = max(rows, key=lambda row: sign_of(study.metric) * row.mean(study.metric))
     shown = [best] if best is rows[0] else [rows[0], best]
     names = " and ".join(row.name for row in shown)
     return Picture(
@@ -88,8 +87,9 @@ def make_confusion_picture(study: StudyResults) -> Picture | None:
     )
 
 
-def label_figure(study: StudyResults, figure: Figure) -> Figure:
-    """Write on a figure that it is not of real streets, when it is not."""
+def make_figure(study: StudyResults, width: float, height: float) -> Figure:
+    """Make an empty figure, which says that it is not of real streets when it is not."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     if study.label:
         figure.supxlabel(study.label, x=0.99, ha="right", fontsize=7, color="#aa0000")
     return figure
@@ -101,7 +101,7 @@ def _list_drawn_rows(study: StudyResults) -> list[ReportRow]:
 
 def _draw_rows(study: StudyResults, rows: list[ReportRow]) -> Figure:
     """Draw a line of marks for every row: mean with interval, seeds, and the published figure."""
-    figure = Figure(figsize=(9, 1.2 + 0.33 * len(rows)), layout="constrained")
+    figure = make_figure(study, 9, 1.2 + 0.33 * len(rows))
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), CLIP_VALUES, strict=True):
         for place, row in enumerate(rows):
             _draw_row(axes, study, row, metric, place)
@@ -116,14 +116,13 @@ def _draw_rows(study: StudyResults, rows: list[ReportRow]) -> Figure:
     figure.legend(
         legend.values(), legend.keys(), loc="outside upper right", ncols=len(legend), fontsize=7
     )
-    return label_figure(study, figure)
+    return figure
 
 
 def _draw_row(axes: Axes, study: StudyResults, row: ReportRow, metric: str, place: int) -> None:
     """Draw the marks of one row at the height `place`."""
     # The mean with its interval; rows that were selected by it look different.
     level = estimate_level(study, row, metric)
-    assert level is not None
     axes.errorbar(
         level.value,
         place,
@@ -137,14 +136,21 @@ def _draw_row(axes: Axes, study: StudyResults, row: ReportRow, metric: str, plac
     # The figure of each seed, when there are several.
     values = [best_value(row.trials[seed], f"val_{metric}") for seed in sorted(row.trials)]
     if len(values) > 1:
-        heights = [place] * len(values)
-        axes.plot(values, heights, "|", color="#555555", markersize=9, label="each seed")
+        axes.plot(
+            values, [place] * len(values), "|", color="#555555", markersize=9, label="each seed"
+        )
 
     # The published figure, which is of real streets.
     published = (row.published or {}).get(metric)
-    if published is not None and not study.is_embedded:
-        label = "published, other clips"
-        axes.plot(published, place, "D", color=COLOURS[1], markerfacecolor="none", label=label)
+    if published is not None and not study.label:
+        axes.plot(
+            published,
+            place,
+            "D",
+            color=COLOURS[1],
+            markerfacecolor="none",
+            label="published, other clips",
+        )
 
 
 def _draw_factors(study: StudyResults, factors: list[str]) -> Figure:
@@ -153,35 +159,37 @@ def _draw_factors(study: StudyResults, factors: list[str]) -> Figure:
     along, lines = sorted(factors, key=lambda name: -len(list_levels(arms, name)))
     levels = list_levels(arms, along)
 
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = make_figure(study, 9, 3.4)
     for axes, metric in zip(figure.subplots(1, 2), CLIP_VALUES, strict=True):
         # Colours repeat when there are more lines than colours.
         for number, line in enumerate(list_levels(arms, lines)):
             colour = COLOURS[number % len(COLOURS)]
             rows = [row for row in arms if row.levels[lines] == line]
             # Each arm at the place of its level, with its interval.
-            places = [levels.index(row.levels[along]) + LINE_SHIFT * number for row in rows]
-            for place, row in zip(places, rows, strict=True):
+            places = []
+            means = []
+            for row in rows:
+                place = levels.index(row.levels[along]) + LINE_SHIFT * number
                 level = estimate_level(study, row, metric)
-                assert level is not None
                 reach = _reach_of(level)
                 axes.errorbar(place, level.value, yerr=reach, color=colour, capsize=3, alpha=0.6)
+                places.append(place)
+                means.append(row.mean(f"val_{metric}"))
 
             # The line through the arms.
-            means = [row.mean(f"val_{metric}") for row in rows]
-            marker = MARKERS[number % len(MARKERS)]
-            axes.plot(places, means, f"{marker}-", color=colour, label=_escape(f"{lines} {line}"))
+            marks = MARKERS[number % len(MARKERS)] + "-"
+            axes.plot(places, means, marks, color=colour, label=_escape(f"{lines} {line}"))
 
         axes.set_xticks(range(len(levels)), map(_escape, levels))
         axes.set(xlabel=_escape(along), ylabel=METRIC_TITLES[metric])
         axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    return label_figure(study, figure)
+    return figure
 
 
 def _draw_curves(study: StudyResults, rows: list[ReportRow]) -> Figure:
     """Draw the mean learning curve of every row, and those of its seeds as thin lines."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = make_figure(study, 9, 3.6)
     for axes, metric in zip(figure.subplots(1, 2), ("val_acc", "val_logloss"), strict=True):
         for row, colour, dashes in zip(rows, cycle(COLOURS), cycle(DASHES), strict=False):
             curves = [study.read_curve(trial, metric) for trial in row.trials.values()]
@@ -201,39 +209,24 @@ def _draw_curves(study: StudyResults, rows: list[ReportRow]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
-    return label_figure(study, figure)
+    return figure
 
 
 def _draw_confusions(study: StudyResults, rows: list[ReportRow]) -> Figure:
     """Draw the confusions of each row side by side: shares of every true scene, over all seeds."""
-    figure = Figure(figsize=(5.6 * len(rows), 5.4), layout="constrained")
-    names = [scene.replace("_", " ") for scene in study.scene_names]
-    all_axes = np.atleast_1d(np.asarray(figure.subplots(1, len(rows))))
-    for axes, row in zip(all_axes, rows, strict=True):
-        counts = np.zeros((len(names), len(names)), int)
-        for probabilities in study.read_probabilities(row):  # (N,S) of each seed
-            counts += count_confusions(probabilities, study.clips.scenes)
-        # A scene without clips has shares of 0.
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)  # (S,S)
-
-        # The share of every cell that is not empty, legible on its colour.
-        axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-        for true, decided in np.argwhere(shares > 0):
-            share = shares[true, decided]
-            axes.text(
-                decided,
-                true,
-                f"{100 * share:.0f}",
-                ha="center",
-                va="center",
-                fontsize=7,
-                color="white" if share > 0.5 else "black",
-            )
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
-        title = f"{_escape(row.name)}, % of each true scene"
-        axes.set(xlabel="decided", ylabel="true", title=title)
-    return label_figure(study, figure)
+    figure = make_figure(study, 5.6 * len(rows), 5.4)
+    for place, row in enumerate(rows, start=1):
+        # Seeds stand one after another, as if all had judged different clips.
+        probabilities = np.concatenate(study.read_probabilities(row))  # (R*N,S)
+        scenes = np.tile(study.clips.scenes, len(row.trials))  # (R*N,)
+        draw_confusion_matrix(
+            figure.add_subplot(1, len(rows), place),
+            count_confusions(probabilities, scenes),
+            study.scene_names,
+            title=f"{_escape(row.name)}, % of each true scene",
+            font_size=7,
+        )
+    return figure
 
 
 def _reach_of(figure: Estimate) -> np.ndarray:

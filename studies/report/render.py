@@ -41,13 +41,10 @@ LATEX_ESCAPES = str.maketrans(
 )
 MARKDOWN_ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>&|#~$"})
 
-# CSV: columns that describe the figure before them, and columns of names, where "-" may be a name.
+# CSV: columns that describe the figure before them.
 TITLES_OF_FIGURE = (INTERVAL_TITLE, "p", "ours - it")
-TITLES_OF_NAMES = ("against",)
 # What spreadsheets take for a formula; numbers with a sign are none.
 FORMULA = re.compile(r"^[=+\-@\t\r](?![\d.]+(e[+-]?\d+)?\Z).+", re.DOTALL)
-
-Column = tuple[str, list[str]]  # title and cells
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
@@ -56,7 +53,12 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     Returns the paths of the three main files, the page first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_stale_files(report, folder)
+    # Tables and pictures of an earlier report, of which this one may lack some.
+    for key in TABLE_KEYS:
+        (folder / "tables" / f"{key}.csv").unlink(missing_ok=True)
+    for key in PICTURE_KEYS:
+        (folder / "figures" / f"{key}.png").unlink(missing_ok=True)
+
     main_files = {
         "report.html": to_html(report),
         "report.md": to_markdown(report),
@@ -136,12 +138,11 @@ def to_csv(report: Report, table: Table) -> str:
     """
     columns = list(_list_csv_columns(table))
     if report.label:
-        columns.append(("our figures are of", [report.label] * len(table.rows)))
+        columns.append(["our figures are of", *[report.label] * len(table.rows)])
 
-    lines = zip(*([title, *cells] for title, cells in columns), strict=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for line in lines:
+    for line in zip(*columns, strict=True):
         # A quotation mark before a formula makes it text for a spreadsheet.
         writer.writerow([FORMULA.sub(r"'\g<0>", cell) for cell in line])
     return text.getvalue()
@@ -152,8 +153,8 @@ def to_html(report: Report) -> str:
     environment = Environment(
         loader=PackageLoader("studies.report", ""), autoescape=True, undefined=StrictUndefined
     )
-    template = environment.get_template("page.html.j2")
-    return template.render(report=report, name_kind=_name_kind, embed_picture=_embed_picture)
+    page = environment.get_template("page.html.j2")
+    return page.render(report=report, embed_picture=_embed_picture)
 
 
 def _render_markdown_table(table: Table) -> str:
@@ -208,8 +209,8 @@ def _join_lines(text: str) -> str:
     return " ".join(text.split())
 
 
-def _list_csv_columns(table: Table) -> Iterator[Column]:
-    """List the columns of a table as CSV has them."""
+def _list_csv_columns(table: Table) -> Iterator[list[str]]:
+    """List the columns of a table as CSV has them, each with its title and its cells."""
     figure = ""  # the title of the last column that holds a figure of its own
     for place, (title, *cells) in enumerate(zip(table.header, *table.rows, strict=True)):
         if title in TITLES_OF_FIGURE:
@@ -218,8 +219,8 @@ def _list_csv_columns(table: Table) -> Iterator[Column]:
             name = title or ("value" if place else "what")
             figure = title
 
-        # Empty the cells of missing figures. The first column holds names.
-        if place and title not in TITLES_OF_NAMES:
+        # Empty the cells of missing figures; but in columns of names, "-" may be a name.
+        if place and title != "against":
             cells = ["" if cell == MISSING_CELL else cell for cell in cells]
 
         if title == INTERVAL_TITLE:
@@ -228,21 +229,16 @@ def _list_csv_columns(table: Table) -> Iterator[Column]:
             # In one cell, a spreadsheet would read 3/3 as a date.
             yield from _split_column(cells, "/", name, f"{name} wanted")
         else:
-            yield name, cells
+            yield [name, *cells]
 
 
 def _split_column(
     cells: list[str], separator: str, first_title: str, second_title: str
-) -> Iterator[Column]:
+) -> Iterator[list[str]]:
     """Split a column of pairs into two columns with these titles."""
     parts = [cell.partition(separator) for cell in cells]
-    yield first_title, [first for first, _, _ in parts]
-    yield second_title, [second for _, _, second in parts]
-
-
-def _name_kind(block: Words | Table | Picture) -> str:
-    """Name the kind of a block for the template."""
-    return type(block).__name__.lower()
+    yield [first_title, *(first for first, _, _ in parts)]
+    yield [second_title, *(second for _, _, second in parts)]
 
 
 def _embed_picture(picture: Picture) -> str:
@@ -252,13 +248,3 @@ def _embed_picture(picture: Picture) -> str:
     with rc_context({"svg.hashsalt": picture.key}):
         picture.draw().savefig(content, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()
-
-
-def _remove_stale_files(report: Report, folder: Path) -> None:
-    """Remove tables and pictures of an earlier report that this one does not have."""
-    tables = {table.key for table in report.tables}
-    for key in set(TABLE_KEYS) - tables:
-        (folder / "tables" / f"{key}.csv").unlink(missing_ok=True)
-    pictures = {picture.key for picture in report.pictures}
-    for key in set(PICTURE_KEYS) - pictures:
-        (folder / "figures" / f"{key}.png").unlink(missing_ok=True)

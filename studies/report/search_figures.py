@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 
 from search_spaces.domains import Choice, Domain
 from studies.report.blocks import METRIC_TITLES, Picture
-from studies.report.figures import COLOURS, label_figure
+from studies.report.figures import COLOURS, make_figure
 from studies.report.sections.search_results import (
+    collect_best_values,
     find_pareto_front,
-    list_best_values,
-    list_points,
+    find_point,
     measure_importances,
     name_search_rung,
 )
@@ -38,7 +38,7 @@ def make_pareto_picture(study: StudyResults) -> Picture | None:
 
 def make_importance_picture(study: StudyResults) -> Picture | None:
     """Picture how much each dimension of a search mattered."""
-    if not study.searched or not measure_importances(study)[0].shares:
+    if not measure_importances(study)[0].shares:
         return None
     return Picture(
         key="importance",
@@ -50,7 +50,7 @@ def make_importance_picture(study: StudyResults) -> Picture | None:
 
 def make_slices_picture(study: StudyResults) -> Picture | None:
     """Picture the deciding metric along each dimension of a search."""
-    if not study.searched or not measure_importances(study)[0].shares:
+    if not measure_importances(study)[0].shares:
         return None
     return Picture(
         key="slices",
@@ -62,18 +62,18 @@ def make_slices_picture(study: StudyResults) -> Picture | None:
 
 def _draw_pareto(study: StudyResults) -> Figure:
     """Draw both metrics of all trials, and a line through those that no other beats in both."""
-    values = np.array([list_best_values(study, trial) for trial in study.searched])  # (trials,2)
-    front = np.array([list_best_values(study, trial) for trial in find_pareto_front(study)])
+    values = collect_best_values(study, study.searched)  # (trials,2)
+    front = collect_best_values(study, find_pareto_front(study))
     front = front[np.argsort(front[:, 0])]
 
-    figure = Figure(figsize=(5.5, 4), layout="constrained")
+    figure = make_figure(study, 5.5, 4)
     axes = figure.subplots()
     axes.plot(*values.T, "o", color=COLOURS[0], alpha=0.5, label="completed trials")
     axes.plot(*front.T, "s-", color=COLOURS[1], label="beaten by none in both")
     axes.set(xlabel=METRIC_TITLES[study.metrics[0]], ylabel=METRIC_TITLES[study.metrics[1]])
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    return label_figure(study, figure)
+    return figure
 
 
 def _draw_importance(study: StudyResults) -> Figure:
@@ -84,43 +84,44 @@ def _draw_importance(study: StudyResults) -> Figure:
     places = np.arange(len(keys))
     bar_height = 0.8 / len(importances)
 
-    figure = Figure(figsize=(7, 1 + 0.35 * len(keys)), layout="constrained")
+    figure = make_figure(study, 7, 1 + 0.35 * len(keys))
     axes = figure.subplots()
     for number, (metric, importance) in enumerate(zip(study.metrics, importances, strict=True)):
         title = METRIC_TITLES[metric]
         colour = COLOURS[number]
         shares = [importance.shares.get(key, 0.0) for key in keys]
         axes.barh(places + number * bar_height, shares, bar_height, color=colour, label=title)
-        label = f"{title}, by chance at most"
-        axes.axvline(importance.chance, color=colour, linestyle=":", label=label)
+        by_chance = f"{title}, by chance at most"
+        axes.axvline(importance.chance, color=colour, linestyle=":", label=by_chance)
 
     # The name of a dimension stands in the middle of its bars.
     axes.set_yticks(places + bar_height * (len(importances) - 1) / 2, keys)
     axes.set_xlabel("share of importance")
     axes.invert_yaxis()
     axes.legend(fontsize=8)
-    return label_figure(study, figure)
+    return figure
 
 
 def _draw_slices(study: StudyResults) -> Figure:
     """Draw the deciding metric over each dimension, a point for every trial where it exists."""
-    assert study.space is not None
-
     # A grid with a small picture for each dimension; all share the axis of the metric.
     dimensions = study.space.dimensions
     columns = min(MOST_COLUMNS, len(dimensions))
     lines = -(-len(dimensions) // columns)
-    figure = Figure(figsize=(3.1 * columns, 2.5 * lines), layout="constrained")
+    figure = make_figure(study, 3.1 * columns, 2.5 * lines)
     grid = np.atleast_1d(np.asarray(figure.subplots(lines, columns, sharey=True))).ravel()
 
-    metrics = [best_value(trial, study.metric) for trial in study.searched]
-    points = list_points(study)
     for axes, (key, domain) in zip(grid, dimensions.items(), strict=False):
-        values = [point[key] for point in points if key in point]
-        heights = [metric for point, metric in zip(points, metrics, strict=True) if key in point]
+        values = []
+        heights = []
+        for trial in study.searched:
+            point = find_point(study, trial)
+            if key in point:
+                values.append(point[key])
+                heights.append(best_value(trial, study.metric))
         # The values of a choice stand at 0, 1, 2, ... in the order of the space.
         if isinstance(domain, Choice):
-            values = [domain.values.index(value) for value in values]
+            values = list(map(domain.values.index, values))
         _set_value_axis(axes, domain)
         axes.plot(values, heights, "o", color=COLOURS[0], alpha=0.6)
         axes.set_xlabel(key, fontsize=8)
@@ -131,7 +132,7 @@ def _draw_slices(study: StudyResults) -> Figure:
         axes.set_visible(False)
     for axes in grid[::columns]:
         axes.set_ylabel(METRIC_TITLES[study.metric], fontsize=8)
-    return label_figure(study, figure)
+    return figure
 
 
 def _set_value_axis(axes: Axes, domain: Domain) -> None:

@@ -1,28 +1,23 @@
-"""Small statistics of a report: corrected p values, rank correlation, the direction of metrics."""
+"""Small statistics of a report: corrected p values, and rank correlation."""
 
 from collections.abc import Sequence
+from math import nan
 
 import numpy as np
 from scipy import stats
 
 
-def sign_of(metric: str) -> int:
-    """Return 1 for a metric of which more is better (acc), -1 where less is (logloss)."""
-    return 1 if "acc" in metric else -1
-
-
 def holm(p: Sequence[float]) -> list[float]:
     """Correct p values for being several (Holm 1979); nan stays nan and does not count."""
-    known = sorted((value, place) for place, value in enumerate(p) if not np.isnan(value))
-    corrected = [float("nan")] * len(p)
+    values = np.array(p)
+    order = values.argsort()  # nan last
+    factors = np.sum(values == values) - np.arange(len(values))
 
     # The smallest of m values is multiplied by m, the next by m - 1, ...; none may be smaller
     # than the one before.
-    largest = 0.0
-    for rank, (value, place) in enumerate(known):
-        largest = max(largest, min(1.0, value * (len(known) - rank)))
-        corrected[place] = largest
-    return corrected
+    corrected = np.empty_like(values)
+    corrected[order] = np.maximum.accumulate(np.minimum(values[order] * factors, 1.0))
+    return list(map(float, corrected))
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
@@ -31,5 +26,5 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
     It is nan for fewer than three configurations, and when all values of a side are equal.
     """
     if len(one) < 3 or len(set(one)) == 1 or len(set(other)) == 1:
-        return float("nan")
+        return nan
     return float(stats.spearmanr(one, other).statistic)

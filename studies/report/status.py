@@ -44,11 +44,10 @@ def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
     stopped = sum(trial.outcome == "stopped" for trial in trials)
     out.print(f"{len(completed)} completed trials, {stopped} stopped early", soft_wrap=True)
     best = pick_best(completed, study.metric)
-    acc = best_value(best, "val_acc")
-    logloss = best_value(best, "val_logloss")
     out.print(
         f"best by {study.metric}: {best.name} {best.key[:6]}, "
-        f"val Acc {acc:.4f}, val Logloss {logloss:.4f} on {data_title}",
+        f"val Acc {best_value(best, 'val_acc'):.4f}, "
+        f"val Logloss {best_value(best, 'val_logloss'):.4f} on {data_title}",
         style="bold",
         soft_wrap=True,
     )
@@ -84,9 +83,7 @@ def _list_varying_settings(trials: list[TrialRecord]) -> list[str]:
 
 
 def _make_row(trial: TrialRecord, varying: list[str]) -> list[str]:
-    arm = trial.name
-    cells = [f"{arm} {trial.key[:6]}" if is_searched(trial) else arm]
-
+    cells = [trial.label]
     settings = list_active(trial.config)
     for key in varying:
         value = settings.get(key, "")

@@ -9,9 +9,11 @@ This is the only module of the report that knows the record's documents, tags an
 others ask `StudyResults` and the functions on trials at the end of the file.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +67,7 @@ class ReportRow:
     def mean(self, metric: str) -> float:
         """Average a metric of the best epoch over seeds; nan without trials."""
         values = [best_value(trial, metric) for trial in self.trials.values()]
-        return float(np.mean(values)) if values else float("nan")
+        return float(np.mean(values)) if values else np.nan
 
 
 class AskedSearch(NamedTuple):
@@ -81,23 +83,6 @@ class AskedSearch(NamedTuple):
         return name_row(SEARCH, self.name)
 
 
-class CostEstimate(NamedTuple):
-    """The costs that were estimated before the last invocation."""
-
-    hours: float
-    trials: int
-    side_by_side: int
-    memory: int  # bytes of one trial
-    device: str
-
-
-class Retraining(NamedTuple):
-    """A winner that was trained again on training and validation clips."""
-
-    trial: TrialRecord
-    is_of_current_winner: bool
-
-
 class StudyResults:
     """A study read back from the record.
 
@@ -108,7 +93,7 @@ class StudyResults:
         run = recorder.get_study(name)
         self.name = name
         self._recorder = recorder
-        self._run_id = str(run.info.run_id)
+        self._run_id = run.info.run_id
 
         # The documents and tags of the study's run.
         document = recorder.read_study(self._run_id)
@@ -119,17 +104,26 @@ class StudyResults:
             raise UserError(Fault(name, what, todo=todo))
         self._take_metadata(metadata)
         self._take_definition(document["definition"])
-        self._take_tags(run.data.tags)
-        self.invocations = _drop_repetitions(document["invocations"])
-        self.cost_estimate = _read_cost_estimate(document["cost"])
 
-        # Its trials, and the completed ones by configuration and seed.
+        # Figures of the embedded scenes must say so on every page, table and picture.
+        tags = run.data.tags
+        self.data_title = tags["avsc.data"]
+        self.label = LABEL if tags.get("avsc.embedded") == "true" else ""
+        # The last invocation ended with nothing left to train.
+        self.is_finished = tags.get("avsc.outcome") == "complete"
+
+        # Invocations with the same command and versions as the one before are left out.
+        self.invocations = [invocation for invocation, _ in groupby(document["invocations"])]
+        # The costs that were estimated before the last invocation, as `avsc-search plan` has them.
+        self.cost_estimate: dict[str, Any] | None = document["cost"]
+
+        # Its trials, and the completed ones with the study's seeds by configuration and seed.
         self.trials = recorder.list_trials(name)
         self.completed = [trial for trial in self.trials if trial.outcome == "complete"]
-        self._completed_by_row: dict[str, dict[int, TrialRecord]] = {}
+        self._trials_by_row: dict[str, dict[int, TrialRecord]] = defaultdict(dict)
         for trial in self.completed:
-            row = self._completed_by_row.setdefault(configuration_key(trial.config), {})
-            row[trial.seed] = trial
+            if trial.seed in self.seeds:
+                self._trials_by_row[configuration_key(trial.config)][trial.seed] = trial
         self._probabilities: dict[str, np.ndarray] = {}  # run id -> (N,S)
 
     def _take_metadata(self, metadata: Mapping[str, Any]) -> None:
@@ -139,7 +133,7 @@ class StudyResults:
         self.file_name: str = metadata["file"]
 
         self.metrics: list[str] = metadata["metrics"]
-        self.metric: str = self.metrics[0]  # the deciding one: "val_acc" or "val_logloss"
+        self.metric = self.metrics[0]  # the deciding one: "val_acc" or "val_logloss"
         self.short_metric = self.metric.removeprefix("val_")  # as estimates call it
         self.seeds: list[int] = metadata["seeds"]  # the first is that of the searches
 
@@ -148,10 +142,7 @@ class StudyResults:
         self.is_factorial: bool = metadata["design"] == "factorial"
         self.is_ladder: bool = metadata["ladder"]
         self.retuning_trials: int = metadata["retune"]  # of each arm's own search; 0 without
-        self.asked_searches: list[AskedSearch] = []
-        for search in metadata["searches"]:
-            asked = AskedSearch(search["name"], search["trials"], search["has_arm"])
-            self.asked_searches.append(asked)
+        self.asked_searches = [AskedSearch(**search) for search in metadata["searches"]]
         self._asked_arms: list[dict[str, Any]] = metadata["arms"]
 
         # The base is a preset with some changes, or the best trial of another study.
@@ -167,53 +158,43 @@ class StudyResults:
         self.data_fingerprint: str = definition["data"]
 
         search = definition["search"] or {}
-        self.space = Space.from_json(search["space"], definition["base"]) if search else None
+        self.space = Space({}, {})  # without a search, it has no dimensions
+        if search:
+            self.space = Space.from_json(search["space"], definition["base"])
         self.space_hash: str = search.get("space_hash", "")
         self.search_options = {}  # sampler, scheduler, seed and others that are set
         for name, value in search.items():
             if name not in ("space", "space_hash") and value:
                 self.search_options[name] = value
 
-    def _take_tags(self, tags: Mapping[str, str]) -> None:
-        """Take over what the tags of the study's run say about its data and its state."""
-        self.data_title = tags["avsc.data"]
-        # Figures of the embedded scenes must say so on every page, table and picture.
-        self.is_embedded = tags.get("avsc.embedded") == "true"
-        self.label = LABEL if self.is_embedded else ""
-        # The last invocation ended with nothing left to train.
-        self.is_finished = tags.get("avsc.outcome") == "complete"
-
     @cached_property
     def clips(self) -> Clips:
         """The N validation clips with scene and location, in the order of the probabilities."""
-        names = []
-        scenes = []
-        places = []
-        for line in self._recorder.read_lines(self._run_id, "clips_val.tsv")[1:]:
-            name, scene, place = line.split("\t")
-            names.append(name)
-            scenes.append(self.scene_names.index(scene))
-            places.append(place)
-        place_numbers = np.unique(np.array(places), return_inverse=True)[1]  # (N,)
-        return Clips(tuple(names), np.array(scenes), place_numbers)
+        lines = self._recorder.read_lines(self._run_id, "clips_val.tsv")[1:]
+        names, scenes, places = zip(*(line.split("\t") for line in lines), strict=True)
+        scene_numbers = np.array([self.scene_names.index(scene) for scene in scenes])  # (N,)
+        place_numbers = np.unique(places, return_inverse=True)[1]  # (N,)
+        return Clips(names, scene_numbers, place_numbers)
 
     @cached_property
     def scene_names(self) -> list[str]:
         """The S scenes in the order of the probabilities."""
-        run_id = self.completed[0].run_id
-        header = self._recorder.read_lines(run_id, "predictions_val.tsv")[0]
-        return header.split("\t")[2:]
+        lines = self._recorder.read_lines(self.completed[0].run_id, "predictions_val.tsv")
+        return lines[0].split("\t")[2:]
 
     @cached_property
-    def retrainings(self) -> list[Retraining]:
-        """The completed retrainings of the study's winners, the only trainings that were tested."""
+    def retrainings(self) -> list[tuple[TrialRecord, bool]]:
+        """The completed retrainings of the study's winners, the only trainings that were tested.
+
+        Winners are trained again on training and validation clips. The bool tells whether it is
+        the current winner.
+        """
         full_trials = select_full_trials(self.trials)
         winner = pick_best(full_trials, self.metric).run_id if full_trials else ""
         retrainings = []
         for trial in self._recorder.list_trials(self.name, "training"):
             if trial.outcome == "complete":
-                is_current = trial.tags.get("avsc.winner") == winner
-                retrainings.append(Retraining(trial, is_current))
+                retrainings.append((trial, trial.tags.get("avsc.winner") == winner))
         return retrainings
 
     # The rows of the report.
@@ -235,7 +216,7 @@ class StudyResults:
         for arm in self._asked_arms:
             row = ReportRow(
                 name=arm["name"],
-                trials={} if arm["missing"] else self._find_trials(arm["row"]),
+                trials={} if arm["missing"] else self._trials_by_row[arm["row"]],
                 seeds_wanted=len(self.seeds),
                 levels=arm["levels"],
                 published=arm["published"],
@@ -256,7 +237,7 @@ class StudyResults:
             best = self._find_best_of_retuning(search, arm)
             retuned = ReportRow(
                 name=name_row(RETUNED, arm.name),
-                trials=self._find_trials(configuration_key(best.config)) if best else {},
+                trials=self._trials_by_row[configuration_key(best.config)] if best else {},
                 seeds_wanted=len(self.seeds),
                 levels=arm.levels,
                 selected=True,
@@ -269,9 +250,10 @@ class StudyResults:
         """The completed trials of the search, and arms that are points of its space, best first."""
         if not any(search.name == OWN_SEARCH for search in self.asked_searches):
             return []
-        trials = [
-            trial for trial in self.completed if is_of_own_search(trial) or self._in_space(trial)
-        ]
+        trials = []
+        for trial in self.completed:
+            if is_of_own_search(trial) or self._in_space(trial):
+                trials.append(trial)
         return sorted(trials, key=lambda trial: rank_key(self.metric, trial.metrics, trial.key))
 
     @cached_property
@@ -280,7 +262,7 @@ class StudyResults:
         found = [trial for trial in self.searched if is_of_own_search(trial)]
         if not found or self.is_ladder:
             return None
-        trials = self._find_trials(configuration_key(found[0].config))
+        trials = self._trials_by_row[configuration_key(found[0].config)]
         return ReportRow(BEST_ROW, trials, seeds_wanted=1, selected=True)
 
     @cached_property
@@ -296,21 +278,14 @@ class StudyResults:
             if _rung_of(trial) == FULL_RUNG:
                 trials[configuration_key(trial.config)] = trial
 
-        # The base first, then the finalists by rank.
-        names = {}
-        ranks = {}
-        for row, trial in trials.items():
-            if trial.role == BASE:
-                names[row] = trial.name
-            else:
-                ranks[row] = self._rank_at_cheap_rung(trial)
-        for number, row in enumerate(sorted(ranks, key=ranks.__getitem__), start=1):
-            names[row] = f"finalist {number}"
-
         rows = []
-        for row, name in names.items():
-            found = self._find_trials(row)
-            rows.append(ReportRow(name, found, len(self.seeds), selected=row in ranks))
+        finalists = 0
+        for row in sorted(trials, key=lambda row: self._rank_at_cheap_rung(trials[row])):
+            is_finalist = trials[row].role != BASE
+            finalists += is_finalist
+            name = f"finalist {finalists}" if is_finalist else trials[row].name
+            completed = self._trials_by_row[row]
+            rows.append(ReportRow(name, completed, len(self.seeds), selected=is_finalist))
         return rows
 
     def list_trials_of(self, search: AskedSearch) -> list[TrialRecord]:
@@ -331,7 +306,7 @@ class StudyResults:
 
         Raises UserError when a trial was validated on other clips than the study says.
         """
-        chosen = sorted(row.trials) if seeds is None else seeds
+        chosen = seeds or sorted(row.trials)
         return np.stack([self._read_trial_probabilities(row.trials[seed]) for seed in chosen])
 
     def read_curve(self, trial: TrialRecord, metric: str) -> list[tuple[int, float]]:
@@ -341,11 +316,6 @@ class StudyResults:
     def count_epochs(self, trial: TrialRecord) -> int:
         """Count the epochs that a trial ran."""
         return max((epoch for epoch, _ in self.read_curve(trial, "train_total")), default=0)
-
-    def _find_trials(self, row: str) -> dict[int, TrialRecord]:
-        """Find the completed trials of the configuration `row`, with the study's seeds."""
-        trials = self._completed_by_row.get(row, {})
-        return {seed: trial for seed, trial in trials.items() if seed in self.seeds}
 
     def _find_best_of_retuning(self, search: AskedSearch, arm: ReportRow) -> TrialRecord | None:
         """Find the best trial of an arm's own search; None while that search is not over."""
@@ -362,7 +332,7 @@ class StudyResults:
 
     def _in_space(self, trial: TrialRecord) -> bool:
         """Tell whether a trial is the base but for legal values of the search's dimensions."""
-        if self.space is None or trial.seed != self.seeds[0] or _rung_of(trial) == FULL_RUNG:
+        if trial.seed != self.seeds[0] or _rung_of(trial) == FULL_RUNG:
             return False
         free_keys = {"seed", *self.space.dimensions, *list_inactive(trial.config)}
         settings = dict(flatten(identify(trial.config)))
@@ -372,10 +342,15 @@ class StudyResults:
         return self.space.contains(dict(flatten(trial.config.model_dump())))
 
     def _rank_at_cheap_rung(self, trial: TrialRecord) -> tuple[float, float, str]:
-        """Rank a trial of the full rung by its cheap one; last when the record has none."""
+        """Rank a trial of the full rung by its cheap one; the base is first.
+
+        A trial whose cheap one is not in the record is last.
+        """
+        if trial.role == BASE:
+            return (-np.inf, 0.0, trial.key)
         cheap = self.find_cheap_trial(trial)
         if cheap is None:
-            return (np.inf, np.inf, trial.key)
+            return (np.inf, 0.0, trial.key)
         return rank_key(self.metric, cheap.metrics, cheap.key)
 
     def _read_trial_probabilities(self, trial: TrialRecord) -> np.ndarray:
@@ -409,19 +384,6 @@ def read_error(trial: TrialRecord) -> str:
     """Return the last line of the error that ended a trial; empty when the record has none."""
     lines = trial.tags.get("avsc.error", "").strip().splitlines()
     return lines[-1] if lines else ""
-
-
-def _drop_repetitions(invocations: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Drop invocations with the same command and versions as the one before."""
-    distinct: list[dict[str, str]] = []
-    for invocation in invocations:
-        if not distinct or invocation != distinct[-1]:
-            distinct.append(invocation)
-    return distinct
-
-
-def _read_cost_estimate(cost: Mapping[str, Any] | None) -> CostEstimate | None:
-    return CostEstimate(**{name: cost[name] for name in CostEstimate._fields}) if cost else None
 
 
 def _rung_of(trial: TrialRecord) -> str | None:

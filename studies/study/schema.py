@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from avsc_core.config import Config
+from avsc_core.metrics import direction_of
 from avsc_core.yaml_file import Located
 from search_spaces.space import Space
 
@@ -168,7 +169,7 @@ class Study:
     @property
     def directions(self) -> tuple[str, ...]:
         """The better direction of each metric: more Acc is better, less Logloss."""
-        return tuple("max" if metric == "val_acc" else "min" for metric in self.metrics)
+        return tuple(map(direction_of, self.metrics))
 
     @property
     def direction(self) -> str:

@@ -8,47 +8,35 @@ used the same clips.
 from collections.abc import Sequence
 from itertools import combinations
 
-from studies.report.blocks import (
-    INTERVAL_TITLE,
-    MISSING_CELL,
-    Table,
-    format_p,
-    make_difference_cells,
-)
-from studies.report.estimates import (
-    ContrastEstimates,
-    correct_p_values,
-    estimate_contrasts,
-    subtract,
-)
+from studies.report.blocks import INTERVAL_TITLE, Table, format_p, make_cells
+from studies.report.estimates import CLIP_VALUES, Contrast, estimate_contrasts, subtract
 from studies.report.study_results import ReportRow, StudyResults
 
 MOST_ARMS_FOR_ALL_PAIRS = 5  # of more arms, each is compared with the first
 DIFFERENCE_HEADER = ["Acc", INTERVAL_TITLE, "p", "Logloss", INTERVAL_TITLE, "p"]
 CORRECTION_NOTE = "p is corrected for {} of each metric (Holm); intervals are not corrected."
 
-Pair = tuple[ReportRow, ReportRow]
-
 
 def make_comparisons_table(study: StudyResults) -> Table | None:
     """Make the table of differences between arms; None with fewer than two arms to compare."""
-    pairs = pair_arms(list_compared_arms(study))
+    arms = list_compared_arms(study)
+    pairs = pair_arms(arms)
     if not pairs:
         return None
 
     names = [[one.name, other.name] for one, other in pairs]
-    header = ["arm", "against", "seeds", *DIFFERENCE_HEADER]
-    cells = make_difference_rows(names, estimate_differences(study, pairs))
+    rows = make_difference_rows(study, names, [subtract(*pair) for pair in pairs])
 
     correction = CORRECTION_NOTE.format(f"{len(pairs)} comparisons")
     note = f"Paired by clip, location and seed. {correction}"
-    if any(len(row.trials) == 1 for row in list_compared_arms(study)):
+    if any(len(row.trials) == 1 for row in arms):
         note += " Where there is one seed, the luck of trainings is unknown."
     for first, *others in _group_equal_arms(study):
         if others:
-            names_of_others = ", ".join(row.name for row in others)
-            note += f" {names_of_others}: the same training as {first.name}."
-    return Table("comparisons", "Differences between arms", header, cells, note)
+            names_of_equals = ", ".join(row.name for row in others)
+            note += f" {names_of_equals}: the same training as {first.name}."
+    header = ["arm", "against", "seeds", *DIFFERENCE_HEADER]
+    return Table("comparisons", "Differences between arms", header, rows, note)
 
 
 def list_compared_arms(study: StudyResults) -> list[ReportRow]:
@@ -56,35 +44,26 @@ def list_compared_arms(study: StudyResults) -> list[ReportRow]:
     return [equal_arms[0] for equal_arms in _group_equal_arms(study)]
 
 
-def pair_arms(arms: Sequence[ReportRow]) -> list[Pair]:
+def pair_arms(arms: Sequence[ReportRow]) -> list[tuple[ReportRow, ReportRow]]:
     """Make all pairs of a few arms, the later arm first; of many, pair each with the first."""
     if len(arms) <= MOST_ARMS_FOR_ALL_PAIRS:
         return list(combinations(arms[::-1], 2))
     return [(arm, arms[0]) for arm in arms[1:]]
 
 
-def estimate_differences(study: StudyResults, pairs: Sequence[Pair]) -> ContrastEstimates:
-    """Estimate how much more the first of each pair has than the second, for both metrics."""
-    return estimate_contrasts(study, [subtract(one, other) for one, other in pairs])
-
-
 def make_difference_rows(
-    names: Sequence[Sequence[str]], estimates: ContrastEstimates
+    study: StudyResults, names: Sequence[Sequence[str]], contrasts: Sequence[Contrast]
 ) -> list[list[str]]:
     """Make a table's rows of contrasts: names, seeds, then DIFFERENCE_HEADER.
 
-    `names` holds the first cells of each contrast, in the order of its estimates.
+    `names` holds the first cells of each contrast.
     """
-    corrected = {metric: correct_p_values(figures) for metric, figures in estimates.items()}
-    first_metric = next(iter(estimates))
+    estimates = [estimate_contrasts(study, contrasts, metric) for metric in CLIP_VALUES]
     rows = []
-    for index, first_cells in enumerate(names):
-        figure = estimates[first_metric][index]
-        cells = [*first_cells, str(figure.seeds) if figure else "0"]
-        for metric, figures in estimates.items():
-            figure = figures[index]
-            cells += make_difference_cells(figure)
-            cells.append(format_p(corrected[metric][index]) if figure else MISSING_CELL)
+    for first_cells, *figures in zip(names, *estimates, strict=True):
+        cells = [*first_cells, str(figures[0].seeds)]
+        for figure in figures:
+            cells += [*make_cells(figure, "+"), format_p(figure.p)]
         rows.append(cells)
     return rows
 

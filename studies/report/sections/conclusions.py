@@ -6,29 +6,27 @@ more than that.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations, groupby
+from itertools import combinations
 from typing import NamedTuple
 
 from avsc_core.evaluation.intervals import Estimate
+from avsc_core.metrics import sign_of
 from studies.report.blocks import (
     METRIC_TITLES,
     Words,
-    format_difference,
     format_interval,
     format_number,
     format_p,
 )
-from studies.report.estimates import correct_p_values, estimate_level
+from studies.report.estimates import estimate_contrasts, estimate_level, subtract
 from studies.report.sections.comparisons import (
     MOST_ARMS_FOR_ALL_PAIRS,
-    estimate_differences,
     list_compared_arms,
     pair_arms,
 )
-from studies.report.sections.effects import Effect, estimate_effects, list_effects
+from studies.report.sections.effects import list_effects
 from studies.report.sections.ladder import measure_agreement
 from studies.report.sections.search_results import find_pareto_front, measure_importances
-from studies.report.statistics import sign_of
 from studies.report.study_results import ReportRow, StudyResults
 
 BELIEVED_BELOW = 0.05
@@ -46,6 +44,16 @@ class Finding(NamedTuple):
     def is_believed(self) -> bool:
         """Whether the difference is significant."""
         return self.p < BELIEVED_BELOW
+
+    @property
+    def text(self) -> str:
+        """The name with the difference, and with interval and p when there is a p."""
+        assert self.figure is not None
+        difference = format_number(self.figure.value, digits=3, sign="+")
+        if self.p != self.p:
+            return f"{self.name} ({difference})"
+        interval = format_interval(self.figure)
+        return f"{self.name} ({difference}, 95 % {interval}, p {format_p(self.p)})"
 
 
 def write_conclusions(study: StudyResults) -> Words | None:
@@ -72,13 +80,15 @@ def write_verdicts(findings: Sequence[Finding], against: str, sign: int) -> Iter
     beating = []
     losing = []
     unsure = []
+    # These two hold sentences, because each such finding has its own.
     without_p = []
     without_figure = []
     for finding in findings:
         if finding.figure is None:
-            without_figure.append(finding)
+            without_figure.append(f"{finding.name} and {against} have no seed in common.")
         elif finding.p != finding.p:
-            without_p.append(finding)
+            reason = "nothing varies that would say how sure it is"
+            without_p.append(f"{finding.text} beside {against}: {reason}.")
         elif not finding.is_believed:
             unsure.append(finding)
         elif sign * finding.figure.value > 0:
@@ -96,13 +106,8 @@ def write_verdicts(findings: Sequence[Finding], against: str, sign: int) -> Iter
         yield f"{names}: none of them can be told from {against}."
     elif unsure:
         yield f"{_describe(unsure)} cannot be told from {against}."
-    for finding in without_p:
-        assert finding.figure is not None
-        difference = format_difference(finding.figure.value, digits=3)
-        reason = "nothing varies that would say how sure it is"
-        yield f"{finding.name} ({difference}) beside {against}: {reason}."
-    for finding in without_figure:
-        yield f"{finding.name} and {against} have no seed in common."
+    yield from without_p
+    yield from without_figure
 
 
 def _conclude_on_arms(study: StudyResults) -> Iterator[str]:
@@ -112,42 +117,36 @@ def _conclude_on_arms(study: StudyResults) -> Iterator[str]:
     if not pairs:
         return
 
-    # Only arms with all their seeds are ranked.
+    # Only arms with all their seeds are ranked, the best first.
     incomplete = [row.name for row in arms if not row.is_whole]
     if incomplete:
         yield f"Not ranked, because some of their seeds are missing: {'; '.join(incomplete)}."
-    ranked = _rank_arms(study, arms)
+    sign = sign_of(study.metric)
+    ranked = [row for row in arms if row.is_whole]
+    ranked.sort(key=lambda row: -sign * row.mean(study.metric))
     if len(ranked) < 2:
         return
     if min(len(row.trials) for row in ranked) == 1:
         yield "One seed: what follows says nothing about the luck of trainings."
-    yield _name_best_arm(study, ranked[0])
 
-    # The p values are corrected over all pairs of the comparisons table.
-    figures = estimate_differences(study, pairs)[study.short_metric]
+    best = estimate_level(study, ranked[0], study.short_metric)
+    title = METRIC_TITLES[study.metric]
+    yield (
+        f"Best arm by {title}: {ranked[0].name}, {format_number(best.value)}"
+        f" (95 % {format_interval(best)}); selected by this figure."
+    )
+
+    # The p values are corrected over all pairs, as in the table of comparisons.
+    contrasts = [subtract(*pair) for pair in pairs]
+    figures = estimate_contrasts(study, contrasts, study.short_metric)
     findings = {}
-    for (one, other), figure, p in zip(pairs, figures, correct_p_values(figures), strict=True):
-        findings[one.name, other.name] = Finding(one.name, figure, p)
+    for (one, other), figure in zip(pairs, figures, strict=True):
+        findings[one.name, other.name] = _make_finding(one.name, figure)
 
     if len(arms) <= MOST_ARMS_FOR_ALL_PAIRS:
         yield from _compare_ranked_arms(study, ranked, findings)
     elif not study.is_factorial:  # the factors of a factorial say more than its arms
-        yield from write_verdicts(list(findings.values()), arms[0].name, sign_of(study.metric))
-
-
-def _rank_arms(study: StudyResults, arms: list[ReportRow]) -> list[ReportRow]:
-    """Sort the arms that have all their seeds, the best first."""
-    sign = sign_of(study.metric)
-    whole = [row for row in arms if row.is_whole]
-    return sorted(whole, key=lambda row: -sign * row.mean(study.metric))
-
-
-def _name_best_arm(study: StudyResults, arm: ReportRow) -> str:
-    figure = estimate_level(study, arm, study.short_metric)
-    assert figure is not None
-    value = f"{format_number(figure.value)} (95 % {format_interval(figure)})"
-    title = METRIC_TITLES[study.metric]
-    return f"Best arm by {title}: {arm.name}, {value}; selected by this figure."
+        yield from write_verdicts(list(findings.values()), arms[0].name, sign)
 
 
 def _compare_ranked_arms(
@@ -166,30 +165,23 @@ def _conclude_on_factors(study: StudyResults) -> Iterator[str]:
     """Say what each factor of a factorial is worth, over all levels of the others."""
     # The p values are corrected over all effects, as in the table of effects.
     effects = list_effects(study)
-    figures = estimate_effects(study, effects)[study.short_metric]
-    corrected = correct_p_values(figures)
-    main_effects: list[tuple[Effect, Finding]] = []
-    interactions: list[Finding] = []
-    for effect, figure, p in zip(effects, figures, corrected, strict=True):
+    contrasts = [effect.contrast for effect in effects]
+    figures = estimate_contrasts(study, contrasts, study.short_metric)
+    main_effects: dict[tuple[str, str], list[Finding]] = {}  # by factor and its first level
+    interactions = []
+    for effect, figure in zip(effects, figures, strict=True):
         if effect.kind == "main":
-            main_effects.append((effect, Finding(effect.level, figure, p)))
+            findings = main_effects.setdefault((effect.factor, effect.against), [])
+            findings.append(_make_finding(effect.level, figure))
         else:
-            interactions.append(Finding(effect.factor, figure, p))
+            interactions.append(_make_finding(effect.factor, figure))
 
-    # The main effects of a factor, one for each level but the first, stand together.
-    for factor, group in groupby(main_effects, key=lambda pair: pair[0].factor):
-        of_factor = list(group)
-        findings = [finding for _, finding in of_factor]
-        first_level = of_factor[0][0].against
+    for (factor, first_level), findings in main_effects.items():
         for sentence in write_verdicts(findings, first_level, sign_of(study.metric)):
             yield f"Factor {factor}: {sentence}"
     if interactions:
-        yield _name_believed_interactions(interactions)
-
-
-def _name_believed_interactions(interactions: list[Finding]) -> str:
-    believed = [_describe([finding]) for finding in interactions if finding.is_believed]
-    return f"Interactions: {', '.join(believed) or 'none that can be told from 0'}."
+        believed = [finding.text for finding in interactions if finding.is_believed]
+        yield f"Interactions: {', '.join(believed) or 'none that can be told from 0'}."
 
 
 def _conclude_on_search(study: StudyResults) -> Iterator[str]:
@@ -210,14 +202,14 @@ def _conclude_on_search(study: StudyResults) -> Iterator[str]:
     # The dimensions that mattered more than chance explains.
     count = len(study.searched)
     for metric, importance in zip(study.metrics, measure_importances(study), strict=True):
-        if not importance.shares:
-            continue
         mattered = []
         for key, share in importance.shares.items():
             if share > importance.chance:
                 mattered.append(f"{key} ({share:.0%})")
         what = ", ".join(mattered) or "nothing that can be told from chance"
-        yield f"What mattered for {METRIC_TITLES[metric]} over {count} completed trials: {what}."
+        if importance.shares:
+            title = METRIC_TITLES[metric]
+            yield f"What mattered for {title} over {count} completed trials: {what}."
 
     if len(study.metrics) > 1:
         front = len(find_pareto_front(study))
@@ -229,23 +221,19 @@ def _conclude_on_ladder(study: StudyResults) -> Iterator[str]:
     if not study.is_ladder:
         return
     count, correlation = measure_agreement(study)
-    if correlation == correlation:
-        shown = format_number(correlation, digits=2)
-    else:
+    shown = format_number(correlation, digits=2)
+    if correlation != correlation:
         shown = "unknown, they are fewer than three or all alike"
     yield f"Rank correlation of the two rungs over {count} configurations: {shown}."
 
 
+def _make_finding(name: str, figure: Estimate) -> Finding:
+    """Make a finding of an estimate whose p value is corrected."""
+    return Finding(name, figure if figure.seeds else None, figure.p)
+
+
 def _describe(findings: Sequence[Finding]) -> str:
-    """Describe findings: "name (difference, 95 % interval, p); ..."."""
-    descriptions = []
-    for finding in findings:
-        assert finding.figure is not None
-        difference = format_difference(finding.figure.value, digits=3)
-        interval = format_interval(finding.figure)
-        p = format_p(finding.p)
-        descriptions.append(f"{finding.name} ({difference}, 95 % {interval}, p {p})")
-    return "; ".join(descriptions)
+    return "; ".join(finding.text for finding in findings)
 
 
 def _reverse(finding: Finding, name: str) -> Finding:

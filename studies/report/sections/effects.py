@@ -8,10 +8,11 @@ another factor. Both are contrasts of arms. They need every arm of the factorial
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations, product
+from math import prod
 from typing import NamedTuple
 
 from studies.report.blocks import Table, Words
-from studies.report.estimates import Contrast, ContrastEstimates, estimate_contrasts
+from studies.report.estimates import Contrast
 from studies.report.sections.comparisons import (
     CORRECTION_NOTE,
     DIFFERENCE_HEADER,
@@ -57,11 +58,6 @@ def list_levels(arms: list[ReportRow], factor: str) -> list[str]:
     return list(dict.fromkeys(row.levels[factor] for row in arms))
 
 
-def estimate_effects(study: StudyResults, effects: list[Effect]) -> ContrastEstimates:
-    """Estimate every effect, for both metrics."""
-    return estimate_contrasts(study, [effect.contrast for effect in effects])
-
-
 def make_effects_table(study: StudyResults) -> Table | Words | None:
     """Make the table of effects, or say why there is none; None when the study is not factorial."""
     if not study.is_factorial:
@@ -74,7 +70,7 @@ def make_effects_table(study: StudyResults) -> Table | Words | None:
         return Words(TITLE, [reason])
 
     names = [[effect.kind, effect.name] for effect in effects]
-    rows = make_difference_rows(names, estimate_effects(study, effects))
+    rows = make_difference_rows(study, names, [effect.contrast for effect in effects])
 
     correction = CORRECTION_NOTE.format(f"{len(effects)} effects")
     note = f"Averaged over the other factors' levels. {correction}"
@@ -86,15 +82,9 @@ def make_effects_table(study: StudyResults) -> Table | Words | None:
 
 
 def _list_main_effects(arms: list[ReportRow], factors: Factors) -> Iterator[Effect]:
-    for factor, levels in factors.items():
-        first_level = levels[0]
-        arms_a_level = len(arms) // len(levels)
-        for level in levels[1:]:
-            weights = {level: 1 / arms_a_level, first_level: -1 / arms_a_level}
-            contrast = []
-            for row in arms:
-                if row.levels[factor] in weights:
-                    contrast.append((row, weights[row.levels[factor]]))
+    for factor, (first_level, *levels) in factors.items():
+        for level in levels:
+            contrast = _contrast_levels(arms, {factor: {level: 1, first_level: -1}})
             yield Effect("main", factor, level, first_level, contrast)
 
 
@@ -103,14 +93,28 @@ def _list_interactions(arms: list[ReportRow], factors: Factors) -> Iterator[Effe
         # With three levels or more of both factors, a table would have too many rows.
         if len(factors[one]) > 2 and len(factors[other]) > 2:
             continue
-        arms_a_cell = len(arms) // (len(factors[one]) * len(factors[other]))
-        for level, other_level in product(factors[one][1:], factors[other][1:]):
-            signs = {level: 1, factors[one][0]: -1}
-            other_signs = {other_level: 1, factors[other][0]: -1}
-            contrast = []
-            for row in arms:
-                if row.levels[one] in signs and row.levels[other] in other_signs:
-                    sign = signs[row.levels[one]] * other_signs[row.levels[other]]
-                    contrast.append((row, sign / arms_a_cell))
+        first_level, *levels = factors[one]
+        first_other_level, *other_levels = factors[other]
+        for level, other_level in product(levels, other_levels):
+            signs = {
+                one: {level: 1, first_level: -1},
+                other: {other_level: 1, first_other_level: -1},
+            }
             name = f"{one} {level} x {other} {other_level}"
+            contrast = _contrast_levels(arms, signs)
             yield Effect("interaction", name, level="", against="", contrast=contrast)
+
+
+def _contrast_levels(arms: list[ReportRow], signs: dict[str, dict[str, int]]) -> Contrast:
+    """Contrast two levels of each of some factors, given as factor -> level -> 1 or -1.
+
+    The weight of an arm has the product of its levels' signs. Each combination of these levels
+    counts alike, as the mean of its arms.
+    """
+    chosen = []
+    for row in arms:
+        sign = prod(levels.get(row.levels[factor], 0) for factor, levels in signs.items())
+        if sign:
+            chosen.append((row, sign))
+    arms_a_cell = len(chosen) // 2 ** len(signs)
+    return [(row, sign / arms_a_cell) for row, sign in chosen]

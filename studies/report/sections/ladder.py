@@ -5,18 +5,10 @@ full, on the full rung. A ladder is worth its while when both rungs rank configu
 """
 
 from math import nan
-from typing import NamedTuple
 
 from studies.report.blocks import Table, format_number
 from studies.report.statistics import rank_correlation
 from studies.report.study_results import ReportRow, StudyResults, best_value
-
-
-class RungAgreement(NamedTuple):
-    """How alike the two rungs of a ladder rank their configurations."""
-
-    configurations: int  # those with figures at both rungs
-    rank_correlation: float  # Spearman's; nan for fewer than three configurations
 
 
 def make_ladder_table(study: StudyResults) -> Table | None:
@@ -25,19 +17,17 @@ def make_ladder_table(study: StudyResults) -> Table | None:
         return None
     rows = []
     for row in study.full_rung_rows:
-        cheap_value = _find_cheap_value(study, row)
-        full_value = row.mean(study.metric)
-        cells = [row.name, format_number(cheap_value), format_number(full_value), row.seed_count]
-        rows.append(cells)
+        cheap_value = format_number(_find_cheap_value(study, row))
+        full_value = format_number(row.mean(study.metric))
+        rows.append([row.name, cheap_value, full_value, row.seed_count])
 
     # The rank correlation says how well the cheap rung predicts the full one.
-    agreement = measure_agreement(study)
-    correlation = format_number(agreement.rank_correlation, digits=2)
+    count, correlation = measure_agreement(study)
     note = (
-        f"Rank correlation (Spearman) of the two rungs over {agreement.configurations}"
-        f" configurations: {correlation}. The cheap rung has one training of each configuration,"
-        " the full rung the mean over seeds. The base has none of the search's values."
-        " Figures of different rungs are never mixed."
+        f"Rank correlation (Spearman) of the two rungs over {count} configurations:"
+        f" {format_number(correlation, digits=2)}. The cheap rung has one training of each"
+        " configuration, the full rung the mean over seeds. The base has none of the search's"
+        " values. Figures of different rungs are never mixed."
     )
     header = [
         "configuration",
@@ -48,16 +38,19 @@ def make_ladder_table(study: StudyResults) -> Table | None:
     return Table("ladder", "Both rungs of the ladder", header, rows, note)
 
 
-def measure_agreement(study: StudyResults) -> RungAgreement:
-    """Correlate the ranks of the configurations that both rungs have."""
+def measure_agreement(study: StudyResults) -> tuple[int, float]:
+    """Count the configurations with figures at both rungs, and correlate their ranks (Spearman).
+
+    The correlation is nan for fewer than three configurations.
+    """
     cheap_values = []
     full_values = []
     for row in study.full_rung_rows:
         cheap_value = _find_cheap_value(study, row)
-        if cheap_value == cheap_value and row.trials:
+        if cheap_value == cheap_value:
             cheap_values.append(cheap_value)
             full_values.append(row.mean(study.metric))
-    return RungAgreement(len(cheap_values), rank_correlation(cheap_values, full_values))
+    return len(cheap_values), rank_correlation(cheap_values, full_values)
 
 
 def _find_cheap_value(study: StudyResults, row: ReportRow) -> float:

@@ -17,14 +17,15 @@ def describe_question(study: StudyResults) -> Words:
 
     # The data: figures are of its validation clips.
     locations = len(set(study.clips.places))
-    validation = f"validated on {len(study.clips.names)} clips of {locations} locations"
-    lines.append(f"Data: {study.data_title}; {validation}.")
+    lines.append(
+        f"Data: {study.data_title}; validated on {len(study.clips.names)} clips"
+        f" of {locations} locations."
+    )
 
     # The configuration that all arms and searches start from.
+    base = f"preset {study.preset}"
     if study.base_trial:
         base = f"the best of study {study.base_trial[0]}"
-    else:
-        base = f"preset {study.preset}"
     if study.preset_changes:
         base += f", with {', '.join(study.preset_changes)}"
     lines.append(f"Base: {base}. Seeds: {', '.join(map(str, study.seeds))}.")
@@ -42,61 +43,38 @@ def describe_question(study: StudyResults) -> Words:
 
 
 def list_missing(study: StudyResults) -> Table | None:
-    """List what was planned and is missing; None when nothing is.
-
-    These are rows without all their seeds, searches that are not over, a full rung that has not
-    begun, and trials that failed or diverged.
-    """
-    rows = [
-        *_list_missing_seeds(study),
-        *_list_missing_searches(study),
-        *_list_missing_full_rung(study),
-        *_list_failed_trials(study),
-    ]
-    header = ["what", "how much is there", "why"]
-    return Table("missing", "Missing", header, rows) if rows else None
-
-
-def _list_rung_changes(study: StudyResults) -> list[str]:
-    """List the settings in which the rungs differ, as "key full (cheap)"."""
-    cheap_settings = study.base_settings
-    changes = []
-    for key, value in study.full_rung_settings.items():
-        if value != cheap_settings[key]:
-            cheap_value = format_setting(cheap_settings[key])
-            changes.append(f"{key} {format_setting(value)} ({cheap_value})")
-    return changes
-
-
-def _list_missing_seeds(study: StudyResults) -> list[list[str]]:
+    """List what was planned and is missing; None when nothing is."""
+    # Rows without all their seeds.
     rows = []
     for row in study.rows:
         if not row.is_whole:
             seeds = f"{len(row.trials)} of {row.seeds_wanted} seeds"
             rows.append([row.name, seeds, row.note or "not completed"])
-    return rows
 
-
-def _list_missing_searches(study: StudyResults) -> list[list[str]]:
+    # Searches that are not over, and a full rung that has not begun.
     reason = "nothing new was left to try" if study.is_finished else "not run yet"
-    rows = []
     for search in study.asked_searches:
         ended = sum(trial.outcome in ENDED for trial in study.list_trials_of(search))
         if ended < search.trials:
             rows.append([search.title, f"{ended} of {search.trials} trials", reason])
-    return rows
-
-
-def _list_missing_full_rung(study: StudyResults) -> list[list[str]]:
     if study.is_ladder and not study.full_rung_rows:
-        return [["full rung", "0 trials", "begins when the search is over"]]
-    return []
+        rows.append(["full rung", "0 trials", "begins when the search is over"])
 
-
-def _list_failed_trials(study: StudyResults) -> list[list[str]]:
-    rows = []
+    # Trials that failed or diverged.
     for trial in study.trials:
         if trial.outcome in ("failed", "diverged"):
             name = f"{trial.name} {trial.key[:6]} seed {trial.seed}"
             rows.append([name, trial.outcome, read_error(trial)])
-    return rows
+    if not rows:
+        return None
+    return Table("missing", "Missing", ["what", "how much is there", "why"], rows)
+
+
+def _list_rung_changes(study: StudyResults) -> list[str]:
+    """List the settings in which the rungs differ, as "key full (cheap)"."""
+    changes = []
+    for key, value in study.full_rung_settings.items():
+        cheap_value = study.base_settings[key]
+        if value != cheap_value:
+            changes.append(f"{key} {format_setting(value)} ({format_setting(cheap_value)})")
+    return changes

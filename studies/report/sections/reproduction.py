@@ -19,19 +19,25 @@ def make_cost_table(study: StudyResults) -> Table:
     rows.append(["trials stopped early", saved])
 
     # All trials have taken time; the time of one is the mean of those that did not fail.
-    total = sum(trial.metrics.get("seconds", 0.0) for trial in study.trials)
-    ended = [trial for trial in study.trials if trial.outcome in ("complete", "stopped")]
-    mean = sum(trial.metrics.get("seconds", 0.0) for trial in ended) / max(1, len(ended))
-    times = f"{format_duration(total)} in all, {format_duration(mean)} a trial"
-    rows.append(["training time", times])
+    total = 0.0
+    seconds_of_ended = []
+    for trial in study.trials:
+        seconds = trial.metrics.get("seconds", 0.0)
+        total += seconds
+        if trial.outcome in ("complete", "stopped"):
+            seconds_of_ended.append(seconds)
+    mean = sum(seconds_of_ended) / max(1, len(seconds_of_ended))
+    rows.append(
+        ["training time", f"{format_duration(total)} in all, {format_duration(mean)} a trial"]
+    )
 
     estimate = study.cost_estimate
     if estimate:
-        duration = format_duration(3600 * estimate.hours)
-        trials = f"{estimate.trials} trials, {estimate.side_by_side} side by side"
+        duration = format_duration(3600 * estimate["hours"])
+        trials = f"{estimate['trials']} trials, {estimate['side_by_side']} side by side"
         rows.append(["estimated before the last invocation", f"{duration} for {trials}"])
-        gigabytes = estimate.memory / 2**30
-        rows.append(["memory", f"{gigabytes:.1f} GiB a trial on {estimate.device}"])
+        gigabytes = estimate["memory"] / 2**30  # the record has bytes
+        rows.append(["memory", f"{gigabytes:.1f} GiB a trial on {estimate['device']}"])
     return Table("cost", "Cost", ["", "measured"], rows)
 
 
@@ -42,10 +48,9 @@ def make_test_table(study: StudyResults) -> Table | None:
     rows = []
     for trial, is_of_current_winner in study.retrainings:
         winner = "today's winner" if is_of_current_winner else "an earlier winner"
-        cells = [trial.run_id[:8], winner, str(trial.seed)]
-        cells.append(format_number(trial.metrics["test_acc"]))
-        cells.append(format_number(trial.metrics["test_logloss"]))
-        rows.append(cells)
+        acc = format_number(trial.metrics["test_acc"])
+        logloss = format_number(trial.metrics["test_logloss"])
+        rows.append([trial.run_id[:8], winner, str(trial.seed), acc, logloss])
 
     title = "The retrained winner on the test split"
     header = ["run", "of", "seed", "test Acc", "test Logloss"]
@@ -58,14 +63,15 @@ def make_reproduction_table(study: StudyResults) -> Table:
     # The commands and versions.
     rows = []
     for invocation in study.invocations:
-        rows += [[name, value] for name, value in invocation.items()]
+        for name, value in invocation.items():
+            rows.append([name, value])
 
     # The data and the seeds.
     rows.append(["data", f"{study.data_title}, fingerprint {study.data_fingerprint[:16]}"])
     rows.append(["seeds", ", ".join(map(str, study.seeds))])
 
     # The searches, with every dimension of their space.
-    if study.space is not None:
+    if study.space.dimensions:
         options = [f"{name} {value}" for name, value in study.search_options.items()]
         rows.append(["search", ", ".join(options)])
         rows.append(["space", f"{study.space_hash}, which is:"])

@@ -15,10 +15,9 @@ from studies.report.blocks import (
     METRIC_TITLES,
     MISSING_CELL,
     Table,
-    format_difference,
     format_number,
     format_setting,
-    make_level_cells,
+    make_cells,
 )
 from studies.report.estimates import CLIP_VALUES, estimate_level
 from studies.report.study_results import ReportRow, StudyResults
@@ -38,7 +37,7 @@ def make_results_table(study: StudyResults) -> Table | None:
     for row in study.rows:
         cells = [row.name, row.seed_count]
         for metric in CLIP_VALUES:
-            cells += make_level_cells(estimate_level(study, row, metric))
+            cells += make_cells(estimate_level(study, row, metric))
         table_rows.append(cells)
 
     # What readers must know to judge the figures of this table.
@@ -61,29 +60,30 @@ def make_published_table(study: StudyResults) -> Table | None:
 
     Figures of synthetic scenes are not subtracted from figures of real streets.
     """
-    rows = [row for row in study.rows if row.published]
-    if not rows:
-        return None
-
     # For each metric the published figure, ours, and how much more ours has.
     header = ["arm", "where"]
     for name in ("Acc", "Logloss"):
         header += [f"published {name}", f"our {name}"]
-        if not study.is_embedded:
+        if not study.label:
             header.append("ours - it")
 
     table_rows = []
-    for row in rows:
-        # The paper may leave one of the two metrics out.
-        published = row.published or {}
-        cells = [row.name, _name_place_in_paper(published)]
+    for row in study.rows:
+        if not row.published:
+            continue
+        cells = [row.name, _name_place_in_paper(row.published)]
         for metric in CLIP_VALUES:
             our_value = row.mean(f"val_{metric}")
-            published_value = nan if published[metric] is None else published[metric]
+            # The paper may leave one of the two metrics out.
+            published_value = row.published[metric]
+            if published_value is None:
+                published_value = nan
             cells += [format_number(published_value), format_number(our_value)]
-            if not study.is_embedded:
-                cells.append(format_difference(our_value - published_value))
+            if not study.label:
+                cells.append(format_number(our_value - published_value, sign="+"))
         table_rows.append(cells)
+    if not table_rows:
+        return None
 
     note = (
         "Published figures are of other clips than ours, which are of validation:"
@@ -96,17 +96,13 @@ def make_settings_table(study: StudyResults) -> Table | None:
     """List what each row changes of the base, and the note of its author."""
     if not study.rows:
         return None
-    has_notes = any(row.note for row in study.rows)
-    header = ["arm", "changes of the base"]
-    if has_notes:
-        header.append("note")
-
+    # Without any note, the table ends before the column of notes.
+    columns = 3 if any(row.note for row in study.rows) else 2
+    header = ["arm", "changes of the base", "note"][:columns]
     table_rows = []
     for row in study.rows:
-        cells = [row.name, _describe_changes(study, row)]
-        if has_notes:
-            cells.append(row.note)
-        table_rows.append(cells)
+        cells = [row.name, _describe_changes(study, row), row.note]
+        table_rows.append(cells[:columns])
     return Table("settings", "What the rows are", header, table_rows)
 
 
@@ -127,5 +123,5 @@ def _describe_changes(study: StudyResults, row: ReportRow) -> str:
 def _name_place_in_paper(published: Mapping[str, Any]) -> str:
     """Name the table and row of a published figure: "Table II, row 1"."""
     table = str(published["table"])
-    is_numeral = set(table) <= set("IVX")
-    return f"{'Table ' if is_numeral else ''}{table}, row {published['row']}"
+    word = "Table " if set(table) <= set("IVX") else ""
+    return f"{word}{table}, row {published['row']}"

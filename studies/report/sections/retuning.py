@@ -11,9 +11,9 @@ from studies.report.blocks import (
     METRIC_TITLES,
     Table,
     format_number,
-    make_difference_cells,
+    make_cells,
 )
-from studies.report.estimates import estimate_contrast, subtract
+from studies.report.estimates import NO_ESTIMATE, estimate_contrast, subtract
 from studies.report.study_results import ReportRow, StudyResults
 
 
@@ -24,13 +24,11 @@ def make_retuning_table(study: StudyResults) -> Table | None:
 
     # Each arm less the first one, before and after.
     first_arm, first_retuned = study.retuned_pairs[0]
-    selecting_seed = {study.seeds[0]}
     rows = []
     for arm, retuned in study.retuned_pairs:
-        cells = [arm.name]
-        cells += _make_cells(study, arm, first_arm, omitted_seeds=set())
-        cells += _make_cells(study, retuned, first_retuned, omitted_seeds=selecting_seed)
-        rows.append(cells)
+        cells_before = _compare_with_first(study, arm, first_arm, omitted_seeds=set())
+        cells_after = _compare_with_first(study, retuned, first_retuned, {study.seeds[0]})
+        rows.append([arm.name, *cells_before, *cells_after])
 
     # The table has the deciding metric alone.
     metric = METRIC_TITLES[study.metric]
@@ -43,16 +41,15 @@ def make_retuning_table(study: StudyResults) -> Table | None:
         " differences on the right. The selection has used the same clips, too, which favours the"
         " arm with the most to choose from; so there are no tests here."
     )
-    header = ["arm", *before, *after]
-    return Table("retuned", "Before and after retuning", header, rows, note)
+    return Table("retuned", "Before and after retuning", ["arm", *before, *after], rows, note)
 
 
-def _make_cells(
+def _compare_with_first(
     study: StudyResults, row: ReportRow, first: ReportRow, omitted_seeds: Set[int]
 ) -> list[str]:
     """Make the cells of a row: its figure, and how much more it has than the first row."""
-    figure = None
-    if row is not first and row.trials and first.trials:
-        difference = subtract(row, first)
-        figure = estimate_contrast(study, difference, study.short_metric, omitted_seeds)
-    return [format_number(row.mean(study.metric)), *make_difference_cells(figure)]
+    figure = NO_ESTIMATE
+    if row is not first:
+        contrast = subtract(row, first)
+        figure = estimate_contrast(study, contrast, study.short_metric, omitted_seeds)
+    return [format_number(row.mean(study.metric)), *make_cells(figure, "+")]

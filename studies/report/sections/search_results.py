@@ -4,15 +4,19 @@ Arms that are points of the space count with the searched trials, since the samp
 Only completed trials are here: those that a scheduler stopped early are counted in the costs alone.
 """
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import compress
 from math import nan
 from typing import Any
 
+import numpy as np
+
+from avsc_core.metrics import direction_of, sign_of
 from avsc_core.record.trials import TrialRecord
 from avsc_core.resolve import flatten
 from search_spaces.importance import ENOUGH, SHUFFLES, Importance, measure_importance
 from studies.report.blocks import Table, Words, format_number, format_setting
-from studies.report.statistics import sign_of
 from studies.report.study_results import StudyResults, best_value
 
 MOST_TRIALS_SHOWN = 10
@@ -20,22 +24,15 @@ MOST_TRIALS_SHOWN = 10
 
 def make_best_trials_table(study: StudyResults) -> Table | None:
     """Make the table of the best searched trials with their settings; None without a search."""
-    if not study.searched or study.space is None:
+    if not study.searched:
         return None
-    keys = list(study.space.dimensions)
-
-    # Trial, both metrics, and the value of each dimension, empty where it does not exist.
-    shown = list(zip(study.searched, list_points(study), strict=True))[:MOST_TRIALS_SHOWN]
     rows = []
-    for trial, point in shown:
-        cells = [f"{trial.name} {trial.key[:6]}"]
-        cells.append(format_number(best_value(trial, "val_acc")))
-        cells.append(format_number(best_value(trial, "val_logloss")))
-        cells += [format_setting(point.get(key)) for key in keys]
-        rows.append(cells)
+    for trial in study.searched[:MOST_TRIALS_SHOWN]:
+        cells = _make_trial_cells(study, trial, ("val_acc", "val_logloss"))
+        rows.append([f"{trial.name} {trial.key[:6]}", *cells])
 
     title = f"Best trials of the search{name_search_rung(study)}"
-    header = ["trial", "val Acc", "val Logloss", *_shorten_keys(keys)]
+    header = ["trial", "val Acc", "val Logloss", *_name_dimensions(study)]
     note = (
         f"The first {len(rows)} of {len(study.searched)} completed trials of this space"
         f" by {study.metric}, one seed."
@@ -45,7 +42,7 @@ def make_best_trials_table(study: StudyResults) -> Table | None:
 
 def make_importance_table(study: StudyResults) -> Table | Words | None:
     """Tell how much each dimension mattered for every metric; None without a search."""
-    if study.space is None or not study.searched:
+    if not study.searched:
         return None
     title = f"What mattered{name_search_rung(study)}"
     trials = f"{len(study.searched)} completed trials"
@@ -57,9 +54,9 @@ def make_importance_table(study: StudyResults) -> Table | Words | None:
     # A line for each dimension, the most important for the first metric first; then chance.
     rows = []
     for key in importances[0].shares:
-        shares = [importance.shares.get(key, nan) for importance in importances]
-        rows.append([key, *(format_number(share, digits=2) for share in shares)])
-    by_chance = [format_number(importance.chance, digits=2) for importance in importances]
+        cells = [format_number(each.shares.get(key, nan), digits=2) for each in importances]
+        rows.append([key, *cells])
+    by_chance = [format_number(each.chance, digits=2) for each in importances]
     rows.append(["by chance, at most", *by_chance])
 
     note = (
@@ -72,60 +69,48 @@ def make_importance_table(study: StudyResults) -> Table | Words | None:
 
 def make_pareto_table(study: StudyResults) -> Table | None:
     """Make the table of the Pareto front; None unless the study has a search and two metrics."""
-    if len(study.metrics) < 2 or not study.searched or study.space is None:
+    if len(study.metrics) < 2 or not study.searched:
         return None
-    keys = list(study.space.dimensions)
-    front_keys = {trial.key for trial in find_pareto_front(study)}
     rows = []
-    for trial, point in zip(study.searched, list_points(study), strict=True):
-        if trial.key in front_keys:
-            cells = [trial.key[:6]]
-            cells += map(format_number, list_best_values(study, trial))
-            cells += [format_setting(point.get(key)) for key in keys]
-            rows.append(cells)
+    for trial in find_pareto_front(study):
+        rows.append([trial.key[:6], *_make_trial_cells(study, trial, study.metrics)])
 
     title = f"Pareto front{name_search_rung(study)}"
-    header = ["trial", *study.metrics, *_shorten_keys(keys)]
+    header = ["trial", *study.metrics, *_name_dimensions(study)]
     note = "Trials that no other beats in both metrics, each at its best epoch by the first."
     return Table("pareto", title, header, rows, note)
 
 
-def list_points(study: StudyResults) -> list[dict[str, Any]]:
-    """List every searched trial's values of the dimensions that exist in it, in their order."""
-    assert study.space is not None
-    points = []
-    for trial in study.searched:
-        settings = dict(flatten(trial.config.model_dump()))
-        points.append(study.space.present(settings))
-    return points
+def find_point(study: StudyResults, trial: TrialRecord) -> dict[str, Any]:
+    """Find a trial's values of the dimensions that exist in it, in their order."""
+    return study.space.present(dict(flatten(trial.config.model_dump())))
 
 
-def list_best_values(study: StudyResults, trial: TrialRecord) -> list[float]:
-    """List a trial's best value of every metric of the study."""
-    return [best_value(trial, metric) for metric in study.metrics]
+def collect_best_values(study: StudyResults, trials: Sequence[TrialRecord]) -> np.ndarray:
+    """Collect the best value of every trial for every metric of the study: (trials,metrics)."""
+    return np.array([[best_value(trial, metric) for metric in study.metrics] for trial in trials])
 
 
 @cache  # tables, pictures and conclusions ask, and the shuffles take seconds
 def measure_importances(study: StudyResults) -> list[Importance]:
     """Measure how much each dimension of the search mattered, for every metric of the study."""
-    assert study.space is not None
-    points = list_points(study)
+    points = [find_point(study, trial) for trial in study.searched]
     importances = []
     for metric in study.metrics:
         values = [best_value(trial, metric) for trial in study.searched]
-        direction = "max" if sign_of(metric) > 0 else "min"
-        importances.append(measure_importance(study.space, points, values, direction))
+        importances.append(measure_importance(study.space, points, values, direction_of(metric)))
     return importances
 
 
 def find_pareto_front(study: StudyResults) -> list[TrialRecord]:
     """Find the searched trials that no other beats in both metrics, in their order."""
-    gains = [_list_gains(study, trial) for trial in study.searched]
-    front = []
-    for trial, own_gains in zip(study.searched, gains, strict=True):
-        if not any(_dominates(other_gains, own_gains) for other_gains in gains):
-            front.append(trial)
-    return front
+    # With these signs, more is better for every metric.
+    gains = collect_best_values(study, study.searched) * list(map(sign_of, study.metrics))
+
+    # A trial beats another that it equals in all metrics or is better, and is better in one.
+    others = gains[:, None]  # (trials,1,metrics)
+    beats = np.all(others >= gains, -1) & np.any(others > gains, -1)  # (trials,trials)
+    return list(compress(study.searched, np.invert(beats.any(0))))
 
 
 def name_search_rung(study: StudyResults) -> str:
@@ -133,16 +118,13 @@ def name_search_rung(study: StudyResults) -> str:
     return ", cheap rung" if study.is_ladder else ""
 
 
-def _list_gains(study: StudyResults, trial: TrialRecord) -> list[float]:
-    """List a trial's values with signs, so that more is better for every metric."""
-    return [sign_of(metric) * best_value(trial, metric) for metric in study.metrics]
+def _make_trial_cells(study: StudyResults, trial: TrialRecord, metrics: Sequence[str]) -> list[str]:
+    """Make the cells of a trial's best values and dimensions, empty where one does not exist."""
+    figures = [format_number(best_value(trial, metric)) for metric in metrics]
+    point = find_point(study, trial)
+    return figures + [format_setting(point.get(key)) for key in study.space.dimensions]
 
 
-def _dominates(one: list[float], other: list[float]) -> bool:
-    """Tell whether `one` is at least as good in all metrics, and better in one."""
-    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
-
-
-def _shorten_keys(keys: list[str]) -> list[str]:
-    """Shorten dimensions to titles of columns: the five loss weights fit only without a prefix."""
-    return [key.removeprefix("loss_weights.") for key in keys]
+def _name_dimensions(study: StudyResults) -> list[str]:
+    """Name the dimensions in a header: the five loss weights fit only without their prefix."""
+    return [key.removeprefix("loss_weights.") for key in study.space.dimensions]
