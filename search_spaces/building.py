@@ -13,7 +13,7 @@ from typing import Any
 
 from avsc_core.config import Augmentation, Config
 from avsc_core.errors import Fault, UserError, suggest
-from avsc_core.resolve import flatten
+from avsc_core.resolve import list_settings
 from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS
 from search_spaces.domains import Choice, Domain, DomainFault, Int, narrow
 from search_spaces.inactive import can_be_active, has_active_loss
@@ -31,18 +31,16 @@ def build_space(spec: Any, base: Config, where: LineOf) -> Space:
     Raises UserError with every fault.
     """
     if not isinstance(spec, Mapping) or not spec:
-        what = "the search space is empty" if not spec else "the search space is not a mapping"
-        examples = ", ".join([*GROUPS, *CATALOGUE][:3])
-        raise UserError(
-            Fault(where(""), what, f"dimensions such as {examples}", "name at least one")
-        )
+        what = f"the search space is {'not a mapping' if spec else 'empty'}"
+        examples = f"dimensions such as {', '.join([*GROUPS, *CATALOGUE][:3])}"
+        raise UserError(Fault(where(""), what, examples, "name at least one"))
 
     # Each key is a dimension, or a group that stands for its members.
     faults: list[Fault] = []
     dimensions: dict[str, Domain] = {}
     for key, narrowing in spec.items():
         fault = _check_name(key, narrowing, where)
-        if fault is not None:
+        if fault:
             faults.append(fault)
             continue
         for member in GROUPS.get(key, (key,)):
@@ -55,7 +53,7 @@ def build_space(spec: Any, base: Config, where: LineOf) -> Space:
                 faults.append(Fault(where(key), f"{member}: {error}"))
 
     # Rules that look at several settings.
-    settings = dict(flatten(base.model_dump()))
+    settings = list_settings(base)
     faults += _find_never_active(dimensions, settings, where)
     faults += find_impossible(dimensions, base, where)
     if faults:
@@ -81,8 +79,8 @@ def find_impossible(dimensions: Mapping[str, Domain], base: Config, where: LineO
 def _check_name(key: Any, narrowing: Any, where: LineOf) -> Fault | None:
     """Return the fault of a key that names nothing, or of a group with bounds."""
     if key not in CATALOGUE and key not in GROUPS:
-        names = [*CATALOGUE, *GROUPS]
-        return Fault(where(key), f"unknown dimension '{key}'", suggest(key, names))
+        allowed = suggest(key, [*CATALOGUE, *GROUPS])
+        return Fault(where(key), f"unknown dimension '{key}'", allowed)
     if key in GROUPS and narrowing not in (None, {}):
         why = "its bounds cannot be narrowed together"
         return Fault(where(key), f"{key} is a group", why, "name its members")
@@ -151,7 +149,7 @@ def _find_nothing_to_learn(
     dimensions: Mapping[str, Domain], base: Config, where: LineOf
 ) -> list[Fault]:
     """Find the first combination of LOSS_SWITCHES that leaves no active loss weight above 0."""
-    settings = dict(flatten(base.model_dump()))
+    settings = list_settings(base)
     for key in GROUPS["loss_weights"]:
         if key in dimensions:
             settings[key] = 1.0  # a stand-in: all values of such a dimension are above 0
@@ -162,9 +160,8 @@ def _find_nothing_to_learn(
         settings |= zip(LOSS_SWITCHES, combination, strict=True)
         if not has_active_loss(settings):
             case = " and ".join(f"{key} is {settings[key]}" for key in searched)
-            what = f"nothing to learn when {case}"
             need = "a loss weight above 0 that has an effect then"
-            return [Fault(where(searched[0]), what, need)]
+            return [Fault(where(searched[0]), f"nothing to learn when {case}", need)]
     return []
 
 
@@ -172,7 +169,7 @@ def _list_values(key: str, dimensions: Mapping[str, Domain], base: Config) -> li
     """List the values that a setting takes in a space around `base`."""
     if key in dimensions:
         return list(dimensions[key].iterate())
-    return [dict(flatten(base.model_dump()))[key]]
+    return [list_settings(base)[key]]
 
 
 def _depth(key: str, dimensions: Mapping[str, Domain]) -> int:

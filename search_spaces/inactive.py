@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from avsc_core.config import Config
-from avsc_core.resolve import flatten, nest
+from avsc_core.resolve import list_settings, nest
 from search_spaces.catalogue import CONDITIONS, GROUPS, INACTIVE_VALUES
 from search_spaces.domains import Domain
 
@@ -55,15 +55,15 @@ def has_active_loss(settings: Mapping[str, Any]) -> bool:
 
 def list_inactive(config: Config) -> list[str]:
     """List the dotted keys of the settings that are inactive in a configuration."""
-    settings = dict(flatten(config.model_dump()))
+    settings = list_settings(config)
     return [key for key in CONDITIONS if not is_active(key, settings)]
 
 
 def list_active(config: Config) -> dict[str, Any]:
     """Return the active settings of a configuration, dotted key -> value as JSON has it."""
     inactive = list_inactive(config)
-    settings = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in settings if key not in inactive}
+    settings = list_settings(config)
+    return {key: value for key, value in settings.items() if key not in inactive}
 
 
 def reset_inactive(config: Config) -> Config:
@@ -72,7 +72,7 @@ def reset_inactive(config: Config) -> Config:
     The value is that of `INACTIVE_VALUES`, else the setting's default. Raises ValueError when
     every active loss weight is 0.
     """
-    settings = dict(flatten(config.model_dump()))
+    settings = list_settings(config)
     if not has_active_loss(settings):
         raise ValueError("every active loss weight is 0")
 
@@ -81,7 +81,7 @@ def reset_inactive(config: Config) -> Config:
         return config
 
     # Validation makes a new configuration; this one is frozen.
-    default = dict(flatten(Config().model_dump()))
+    default = list_settings(Config())
     for key in inactive:
         settings[key] = INACTIVE_VALUES.get(key, default[key])
     return Config.model_validate(nest(settings))

@@ -38,8 +38,8 @@ def find_rung_conflicts(cheap: Config, full: Config, where: str) -> list[Fault]:
         faults.append(Fault(where, "the rungs have different classes", allowed))
 
     # Where and how two trainings are computed does not make them different.
-    trainings = [reset_inactive(rung).model_dump(exclude=NOT_IN_KEY) for rung in (cheap, full)]
-    if trainings[0] == trainings[1]:
+    one, other = (reset_inactive(rung).model_dump(exclude=NOT_IN_KEY) for rung in (cheap, full))
+    if one == other:
         what = "both rungs are the same training"
         faults.append(Fault(where, what, "a cheap one and a full one"))
     return faults
@@ -49,12 +49,11 @@ def _check_names(file: StudyFile, name: str, located: Located) -> list[Fault]:
     """Check the names of the study and of its preset."""
     faults = []
     if not STUDY_NAME.fullmatch(name):
-        what = f"'{name}' is not a study name"
         allowed = "letters, digits, - and _, at most 64"
-        faults.append(Fault(located.where("name"), what, allowed))
+        faults.append(Fault(located.where("name"), f"'{name}' is not a study name", allowed))
     if file.preset and file.preset not in list_presets():
-        what = f"unknown preset '{file.preset}'"
-        faults.append(Fault(located.where("preset"), what, suggest(file.preset, list_presets())))
+        allowed = suggest(file.preset, list_presets())
+        faults.append(Fault(located.where("preset"), f"unknown preset '{file.preset}'", allowed))
     return faults
 
 
@@ -103,8 +102,8 @@ def _check_search(file: StudyFile, name: str, located: Located) -> list[Fault]:
     # `finalists` has a default; only a file that writes it down is mistaken.
     if not file.ladder and "finalists" in file.search.model_fields_set:
         where = located.where("search", "finalists")
-        what = "finalists without a ladder"
-        faults.append(Fault(where, what, "ladder: [..., ...]", "leave it out"))
+        need = "ladder: [..., ...]"
+        faults.append(Fault(where, "finalists without a ladder", need, "leave it out"))
     return faults
 
 

@@ -6,17 +6,18 @@ and its first points; what the file leaves out gets its value here.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, get_args
 
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults, suggest
-from avsc_core.resolve import flatten
+from avsc_core.resolve import flatten, list_settings
 from avsc_core.yaml_file import Located
 from search_spaces.building import build_space, find_impossible
 from search_spaces.catalogue import CATALOGUE, ONE_METRIC_SAMPLERS, SAMPLER_NAMES
 from search_spaces.domains import Float
 from search_spaces.space import Space
-from studies.study.schema import Arm, Metric, Search, SearchPart
+from studies.study.schema import Arm, Metric, Search, SearchPart, StudyFile
 
 SCHEDULER_NAMES = ("none", "asha", "hyperband", "median")
 TRIALS = 20  # of a search that does not say; brute_force tries all its points
@@ -24,36 +25,39 @@ MOST_POINTS = 100_000  # of brute_force
 
 
 def read_search(
-    part: SearchPart,
-    base: Config,
-    around: Sequence[Arm],
-    *,
+    file: StudyFile,
+    rungs: Sequence[Config],  # the base, and with a ladder the base of its full rung
+    arms: Sequence[Arm],
     metric_count: int,
-    retune: bool,
     located: Located,
-) -> Search:
-    """Check a search around `base`, and around the other configurations `around`.
+) -> Search | None:
+    """Check a file's search around the base, and around all else that it is repeated around.
 
     Raises UserError with every fault.
     """
+    part = file.search
+    if part is None:
+        return None
     faults = _check_method(part, metric_count, located)
+    around = [*arms] if file.retune else []
+    around += [Arm("the full rung", config) for config in rungs[1:]]
 
     # The space, and what can only be checked within it.
     space: Space | None = None
     first: list[Mapping[str, Any]] = []
     with collect_faults(faults):
-        space = build_space(part.space, base, lambda key: located.where("search", "space", key))
+        space = build_space(part.space, rungs[0], partial(located.where, "search", "space"))
         faults += _check_other_configurations(space, around, located)
         if part.sampler == "brute_force":
             faults += _check_countable(space, located.where("search", "sampler"))
-        first = _read_first_points(part.first, space, base, located)
+        first = _read_first_points(part.first, space, rungs[0], located)
     if faults or space is None:
         raise UserError(faults)
 
     # The other fields are the same in the file and in the checked search.
     return Search(
         space=space,
-        trials=_choose_trial_count(part, space, retune),
+        trials=_choose_trial_count(part, space, bool(file.retune)),
         first=tuple(first),
         **part.model_dump(exclude={"space", "trials", "first"}),
     )
@@ -83,19 +87,19 @@ def _check_method(part: SearchPart, metric_count: int, located: Located) -> list
     faults = []
 
     if part.sampler not in SAMPLER_NAMES:
-        what = f"unknown sampler '{part.sampler}'"
-        faults.append(Fault(sampler_place, what, suggest(part.sampler, SAMPLER_NAMES)))
+        allowed = suggest(part.sampler, SAMPLER_NAMES)
+        faults.append(Fault(sampler_place, f"unknown sampler '{part.sampler}'", allowed))
     if part.scheduler == "pbt":
         # Population-based training changes settings during a training: what it finds is a schedule.
         why = "its trials have no configuration to compare or retrain"
         faults.append(Fault(scheduler_place, "unknown scheduler 'pbt'", why, "asha"))
     elif part.scheduler not in SCHEDULER_NAMES:
-        what = f"unknown scheduler '{part.scheduler}'"
-        faults.append(Fault(scheduler_place, what, suggest(part.scheduler, SCHEDULER_NAMES)))
+        allowed = suggest(part.scheduler, SCHEDULER_NAMES)
+        faults.append(Fault(scheduler_place, f"unknown scheduler '{part.scheduler}'", allowed))
 
     if metric_count > 1 and part.sampler in ONE_METRIC_SAMPLERS:
-        what = f"{part.sampler} takes one metric"
-        faults.append(Fault(sampler_place, what, todo="tpe, gp or nsga2 take two"))
+        todo = "tpe, gp or nsga2 take two"
+        faults.append(Fault(sampler_place, f"{part.sampler} takes one metric", todo=todo))
     if metric_count > 1 and part.scheduler in SCHEDULER_NAMES[1:]:
         what = f"{part.scheduler} compares trials by one metric"
         faults.append(Fault(scheduler_place, what, todo="scheduler: none"))
@@ -110,9 +114,8 @@ def _check_other_configurations(
     faults = []
     for arm in around:
         dimensions = space.within(arm.config, arm.settled).dimensions
-        found = find_impossible(
-            dimensions, arm.config, lambda key: located.where("search", "space", key)
-        )
+        place = partial(located.where, "search", "space")
+        found = find_impossible(dimensions, arm.config, place)
         faults += [replace(fault, what=f"{arm.name}: {fault.what}") for fault in found]
     return faults
 
@@ -144,7 +147,7 @@ def _read_first_points(
     points: list[dict[str, Any]], space: Space, base: Config, located: Located
 ) -> list[Mapping[str, Any]]:
     """Complete the first points: what the file leaves out is as in the base. Raises UserError."""
-    base_settings = dict(flatten(base.model_dump()))
+    base_settings = list_settings(base)
     faults: list[Fault] = []
     completed: list[Mapping[str, Any]] = []
     for position, point in enumerate(points):
@@ -153,8 +156,8 @@ def _read_first_points(
         # The file may leave out dimensions of the space; it may not name other settings.
         for key in settings:
             if key not in space.dimensions:
-                what = f"'{key}' is not a dimension of this search"
-                faults.append(Fault(where, what, suggest(key, space.dimensions)))
+                allowed = suggest(key, space.dimensions)
+                faults.append(Fault(where, f"'{key}' is not a dimension of this search", allowed))
 
         values = {}
         for key in space.dimensions:
