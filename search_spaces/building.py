@@ -6,7 +6,7 @@ exist or is narrowed wrongly, one that would be inactive at every point, and com
 dimensions that make no configuration.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -36,8 +36,8 @@ def build_space(spec: Any, base: Config, where: LineOf) -> Space:
         raise UserError(Fault(where(""), what, examples, "name at least one"))
 
     # Each key is a dimension, or a group that stands for its members.
-    faults: list[Fault] = []
-    dimensions: dict[str, Domain] = {}
+    faults = []
+    dimensions = {}
     for key, narrowing in spec.items():
         fault = _check_name(key, narrowing, where)
         if fault:
@@ -64,16 +64,16 @@ def build_space(spec: Any, base: Config, where: LineOf) -> Space:
     return Space({key: dimensions[key] for key in ordered}, select_condition_values(settings))
 
 
-def find_impossible(dimensions: Mapping[str, Domain], base: Config, where: LineOf) -> list[Fault]:
+def find_impossible(
+    dimensions: Mapping[str, Domain], base: Config, where: LineOf
+) -> Iterator[Fault]:
     """Find dimensions some of whose combinations around `base` make no configuration.
 
     These are the rules that look at several settings at once; a single dimension's bounds are
     checked where it is narrowed.
     """
-    return [
-        *_find_frozen_augmentation(dimensions, base, where),
-        *_find_nothing_to_learn(dimensions, base, where),
-    ]
+    yield from _find_frozen_augmentation(dimensions, base, where)
+    yield from _find_nothing_to_learn(dimensions, base, where)
 
 
 def _check_name(key: Any, narrowing: Any, where: LineOf) -> Fault | None:
@@ -113,9 +113,8 @@ def _narrow_dimension(key: str, narrowing: Any, base: Config) -> Domain:
 
 def _find_never_active(
     dimensions: Mapping[str, Domain], settings: Mapping[str, Any], where: LineOf
-) -> list[Fault]:
+) -> Iterator[Fault]:
     """Find dimensions that are inactive at every point, so that searching them changes nothing."""
-    faults = []
     for key in dimensions:
         if can_be_active(key, dimensions, settings):
             continue
@@ -123,13 +122,12 @@ def _find_never_active(
         for other, wanted in CONDITIONS[key].items():
             needs.append(f"{other} is {' or '.join(map(str, wanted))}")
         what = f"{key} has an effect only when {' and '.join(needs)}"
-        faults.append(Fault(where(key), what, todo="leave it out"))
-    return faults
+        yield Fault(where(key), what, todo="leave it out")
 
 
 def _find_frozen_augmentation(
     dimensions: Mapping[str, Domain], base: Config, where: LineOf
-) -> list[Fault]:
+) -> Iterator[Fault]:
     """Find an encoder that may be frozen together with augmentation.
 
     Its outputs are computed once, of clips as they are.
@@ -137,17 +135,15 @@ def _find_frozen_augmentation(
     branches = ("audio.freeze", "visual.freeze")
     frozen = [key for key in branches if "all" in _list_values(key, dimensions, base)]
     changed = [key for key in dimensions if key.startswith("augmentation.")]
-    if not frozen or not (changed or base.augmentation != Augmentation()):
-        return []
-
-    what = f"{changed[0] if changed else 'augmentation'} with {frozen[0]} all"
-    why = "a frozen encoder runs once, without it"
-    return [Fault(where((changed or frozen)[0]), what, why, "leave out one of them")]
+    if frozen and (changed or base.augmentation != Augmentation()):
+        what = f"{changed[0] if changed else 'augmentation'} with {frozen[0]} all"
+        why = "a frozen encoder runs once, without it"
+        yield Fault(where((changed or frozen)[0]), what, why, "leave out one of them")
 
 
 def _find_nothing_to_learn(
     dimensions: Mapping[str, Domain], base: Config, where: LineOf
-) -> list[Fault]:
+) -> Iterator[Fault]:
     """Find the first combination of LOSS_SWITCHES that leaves no active loss weight above 0."""
     settings = list_settings(base)
     for key in GROUPS["loss_weights"]:
@@ -161,8 +157,8 @@ def _find_nothing_to_learn(
         if not has_active_loss(settings):
             case = " and ".join(f"{key} is {settings[key]}" for key in searched)
             need = "a loss weight above 0 that has an effect then"
-            return [Fault(where(searched[0]), f"nothing to learn when {case}", need)]
-    return []
+            yield Fault(where(searched[0]), f"nothing to learn when {case}", need)
+            return
 
 
 def _list_values(key: str, dimensions: Mapping[str, Domain], base: Config) -> list[Any]:

@@ -8,7 +8,7 @@ A study trains configurations for several reasons. The role says which one, the 
     search     the arm's name        was suggested by the sampler that retunes this arm
     retuned    the arm's name        repeats the best of that search with the study's other seeds
     base       "base"                is the base of a ladder, at its cheap or its full rung
-    finalist   "finalist 1", ...     repeats one of the best cheap trials of a ladder at the full rung
+    finalist   "finalist 1", ...     repeats one of a ladder's best cheap trials at the full rung
 
 The MLflow tag `avsc.role` holds the role. Records of version 0.1.0 have no such tag: there the
 name of the arm holds it (`search: ARM`, `ARM retuned`, `published configuration`), which

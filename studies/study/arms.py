@@ -145,18 +145,16 @@ def _list_ablation_rows(part: AblationPart, located: Located) -> list[ArmRow]:
     return rows
 
 
-def _check_row_name(row: ArmRow, names_before: set[str]) -> list[Fault]:
+def _check_row_name(row: ArmRow, names_before: set[str]) -> Iterator[Fault]:
     """Check that an arm's name differs from those of other arms and of the searched trials."""
-    faults = []
     if row.name in names_before:
-        faults.append(Fault(row.where, f"two arms are called '{row.name}'", todo="rename one"))
+        yield Fault(row.where, f"two arms are called '{row.name}'", todo="rename one")
     if row.name == OWN_SEARCH or row.name.startswith(f"{OWN_SEARCH}: "):
         what = f"'{row.name}' names the search's trials"
-        faults.append(Fault(row.where, what, todo="rename the arm"))
+        yield Fault(row.where, what, todo="rename the arm")
     if row.name != row.name.strip():
         allowed = "text without blanks around it"
-        faults.append(Fault(row.where, f"'{row.name}' is not a name for an arm", allowed))
-    return faults
+        yield Fault(row.where, f"'{row.name}' is not a name for an arm", allowed)
 
 
 def _resolve_row(row: ArmRow, base: Settings, faults: list[Fault]) -> Arm:
@@ -266,39 +264,34 @@ def _read_named_levels(
     return result
 
 
-def _make_factorial(factors: Factors) -> list[Cell]:
+def _make_factorial(factors: Factors) -> Iterator[Cell]:
     """Combine every level of every factor."""
-    cells = []
     for combination in product(*factors.values()):
         levels = dict(zip(factors, combination, strict=True))
         name = ", ".join(f"{factor} {level.name}" for factor, level in levels.items())
-        cells.append(Cell(name, levels))
-    return cells
+        yield Cell(name, levels)
 
 
 def _change_one_factor(
-    factors: Factors, reference: str, changed: str, *, start: int = 0
-) -> list[Cell]:
+    factors: Factors, reference: str, changed: str, start: int = 0
+) -> Iterator[Cell]:
     """Begin with the arm `reference`, and change one factor of it at a time.
 
     The reference has the level at position `start` of each factor. `changed` is what the other arms
     are called, such as `without {factor}`.
     """
     start_levels = {factor: levels[start] for factor, levels in factors.items()}
-    cells = [Cell(reference, start_levels)]
+    yield Cell(reference, start_levels)
     for factor, levels in factors.items():
         for level in levels:
             if level != levels[start]:
                 name = changed.format(factor=factor, level=level.name)
-                cells.append(Cell(name, {**start_levels, factor: level}))
-    return cells
+                yield Cell(name, {**start_levels, factor: level})
 
 
-DESIGNS: dict[str, Callable[[Factors], list[Cell]]] = {
+DESIGNS: dict[str, Callable[[Factors], Iterator[Cell]]] = {
     "factorial": _make_factorial,
-    "leave_one_out": lambda factors: _change_one_factor(
-        factors, "all", "without {factor}", start=-1
-    ),
+    "leave_one_out": lambda factors: _change_one_factor(factors, "all", "without {factor}", -1),
     "add_one_in": lambda factors: _change_one_factor(factors, "none", "only {factor}"),
     "one_at_a_time": lambda factors: _change_one_factor(factors, "base", "{factor} {level}"),
 }

@@ -56,13 +56,13 @@ class Settings(NamedTuple):
 
 def parse_study_file(
     content: Mapping[str, Any], located: Located, faults: list[Fault]
-) -> StudyFile | None:
-    """Return the file as typed parts, or None after adding its faults to `faults`."""
+) -> StudyFile:
+    """Return the file as typed parts. Raises UserError with its faults, those before included."""
     try:
         return StudyFile.model_validate(content)
     except ValidationError as error:
-        faults += [_explain_finding(finding, located) for finding in error.errors()]
-    return None
+        found = [_explain_finding(finding, located) for finding in error.errors()]
+        raise UserError([*faults, *found]) from None
 
 
 def make_name_fault(where: str, key: Any) -> Fault:

@@ -70,9 +70,8 @@ class PlannedSearch:
 
         Raises ValueError when they are no valid configuration.
         """
-        settings = {**list_settings(self.base), **values, "seed": self.seed}
-        config = reset_inactive(Config.model_validate(nest(settings)))
-        return PlannedTrial(trial_key(config), SEARCH, self.name, self.seed, config)
+        config = Config.model_validate(nest({**list_settings(self.base), **values}))
+        return _make_trial(SEARCH, self.name, config, self.seed)
 
     def read_values(self, config: Config) -> dict[str, Any]:
         """Return a configuration's values of all dimensions."""
@@ -221,6 +220,17 @@ def describe_plan(plan: Plan) -> Iterator[list[str]]:
     for search in plan.searches:
         dimensions = len(search.space.dimensions)
         yield [search.title, "", f"{search.trials} trials over {dimensions} dimensions"]
+
+
+def describe_searches(study: Study) -> str:
+    """Say which searches follow the trials of the arms, as the end of a sentence."""
+    words = ""
+    search = study.search
+    if search and search.trials:
+        words += f", then {search.trials} by {search.sampler} with scheduler {search.scheduler}"
+    if study.retune:
+        words += f", then {study.retune} for each arm"
+    return words
 
 
 def _list_keys(arm: Arm, seeds: Sequence[int]) -> list[str]:

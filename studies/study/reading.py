@@ -6,7 +6,7 @@ and searches into checked ones. What the command line says replaces what the fil
 study loads no torch.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from avsc_core.yaml_file import Located, read_yaml
 from studies.study.arms import make_setting_fault, read_arms
 from studies.study.checking import find_conflicts, find_rung_conflicts
 from studies.study.parsing import Settings, list_overrides, parse_study_file, resolve_trainable
-from studies.study.schema import Arm, Metric, Search, Study, StudyFile
+from studies.study.schema import Arm, Metric, Study, StudyFile
 from studies.study.search import check_metrics, read_search
 
 # What `--set` may change besides the base, and of which of these it may change a part alone.
@@ -69,8 +69,6 @@ def read_study(
     flags = {"search.trials": trials, "resources.cpus": cpus, "resources.gpus": gpus, "name": name}
     content, base_sets = _apply_command_line(located, flags, sets, faults)
     file = parse_study_file(content, located, faults)
-    if file is None:
-        raise UserError(faults)
 
     # The base, or its two rungs with a ladder.
     study_name = file.name or path.stem
@@ -96,7 +94,6 @@ def read_study(
 
     # Arms and search, which are laid around the base.
     arms: list[Arm] = []
-    search: Search | None = None
     if rungs:
         with collect_faults(faults):
             arms = read_arms(file, rungs[0].settings, located)
@@ -179,7 +176,7 @@ def _read_best_of(
 ) -> tuple[tuple[str, str], Settings]:
     """Return (study, key) of the trial that `best-of` names, and its settings. Raises UserError."""
     where = located.where("best-of")
-    faults: list[Fault] = []
+    faults = []
     if has_preset:
         why = "the best trial has its own"
         faults.append(Fault(where, "best-of and a preset", why, "keep one of them"))
@@ -232,6 +229,8 @@ def _check_preset_rung(file: StudyFile, rung: Any, where: str) -> None:
         raise UserError(Fault(where, f"preset {rung} as a rung", why, todo))
 
 
-def _find_seeds(overrides: Iterable[Override]) -> list[Fault]:
+def _find_seeds(overrides: Iterable[Override]) -> Iterator[Fault]:
     """Find settings of the seed, which is the study's and not the configuration's."""
-    return [make_setting_fault(override) for override in overrides if override.key == "seed"]
+    for override in overrides:
+        if override.key == "seed":
+            yield make_setting_fault(override)

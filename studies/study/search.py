@@ -4,7 +4,7 @@ Checked are its sampler and scheduler, its space around every configuration that
 and its first points; what the file leaves out gets its value here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
@@ -13,7 +13,7 @@ from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults, suggest
 from avsc_core.resolve import flatten, list_settings
 from avsc_core.yaml_file import Located
-from search_spaces.building import build_space, find_impossible
+from search_spaces.building import LineOf, build_space, find_impossible
 from search_spaces.catalogue import CATALOGUE, ONE_METRIC_SAMPLERS, SAMPLER_NAMES
 from search_spaces.domains import Float
 from search_spaces.space import Space
@@ -38,20 +38,19 @@ def read_search(
     part = file.search
     if part is None:
         return None
-    faults = _check_method(part, metric_count, located)
+    faults = list(_check_method(part, metric_count, located))
     around = [*arms] if file.retune else []
     around += [Arm("the full rung", config) for config in rungs[1:]]
 
     # The space, and what can only be checked within it.
-    space: Space | None = None
-    first: list[Mapping[str, Any]] = []
+    place = partial(located.where, "search", "space")
     with collect_faults(faults):
-        space = build_space(part.space, rungs[0], partial(located.where, "search", "space"))
-        faults += _check_other_configurations(space, around, located)
+        space = build_space(part.space, rungs[0], place)
+        faults += _check_other_configurations(space, around, place)
         if part.sampler == "brute_force":
             faults += _check_countable(space, located.where("search", "sampler"))
         first = _read_first_points(part.first, space, rungs[0], located)
-    if faults or space is None:
+    if faults:
         raise UserError(faults)
 
     # The other fields are the same in the file and in the checked search.
@@ -80,58 +79,50 @@ def check_metrics(value: Any, where: str) -> tuple[Metric, ...]:
     return tuple(values)
 
 
-def _check_method(part: SearchPart, metric_count: int, located: Located) -> list[Fault]:
+def _check_method(part: SearchPart, metric_count: int, located: Located) -> Iterator[Fault]:
     """Check the sampler and the scheduler, and that both can handle the metrics."""
     sampler_place = located.where("search", "sampler")
     scheduler_place = located.where("search", "scheduler")
-    faults = []
 
     if part.sampler not in SAMPLER_NAMES:
         allowed = suggest(part.sampler, SAMPLER_NAMES)
-        faults.append(Fault(sampler_place, f"unknown sampler '{part.sampler}'", allowed))
+        yield Fault(sampler_place, f"unknown sampler '{part.sampler}'", allowed)
     if part.scheduler == "pbt":
         # Population-based training changes settings during a training: what it finds is a schedule.
         why = "its trials have no configuration to compare or retrain"
-        faults.append(Fault(scheduler_place, "unknown scheduler 'pbt'", why, "asha"))
+        yield Fault(scheduler_place, "unknown scheduler 'pbt'", why, "asha")
     elif part.scheduler not in SCHEDULER_NAMES:
         allowed = suggest(part.scheduler, SCHEDULER_NAMES)
-        faults.append(Fault(scheduler_place, f"unknown scheduler '{part.scheduler}'", allowed))
+        yield Fault(scheduler_place, f"unknown scheduler '{part.scheduler}'", allowed)
 
     if metric_count > 1 and part.sampler in ONE_METRIC_SAMPLERS:
         todo = "tpe, gp or nsga2 take two"
-        faults.append(Fault(sampler_place, f"{part.sampler} takes one metric", todo=todo))
+        yield Fault(sampler_place, f"{part.sampler} takes one metric", todo=todo)
     if metric_count > 1 and part.scheduler in SCHEDULER_NAMES[1:]:
         what = f"{part.scheduler} compares trials by one metric"
-        faults.append(Fault(scheduler_place, what, todo="scheduler: none"))
-    return faults
+        yield Fault(scheduler_place, what, todo="scheduler: none")
 
 
 def _check_other_configurations(
-    space: Space, around: Sequence[Arm], located: Located
-) -> list[Fault]:
+    space: Space, around: Sequence[Arm], place: LineOf
+) -> Iterator[Fault]:
     """Check that the space suits the configurations around which it is searched besides the
     base."""
-    faults = []
     for arm in around:
         dimensions = space.within(arm.config, arm.settled).dimensions
-        place = partial(located.where, "search", "space")
-        found = find_impossible(dimensions, arm.config, place)
-        faults += [replace(fault, what=f"{arm.name}: {fault.what}") for fault in found]
-    return faults
+        for fault in find_impossible(dimensions, arm.config, place):
+            yield replace(fault, what=f"{arm.name}: {fault.what}")
 
 
-def _check_countable(space: Space, where: str) -> list[Fault]:
+def _check_countable(space: Space, where: str) -> Iterator[Fault]:
     """Check that brute_force can try all points of the space."""
     endless = [key for key, domain in space.dimensions.items() if domain.count() is None]
     if endless:
         what = f"brute_force cannot count the values of {', '.join(endless)}"
-        return [Fault(where, what, todo="give them a step or a list of values")]
-
-    points = space.count()
-    if points > MOST_POINTS:
-        what = f"brute_force would try {points} points"
-        return [Fault(where, what, f"at most {MOST_POINTS}", "larger steps, or fewer values")]
-    return []
+        yield Fault(where, what, todo="give them a step or a list of values")
+    elif space.count() > MOST_POINTS:
+        what = f"brute_force would try {space.count()} points"
+        yield Fault(where, what, f"at most {MOST_POINTS}", "larger steps, or fewer values")
 
 
 def _choose_trial_count(part: SearchPart, space: Space, retune: bool) -> int:
@@ -145,11 +136,11 @@ def _choose_trial_count(part: SearchPart, space: Space, retune: bool) -> int:
 
 def _read_first_points(
     points: list[dict[str, Any]], space: Space, base: Config, located: Located
-) -> list[Mapping[str, Any]]:
+) -> list[dict[str, Any]]:
     """Complete the first points: what the file leaves out is as in the base. Raises UserError."""
     base_settings = list_settings(base)
-    faults: list[Fault] = []
-    completed: list[Mapping[str, Any]] = []
+    faults = []
+    completed = []
     for position, point in enumerate(points):
         where = located.where("search", "first", position)
         settings = dict(flatten(point))
