@@ -21,7 +21,7 @@ from search_spaces.space import Space, select_condition_values
 
 LineOf = Callable[[str], str]  # a dimension -> the place where the study file names it
 
-# What these settings are decides which losses there are.
+# The values of these settings decide which losses are active.
 LOSS_SWITCHES = ("alignment.enabled", "modality")
 
 

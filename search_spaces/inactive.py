@@ -32,8 +32,8 @@ from search_spaces.domains import Domain
 
 def is_active(key: str, settings: Mapping[str, Any]) -> bool:
     """Tell whether `key` has an effect under `settings` (dotted key -> value)."""
-    needs = CONDITIONS.get(key, {})
-    return all(settings[other] in wanted for other, wanted in needs.items())
+    needs = CONDITIONS.get(key, {}).items()
+    return all(settings[other] in wanted for other, wanted in needs)
 
 
 def can_be_active(key: str, dimensions: Mapping[str, Domain], fixed: Mapping[str, Any]) -> bool:
@@ -62,8 +62,8 @@ def list_inactive(config: Config) -> list[str]:
 def list_active(config: Config) -> dict[str, Any]:
     """Return the active settings of a configuration, dotted key -> value as JSON has it."""
     inactive = list_inactive(config)
-    settings = list_settings(config)
-    return {key: value for key, value in settings.items() if key not in inactive}
+    settings = list_settings(config).items()
+    return {key: value for key, value in settings if key not in inactive}
 
 
 def reset_inactive(config: Config) -> Config:

@@ -7,7 +7,7 @@ points come first. Dimensions are suggested one after another, and inactive ones
 
 Two things differ from Optuna. `brute_force` gives every point once and then ends; Optuna's own
 sampler of that name repeats points without end. And a sampler may propose values that are known
-already, some samplers do so for ever; a point drawn at random then takes the place of its proposal.
+already, and some samplers do so for ever; then a random point takes the place of its proposal.
 """
 
 import warnings
@@ -41,8 +41,8 @@ from search_spaces.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-PROPOSALS = 5  # useless ones of a sampler, one after another, before one is drawn at random
-DRAWS = 1000  # useless ones at random before the space counts as used up
+PROPOSALS = 5  # useless proposals in a row before a point is drawn at random
+DRAWS = 1000  # useless random points in a row before the space counts as used up
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 GOALS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
@@ -80,7 +80,7 @@ class Sampler:
         self.distributions = {key: to_distribution(d) for key, d in space.dimensions.items()}
 
         with warnings.catch_warnings():
-            # Of options such as `group` of TPE, which have been experimental for years.
+            # Optuna warns of options such as TPE's `group`, experimental for years.
             warnings.simplefilter("ignore", ExperimentalWarning)
             goals = [GOALS[direction] for direction in directions]
             self.study = optuna.create_study(sampler=SAMPLERS[name](seed), directions=goals)

@@ -60,8 +60,7 @@ def report_record_faults(recorder: type[Class]) -> type[Class]:
             try:
                 return method(self, *args, **kwargs)
             except (MlflowException, OSError) as error:
-                todo = "the same command continues"
-                fault = Fault("record", f"{self.uri}: {error}", todo=todo)
+                fault = Fault("record", f"{self.uri}: {error}", todo="the same command continues")
                 raise EnvironmentFault(fault) from None
 
         return call
@@ -111,8 +110,7 @@ class Recorder:
     def list_studies(self) -> list[Run]:
         """Return the runs of all studies, the latest first."""
         ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        runs = self._search(ids, "study")
-        return sorted(runs, key=_find_start, reverse=True)
+        return sorted(self._search(ids, "study"), key=_find_start, reverse=True)
 
     def get_study(self, name: str | None, where: str = "--study") -> Run:
         """Return the run of study `name`, or of the latest one.

@@ -117,8 +117,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         if outcome == "complete":
             self._log_predictions(running, result["probability"])
         tags = {"avsc.error": result["error"][-LONGEST_ERROR:]} if "error" in result else {}
-        best = result.get("best", {})
-        metrics = {f"best_{name}": value for name, value in best.items()}
+        metrics = {f"best_{name}": value for name, value in result.get("best", {}).items()}
         self.recorder.end_run(running.run_id, outcome, metrics, tags)
         locate_checkpoint(self.study.name, planned.key).unlink(missing_ok=True)
 
@@ -130,7 +129,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         self.display.finish(planned, outcome, value, running.seconds)
 
     def _log_predictions(self, running: RunningTrial, probability: list[list[float]]) -> None:
-        """Record what the best epoch says of every validation clip: (N,S) probabilities."""
+        """Record the best epoch's probabilities (N,S) of the validation clips, and confusions."""
         rows = split_rows(self.data, running.planned.config.split).validation
         names = [self.data.clips[row].name for row in rows]
         scene_names = self.data.scene_names

@@ -169,8 +169,8 @@ def _list_work(strategy: Strategy) -> Iterator[Work]:
         if name != OWN_SEARCH and len(study.seeds) > 1:
             yield Work(base, len(study.seeds) - 1, "")
         elif study.final and study.search:
-            configurations = study.search.finalists + 1
-            yield Work(study.final, configurations * len(study.seeds), "")
+            # The finalists and the base.
+            yield Work(study.final, (study.search.finalists + 1) * len(study.seeds), "")
 
 
 def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "list[Measured]":

@@ -114,8 +114,7 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
 
     # Features of every clip, once for each way to compute them.
     features = {}
-    by_features = _select_distinct(configs, FEATURE_PARTS)
-    for key, config in by_features.items():
+    for key, config in _select_distinct(configs, FEATURE_PARTS).items():
         features[key] = build_features(data, config, progress)
 
     # Only configurations with pretrained or frozen encoders cost this process an import of torch.
@@ -169,7 +168,7 @@ def _list_configurations(plan: Plan) -> Iterator[Config]:
 
 
 def _needs_torch(config: Config) -> bool:
-    """Whether a configuration has encoders that must be checked or run before its trials."""
+    """Tell whether a configuration has encoders that are checked or run before its trials."""
     for branch, backbone in PAPER_BACKBONES.items():
         settings = getattr(config, branch)
         if settings.backbone != backbone or settings.freeze != "none":

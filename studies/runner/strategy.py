@@ -49,7 +49,7 @@ class SearchProgress:
 
 
 class Strategy:
-    """The order of a study's trials; `next` and `finish` are all that the runner calls."""
+    """The order of a study's trials. While they run, only `next` and `finish` are called."""
 
     def __init__(
         self, plan: Plan, records: Iterable[TrialRecord], earlier: Iterable[TrialRecord] = ()
@@ -165,7 +165,7 @@ class Strategy:
         return trial
 
     def _is_useless(self, plan: PlannedSearch, values: dict[str, Any]) -> bool:
-        """Whether the study has these values already, or they are no valid configuration."""
+        """Tell whether the study has these values already, or they make no configuration."""
         try:
             key = plan.make_trial(values).key
         except ValueError:  # a rule across settings forbids them

@@ -150,8 +150,7 @@ def _check_row_name(row: ArmRow, names_before: set[str]) -> Iterator[Fault]:
     if row.name in names_before:
         yield Fault(row.where, f"two arms are called '{row.name}'", todo="rename one")
     if row.name == OWN_SEARCH or row.name.startswith(f"{OWN_SEARCH}: "):
-        what = f"'{row.name}' names the search's trials"
-        yield Fault(row.where, what, todo="rename the arm")
+        yield Fault(row.where, f"'{row.name}' names the search's trials", todo="rename the arm")
     if row.name != row.name.strip():
         allowed = "text without blanks around it"
         yield Fault(row.where, f"'{row.name}' is not a name for an arm", allowed)

@@ -38,8 +38,7 @@ def find_rung_conflicts(cheap: Config, full: Config, where: str) -> Iterator[Fau
     # Where and how two trainings are computed does not make them different.
     one, other = (reset_inactive(rung).model_dump(exclude=NOT_IN_KEY) for rung in (cheap, full))
     if one == other:
-        what = "both rungs are the same training"
-        yield Fault(where, what, "a cheap one and a full one")
+        yield Fault(where, "both rungs are the same training", "a cheap one and a full one")
 
 
 def _check_names(file: StudyFile, name: str, located: Located) -> Iterator[Fault]:

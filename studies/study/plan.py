@@ -39,7 +39,7 @@ class PlannedTrial(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What people see."""
+        """The name that people see, with the beginning of the key."""
         seed = f" seed {self.seed}" if self.seed else ""
         return f"{name_row(self.role, self.arm)} {self.key[:6]}{seed}"
 
@@ -57,7 +57,7 @@ class PlannedSearch:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The name that people see."""
         return name_row(SEARCH, self.name)
 
     @property

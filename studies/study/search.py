@@ -1,7 +1,7 @@
 """From the `search:` part of a study file (`SearchPart`) to a checked search (`Search`).
 
-Checked are its sampler and scheduler, its space around every configuration that it is laid around,
-and its first points; what the file leaves out gets its value here.
+`read_search` checks the sampler and the scheduler, the space around every configuration that is
+searched around, and the first points. What the file leaves out gets its value here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ from search_spaces.space import Space
 from studies.study.schema import Arm, Metric, Search, SearchPart, StudyFile
 
 SCHEDULER_NAMES = ("none", "asha", "hyperband", "median")
-TRIALS = 20  # of a search that does not say; brute_force tries all its points
-MOST_POINTS = 100_000  # of brute_force
+TRIALS = 20  # of a search whose file gives no number; brute_force tries all points of its space
+MOST_POINTS = 100_000  # that brute_force may try
 
 
 def read_search(

@@ -9,7 +9,7 @@ from math import nan
 from typing import Any
 
 from avsc_core.record.trials import TrialRecord
-from avsc_core.resolve import flatten
+from avsc_core.resolve import list_settings
 from search_spaces.importance import ENOUGH, SHUFFLES, Importance, measure_importance
 from studies.report.blocks import Table, Words, format_number, format_setting
 from studies.report.statistics import sign_of
@@ -95,8 +95,7 @@ def list_points(study: StudyResults) -> list[dict[str, Any]]:
     assert study.space is not None
     points = []
     for trial in study.searched:
-        settings = dict(flatten(trial.config.model_dump()))
-        points.append(study.space.present(settings))
+        points.append(study.space.present(list_settings(trial.config)))
     return points
 
 
