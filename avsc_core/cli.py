@@ -17,9 +17,9 @@ from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.processes import Progress
 from avsc_core.resolve import (
     Override,
-    flatten,
     format_value,
     list_presets,
+    list_settings,
     parse_set,
     read_overrides,
     resolve,
@@ -208,7 +208,7 @@ def show_config(preset: OnePreset = "paper", sets: Set = None) -> None:
     Example: avsc-core config --preset demo --set alignment.k=10
     """
     config = resolve(preset, parse_set(sets or ()))
-    for key, value in flatten(config.model_dump(mode="json")):
+    for key, value in list_settings(config).items():
         typer.echo(f"{key}={format_value(value)}")
 
 
@@ -429,8 +429,8 @@ def _train_winner(
 
     recorder = open_record(tracking_uri)
     winner = find_winner(recorder, study)
-    settings = flatten(winner.trial.config.model_dump())
-    base = [Override(key, value, "the winner") for key, value in settings]
+    settings = list_settings(winner.trial.config)
+    base = [Override(key, value, "the winner") for key, value in settings.items()]
     # The winner gives every setting, so that none of the preset's values is left.
     config = resolve("paper", [*base, *overrides])
 

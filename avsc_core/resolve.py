@@ -144,6 +144,11 @@ def list_presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
+def list_settings(config: Config) -> dict[str, Any]:
+    """List the settings of a configuration: dotted key -> value, as JSON has it."""
+    return dict(flatten(config.model_dump(mode="json")))
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) for every value in nested mappings."""
     for key, value in values.items():

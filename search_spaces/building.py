@@ -6,14 +6,14 @@ exist or is narrowed wrongly, one that would be inactive at every point, and com
 dimensions that make no configuration.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 from avsc_core.config import Augmentation, Config
 from avsc_core.errors import Fault, UserError, suggest
-from avsc_core.resolve import flatten
+from avsc_core.resolve import list_settings
 from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS
 from search_spaces.domains import Choice, Domain, DomainFault, Int, narrow
 from search_spaces.inactive import can_be_active, has_active_loss
@@ -21,7 +21,7 @@ from search_spaces.space import Space, select_condition_values
 
 LineOf = Callable[[str], str]  # a dimension -> the place where the study file names it
 
-# What these settings are decides which losses there are.
+# The values of these settings decide which losses are active.
 LOSS_SWITCHES = ("alignment.enabled", "modality")
 
 
@@ -31,18 +31,16 @@ def build_space(spec: Any, base: Config, where: LineOf) -> Space:
     Raises UserError with every fault.
     """
     if not isinstance(spec, Mapping) or not spec:
-        what = "the search space is empty" if not spec else "the search space is not a mapping"
-        examples = ", ".join([*GROUPS, *CATALOGUE][:3])
-        raise UserError(
-            Fault(where(""), what, f"dimensions such as {examples}", "name at least one")
-        )
+        what = f"the search space is {'not a mapping' if spec else 'empty'}"
+        examples = f"dimensions such as {', '.join([*GROUPS, *CATALOGUE][:3])}"
+        raise UserError(Fault(where(""), what, examples, "name at least one"))
 
     # Each key is a dimension, or a group that stands for its members.
-    faults: list[Fault] = []
-    dimensions: dict[str, Domain] = {}
+    faults = []
+    dimensions = {}
     for key, narrowing in spec.items():
         fault = _check_name(key, narrowing, where)
-        if fault is not None:
+        if fault:
             faults.append(fault)
             continue
         for member in GROUPS.get(key, (key,)):
@@ -55,7 +53,7 @@ def build_space(spec: Any, base: Config, where: LineOf) -> Space:
                 faults.append(Fault(where(key), f"{member}: {error}"))
 
     # Rules that look at several settings.
-    settings = dict(flatten(base.model_dump()))
+    settings = list_settings(base)
     faults += _find_never_active(dimensions, settings, where)
     faults += find_impossible(dimensions, base, where)
     if faults:
@@ -66,23 +64,23 @@ def build_space(spec: Any, base: Config, where: LineOf) -> Space:
     return Space({key: dimensions[key] for key in ordered}, select_condition_values(settings))
 
 
-def find_impossible(dimensions: Mapping[str, Domain], base: Config, where: LineOf) -> list[Fault]:
+def find_impossible(
+    dimensions: Mapping[str, Domain], base: Config, where: LineOf
+) -> Iterator[Fault]:
     """Find dimensions some of whose combinations around `base` make no configuration.
 
     These are the rules that look at several settings at once; a single dimension's bounds are
     checked where it is narrowed.
     """
-    return [
-        *_find_frozen_augmentation(dimensions, base, where),
-        *_find_nothing_to_learn(dimensions, base, where),
-    ]
+    yield from _find_frozen_augmentation(dimensions, base, where)
+    yield from _find_nothing_to_learn(dimensions, base, where)
 
 
 def _check_name(key: Any, narrowing: Any, where: LineOf) -> Fault | None:
     """Return the fault of a key that names nothing, or of a group with bounds."""
     if key not in CATALOGUE and key not in GROUPS:
-        names = [*CATALOGUE, *GROUPS]
-        return Fault(where(key), f"unknown dimension '{key}'", suggest(key, names))
+        allowed = suggest(key, [*CATALOGUE, *GROUPS])
+        return Fault(where(key), f"unknown dimension '{key}'", allowed)
     if key in GROUPS and narrowing not in (None, {}):
         why = "its bounds cannot be narrowed together"
         return Fault(where(key), f"{key} is a group", why, "name its members")
@@ -115,9 +113,8 @@ def _narrow_dimension(key: str, narrowing: Any, base: Config) -> Domain:
 
 def _find_never_active(
     dimensions: Mapping[str, Domain], settings: Mapping[str, Any], where: LineOf
-) -> list[Fault]:
+) -> Iterator[Fault]:
     """Find dimensions that are inactive at every point, so that searching them changes nothing."""
-    faults = []
     for key in dimensions:
         if can_be_active(key, dimensions, settings):
             continue
@@ -125,13 +122,12 @@ def _find_never_active(
         for other, wanted in CONDITIONS[key].items():
             needs.append(f"{other} is {' or '.join(map(str, wanted))}")
         what = f"{key} has an effect only when {' and '.join(needs)}"
-        faults.append(Fault(where(key), what, todo="leave it out"))
-    return faults
+        yield Fault(where(key), what, todo="leave it out")
 
 
 def _find_frozen_augmentation(
     dimensions: Mapping[str, Domain], base: Config, where: LineOf
-) -> list[Fault]:
+) -> Iterator[Fault]:
     """Find an encoder that may be frozen together with augmentation.
 
     Its outputs are computed once, of clips as they are.
@@ -139,19 +135,17 @@ def _find_frozen_augmentation(
     branches = ("audio.freeze", "visual.freeze")
     frozen = [key for key in branches if "all" in _list_values(key, dimensions, base)]
     changed = [key for key in dimensions if key.startswith("augmentation.")]
-    if not frozen or not (changed or base.augmentation != Augmentation()):
-        return []
-
-    what = f"{changed[0] if changed else 'augmentation'} with {frozen[0]} all"
-    why = "a frozen encoder runs once, without it"
-    return [Fault(where((changed or frozen)[0]), what, why, "leave out one of them")]
+    if frozen and (changed or base.augmentation != Augmentation()):
+        what = f"{changed[0] if changed else 'augmentation'} with {frozen[0]} all"
+        why = "a frozen encoder runs once, without it"
+        yield Fault(where((changed or frozen)[0]), what, why, "leave out one of them")
 
 
 def _find_nothing_to_learn(
     dimensions: Mapping[str, Domain], base: Config, where: LineOf
-) -> list[Fault]:
+) -> Iterator[Fault]:
     """Find the first combination of LOSS_SWITCHES that leaves no active loss weight above 0."""
-    settings = dict(flatten(base.model_dump()))
+    settings = list_settings(base)
     for key in GROUPS["loss_weights"]:
         if key in dimensions:
             settings[key] = 1.0  # a stand-in: all values of such a dimension are above 0
@@ -162,17 +156,16 @@ def _find_nothing_to_learn(
         settings |= zip(LOSS_SWITCHES, combination, strict=True)
         if not has_active_loss(settings):
             case = " and ".join(f"{key} is {settings[key]}" for key in searched)
-            what = f"nothing to learn when {case}"
             need = "a loss weight above 0 that has an effect then"
-            return [Fault(where(searched[0]), what, need)]
-    return []
+            yield Fault(where(searched[0]), f"nothing to learn when {case}", need)
+            return
 
 
 def _list_values(key: str, dimensions: Mapping[str, Domain], base: Config) -> list[Any]:
     """List the values that a setting takes in a space around `base`."""
     if key in dimensions:
         return list(dimensions[key].iterate())
-    return [dict(flatten(base.model_dump()))[key]]
+    return [list_settings(base)[key]]
 
 
 def _depth(key: str, dimensions: Mapping[str, Domain]) -> int:

@@ -6,7 +6,7 @@ the catalogue's bounds are what the code is known to accept.
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 ON_GRID = 1e-8  # in steps; Optuna refuses to learn from a value that is further off its grid
@@ -173,21 +173,14 @@ def _narrow_range(domain: Float | Int, spec: Mapping[str, Any]) -> Domain:
     """Return the range of `domain` with the bounds, scale and step of `spec`."""
     fields = {**asdict(domain), **spec}
     _check_bounds(domain, fields["low"], fields["high"])
-    _check_scale(domain, fields, log_given="log" in spec)
+    _check_scale(domain, fields, "log" in spec)
 
-    if isinstance(domain, Int):
-        return Int(
-            low=int(fields["low"]),
-            high=int(fields["high"]),
-            log=fields["log"],
-            step=int(fields["step"]),
-        )
-    return Float(
-        low=float(fields["low"]),
-        high=float(fields["high"]),
-        log=fields["log"],
-        step=None if fields["step"] is None else float(fields["step"]),
-    )
+    # A person may write 1 where the configuration has 1.0, and 5.0 for a whole number.
+    number = int if isinstance(domain, Int) else float
+    for name in ("low", "high", "step"):
+        if fields[name] is not None:
+            fields[name] = number(fields[name])
+    return replace(domain, **fields)
 
 
 def _check_bounds(domain: Float | Int, low: Any, high: Any) -> None:

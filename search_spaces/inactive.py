@@ -25,15 +25,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from avsc_core.config import Config
-from avsc_core.resolve import flatten, nest
+from avsc_core.resolve import list_settings, nest
 from search_spaces.catalogue import CONDITIONS, GROUPS, INACTIVE_VALUES
 from search_spaces.domains import Domain
 
 
 def is_active(key: str, settings: Mapping[str, Any]) -> bool:
     """Tell whether `key` has an effect under `settings` (dotted key -> value)."""
-    needs = CONDITIONS.get(key, {})
-    return all(settings[other] in wanted for other, wanted in needs.items())
+    needs = CONDITIONS.get(key, {}).items()
+    return all(settings[other] in wanted for other, wanted in needs)
 
 
 def can_be_active(key: str, dimensions: Mapping[str, Domain], fixed: Mapping[str, Any]) -> bool:
@@ -55,14 +55,14 @@ def has_active_loss(settings: Mapping[str, Any]) -> bool:
 
 def list_inactive(config: Config) -> list[str]:
     """List the dotted keys of the settings that are inactive in a configuration."""
-    settings = dict(flatten(config.model_dump()))
+    settings = list_settings(config)
     return [key for key in CONDITIONS if not is_active(key, settings)]
 
 
 def list_active(config: Config) -> dict[str, Any]:
     """Return the active settings of a configuration, dotted key -> value as JSON has it."""
     inactive = list_inactive(config)
-    settings = flatten(config.model_dump(mode="json"))
+    settings = list_settings(config).items()
     return {key: value for key, value in settings if key not in inactive}
 
 
@@ -72,7 +72,7 @@ def reset_inactive(config: Config) -> Config:
     The value is that of `INACTIVE_VALUES`, else the setting's default. Raises ValueError when
     every active loss weight is 0.
     """
-    settings = dict(flatten(config.model_dump()))
+    settings = list_settings(config)
     if not has_active_loss(settings):
         raise ValueError("every active loss weight is 0")
 
@@ -81,7 +81,7 @@ def reset_inactive(config: Config) -> Config:
         return config
 
     # Validation makes a new configuration; this one is frozen.
-    default = dict(flatten(Config().model_dump()))
+    default = list_settings(Config())
     for key in inactive:
         settings[key] = INACTIVE_VALUES.get(key, default[key])
     return Config.model_validate(nest(settings))

@@ -7,11 +7,12 @@ points come first. Dimensions are suggested one after another, and inactive ones
 
 Two things differ from Optuna. `brute_force` gives every point once and then ends; Optuna's own
 sampler of that name repeats points without end. And a sampler may propose values that are known
-already, some samplers do so for ever; a point drawn at random then takes the place of its proposal.
+already, and some samplers do so for ever; then a random point takes the place of its proposal.
 """
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -40,8 +41,8 @@ from search_spaces.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-PROPOSALS = 5  # useless ones of a sampler, one after another, before one is drawn at random
-DRAWS = 1000  # useless ones at random before the space counts as used up
+PROPOSALS = 5  # useless proposals in a row before a point is drawn at random
+DRAWS = 1000  # useless random points in a row before the space counts as used up
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 GOALS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
@@ -79,11 +80,10 @@ class Sampler:
         self.distributions = {key: to_distribution(d) for key, d in space.dimensions.items()}
 
         with warnings.catch_warnings():
-            # Of options such as `group` of TPE, which have been experimental for years.
+            # Optuna warns of options such as TPE's `group`, experimental for years.
             warnings.simplefilter("ignore", ExperimentalWarning)
-            self.study = optuna.create_study(
-                sampler=SAMPLERS[name](seed), directions=[GOALS[each] for each in directions]
-            )
+            goals = [GOALS[direction] for direction in directions]
+            self.study = optuna.create_study(sampler=SAMPLERS[name](seed), directions=goals)
         self.at_random = optuna.create_study(sampler=RandomSampler(seed))
 
     def ask(
@@ -153,18 +153,16 @@ def _suggest(trial: optuna.Trial, key: str, domain: Domain) -> Any:
     """Let an Optuna trial suggest a value of a domain."""
     if isinstance(domain, Choice):
         return trial.suggest_categorical(key, domain.values)
-    if isinstance(domain, Float):
-        return trial.suggest_float(key, domain.low, domain.high, log=domain.log, step=domain.step)
-    return trial.suggest_int(key, domain.low, domain.high, log=domain.log, step=domain.step)
+    suggest = trial.suggest_float if isinstance(domain, Float) else trial.suggest_int
+    return suggest(key, **asdict(domain))  # our names of bounds, scale and step are Optuna's
 
 
 def to_distribution(domain: Domain) -> BaseDistribution:
     """Return a domain as Optuna's distribution."""
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.values)
-    if isinstance(domain, Float):
-        return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
-    return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+    distribution = FloatDistribution if isinstance(domain, Float) else IntDistribution
+    return distribution(**asdict(domain))
 
 
 # Names as in catalogue.SAMPLER_NAMES.
@@ -181,7 +179,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),
     # Scrambled, so that a study that starts again with another seed gets another sequence.
     "qmc": lambda seed: QMCSampler(seed=seed, scramble=True, warn_asynchronous_seeding=False),
-    "random": lambda seed: RandomSampler(seed=seed),
+    "random": RandomSampler,
     # It proposes nothing itself: `Sampler.ask` gives every point.
-    "brute_force": lambda seed: RandomSampler(seed=seed),
+    "brute_force": RandomSampler,
 }

@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from avsc_core.config import Config
-from avsc_core.resolve import flatten
+from avsc_core.resolve import flatten, list_settings
 from search_spaces.catalogue import CONDITIONS
 from search_spaces.domains import Domain, as_json, from_json
 from search_spaces.inactive import can_be_active, is_active
@@ -62,13 +63,12 @@ class Space:
         It lacks the `settled` dimensions, and those that are never active around `config`.
         """
         # A settled dimension has its value in `config`, where the conditions of others find it.
-        settings = dict(flatten(config.model_dump()))
+        settings = list_settings(config)
         open_ones = {key: domain for key, domain in self.dimensions.items() if key not in settled}
-        kept = {
-            key: domain
-            for key, domain in open_ones.items()
-            if can_be_active(key, open_ones, settings)
-        }
+        kept = {}
+        for key, domain in open_ones.items():
+            if can_be_active(key, open_ones, settings):
+                kept[key] = domain
         return Space(kept, select_condition_values(settings))
 
     def iterate_points(self) -> Iterator[dict[str, Any]]:
@@ -76,40 +76,34 @@ class Space:
 
         Every domain must be countable.
         """
-        return self._iterate_points(list(self.dimensions), {})
+        points: Iterator[dict[str, Any]] = iter([{}])
+        for key in self.dimensions:
+            points = self._extend_points(points, key)  # nothing is computed yet
+        return points
 
     def count(self) -> int:
         """Count the points without making them; every domain must be countable."""
-        return self._count_points(list(self.dimensions), {})
+        # Only dimensions that conditions look at (they are in `fixed`) are counted one by one.
+        switches = {key: domain for key, domain in self.dimensions.items() if key in self.fixed}
+        total = 0
+        for point in Space(switches, self.fixed).iterate_points():
+            counts = []
+            for key, domain in self.dimensions.items():
+                if key not in switches and self.is_active(key, point):
+                    counts.append(domain.count() or 0)
+            total += prod(counts)
+        return total
 
-    def _iterate_points(self, keys: list[str], point: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the points that continue `point` by values of `keys`."""
-        if not keys:
-            yield point
-            return
-
-        key, *others = keys
-        if not self.is_active(key, point):
-            yield from self._iterate_points(others, point)
-            return
-
-        for value in self.dimensions[key].iterate():
-            yield from self._iterate_points(others, {**point, key: value})
-
-    def _count_points(self, keys: list[str], point: dict[str, Any]) -> int:
-        """Count the points that continue `point` by values of `keys`."""
-        if not keys:
-            return 1
-
-        key, *others = keys
-        if not self.is_active(key, point):
-            return self._count_points(others, point)
-
-        # Only where a later dimension depends on this one do its values count one by one.
-        domain = self.dimensions[key]
-        if any(key in CONDITIONS.get(other, {}) for other in others):
-            return sum(self._count_points(others, {**point, key: v}) for v in domain.iterate())
-        return (domain.count() or 0) * self._count_points(others, point)
+    def _extend_points(
+        self, points: Iterator[dict[str, Any]], key: str
+    ) -> Iterator[dict[str, Any]]:
+        """Yield every point with every value of dimension `key`, which may be inactive there."""
+        for point in points:
+            if not self.is_active(key, point):
+                yield point
+                continue
+            for value in self.dimensions[key].iterate():
+                yield {**point, key: value}
 
 
 def select_condition_values(settings: Mapping[str, Any]) -> dict[str, Any]:

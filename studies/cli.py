@@ -27,9 +27,9 @@ from avsc_core.errors import (
     UserError,
     collect_faults,
 )
-from avsc_core.resolve import flatten, format_value, list_presets
+from avsc_core.resolve import format_value, list_presets, list_settings
 from avsc_core.terminal import err, out, progress, run_app
-from studies.study.plan import make_plan
+from studies.study.plan import describe_searches, make_plan
 from studies.study.reading import OF_THE_STUDY, read_study
 from studies.study.schema import Study
 
@@ -52,38 +52,12 @@ def _check_hours(value: float | None) -> float | None:
 
 
 SET_HELP = f"key=value over the base, or of the study ({', '.join(OF_THE_STUDY)}); may be repeated."
-File = Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
-]
-Preset = Annotated[
-    str | None, typer.Option("--preset", help=f"{', '.join(list_presets())}; over the file's own.")
-]
-Trials = Annotated[
-    int | None, typer.Option("--trials", help="Trials of the search, over the file's own.")
-]
-Set = Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)]
-Name = Annotated[str | None, typer.Option("--name", help="Name in the record; default the file's.")]
-Cpus = Annotated[float | None, typer.Option("--cpus", help="CPUs per trial.")]
-Gpus = Annotated[
-    float | None,
-    typer.Option("--gpus", help="GPUs per trial: a share such as 0.25, or whole ones."),
-]
 MaxHours = Annotated[
     float | None,
-    typer.Option(
-        "--max-hours",
-        callback=_check_hours,
-        help="Search fewer trials to stay below, or refuse.",
-    ),
+    typer.Option(callback=_check_hours, help="Search fewer trials to stay below, or refuse."),
 ]
-Address = Annotated[
-    str | None, typer.Option("--address", help="A Ray cluster; default this machine.")
-]
-Uri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
-]
+Address = Annotated[str | None, typer.Option(help="A Ray cluster; default this machine.")]
+Uri = Annotated[str | None, typer.Option(help="MLflow record; default sqlite in mlruns/.")]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 
 
@@ -91,14 +65,22 @@ StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 class StudyOptions:
     """What `check`, `plan` and `run` accept: a study file, and what replaces parts of it."""
 
-    file: File
-    data: Data = None
-    preset: Preset = None
-    trials: Trials = None
-    sets: Set = None
-    name: Name = None
-    cpus: Cpus = None
-    gpus: Gpus = None
+    file: Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data set; without it the embedded scenes.")
+    ] = None
+    preset: Annotated[
+        str | None, typer.Option(help=f"{', '.join(list_presets())}; over the file's own.")
+    ] = None
+    trials: Annotated[
+        int | None, typer.Option(help="Trials of the search, over the file's own.")
+    ] = None
+    sets: Annotated[list[str] | None, typer.Option("--set", help=SET_HELP)] = None
+    name: Annotated[str | None, typer.Option(help="Name in the record; default the file's.")] = None
+    cpus: Annotated[float | None, typer.Option(help="CPUs per trial.")] = None
+    gpus: Annotated[
+        float | None, typer.Option(help="GPUs per trial: a share such as 0.25, or whole ones.")
+    ] = None
     tracking_uri: Uri = None
 
 
@@ -109,16 +91,16 @@ def takes_study_options(command: Callable[..., None]) -> Callable[..., None]:
     StudyOptions there in place of `options`. The command's own options stand before the last one,
     `--tracking-uri`, which is the last of every command.
     """
-    *shared, tracking_uri = signature(StudyOptions).parameters.values()
-    _, *own = signature(command).parameters.values()
-    names = [parameter.name for parameter in (*shared, tracking_uri)]
+    shared = signature(StudyOptions).parameters
+    *first, tracking_uri = shared.values()
+    _, *others = signature(command).parameters.values()
 
     @wraps(command)
     def call(**values: Any) -> None:
-        options = StudyOptions(**{name: values.pop(name) for name in names})
+        options = StudyOptions(**{name: values.pop(name) for name in shared})
         command(options, **values)
 
-    call.__signature__ = Signature([*shared, *own, tracking_uri])  # type: ignore[attr-defined]
+    call.__signature__ = Signature([*first, *others, tracking_uri])  # type: ignore[attr-defined]
     return call
 
 
@@ -135,8 +117,6 @@ def check(options: StudyOptions) -> None:
     Example: avsc-search check studies/lambda.yaml
     """
     study = _read_study(options)
-    from studies.runner.preview import describe_searches
-
     trials = len(make_plan(study).trials)
     searches = describe_searches(study)
     out.print(f"{options.file}: fine, {trials} trials of arms{searches}", soft_wrap=True)
@@ -150,7 +130,7 @@ def plan(options: StudyOptions, max_hours: MaxHours = None) -> None:
     Example: avsc-search plan studies/lambda.yaml --trials 50
     """
     study = _read_study(options)
-    from studies.runner.preview import preview_study
+    from studies.runner.preview import preview_study  # mlflow and pandas load here
 
     preview_study(study, options.data, options.tracking_uri, max_hours)
 
@@ -202,7 +182,7 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
     value = trial.metrics[f"best_{winner.metric}"]
     figure = f"{winner.metric} {value:.4f} ({trial.tags['avsc.data']})"
     err.print(f"{trial.arm} {trial.key[:6]}: {figure}")
-    for key, setting in flatten(trial.config.model_dump(mode="json")):
+    for key, setting in list_settings(trial.config).items():
         typer.echo(f"{key}={format_value(setting)}")
 
 
@@ -309,7 +289,6 @@ def _open_record(name: str, tracking_uri: str | None) -> "Recorder":
 def _read_study(options: StudyOptions) -> Study:
     """Read and check the study file. Raises UserError with all faults, of `--data` too."""
     faults: list[Fault] = []
-    study = None
     with collect_faults(faults):
         study = read_study(
             options.file,
@@ -325,7 +304,7 @@ def _read_study(options: StudyOptions) -> Study:
     if options.data is not None and not options.data.is_dir():
         todo = "give the folder that holds audio/ and video/"
         faults.append(Fault("--data", f"{options.data} is not a folder", todo=todo))
-    if faults or study is None:
+    if faults:
         raise UserError(faults)
     return study
 

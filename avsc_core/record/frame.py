@@ -9,7 +9,7 @@ import pandas as pd
 
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import TrialRecord
-from avsc_core.resolve import flatten, format_value
+from avsc_core.resolve import format_value, list_settings
 
 
 def trial_frame(recorder: Recorder, name: str) -> pd.DataFrame:
@@ -38,6 +38,6 @@ def _make_row(trial: TrialRecord) -> dict[str, object]:
         "data": trial.tags.get("avsc.data", ""),
         "rung": trial.tags.get("avsc.rung", ""),
     }
-    for key, value in flatten(trial.config.model_dump(mode="json")):
+    for key, value in list_settings(trial.config).items():
         row[key] = format_value(value) if isinstance(value, list) else value
     return row | trial.metrics

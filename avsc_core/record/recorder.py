@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,7 +36,7 @@ from avsc_core.errors import EnvironmentFault, Fault, UserError, suggest
 from avsc_core.record.address import ARTIFACTS, DEFAULT_URI, choose_address, find_missing_file
 from avsc_core.record.study_document import DOCUMENT, read_document
 from avsc_core.record.trials import OUTCOMES, TrialRecord, name_row, read_role
-from avsc_core.resolve import find_weights, flatten, format_value, nest, trial_key
+from avsc_core.resolve import find_weights, format_value, list_settings, nest, trial_key
 from avsc_core.weights.sources import hash_source
 from avsc_core.yaml_file import read_value
 
@@ -60,10 +60,8 @@ def report_record_faults(recorder: type[Class]) -> type[Class]:
             try:
                 return method(self, *args, **kwargs)
             except (MlflowException, OSError) as error:
-                what = f"{self.uri}: {error}"
-                raise EnvironmentFault(
-                    Fault("record", what, todo="the same command continues")
-                ) from None
+                fault = Fault("record", f"{self.uri}: {error}", todo="the same command continues")
+                raise EnvironmentFault(fault) from None
 
         return call
 
@@ -112,8 +110,7 @@ class Recorder:
     def list_studies(self) -> list[Run]:
         """Return the runs of all studies, the latest first."""
         ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        runs = self._search(ids, "tags.`avsc.kind` = 'study'")
-        return sorted(runs, key=_find_start, reverse=True)
+        return sorted(self._search(ids, "study"), key=_find_start, reverse=True)
 
     def get_study(self, name: str | None, where: str = "--study") -> Run:
         """Return the run of study `name`, or of the latest one.
@@ -132,26 +129,21 @@ class Recorder:
 
     def find_study(self, name: str) -> Run | None:
         """Return the run of study `name`, or None when the record does not have it."""
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            return None
-        runs = self._search([found.experiment_id], "tags.`avsc.kind` = 'study'")
-        return runs[0] if runs else None
+        return next(iter(self._search_experiment(name, "study")), None)
 
     def open_study(self, name: str, tags: Mapping[str, str], document: Mapping[str, Any]) -> str:
         """Open the run of a study, new or RUNNING again, and write its document. Returns the run's
         id."""
         # `list_studies` sorts by this start; no study is complete while it runs.
-        state = {"avsc.started": str(int(time.time() * 1000)), "avsc.outcome": "running"}
+        state = {"avsc.started": str(int(time.time() * 1000)), "avsc.outcome": "running", **tags}
         run = self.find_study(name)
         if run is None:
             identity = {"avsc.kind": "study", "avsc.study": name, "avsc.version": __version__}
-            all_tags = {**identity, **state, **tags}
             experiment = self.open_experiment(name)
-            run = self.client.create_run(experiment, run_name=name, tags=all_tags)
+            run = self.client.create_run(experiment, run_name=name, tags={**identity, **state})
         else:
             self.client.update_run(run.info.run_id, status="RUNNING")
-            self._write(run.info.run_id, tags={**tags, **state})
+            self._write(run.info.run_id, tags=state)
         run_id = str(run.info.run_id)
         self.write_study(run_id, document)
         return run_id
@@ -176,11 +168,7 @@ class Recorder:
 
     def list_trials(self, study: str, kind: str = "trial") -> list[TrialRecord]:
         """Return every trial (or `training`) of a study in the order in which they were started."""
-        found = self.client.get_experiment_by_name(study)
-        if found is None:
-            return []
-        runs = self._search([found.experiment_id], f"tags.`avsc.kind` = '{kind}'")
-        trials = [self._read_trial(run) for run in runs]
+        trials = map(self._read_trial, self._search_experiment(study, kind))
         return sorted(trials, key=lambda trial: trial.started)
 
     def begin_run(
@@ -204,8 +192,7 @@ class Recorder:
         run = self.client.create_run(self.open_experiment(experiment), run_name=f"{row} {key[:6]}")
         # The tags come with the params: a run that was cut off before them has no `avsc.kind`,
         # so nobody counts it.
-        params = dict(flatten(config.model_dump(mode="json")))
-        self._write(run.info.run_id, params=params, tags=all_tags)
+        self._write(run.info.run_id, params=list_settings(config), tags=all_tags)
         return str(run.info.run_id)
 
     def resume_run(self, run_id: str) -> int:
@@ -230,10 +217,10 @@ class Recorder:
         run_id: str,
         outcome: str,  # a key of OUTCOMES
         metrics: Mapping[str, float],
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] = {},
     ) -> None:
         """Close a run with its outcome and its summary metrics."""
-        self._write(run_id, metrics=metrics, tags={"avsc.outcome": outcome, **(tags or {})})
+        self._write(run_id, metrics=metrics, tags={"avsc.outcome": outcome, **tags})
         self.client.set_terminated(run_id, OUTCOMES[outcome])
 
     # Artifacts
@@ -257,15 +244,13 @@ class Recorder:
 
     def read_json(self, run_id: str, name: str) -> Any:
         """Return an artifact of JSON; an empty dict when the run has none of that name."""
-        paths = [item.path for item in self.client.list_artifacts(run_id)]
-        if name not in paths:
+        if name not in {item.path for item in self.client.list_artifacts(run_id)}:
             return {}
         return json.loads("\n".join(self.read_lines(run_id, name)))
 
     def read_lines(self, run_id: str, name: str) -> list[str]:
         """Return the lines of an artifact of text."""
-        path = Path(self.fetch_artifact(run_id, name))
-        return path.read_text(encoding="utf-8").splitlines()
+        return Path(self._download(run_id, name)).read_text(encoding="utf-8").splitlines()
 
     def fetch_artifact(self, run_id: str, name: str) -> str:
         """Return the local path of an artifact."""
@@ -320,30 +305,34 @@ class Recorder:
         self,
         run_id: str,
         *,
-        metrics: Mapping[str, float] | None = None,
-        params: Mapping[str, Any] | None = None,
-        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] = {},
+        params: Mapping[str, Any] = {},
+        tags: Mapping[str, str] = {},
         step: int = 0,
     ) -> None:
         """Write everything in one call, because calls cost time and values do not."""
         now = int(time.time() * 1000)
         self.client.log_batch(
             run_id,
-            metrics=[
-                Metric(name, float(value), now, step) for name, value in (metrics or {}).items()
-            ],
-            params=[Param(name, format_value(value)) for name, value in (params or {}).items()],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            metrics=[Metric(name, float(value), now, step) for name, value in metrics.items()],
+            params=[Param(name, format_value(value)) for name, value in params.items()],
+            tags=[RunTag(*tag) for tag in tags.items()],
         )
 
-    def _search(self, experiments: Sequence[str], query: str) -> list[Run]:
-        """Return all runs that match, page by page, because MLflow returns 1,000 at most."""
+    def _search_experiment(self, name: str, kind: str) -> list[Run]:
+        """Return the runs of a kind in the experiment `name`, if there is such an experiment."""
+        found = self.client.get_experiment_by_name(name)
+        return self._search([found.experiment_id], kind) if found else []
+
+    def _search(self, experiments: list[str], kind: str) -> list[Run]:
+        """Return all runs of a kind, page by page, because MLflow returns 1,000 at most."""
         if not experiments:
             return []
+        query = f"tags.`avsc.kind` = '{kind}'"
         runs: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs(list(experiments), query, page_token=token)
+            page = self.client.search_runs(experiments, query, page_token=token)
             runs += page
             token = page.token
             if not token:
@@ -355,7 +344,7 @@ class Recorder:
         run_id = str(run.info.run_id)
         if run_id not in self._configs:
             self._configs[run_id] = _read_config(run)
-        tags = dict(run.data.tags)
+        tags = run.data.tags
         role, arm = read_role(tags)
         return TrialRecord(
             run_id=run_id,
@@ -365,7 +354,7 @@ class Recorder:
             seed=int(tags["avsc.seed"]),
             outcome=tags["avsc.outcome"],
             config=self._configs[run_id],
-            metrics=dict(run.data.metrics),
+            metrics=run.data.metrics,
             tags=tags,
             started=run.info.start_time / 1000,
         )

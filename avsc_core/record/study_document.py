@@ -12,34 +12,13 @@ Version 0.1.0 wrote four documents: study.json (the definition alone), about.jso
 skipped.json. `read_document` reads both.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from avsc_core.record.trials import OWN_SEARCH
 
 DOCUMENT = "study.json"
 FORMAT = 2
-
-
-def make_document(
-    *,
-    definition: Mapping[str, Any],
-    metadata: Mapping[str, Any],
-    invocations: list[dict[str, str]],
-    cost: Mapping[str, Any] | None = None,
-    weights: list[dict[str, Any]] | None = None,
-    skipped: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Put the parts of a study's document together."""
-    return {
-        "format": FORMAT,
-        "definition": dict(definition),
-        "metadata": dict(metadata),
-        "invocations": invocations,
-        "cost": dict(cost) if cost else None,
-        "weights": weights or [],
-        "skipped": dict(skipped or {}),
-    }
 
 
 def read_document(read_json: Callable[[str], Any]) -> dict[str, Any]:
@@ -58,11 +37,12 @@ def read_document(read_json: Callable[[str], Any]) -> dict[str, Any]:
     for search in about.get("searches", []):
         if search["name"] != OWN_SEARCH:
             search["name"] = search["name"].removeprefix("search: ")
-    return make_document(
-        definition=content,
-        metadata=about,
-        invocations=invocations,
-        cost=cost,
-        weights=read_json("weights.json") or [],
-        skipped=read_json("skipped.json"),
-    )
+    return {
+        "format": FORMAT,
+        "definition": content,
+        "metadata": about,
+        "invocations": invocations,
+        "cost": cost or None,
+        "weights": read_json("weights.json") or [],
+        "skipped": read_json("skipped.json"),
+    }

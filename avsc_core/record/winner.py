@@ -28,8 +28,8 @@ def find_winner(recorder: Recorder, study: str | None, where: str = "--study") -
     metric = run.data.tags["avsc.metric"]
     trials = select_full_trials(recorder.list_trials(name))
     if not trials:
-        what = f"study {name} has no complete trial"
-        raise UserError(Fault(where, what, todo="run it to its end first"))
+        todo = "run it to its end first"
+        raise UserError(Fault(where, f"study {name} has no complete trial", todo=todo))
     return Winner(name, metric, pick_best(trials, metric))
 
 

@@ -34,7 +34,7 @@ from avsc_core.record.trials import (
     name_row,
 )
 from avsc_core.record.winner import pick_best, select_full_trials
-from avsc_core.resolve import flatten, identify
+from avsc_core.resolve import flatten, identify, list_settings
 from search_spaces.inactive import list_inactive
 from search_spaces.space import Space
 from studies.study.metadata import configuration_key
@@ -339,7 +339,7 @@ class StudyResults:
         for key, value in self.base_settings.items():
             if key not in free_keys and settings.get(key) != value:
                 return False
-        return self.space.contains(dict(flatten(trial.config.model_dump())))
+        return self.space.contains(list_settings(trial.config))
 
     def _rank_at_cheap_rung(self, trial: TrialRecord) -> tuple[float, float, str]:
         """Rank a trial of the full rung by its cheap one; the base is first.

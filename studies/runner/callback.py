@@ -5,7 +5,7 @@ writes the record while a study runs. A trial's MLflow run is opened before the 
 closed with its outcome, the figures of its best epoch, and the predictions of that epoch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +35,21 @@ class RunningTrial:
     seconds: float = 0.0  # of training, those of earlier invocations included
 
 
+@dataclass(eq=False)
 class RecordCallback(tune.Callback):  # type: ignore[misc]
-    """Writes what happens to trials into the record and onto the display."""
+    """Writes what happens to trials into the record and onto the display.
 
-    def __init__(
-        self,
-        study: Study,
-        data: DataSet,
-        recorder: Recorder,
-        parent: str,  # the id of the study's run
-        strategy: Strategy,
-        display: Display,
-    ) -> None:
-        self.study = study
-        self.data = data
-        self.recorder = recorder
-        self.parent = parent
-        self.strategy = strategy
-        self.display = display
-        self.running: dict[str, RunningTrial] = {}  # by Ray's trial id
-        self.failed = 0
+    Ray gives its methods everything by name; `info` takes what they do not need.
+    """
+
+    study: Study
+    data: DataSet
+    recorder: Recorder
+    parent: str  # the id of the study's run
+    strategy: Strategy
+    display: Display
+    running: dict[str, RunningTrial] = field(default_factory=dict)  # by Ray's trial id
+    failed: int = 0
 
     def open_trial(self, trial_id: str, planned: PlannedTrial) -> None:
         """Open the run of a trial that is about to start, new or interrupted earlier."""
@@ -62,10 +57,8 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         recorded = 0
         seconds = 0.0
         if run_id is None:
-            config = planned.config
-            run_id = self.recorder.begin_run(
-                self.study.name, config, self._make_tags(planned), self.parent
-            )
+            tags = self._make_tags(planned)
+            run_id = self.recorder.begin_run(self.study.name, planned.config, tags, self.parent)
         else:
             recorded = self.recorder.resume_run(run_id)
             history = self.recorder.read_history(run_id, "seconds")
@@ -73,27 +66,26 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         self.running[trial_id] = RunningTrial(planned, run_id, recorded, seconds)
         self.display.update(planned, 0, None)
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
+    def on_trial_result(self, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Record an epoch that is over."""
         if "metrics" not in result:  # a trial that failed reports how it ended, and no epoch
             return
         running = self.running[trial.trial_id]
         running.seconds += result["seconds"]
+        epoch = result["epoch"]
         # A continued trial reports its checkpoint's epoch again, which the record may have.
-        if result["epoch"] > running.recorded:
+        if epoch > running.recorded:
             metrics = {**result["metrics"], "seconds": running.seconds}
-            self.recorder.log_epoch(running.run_id, result["epoch"], metrics)
-            running.recorded = result["epoch"]
-        self.display.update(running.planned, result["epoch"], result[self.study.metric])
+            self.recorder.log_epoch(running.run_id, epoch, metrics)
+            running.recorded = epoch
+        self.display.update(running.planned, epoch, result[self.study.metric])
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_complete(self, trial: Any, **info: Any) -> None:
         """Close a trial that ended by itself, or because the scheduler stopped it."""
         result = trial.last_result
         self._close_trial(trial.trial_id, result.get("outcome", "stopped"), result)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_error(self, trial: Any, **info: Any) -> None:
         """Close a trial whose worker process died for the second time."""
         error = f"the worker process died: {trial.get_error()}"
         self._close_trial(trial.trial_id, "failed", {"error": error})
@@ -125,8 +117,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         if outcome == "complete":
             self._log_predictions(running, result["probability"])
         tags = {"avsc.error": result["error"][-LONGEST_ERROR:]} if "error" in result else {}
-        best = result.get("best", {})
-        metrics = {f"best_{name}": value for name, value in best.items()}
+        metrics = {f"best_{name}": value for name, value in result.get("best", {}).items()}
         self.recorder.end_run(running.run_id, outcome, metrics, tags)
         locate_checkpoint(self.study.name, planned.key).unlink(missing_ok=True)
 
@@ -135,17 +126,16 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
             self.failed += 1
         self.strategy.finish(planned, outcome, metrics)
         value = metrics.get(f"best_{self.study.metric}")
-        self.display.finish(planned, outcome, value, running.seconds, self.strategy.total)
+        self.display.finish(planned, outcome, value, running.seconds)
 
     def _log_predictions(self, running: RunningTrial, probability: list[list[float]]) -> None:
-        """Record what the best epoch says of every validation clip: (N,S) probabilities."""
+        """Record the best epoch's probabilities (N,S) of the validation clips, and confusions."""
         rows = split_rows(self.data, running.planned.config.split).validation
         names = [self.data.clips[row].name for row in rows]
-        scenes = self.data.scenes[rows]
         scene_names = self.data.scene_names
         table = np.array(probability)  # (N,S)
         predictions = format_predictions(names, table, scene_names)
-        confusions = format_confusions(table, scenes, scene_names)
+        confusions = format_confusions(table, self.data.scenes[rows], scene_names)
         self.recorder.log_text(running.run_id, "predictions_val.tsv", predictions)
         self.recorder.log_text(running.run_id, "confusion_val.tsv", confusions)
 

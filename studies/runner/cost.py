@@ -7,9 +7,9 @@ are not stopped early.
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
@@ -52,22 +52,17 @@ class Cost:
     disk: int  # bytes of features, checkpoints and predictions
     device: str
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as the record keeps them."""
-        return asdict(self)
-
     def make_rows(self) -> list[list[str]]:
         """Return what people see: (what, about how much)."""
         hours = format_duration(3600 * self.hours)
         longest = format_duration(self.longest)
         memory = f"{self.memory / GIB:.1f} GiB a trial"
-        disk = f"{self.disk / GIB:.2f} GiB"
         return [
             ["trials", f"{self.trials}, {self.side_by_side} side by side"],
             ["epochs", f"{self.epochs:,} at most"],
             ["time", f"{hours} if none is stopped early, the longest {longest}"],
             ["memory", f"{memory}; {self.device} holds {self.fit}"],
-            ["disk", f"{disk} of features, checkpoints and predictions"],
+            ["disk", f"{self.disk / GIB:.2f} GiB of features, checkpoints and predictions"],
         ]
 
 
@@ -76,20 +71,19 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
     work = [item for item in _list_work(strategy) if item.trials]
     measured = _probe_work(work, strategy.plan.study.resources, progress)
 
-    # Seconds: of one trial of each item, of all together, and of the longest.
-    seconds = []
+    # Seconds: of all trials together, of the longest, and of one of the study's own search, which
+    # `trim_search` can make shorter.
+    total = 0.0
+    longest = 0.0
+    searched = 0
+    searched_seconds = 0.0
     for item, probe in zip(work, measured, strict=True):
-        seconds.append(_estimate_seconds(item.config, probe.step, probe.predict, data))
-    total = sum(item.trials * time for item, time in zip(work, seconds, strict=True))
-    longest = max(seconds, default=0.0)
-
-    # The study's own search, which `trim_search` can make shorter.
-    searched = [
-        (item.trials, time)
-        for item, time in zip(work, seconds, strict=True)
-        if item.search == OWN_SEARCH
-    ]
-    searched_seconds = max((time for _, time in searched), default=0.0)
+        seconds = _estimate_seconds(item.config, probe, data)
+        total += item.trials * seconds
+        longest = max(longest, seconds)
+        if item.search == OWN_SEARCH:
+            searched = item.trials
+            searched_seconds = seconds
 
     # Memory and disk: of the largest trial, and of what all of them write.
     trials = sum(item.trials for item in work)
@@ -104,7 +98,7 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
         trials=trials,
         epochs=sum(item.trials * item.config.training.epochs for item in work),
         hours=max(total / side_by_side, longest) / 3600,
-        searched=sum(count for count, _ in searched),
+        searched=searched,
         hours_a_searched_trial=searched_seconds / 3600 / side_by_side,
         side_by_side=side_by_side,
         longest=longest,
@@ -175,8 +169,8 @@ def _list_work(strategy: Strategy) -> Iterator[Work]:
         if name != OWN_SEARCH and len(study.seeds) > 1:
             yield Work(base, len(study.seeds) - 1, "")
         elif study.final and study.search:
-            configurations = study.search.finalists + 1
-            yield Work(study.final, configurations * len(study.seeds), "")
+            # The finalists and the base.
+            yield Work(study.final, (study.search.finalists + 1) * len(study.seeds), "")
 
 
 def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "list[Measured]":
@@ -199,18 +193,19 @@ def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "
     return results
 
 
-def _estimate_seconds(config: Config, step: float, predict: float, data: DataSet) -> float:
+def _estimate_seconds(config: Config, measured: "Measured", data: DataSet) -> float:
     """Estimate the seconds of a training from those of a step and of a validation batch."""
     rows = split_rows(data, config.split)
     batch_size = config.training.batch_size
     steps = ceil(len(rows.train) / batch_size)
     validation_batches = ceil(len(rows.validation) / batch_size)
-    return config.training.epochs * (steps * step + validation_batches * predict)
+    epoch = steps * measured.step + validation_batches * measured.predict
+    return config.training.epochs * epoch
 
 
 def _count_feature_bytes(work: list[Work], clips: int) -> int:
     """Count the bytes of the features that trials share, each way to compute them once."""
-    sizes: dict[str, int] = {}
+    sizes = {}
     for item in work:
         log_mel = item.config.log_mel
         # Of the normalisations only `peak` changes what is stored.

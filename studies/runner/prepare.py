@@ -7,13 +7,13 @@ before anything runs.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
 
 from avsc_core.config import Config, PseudoLabels
 from avsc_core.data.dataset import DataSet, split_rows
-from avsc_core.data.features import Features, build_features
+from avsc_core.data.features import build_features
 from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder
@@ -50,8 +50,8 @@ def make_served_plan(study: Study, data: DataSet) -> Plan:
     searched = [key for key in dimensions if key.startswith("pseudo.")]
     if searched:
         where = study.source_lines.where("search", "space", searched[0])
-        what = f"{', '.join(searched)} cannot be searched"
-        raise UserError(Fault(where, what, why, "leave it out, or run `avsc-core pseudo`"))
+        todo = "leave it out, or run `avsc-core pseudo`"
+        raise UserError(Fault(where, f"{', '.join(searched)} cannot be searched", why, todo))
 
     # With all arms missing nothing would be left; then building features reports the fault.
     missing = {arm.name: why for arm in study.arms if arm.config.pseudo != PseudoLabels()}
@@ -113,14 +113,12 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
         split_rows(data, config.split)  # a fault shows before anything is computed
 
     # Features of every clip, once for each way to compute them.
-    features: dict[str, Features] = {}
-    by_features = _select_distinct(configs, lambda config: _dump_parts(config, FEATURE_PARTS))
-    for key, config in by_features.items():
+    features = {}
+    for key, config in _select_distinct(configs, FEATURE_PARTS).items():
         features[key] = build_features(data, config, progress)
 
     # Only configurations with pretrained or frozen encoders cost this process an import of torch.
-    special = [config for config in configs if _needs_torch(config)]
-    by_encoder = _select_distinct(special, lambda config: _dump_parts(config, ENCODER_PARTS))
+    by_encoder = _select_distinct(filter(_needs_torch, configs), ENCODER_PARTS)
     if not by_encoder:
         return []
     from avsc_core.trainer.frozen import prepare_inputs
@@ -160,7 +158,7 @@ def _list_configurations(plan: Plan) -> Iterator[Config]:
         yield plan.study.final
 
     for search in plan.searches:
-        choices: dict[str, Choice] = {}
+        choices = {}
         for key, domain in search.space.dimensions.items():
             if key in INPUT_DIMENSIONS and isinstance(domain, Choice):
                 choices[key] = domain
@@ -170,7 +168,7 @@ def _list_configurations(plan: Plan) -> Iterator[Config]:
 
 
 def _needs_torch(config: Config) -> bool:
-    """Whether a configuration has encoders that must be checked or run before its trials."""
+    """Tell whether a configuration has encoders that are checked or run before its trials."""
     for branch, backbone in PAPER_BACKBONES.items():
         settings = getattr(config, branch)
         if settings.backbone != backbone or settings.freeze != "none":
@@ -178,9 +176,9 @@ def _needs_torch(config: Config) -> bool:
     return bool(find_weights(config))
 
 
-def _select_distinct(configs: Iterable[Config], key: Callable[[Config], str]) -> dict[str, Config]:
-    """Select one configuration for each value of `key`."""
-    return {key(config): config for config in configs}
+def _select_distinct(configs: Iterable[Config], names: Iterable[str]) -> dict[str, Config]:
+    """Select one of the configurations whose parts `names` are equal, by the text of these."""
+    return {_dump_parts(config, names): config for config in configs}
 
 
 def _dump_parts(config: Config, names: Iterable[str]) -> str:

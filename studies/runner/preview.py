@@ -1,15 +1,17 @@
 """What `avsc-search plan` shows: the trials of a study, how many are left, and what they cost."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from avsc_core.data.dataset import DataSet
+from avsc_core.data.features import open_data
+from avsc_core.record.address import find_missing_file
+from avsc_core.record.recorder import open_record
 from avsc_core.terminal import err, make_table, out, progress
-from studies.study.plan import describe_plan, make_plan
+from studies.runner import prepare
+from studies.runner.cost import count_local_places, estimate_cost, trim_search
+from studies.runner.strategy import Strategy
+from studies.study.plan import describe_plan, describe_searches, make_plan
 from studies.study.schema import Study
-
-if TYPE_CHECKING:
-    from avsc_core.data.dataset import DataSet
-    from studies.runner.strategy import Strategy
 
 
 def preview_study(
@@ -19,13 +21,6 @@ def preview_study(
 
     A record that does not exist is not created. Raises UserError.
     """
-    # mlflow and pandas load here: `avsc-search check` uses this module without them.
-    from avsc_core.data.features import open_data
-    from avsc_core.record.address import find_missing_file
-    from avsc_core.record.recorder import open_record
-    from studies.runner import prepare
-    from studies.runner.strategy import Strategy
-
     # What would run; shown first, because reading record and data takes a moment.
     header, *rows = describe_plan(make_plan(study))
     out.print(make_table(f"{study.name}: {study.question}", header, rows))
@@ -39,9 +34,9 @@ def preview_study(
     with progress() as show:
         data = open_data(root, show)
         plan = prepare.make_served_plan(study, data)
-        strategy = Strategy(plan, [])
-        if recorder:
-            strategy = prepare.compare_with_record(plan, data, recorder)
+        strategy = (
+            prepare.compare_with_record(plan, data, recorder) if recorder else Strategy(plan, [])
+        )
 
     for note in prepare.describe_missing_arms(plan):
         err.print(note, soft_wrap=True)
@@ -52,13 +47,11 @@ def preview_study(
         _print_cost(strategy, data, max_hours)
 
 
-def _print_cost(strategy: "Strategy", data: "DataSet", max_hours: float | None) -> None:
+def _print_cost(strategy: Strategy, data: DataSet, max_hours: float | None) -> None:
     """Measure by a few training steps what is left of a study, and print what it costs.
 
     With `max_hours`, print too how many trials of the search fit. Raises UserError when none do.
     """
-    from studies.runner.cost import count_local_places, estimate_cost, trim_search
-
     study = strategy.plan.study
     with progress() as show:
         cost = estimate_cost(strategy, data, count_local_places(study.resources), show)
@@ -69,14 +62,3 @@ def _print_cost(strategy: "Strategy", data: "DataSet", max_hours: float | None) 
         search = trim_search(study, cost, max_hours).search
         trials = f": {search.trials} trials of the search" if search else ""
         out.print(f"within {max_hours:g} h{trials}")
-
-
-def describe_searches(study: Study) -> str:
-    """Say which searches follow the trials of the arms, as the end of a sentence."""
-    words = ""
-    search = study.search
-    if search and search.trials:
-        words += f", then {search.trials} by {search.sampler} with scheduler {search.scheduler}"
-    if study.retune:
-        words += f", then {study.retune} for each arm"
-    return words

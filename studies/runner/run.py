@@ -7,11 +7,12 @@ when it does not.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
 import ray
 from filelock import FileLock, Timeout
+from mlflow.entities import Run
 
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import open_data
@@ -19,7 +20,7 @@ from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
 from avsc_core.record.address import CHECKPOINTS
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.study_document import make_document
+from avsc_core.record.study_document import FORMAT
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err, make_table
 from studies.runner.cost import Cost, estimate_cost, trim_search
@@ -32,18 +33,10 @@ from studies.runner.prepare import (
     prepare_study,
 )
 from studies.runner.strategy import Strategy, describe_exhausted
-from studies.runner.tune import run_trials, start_ray
+from studies.runner.tune import Ending, run_trials, start_ray
 from studies.study.metadata import describe_invocation, describe_study, format_clips
 from studies.study.plan import Plan
 from studies.study.schema import Study
-
-
-class Ending(NamedTuple):
-    """How an invocation of a study ended."""
-
-    recorder: Recorder
-    failed: int  # trials of this invocation that failed or diverged
-    signal: int  # SIGINT or SIGTERM when it was stopped from outside, else 0
 
 
 def run_study(
@@ -92,9 +85,11 @@ def _run_locked(
     data = open_data(root, progress)
     plan = make_served_plan(study, data)
     strategy = compare_with_record(plan, data, recorder)
-    if strategy.done and recorder.find_study(study.name):
-        _refresh_finished_study(plan, data, recorder, strategy)
-        return Ending(recorder, failed=0, signal=0)
+    run = recorder.find_study(study.name)
+    if strategy.done and run:
+        _announce(strategy, data)
+        _refresh_finished_study(plan, data, recorder, run)
+        return Ending(recorder)
 
     # Resources that are missing show before anything is computed for them.
     workers = count_workers()
@@ -106,31 +101,26 @@ def _run_locked(
         trimmed = trim_search(study, cost, max_hours)
         _announce_trimming(study, trimmed)
         plan = make_served_plan(trimmed, data)
-        strategy = compare_with_record(plan, data, recorder)
+        strategy = Strategy(plan, strategy.records, strategy.earlier)
         cost = estimate_cost(strategy, data, workers, progress)  # the probes are not repeated
-    _announce(plan, data, strategy)
+    _announce(strategy, data)
     err.print(make_table("what it costs", ["", "about"], cost.make_rows()))
 
     # The study's run is in the record before its first trial.
-    parent = _open_study(plan, data, recorder, cost, weights)
+    parent = _open_study(plan, data, recorder, run, cost, weights)
     outcome = "interrupted"
     try:
-        result = run_trials(plan, data, recorder, parent, strategy, workers)
-        outcome = "interrupted" if result.signal else "complete"
+        ending = run_trials(strategy, data, recorder, parent, workers)
+        outcome = "interrupted" if ending.signal else "complete"
     finally:
         recorder.end_run(parent, outcome, {})
     for note in describe_exhausted(strategy):
         err.print(note, soft_wrap=True)
-    return Ending(recorder, result.failed, result.signal)
+    return ending
 
 
-def _refresh_finished_study(
-    plan: Plan, data: DataSet, recorder: Recorder, strategy: Strategy
-) -> None:
+def _refresh_finished_study(plan: Plan, data: DataSet, recorder: Recorder, run: Run) -> None:
     """Record what the file of a finished study says now: notes and names may have changed."""
-    _announce(plan, data, strategy)
-    run = recorder.find_study(plan.study.name)
-    assert run is not None
     run_id = run.info.run_id
     document = recorder.read_study(run_id)
     document["definition"] = define_study(plan, data)
@@ -144,20 +134,25 @@ def _refresh_finished_study(
 
 
 def _open_study(
-    plan: Plan, data: DataSet, recorder: Recorder, cost: Cost, weights: list[dict[str, object]]
+    plan: Plan,
+    data: DataSet,
+    recorder: Recorder,
+    run: Run | None,  # of the study, where the record has it
+    cost: Cost,
+    weights: list[dict[str, object]],
 ) -> str:
     """Open the study's run and write its document. Returns the run's id."""
     study = plan.study
-    known = recorder.find_study(study.name)
-    earlier = recorder.read_study(known.info.run_id) if known else {}
-    document = make_document(
-        definition=define_study(plan, data),
-        metadata=describe_study(plan),
-        invocations=[*earlier.get("invocations", []), describe_invocation()],
-        cost=cost.as_json(),
-        weights=weights or earlier.get("weights"),
-        skipped=data.skipped,
-    )
+    earlier = recorder.read_study(run.info.run_id) if run else {}
+    document = {
+        "format": FORMAT,
+        "definition": define_study(plan, data),
+        "metadata": describe_study(plan),
+        "invocations": [*earlier.get("invocations", []), describe_invocation()],
+        "cost": asdict(cost),
+        "weights": weights or earlier.get("weights", []),
+        "skipped": dict(data.skipped),
+    }
     tags = {
         "avsc.metric": study.metric,
         "avsc.data": data.title,
@@ -175,9 +170,9 @@ def _announce_trimming(study: Study, trimmed: Study) -> None:
         err.print(f"note: --max-hours leaves the search {left}", soft_wrap=True)
 
 
-def _announce(plan: Plan, data: DataSet, strategy: Strategy) -> None:
+def _announce(strategy: Strategy, data: DataSet) -> None:
     """Tell what is about to run."""
-    study = plan.study
+    study = strategy.plan.study
     line = f"{study.name} on {data.title}"
     if data.skipped:
         line += f", {len(data.skipped)} clips left out"
@@ -185,10 +180,9 @@ def _announce(plan: Plan, data: DataSet, strategy: Strategy) -> None:
     if strategy.reused:
         line += f", {strategy.reused} of them in the record already"
     if study.search and study.search.warm_start:
-        source = study.search.warm_start
-        line += f", the sampler told of {strategy.warm} trials of {source}"
+        line += f", the sampler told of {strategy.warm} trials of {study.search.warm_start}"
     err.print(line, soft_wrap=True)
-    for note in describe_missing_arms(plan):
+    for note in describe_missing_arms(strategy.plan):
         err.print(note, soft_wrap=True)
 
     branches = find_random_branches(study.base)

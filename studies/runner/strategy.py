@@ -7,11 +7,10 @@ again. This file knows neither Ray nor MLflow; `tune.py` carries out what it say
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from avsc_core.config import Config
 from avsc_core.record.trials import SEARCH, TrialRecord
 from search_spaces.sampling import Sampler
 from studies.study.plan import Completed, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
@@ -28,13 +27,6 @@ STATES = {
 }
 
 Values = tuple[float, ...]  # of every metric of the study, at the best epoch by the first
-
-
-class Known(NamedTuple):
-    """How a trial ended."""
-
-    outcome: str
-    metrics: Mapping[str, float]  # as the record has them
 
 
 @dataclass
@@ -57,7 +49,7 @@ class SearchProgress:
 
 
 class Strategy:
-    """The order of a study's trials; `next` and `finish` are all that the runner calls."""
+    """The order of a study's trials. While they run, only `next` and `finish` are called."""
 
     def __init__(
         self, plan: Plan, records: Iterable[TrialRecord], earlier: Iterable[TrialRecord] = ()
@@ -65,18 +57,19 @@ class Strategy:
         """`records` are the study's own trials, `earlier` those of a study for a warm start."""
         self.plan = plan
         self.records = list(records)  # as they were at the start
+        self.earlier = list(earlier)
         self.run_ids: dict[str, str] = {}  # trial key -> the MLflow run to continue
-        self.known: dict[str, Known] = {}
+        self.known: set[str] = set()  # trials that are over
         self.planned = {trial.key for trial in plan.trials}  # of the arms and follow-up trials
         self.searches = {search.name: self._open_search(search) for search in plan.searches}
 
         interrupted = self._read_records()
         self.reused = len(self.known)
-        self.warm = sum(self._replay_earlier(record) for record in earlier)
+        self.warm = sum(map(self._replay_earlier, self.earlier))
 
         # Interrupted searched trials come first, then interrupted arms, then arms as written.
-        continued = {trial.key for trial in interrupted}
-        arms = [trial for trial in plan.trials if trial.key not in {*self.known, *continued}]
+        begun = self.known | {trial.key for trial in interrupted}
+        arms = [trial for trial in plan.trials if trial.key not in begun]
         arms.sort(key=lambda trial: trial.key not in self.run_ids)
         self.waiting = deque([*interrupted, *arms])
         self._queue_follow_ups()
@@ -107,20 +100,38 @@ class Strategy:
         return self.waiting.popleft() if self.waiting else None
 
     def finish(self, trial: PlannedTrial, outcome: str, metrics: Mapping[str, float]) -> None:
-        """Note how a trial ended and tell the samplers."""
-        self._note(trial.key, trial.config, Known(outcome, metrics), trial.search)
+        """Note how a trial ended, and tell the samplers.
+
+        The sampler that suggested the trial is told the result of its suggestion. Every other
+        search in whose space the trial lies is told of it as a known point.
+        """
+        self.known.add(trial.key)
+        values = self.list_values(metrics)
+        state = STATES[outcome]
+        for search in self.searches.values():
+            search.unfinished.discard(trial.key)
+            is_asking = search.plan.name == trial.search
+            number = search.asked.pop(trial.key, None) if is_asking else None
+            point = search.plan.find_point(trial.config)
+            if number is not None:
+                search.sampler.tell(number, state, values)
+            elif point is not None:
+                search.sampler.replay(point, state, values)
+
+            belongs = is_asking or trial.key == search.plan.base_key
+            if point is not None and outcome == "complete" and belongs:
+                search.completed.append((trial.config, metrics))
 
     def list_values(self, metrics: Mapping[str, float]) -> Values | None:
         """List a trial's value of every metric of the study; None when one is missing."""
         names = [f"best_{metric}" for metric in self.plan.study.metrics]
-        if any(name not in metrics for name in names):
-            return None
-        return tuple(metrics[name] for name in names)
+        return tuple(metrics[name] for name in names) if metrics.keys() >= set(names) else None
 
     def _open_search(self, plan: PlannedSearch) -> SearchProgress:
         search = self.plan.study.search
         assert search is not None
-        keys = {record.key for record in self.records if _find_search(record) == plan.name}
+        suggested = (SEARCH, plan.name)
+        keys = {record.key for record in self.records if (record.role, record.arm) == suggested}
         # A sampler's random state is not saved: a seed that counts what is known keeps a sampler
         # from suggesting the same points again.
         seed = search.seed + 1000 * len(keys)
@@ -133,31 +144,28 @@ class Strategy:
         interrupted = []
         for record in self.records:
             self.run_ids[record.key] = record.run_id
-            search = _find_search(record)
+            trial = PlannedTrial(record.key, record.role, record.arm, record.seed, record.config)
             if record.outcome in FINISHED:
-                known = Known(record.outcome, record.metrics)
-                self._note(record.key, record.config, known, search)
-            elif search in self.searches:
-                trial = PlannedTrial(record.key, SEARCH, search, record.seed, record.config)
+                self.finish(trial, record.outcome, record.metrics)
+            elif trial.search in self.searches:
                 interrupted.append(trial)
-                self.searches[search].unfinished.add(record.key)
+                self.searches[trial.search].unfinished.add(trial.key)
         return interrupted
 
     def _ask(self, search: SearchProgress) -> PlannedTrial | None:
         """Ask a search's sampler for a new trial; None when it has nothing new."""
-        asked = search.sampler.ask(lambda values: self._is_useless(search.plan, values))
-        if asked is None:
+        proposal = search.sampler.ask(lambda values: self._is_useless(search.plan, values))
+        if proposal is None:
             search.exhausted = True
             return None
-        number, values = asked
-        trial = search.plan.make_trial(values)
-        search.asked[trial.key] = number
+        trial = search.plan.make_trial(proposal.values)
+        search.asked[trial.key] = proposal.number
         search.unfinished.add(trial.key)
         search.keys.add(trial.key)
         return trial
 
     def _is_useless(self, plan: PlannedSearch, values: dict[str, Any]) -> bool:
-        """Whether the study has these values already, or they are no valid configuration."""
+        """Tell whether the study has these values already, or they make no configuration."""
         try:
             key = plan.make_trial(values).key
         except ValueError:  # a rule across settings forbids them
@@ -166,35 +174,10 @@ class Strategy:
             return True
         return any(key in search.unfinished for search in self.searches.values())
 
-    def _note(self, key: str, config: Config, known: Known, asking: str) -> None:
-        """Remember how a trial ended; `asking` is the search that suggested it, if any.
-
-        That search's sampler is told the result of its suggestion. Every other search in whose
-        space the trial lies is told of it as a known point.
-        """
-        self.known[key] = known
-        values = self.list_values(known.metrics)
-        state = STATES[known.outcome]
-        for search in self.searches.values():
-            search.unfinished.discard(key)
-            is_asking = search.plan.name == asking
-            number = search.asked.pop(key, None) if is_asking else None
-            point = search.plan.find_point(config)
-            if number is not None:
-                search.sampler.tell(number, state, values)
-            elif point is not None:
-                search.sampler.replay(point, state, values)
-
-            belongs = is_asking or key == search.plan.base_key
-            if point is not None and known.outcome == "complete" and belongs:
-                search.completed.append((config, known.metrics))
-
     def _replay_earlier(self, record: TrialRecord) -> bool:
         """Tell the searches of a trial of an earlier study. Returns whether any contains it."""
-        if record.outcome != "complete":
-            return False
         values = self.list_values(record.metrics)
-        if not values:
+        if record.outcome != "complete" or values is None:
             return False
         contained = False
         for search in self.searches.values():
@@ -216,17 +199,10 @@ class Strategy:
             search.over = True
 
 
-def describe_exhausted(strategy: Strategy) -> list[str]:
+def describe_exhausted(strategy: Strategy) -> Iterator[str]:
     """Describe every search that ended early because its space has nothing new left."""
-    notes = []
     for search in strategy.searches.values():
         found = len(search.keys)
         if search.exhausted and found < search.plan.trials:
             ended = f"{search.plan.title} ended with {found} of {search.plan.trials} trials"
-            notes.append(f"note: {ended}: its space has nothing new left")
-    return notes
-
-
-def _find_search(record: TrialRecord) -> str:
-    """Return the name of the search that suggested a trial, else an empty text."""
-    return record.arm if record.role == SEARCH else ""
+            yield f"note: {ended}: its space has nothing new left"

@@ -50,24 +50,21 @@ from studies.study.plan import Plan
 from studies.study.schema import Study
 
 
-class TuneResult(NamedTuple):
-    """How the trials of one invocation ended."""
+class Ending(NamedTuple):
+    """How an invocation of a study ended."""
 
-    failed: int  # trials that failed or diverged
-    signal: int  # SIGINT or SIGTERM when the invocation was stopped from outside, else 0
+    recorder: Recorder
+    failed: int = 0  # trials of this invocation that failed or diverged
+    signal: int = 0  # SIGINT or SIGTERM when it was stopped from outside, else 0
 
 
 class Suggestions(Searcher):  # type: ignore[misc]
     """Ray's interface to `Strategy`."""
 
-    def __init__(
-        self, strategy: Strategy, callback: RecordCallback, workers: int, gpus: float
-    ) -> None:
+    def __init__(self, callback: RecordCallback, workers: int) -> None:
         super().__init__()
-        self.strategy = strategy
         self.callback = callback
         self.workers = workers
-        self.gpus = gpus  # of one trial
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the parameters of the next trial for `worker.StudyTrial`."""
@@ -75,18 +72,19 @@ class Suggestions(Searcher):  # type: ignore[misc]
         # while a trial waits for it.
         if len(self.callback.running) > self.workers:
             return None
-        planned = self.strategy.next()
+        planned = self.callback.strategy.next()
         if planned is None:
             return None if self.callback.running else str(Searcher.FINISHED)
         self.callback.open_trial(trial_id, planned)
 
         # A trial without a share of a GPU still sees the GPU, so it is told to use the CPU.
         config = planned.config
-        if not self.gpus:
+        study = self.callback.study
+        if not study.resources.gpus:
             config = config.model_copy(update={"device": "cpu"})
         return {
             "config": config.model_dump_json(),
-            "checkpoint": str(locate_checkpoint(self.callback.study.name, planned.key)),
+            "checkpoint": str(locate_checkpoint(study.name, planned.key)),
             "search": planned.search,  # this and the key tell the scheduler who judges the trial
             "key": planned.key,
         }
@@ -98,9 +96,6 @@ class Suggestions(Searcher):  # type: ignore[misc]
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the record is the memory."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Do nothing, as `save`."""
 
 
 class Interruption(Stopper):  # type: ignore[misc]
@@ -125,40 +120,40 @@ class Interruption(Stopper):  # type: ignore[misc]
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Handle both signals here, whatever handlers Ray has installed."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle) for number in numbers}
+        interrupt = signal.signal(signal.SIGINT, self.handle)
+        terminate = signal.signal(signal.SIGTERM, self.handle)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGINT, interrupt)
+            signal.signal(signal.SIGTERM, terminate)
 
 
 def run_trials(
-    plan: Plan,
+    strategy: Strategy,
     data: DataSet,
     recorder: Recorder,
     parent: str,  # the id of the study's run
-    strategy: Strategy,
     workers: int,
-) -> TuneResult:
+) -> Ending:
     """Run every trial that the strategy has, `workers` at a time, recorded under `parent`."""
+    plan = strategy.plan
     study = plan.study
     cpus = study.resources.cpus
     gpus = study.resources.gpus
     interruption = Interruption()
-    display = Display(study.metric, strategy.total, strategy.reused, workers)
+    display = Display(strategy, workers)
     callback = RecordCallback(study, data, recorder, parent, strategy, display)
 
     # The data set is put into Ray's object store once, not sent with every trial.
     trainable = tune.with_parameters(
         StudyTrial, data=data, metric=study.metric, threads=max(1, int(cpus)), gpus=gpus
     )
-    with interruption.installed(), tempfile.TemporaryDirectory() as folder, display:
+    with interruption.installed(), tempfile.TemporaryDirectory() as folder, display.live:
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=Suggestions(strategy, callback, workers, gpus),
+                search_alg=Suggestions(callback, workers),
                 scheduler=build_scheduler(plan, _list_reports(plan, recorder, strategy)),
                 num_samples=1_000_000,  # the strategy says when there are no more trials
                 reuse_actors=True,
@@ -183,7 +178,7 @@ def run_trials(
             raise
         finally:
             callback.interrupt()
-    return TuneResult(callback.failed, interruption.signal)
+    return Ending(recorder, callback.failed, interruption.signal)
 
 
 def start_ray(study: Study, address: str | None) -> int:
@@ -204,9 +199,8 @@ def start_ray(study: Study, address: str | None) -> int:
             logging_level="ERROR",
         )
     except (ConnectionError, RuntimeError, ValueError) as error:  # ValueError: not an address
-        raise EnvironmentFault(
-            Fault("--address", f"no Ray cluster at {address} ({error})")
-        ) from None
+        what = f"no Ray cluster at {address} ({error})"
+        raise EnvironmentFault(Fault("--address", what)) from None
     return _count_workers(study)
 
 

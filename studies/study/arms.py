@@ -16,7 +16,7 @@ settings:
     SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -49,8 +49,7 @@ class Cell(NamedTuple):
     """An arm of a design."""
 
     name: str
-    levels: dict[str, str]  # factor -> level
-    overrides: list[Override]
+    levels: dict[str, Level]  # by factor
 
 
 class ArmRow(NamedTuple):
@@ -60,7 +59,7 @@ class ArmRow(NamedTuple):
     where: str
     overrides: list[Override]
     published: PublishedFigures | None
-    levels: Mapping[str, str] = {}
+    levels: Mapping[str, str] = {}  # factor -> level
     note: str = ""
 
 
@@ -71,7 +70,7 @@ def read_arms(file: StudyFile, base: Settings, located: Located) -> list[Arm]:
     """
     # The rows: each arm with its settings.
     faults: list[Fault] = []
-    rows = _list_written_rows(file, located)
+    rows = list(_list_written_rows(file, located))
     if file.ablation:
         with collect_faults(faults):
             rows += _list_ablation_rows(file.ablation, located)
@@ -91,74 +90,70 @@ def read_arms(file: StudyFile, base: Settings, located: Located) -> list[Arm]:
 
 def make_setting_fault(override: Override) -> Fault:
     """Return the fault of a setting that one arm cannot have alone."""
+    where = override.where
     if override.key == "seed":
-        what = "a seed among the settings"
-        return Fault(override.where, what, "every arm runs with the study's", "use seeds: [...]")
-    what = f"{override.key} in an arm"
-    return Fault(override.where, what, "all arms are validated on the same clips", "in the base")
+        why = "every arm runs with the study's"
+        return Fault(where, "a seed among the settings", why, "use seeds: [...]")
+    why = "all arms are validated on the same clips"
+    return Fault(where, f"{override.key} in an arm", why, "in the base")
 
 
-def make_cells(part: AblationPart, located: Located) -> list[Cell]:
-    """Make the arms of an ablation, the reference first. Raises UserError with every fault."""
-    faults: list[Fault] = []
-    factors = _read_factors(part, located, faults)
-    if faults:
-        raise UserError(faults)
-
-    cells = DESIGNS[part.design](factors)
-    # Published figures name the arm that they belong to.
-    names = [cell.name for cell in cells]
-    for name in part.published:
-        if name not in names:
-            where = located.where("ablation", "published", name)
-            faults.append(Fault(where, f"no arm '{name}'", ", ".join(names)))
-    if faults:
-        raise UserError(faults)
-    return cells
-
-
-def _list_written_rows(file: StudyFile, located: Located) -> list[ArmRow]:
-    """List the arms that the file writes out."""
-    rows = []
+def _list_written_rows(file: StudyFile, located: Located) -> Iterator[ArmRow]:
+    """Yield the arms that the file writes out."""
     for position, part in enumerate(file.arms):
-        row = ArmRow(
+        yield ArmRow(
             name=part.name,
             where=located.where("arms", position, "name"),
             overrides=list_overrides(part.set, located, ("arms", position, "set")),
             published=part.published,
             note=part.note,
         )
-        rows.append(row)
-    return rows
 
 
 def _list_ablation_rows(part: AblationPart, located: Located) -> list[ArmRow]:
-    """List the arms that an ablation's design makes. Raises UserError with every fault."""
+    """List the arms that an ablation's design makes, the reference first.
+
+    Raises UserError with every fault.
+    """
+    faults: list[Fault] = []
+    factors = _read_factors(part, located, faults)
+    if faults:
+        raise UserError(faults)
+
     rows = []
-    for cell in make_cells(part, located):
+    for cell in DESIGNS[part.design](factors):
+        overrides: list[Override] = []
+        for level in cell.levels.values():
+            overrides += level.overrides
         row = ArmRow(
             name=cell.name,
             where=located.where("ablation"),
-            overrides=cell.overrides,
+            overrides=overrides,
             published=part.published.get(cell.name),
-            levels=cell.levels,
+            levels={factor: level.name for factor, level in cell.levels.items()},
         )
         rows.append(row)
+
+    # Published figures name the arm that they belong to.
+    names = [row.name for row in rows]
+    for name in part.published:
+        if name not in names:
+            where = located.where("ablation", "published", name)
+            faults.append(Fault(where, f"no arm '{name}'", ", ".join(names)))
+    if faults:
+        raise UserError(faults)
     return rows
 
 
-def _check_row_name(row: ArmRow, names_before: set[str]) -> list[Fault]:
-    """Check that an arm's name is its own, and no search's."""
-    faults = []
+def _check_row_name(row: ArmRow, names_before: set[str]) -> Iterator[Fault]:
+    """Check that an arm's name differs from those of other arms and of the searched trials."""
     if row.name in names_before:
-        faults.append(Fault(row.where, f"two arms are called '{row.name}'", todo="rename one"))
+        yield Fault(row.where, f"two arms are called '{row.name}'", todo="rename one")
     if row.name == OWN_SEARCH or row.name.startswith(f"{OWN_SEARCH}: "):
-        what = f"'{row.name}' names the search's trials"
-        faults.append(Fault(row.where, what, todo="rename the arm"))
+        yield Fault(row.where, f"'{row.name}' names the search's trials", todo="rename the arm")
     if row.name != row.name.strip():
-        what = f"'{row.name}' is not a name for an arm"
-        faults.append(Fault(row.where, what, "text without blanks around it"))
-    return faults
+        allowed = "text without blanks around it"
+        yield Fault(row.where, f"'{row.name}' is not a name for an arm", allowed)
 
 
 def _resolve_row(row: ArmRow, base: Settings, faults: list[Fault]) -> Arm:
@@ -166,17 +161,16 @@ def _resolve_row(row: ArmRow, base: Settings, faults: list[Fault]) -> Arm:
 
     Settings that all arms share are added to `faults` and left out, so that the others are checked.
     """
-    own = []
+    overrides = []
     for override in row.overrides:
         if override.key.startswith(SHARED_SETTINGS):
             faults.append(make_setting_fault(override))
         else:
-            own.append(override)
+            overrides.append(override)
 
-    config = resolve_trainable(base.add(own), f"arm '{row.name}'")
     return Arm(
         name=row.name,
-        config=reset_inactive(config),
+        config=reset_inactive(resolve_trainable(base.add(overrides), f"arm '{row.name}'")),
         published=row.published,
         levels=row.levels,
         settled=tuple(override.key for override in row.overrides),
@@ -197,19 +191,17 @@ def _read_factors(
             levels = _read_levels(name, spec, part.design, located)
 
         # Two factors that set the same setting could not be told apart.
-        keys: dict[str, None] = {}
         for level in levels:
-            keys |= dict.fromkeys(override.key for override in level.overrides)
-        for key in keys:
-            if setter.setdefault(key, name) != name:
-                what = f"factors {setter[key]} and {name} both set {key}"
-                faults.append(Fault(where, what, "one factor a setting"))
+            for key, _, _ in level.overrides:
+                if setter.setdefault(key, name) != name:
+                    what = f"factors {setter[key]} and {name} both set {key}"
+                    faults.append(Fault(where, what, "one factor a setting"))
 
         # A setting is labelled by its last part, `k` for `alignment.k`.
         label = name if isinstance(spec, dict) else name.rpartition(".")[2]
         if label in factors:
-            what = f"two factors are called '{label}'"
-            faults.append(Fault(where, what, todo="give one a name and levels"))
+            todo = "give one a name and levels"
+            faults.append(Fault(where, f"two factors are called '{label}'", todo=todo))
         factors[label] = levels
     return factors
 
@@ -223,15 +215,15 @@ def _read_levels(name: str, spec: Any, design: str, located: Located) -> list[Le
     elif isinstance(spec, dict):
         levels = _read_named_levels(name, spec, located, faults)
     else:
-        what = f"factor {name} is {spec!r}"
-        setting = "a setting with a list of values"
         named = "a name with levels: {LEVEL: {setting: value}}"
-        raise UserError(Fault(where, what, f"{setting}, or {named}"))
+        allowed = f"a setting with a list of values, or {named}"
+        raise UserError(Fault(where, f"factor {name} is {spec!r}", allowed))
 
     # With fewer levels a factor has nothing to compare.
     two = design in TWO_LEVEL_DESIGNS
-    if not faults and (len(levels) < 2 or (two and len(levels) > 2)):
-        what = f"factor {name} has {len(levels)} level{'' if len(levels) == 1 else 's'}"
+    count = len(levels)
+    if not faults and (count < 2 or (two and count > 2)):
+        what = f"factor {name} has {count} level{'' if count == 1 else 's'}"
         allowed = f"{design} has out and in: two" if two else "at least two levels"
         faults.append(Fault(where, what, allowed))
     if faults:
@@ -271,53 +263,34 @@ def _read_named_levels(
     return result
 
 
-def _make_cell(name: str, chosen: Mapping[str, Level]) -> Cell:
-    """Make the arm that has the `chosen` level of each factor."""
-    levels = {}
-    overrides: list[Override] = []
-    for factor, level in chosen.items():
-        levels[factor] = level.name
-        overrides += level.overrides
-    return Cell(name, levels, overrides)
-
-
-def _make_factorial(factors: Factors) -> list[Cell]:
-    cells = []
+def _make_factorial(factors: Factors) -> Iterator[Cell]:
+    """Combine every level of every factor."""
     for combination in product(*factors.values()):
-        chosen = dict(zip(factors, combination, strict=True))
-        name = ", ".join(f"{factor} {level.name}" for factor, level in chosen.items())
-        cells.append(_make_cell(name, chosen))
-    return cells
+        levels = dict(zip(factors, combination, strict=True))
+        name = ", ".join(f"{factor} {level.name}" for factor, level in levels.items())
+        yield Cell(name, levels)
 
 
-def _make_leave_one_out(factors: Factors) -> list[Cell]:
-    all_in = {factor: levels[-1] for factor, levels in factors.items()}
-    cells = [_make_cell("all", all_in)]
+def _change_one_factor(
+    factors: Factors, reference: str, changed: str, start: int = 0
+) -> Iterator[Cell]:
+    """Begin with the arm `reference`, and change one factor of it at a time.
+
+    The reference has the level at position `start` of each factor. `changed` is what the other arms
+    are called, such as `without {factor}`.
+    """
+    start_levels = {factor: levels[start] for factor, levels in factors.items()}
+    yield Cell(reference, start_levels)
     for factor, levels in factors.items():
-        cells.append(_make_cell(f"without {factor}", {**all_in, factor: levels[0]}))
-    return cells
+        for level in levels:
+            if level != levels[start]:
+                name = changed.format(factor=factor, level=level.name)
+                yield Cell(name, {**start_levels, factor: level})
 
 
-def _make_add_one_in(factors: Factors) -> list[Cell]:
-    all_out = {factor: levels[0] for factor, levels in factors.items()}
-    cells = [_make_cell("none", all_out)]
-    for factor, levels in factors.items():
-        cells.append(_make_cell(f"only {factor}", {**all_out, factor: levels[-1]}))
-    return cells
-
-
-def _make_one_at_a_time(factors: Factors) -> list[Cell]:
-    usual = {factor: levels[0] for factor, levels in factors.items()}
-    cells = [_make_cell("base", usual)]
-    for factor, levels in factors.items():
-        for level in levels[1:]:
-            cells.append(_make_cell(f"{factor} {level.name}", {**usual, factor: level}))
-    return cells
-
-
-DESIGNS: dict[str, Callable[[Factors], list[Cell]]] = {
+DESIGNS: dict[str, Callable[[Factors], Iterator[Cell]]] = {
     "factorial": _make_factorial,
-    "leave_one_out": _make_leave_one_out,
-    "add_one_in": _make_add_one_in,
-    "one_at_a_time": _make_one_at_a_time,
+    "leave_one_out": lambda factors: _change_one_factor(factors, "all", "without {factor}", -1),
+    "add_one_in": lambda factors: _change_one_factor(factors, "none", "only {factor}"),
+    "one_at_a_time": lambda factors: _change_one_factor(factors, "base", "{factor} {level}"),
 }

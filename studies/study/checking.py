@@ -1,9 +1,10 @@
 """Rules across the parts of a study file, which the type of no single part can express.
 
-Both functions return their faults in a fixed order, whatever the order in the file.
+Both functions yield their faults in a fixed order, whatever the order in the file.
 """
 
 import re
+from collections.abc import Iterator
 
 from avsc_core.config import Config
 from avsc_core.errors import Fault, suggest
@@ -15,103 +16,86 @@ from studies.study.schema import StudyFile
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
-def find_conflicts(file: StudyFile, name: str, located: Located) -> list[Fault]:
+def find_conflicts(file: StudyFile, name: str, located: Located) -> Iterator[Fault]:
     """Find what is wrong between the parts of a file whose study is called `name`."""
-    return [
-        *_check_names(file, name, located),
-        *_check_question(file, located),
-        *_check_ladder(file, located),
-        *_check_search(file, name, located),
-        *_check_resources(file, located),
-    ]
+    yield from _check_names(file, name, located)
+    yield from _check_question(file, located)
+    yield from _check_ladder(file, located)
+    yield from _check_search(file, name, located)
+    yield from _check_resources(file, located)
 
 
-def find_rung_conflicts(cheap: Config, full: Config, where: str) -> list[Fault]:
+def find_rung_conflicts(cheap: Config, full: Config, where: str) -> Iterator[Fault]:
     """Find what keeps two configurations from being rungs: two trainings of the same task."""
-    faults = []
     if cheap.split != full.split:
-        faults.append(Fault(where, "the rungs are validated on different clips", "one split"))
+        yield Fault(where, "the rungs are validated on different clips", "one split")
 
     cheap_classes = (cheap.audio.classes, cheap.visual.classes)
     if cheap_classes != (full.audio.classes, full.visual.classes):
         allowed = "audio.classes and visual.classes of the data"
-        faults.append(Fault(where, "the rungs have different classes", allowed))
+        yield Fault(where, "the rungs have different classes", allowed)
 
     # Where and how two trainings are computed does not make them different.
-    trainings = [reset_inactive(rung).model_dump(exclude=NOT_IN_KEY) for rung in (cheap, full)]
-    if trainings[0] == trainings[1]:
-        what = "both rungs are the same training"
-        faults.append(Fault(where, what, "a cheap one and a full one"))
-    return faults
+    one, other = (reset_inactive(rung).model_dump(exclude=NOT_IN_KEY) for rung in (cheap, full))
+    if one == other:
+        yield Fault(where, "both rungs are the same training", "a cheap one and a full one")
 
 
-def _check_names(file: StudyFile, name: str, located: Located) -> list[Fault]:
+def _check_names(file: StudyFile, name: str, located: Located) -> Iterator[Fault]:
     """Check the names of the study and of its preset."""
-    faults = []
     if not STUDY_NAME.fullmatch(name):
-        what = f"'{name}' is not a study name"
         allowed = "letters, digits, - and _, at most 64"
-        faults.append(Fault(located.where("name"), what, allowed))
+        yield Fault(located.where("name"), f"'{name}' is not a study name", allowed)
     if file.preset and file.preset not in list_presets():
-        what = f"unknown preset '{file.preset}'"
-        faults.append(Fault(located.where("preset"), what, suggest(file.preset, list_presets())))
-    return faults
+        allowed = suggest(file.preset, list_presets())
+        yield Fault(located.where("preset"), f"unknown preset '{file.preset}'", allowed)
 
 
-def _check_question(file: StudyFile, located: Located) -> list[Fault]:
+def _check_question(file: StudyFile, located: Located) -> Iterator[Fault]:
     """Check that the study has something to run, and what `retune` needs."""
     has_arms = bool(file.arms or file.ablation)
-    faults = []
     if not has_arms and file.search is None:
-        faults.append(Fault(located.where(), "nothing to run", "arms, an ablation, or a search"))
+        yield Fault(located.where(), "nothing to run", "arms, an ablation, or a search")
     if len(set(file.seeds)) < len(file.seeds):
-        faults.append(Fault(located.where("seeds"), "a seed stands twice"))
+        yield Fault(located.where("seeds"), "a seed stands twice")
     # Whatever is retuned is an arm, and how it is retuned is in the search.
     if file.retune and (file.search is None or not has_arms):
         what = "retune gives every arm a search of its own"
         need = "arms or an ablation, and search: {space: ...}"
-        faults.append(Fault(located.where("retune"), what, need))
-    return faults
+        yield Fault(located.where("retune"), what, need)
 
 
-def _check_ladder(file: StudyFile, located: Located) -> list[Fault]:
+def _check_ladder(file: StudyFile, located: Located) -> Iterator[Fault]:
     """Check that a ladder has a search, and no arms."""
     if not file.ladder:
-        return []
-
+        return
     where = located.where("ladder")
-    faults = []
     if file.search is None:
-        faults.append(Fault(where, "a ladder without a search", "search: {space: ...}"))
+        yield Fault(where, "a ladder without a search", "search: {space: ...}")
     if file.arms or file.ablation:
         what = "a ladder with arms of its own"
         todo = "put them into search.first, or into another study"
-        faults.append(Fault(where, what, "it compares what its search finds", todo))
-    return faults
+        yield Fault(where, what, "it compares what its search finds", todo)
 
 
-def _check_search(file: StudyFile, name: str, located: Located) -> list[Fault]:
+def _check_search(file: StudyFile, name: str, located: Located) -> Iterator[Fault]:
     """Check what a search says about other studies and about a ladder."""
     if file.search is None:
-        return []
-
-    faults = []
+        return
     if file.search.warm_start == name:
         where = located.where("search", "warm_start")
         why = "its own trials are used anyway"
-        faults.append(Fault(where, "warm_start names this study itself", why, "leave it out"))
+        yield Fault(where, "warm_start names this study itself", why, "leave it out")
     # `finalists` has a default; only a file that writes it down is mistaken.
     if not file.ladder and "finalists" in file.search.model_fields_set:
         where = located.where("search", "finalists")
-        what = "finalists without a ladder"
-        faults.append(Fault(where, what, "ladder: [..., ...]", "leave it out"))
-    return faults
+        need = "ladder: [..., ...]"
+        yield Fault(where, "finalists without a ladder", need, "leave it out")
 
 
-def _check_resources(file: StudyFile, located: Located) -> list[Fault]:
+def _check_resources(file: StudyFile, located: Located) -> Iterator[Fault]:
     """Check that a trial has a share of one GPU, or whole ones: Ray gives nothing between."""
     gpus = file.resources.gpus
-    if gpus <= 1 or gpus == int(gpus):
-        return []
-    where = located.where("resources", "gpus")
-    return [Fault(where, f"{gpus:g} GPUs per trial", "a share of one GPU, or whole ones")]
+    if gpus > 1 and gpus != int(gpus):
+        where = located.where("resources", "gpus")
+        yield Fault(where, f"{gpus:g} GPUs per trial", "a share of one GPU, or whole ones")

@@ -18,7 +18,7 @@ from typing import Any
 from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
-from avsc_core.resolve import flatten, format_value, resolve, trial_key
+from avsc_core.resolve import format_value, list_settings, resolve, trial_key
 from search_spaces.inactive import reset_inactive
 from studies.study.plan import Plan, PlannedSearch, reseed
 from studies.study.schema import Arm, Study
@@ -114,6 +114,6 @@ def _list_base_changes(study: Study) -> list[str]:
     """List what the base sets otherwise than its preset."""
     if study.best_of:
         return []
-    preset = dict(flatten(resolve(study.preset).model_dump()))
-    base = dict(flatten(study.base.model_dump()))
+    preset = list_settings(resolve(study.preset))
+    base = list_settings(study.base)
     return [f"{key} {format_value(value)}" for key, value in base.items() if value != preset[key]]

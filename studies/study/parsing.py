@@ -56,23 +56,19 @@ class Settings(NamedTuple):
 
 def parse_study_file(
     content: Mapping[str, Any], located: Located, faults: list[Fault]
-) -> StudyFile | None:
-    """Return the file as typed parts, or None after adding its faults to `faults`."""
+) -> StudyFile:
+    """Return the file as typed parts. Raises UserError with its faults, those before included."""
     try:
         return StudyFile.model_validate(content)
     except ValidationError as error:
-        faults += [_explain_finding(finding, located) for finding in error.errors()]
-    return None
+        found = [_explain_finding(finding, located) for finding in error.errors()]
+        raise UserError([*faults, *found]) from None
 
 
 def make_name_fault(where: str, key: Any) -> Fault:
     """Return the fault of a key that YAML does not read as text."""
-    return Fault(
-        where,
-        f"{key!r} is not a name",
-        "YAML takes on, off, yes, no and numbers for values",
-        "put it in quotes",
-    )
+    why = "YAML takes on, off, yes, no and numbers for values"
+    return Fault(where, f"{key!r} is not a name", why, "put it in quotes")
 
 
 def resolve_trainable(settings: Settings, whose: str, where: str = "--preset") -> Config:
@@ -123,13 +119,12 @@ def _explain_finding(finding: Any, located: Located) -> Fault:
 def _list_keys_at(trail: Trail) -> list[str]:
     """List the keys that a part of the file may have, by their names in the file."""
     names = tuple(part for part in trail if isinstance(part, str))
-    part = PARTS.get(names)
-    if part is None:
-        part = PARTS[names[:2]]  # published figures, which stand under the name of their arm
+    if names not in PARTS:
+        names = names[:2]  # published figures, which stand under the name of their arm
+    part = PARTS[names]
     return [info.alias or name for name, info in part.model_fields.items()]
 
 
 def _find_last_learning_setting(overrides: list[Override]) -> str:
     """Return the place of the last override that can have left nothing to learn."""
-    places = [item.where for item in overrides if item.key.startswith(LEARNING_SETTINGS)]
-    return places[-1]
+    return [item.where for item in overrides if item.key.startswith(LEARNING_SETTINGS)][-1]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from avsc_core.config import Config
 from avsc_core.metrics import rank_key
 from avsc_core.record.trials import ARM, BASE, FINALIST, OWN_SEARCH, RETUNED, SEARCH, name_row
-from avsc_core.resolve import flatten, identify, nest, trial_key
+from avsc_core.resolve import flatten, identify, list_settings, nest, trial_key
 from search_spaces.inactive import list_active, reset_inactive
 from search_spaces.space import Space
 from studies.study.schema import Arm, Search, Study
@@ -39,7 +39,7 @@ class PlannedTrial(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What people see."""
+        """The name that people see, with the beginning of the key."""
         seed = f" seed {self.seed}" if self.seed else ""
         return f"{name_row(self.role, self.arm)} {self.key[:6]}{seed}"
 
@@ -57,7 +57,7 @@ class PlannedSearch:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The name that people see."""
         return name_row(SEARCH, self.name)
 
     @property
@@ -70,19 +70,20 @@ class PlannedSearch:
 
         Raises ValueError when they are no valid configuration.
         """
-        settings = dict(flatten(self.base.model_dump()))
-        settings |= values
-        settings["seed"] = self.seed
-        config = reset_inactive(Config.model_validate(nest(settings)))
-        return PlannedTrial(trial_key(config), SEARCH, self.name, self.seed, config)
+        config = Config.model_validate(nest({**list_settings(self.base), **values}))
+        return _make_trial(SEARCH, self.name, config, self.seed)
+
+    def read_values(self, config: Config) -> dict[str, Any]:
+        """Return a configuration's values of all dimensions."""
+        settings = list_settings(config)
+        return {key: settings[key] for key in self.space.dimensions}
 
     def find_point(self, config: Config) -> dict[str, Any] | None:
         """Return a configuration's values of the dimensions, or None when it lies elsewhere.
 
         It lies in the search when nothing but the dimensions differs from the base.
         """
-        settings = dict(flatten(config.model_dump()))
-        values = {key: settings[key] for key in self.space.dimensions}
+        values = self.read_values(config)
         if not self.space.contains(values):
             return None
         point = self.space.present(values)
@@ -103,14 +104,11 @@ class Plan:
     def definition(self) -> dict[str, Any]:
         """What the study asks, as JSON. The number of trials is left out: more are welcome."""
         study = self.study
-        best_of = None
-        if study.best_of:
-            best_of = {"study": study.best_of[0], "key": study.best_of[1]}
         return {
             "metric": ", ".join(study.metrics),
             "seeds": list(study.seeds),
             "base": identify(study.base),
-            "best_of": best_of,
+            "best_of": study.best_of and dict(zip(("study", "key"), study.best_of, strict=True)),
             "final": study.final and identify(study.final),
             "arms": {arm.name: _list_keys(arm, study.seeds) for arm in study.arms},
             "search": study.search and _define_search(study.search),
@@ -127,18 +125,17 @@ def make_plan(study: Study, missing: Mapping[str, str] | None = None) -> Plan:
     trials: dict[str, PlannedTrial] = {}
     for arm in arms:
         for seed in study.seeds:
-            config = reseed(arm.config, seed)
-            key = trial_key(config)
-            name = f"{trials[key].arm} = {arm.name}" if key in trials else arm.name
-            trials[key] = PlannedTrial(key, ARM, name, seed, config)
+            trial = _make_trial(ARM, arm.name, arm.config, seed)
+            if trial.key in trials:
+                trial = trial._replace(arm=f"{trials[trial.key].arm} = {arm.name}")
+            trials[trial.key] = trial
 
     # A ladder compares its base at both rungs; this is the cheap one.
     if study.final:
         base = _make_trial(BASE, "base", study.base, study.seeds[0])
         trials.setdefault(base.key, base)
 
-    searches = tuple(_plan_searches(study, arms))
-    return Plan(study, tuple(trials.values()), searches, missing)
+    return Plan(study, tuple(trials.values()), tuple(_plan_searches(study, arms)), missing)
 
 
 def plan_follow_ups(
@@ -149,15 +146,17 @@ def plan_follow_ups(
     After the search of an arm: its best configuration with the study's other seeds. After the
     search of a ladder: the best few and the base, at the full rung, with every seed.
     """
-    metric = plan.study.metric
-    ranked = sorted(completed, key=lambda trial: rank_key(metric, trial[1], trial_key(trial[0])))
-    configs = [config for config, _ in ranked]
-    if not configs:
+    study = plan.study
+    if not completed:
         return []
-    if search.name != OWN_SEARCH:
-        other_seeds = [seed for seed in plan.study.seeds if seed != search.seed]
-        return [_make_trial(RETUNED, search.name, configs[0], seed) for seed in other_seeds]
-    return _plan_full_rung(plan.study, search, configs)
+    ranked = sorted(
+        completed, key=lambda trial: rank_key(study.metric, trial[1], trial_key(trial[0]))
+    )
+    configs = [config for config, _ in ranked]
+    if search.name == OWN_SEARCH:
+        return _plan_full_rung(study, search, configs)
+    other_seeds = [seed for seed in study.seeds if seed != search.seed]
+    return [_make_trial(RETUNED, search.name, configs[0], seed) for seed in other_seeds]
 
 
 def _plan_full_rung(
@@ -169,12 +168,10 @@ def _plan_full_rung(
     base_key = search.base_key
     trials = [_make_trial(BASE, "base", study.final, seed, base_key) for seed in study.seeds]
 
-    full_settings = dict(flatten(study.final.model_dump()))
+    full_settings = list_settings(study.final)
     finalists = [config for config in ranked if trial_key(config) != base_key]
     for place, config in enumerate(finalists[: study.search.finalists], start=1):
-        cheap_settings = dict(flatten(config.model_dump()))
-        values = {key: cheap_settings[key] for key in search.space.dimensions}
-        full = reset_inactive(Config.model_validate(nest(full_settings | values)))
+        full = Config.model_validate(nest(full_settings | search.read_values(config)))
         origin = trial_key(config)
         for seed in study.seeds:
             trials.append(_make_trial(FINALIST, f"finalist {place}", full, seed, origin))
@@ -211,7 +208,7 @@ def find_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def describe_plan(plan: Plan) -> Iterator[list[str]]:
     """Yield a header, then a row for every trial of the arms and for every dimension searched."""
     yield ["trial", "key", "what differs from the base"]
-    base = dict(flatten(plan.study.base.model_dump(mode="json")))
+    base = list_settings(plan.study.base)
     for trial in plan.trials:
         active = list_active(trial.config)
         changes = [f"{key} {value}" for key, value in active.items() if value != base[key]]
@@ -223,6 +220,17 @@ def describe_plan(plan: Plan) -> Iterator[list[str]]:
     for search in plan.searches:
         dimensions = len(search.space.dimensions)
         yield [search.title, "", f"{search.trials} trials over {dimensions} dimensions"]
+
+
+def describe_searches(study: Study) -> str:
+    """Say which searches follow the trials of the arms, as the end of a sentence."""
+    words = ""
+    search = study.search
+    if search and search.trials:
+        words += f", then {search.trials} by {search.sampler} with scheduler {search.scheduler}"
+    if study.retune:
+        words += f", then {study.retune} for each arm"
+    return words
 
 
 def _list_keys(arm: Arm, seeds: Sequence[int]) -> list[str]:
@@ -267,7 +275,7 @@ def _place_first_points(search: Search, arm: Arm, space: Space) -> tuple[Mapping
 
     Dimensions that a point does not mention keep the arm's value.
     """
-    settings = dict(flatten(arm.config.model_dump()))
+    settings = list_settings(arm.config)
     points = []
     for known in search.first:
         values = {key: known.get(key, settings[key]) for key in space.dimensions}

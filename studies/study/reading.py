@@ -6,18 +6,18 @@ and searches into checked ones. What the command line says replaces what the fil
 study loads no torch.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults
-from avsc_core.resolve import Override, flatten, list_presets
-from avsc_core.yaml_file import Located, read_value, read_yaml
+from avsc_core.resolve import Override, list_presets, list_settings, parse_set
+from avsc_core.yaml_file import Located, read_yaml
 from studies.study.arms import make_setting_fault, read_arms
 from studies.study.checking import find_conflicts, find_rung_conflicts
 from studies.study.parsing import Settings, list_overrides, parse_study_file, resolve_trainable
-from studies.study.schema import Arm, Metric, Search, Study, StudyFile
+from studies.study.schema import Arm, Metric, Study, StudyFile
 from studies.study.search import check_metrics, read_search
 
 # What `--set` may change besides the base, and of which of these it may change a part alone.
@@ -61,26 +61,26 @@ def read_study(
     """
     located = read_yaml(path)
     if not isinstance(located.data, Mapping):
-        what = "a study file is a mapping"
-        raise UserError(Fault(located.where(), what, "question, arms, search, ..."))
+        parts = "question, arms, search, ..."
+        raise UserError(Fault(located.where(), "a study file is a mapping", parts))
 
     # The content: the file with the command line put over it, as typed parts.
     faults: list[Fault] = []
     flags = {"search.trials": trials, "resources.cpus": cpus, "resources.gpus": gpus, "name": name}
     content, base_sets = _apply_command_line(located, flags, sets, faults)
     file = parse_study_file(content, located, faults)
-    if file is None:
-        raise UserError(faults)
 
     # The base, or its two rungs with a ladder.
     study_name = file.name or path.stem
-    start = Settings(preset or file.preset or ("paper" if data_given else "demo"), [])
+    file_preset = preset or file.preset
+    start = Settings(file_preset or ("paper" if data_given else "demo"), [])
     best_of: tuple[str, str] | None = None
     rungs: list[Rung] = []
     with collect_faults(faults):
         if file.best_of is not None:
-            has_preset = bool(preset or file.preset)
-            best_of, start = _read_best_of(file.best_of, study_name, has_preset, located, winner_of)
+            best_of, start = _read_best_of(
+                file.best_of, study_name, bool(file_preset), located, winner_of
+            )
         overrides = [*list_overrides(file.base, located, ("base",)), *base_sets]
         faults += _find_seeds(overrides)
         preset_place = "--preset" if preset else located.where("preset")
@@ -94,12 +94,12 @@ def read_study(
 
     # Arms and search, which are laid around the base.
     arms: list[Arm] = []
-    search: Search | None = None
     if rungs:
         with collect_faults(faults):
             arms = read_arms(file, rungs[0].settings, located)
         with collect_faults(faults):
-            search = _read_search(file, rungs, arms, len(metrics), located)
+            configs = [rung.config for rung in rungs]
+            search = read_search(file, configs, arms, len(metrics), located)
 
     if faults:
         raise UserError(dict.fromkeys(faults))  # each once, in order
@@ -137,15 +137,12 @@ def _apply_command_line(
         if value is not None:
             changes.append(Override(key, value, f"--{key.rpartition('.')[2]}"))
 
-    base_sets = []
+    base_sets: list[Override] = []
     for item in sets:
-        key, separator, text = item.partition("=")
-        if not separator:
-            faults.append(Fault("--set", f"'{item}' has no '='", "key=value"))
-        elif key.split(".")[0] in OF_THE_STUDY:
-            changes.append(Override(key, read_value(text), "--set"))
-        else:
-            base_sets.append(Override(key.strip(), read_value(text), "--set"))
+        with collect_faults(faults):  # one item's fault does not hide those of the others
+            (override,) = parse_set([item])
+            of_study = override.key.split(".")[0] in OF_THE_STUDY
+            (changes if of_study else base_sets).append(override)
 
     content = dict(located.data)
     for change in changes:
@@ -166,12 +163,12 @@ def _apply_change(
         content[section] = change.value
         located.over[(section,)] = change.where
     elif section not in WITH_PARTS:
-        what = f"{section} has no part '{part}'"
-        faults.append(Fault(change.where, what, todo=f"{section}=VALUE"))
+        todo = f"{section}=VALUE"
+        faults.append(Fault(change.where, f"{section} has no part '{part}'", todo=todo))
     elif old is None or isinstance(old, Mapping):
         content[section] = {**(old or {}), part: change.value}
         located.over[(section, part)] = change.where
-    # Anything else is no mapping, which parse_study_file reports.
+    # Anything else is not a mapping, which parse_study_file reports.
 
 
 def _read_best_of(
@@ -179,7 +176,7 @@ def _read_best_of(
 ) -> tuple[tuple[str, str], Settings]:
     """Return (study, key) of the trial that `best-of` names, and its settings. Raises UserError."""
     where = located.where("best-of")
-    faults: list[Fault] = []
+    faults = []
     if has_preset:
         why = "the best trial has its own"
         faults.append(Fault(where, "best-of and a preset", why, "keep one of them"))
@@ -193,7 +190,7 @@ def _read_best_of(
         raise UserError(faults)
 
     # Any preset would do here: every setting of the trial is put over it.
-    settings = [Override(name, value, where) for name, value in flatten(config.model_dump())]
+    settings = [Override(name, value, where) for name, value in list_settings(config).items()]
     return (source, key), Settings("paper", settings)
 
 
@@ -227,33 +224,13 @@ def _check_preset_rung(file: StudyFile, rung: Any, where: str) -> None:
         allowed = f"{', '.join(list_presets())}, or settings"
         raise UserError(Fault(where, f"{rung!r} is not a rung", allowed))
     if file.best_of:
-        what = f"preset {rung} as a rung"
         why = "every setting of the best trial goes over it"
-        raise UserError(Fault(where, what, why, "settings as rungs, such as {training.epochs: 5}"))
+        todo = "settings as rungs, such as {training.epochs: 5}"
+        raise UserError(Fault(where, f"preset {rung} as a rung", why, todo))
 
 
-def _read_search(
-    file: StudyFile, rungs: list[Rung], arms: list[Arm], metric_count: int, located: Located
-) -> Search | None:
-    """Check the search around the base and whatever else it is repeated around.
-
-    Raises UserError with every fault.
-    """
-    if file.search is None:
-        return None
-    around = list(arms) if file.retune else []
-    if file.ladder:
-        around.append(Arm("the full rung", rungs[1].config))
-    return read_search(
-        file.search,
-        rungs[0].config,
-        around,
-        metric_count=metric_count,
-        retune=bool(file.retune),
-        located=located,
-    )
-
-
-def _find_seeds(overrides: Iterable[Override]) -> list[Fault]:
+def _find_seeds(overrides: Iterable[Override]) -> Iterator[Fault]:
     """Find settings of the seed, which is the study's and not the configuration's."""
-    return [make_setting_fault(override) for override in overrides if override.key == "seed"]
+    for override in overrides:
+        if override.key == "seed":
+            yield make_setting_fault(override)

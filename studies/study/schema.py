@@ -28,6 +28,7 @@ from avsc_core.yaml_file import Located
 from search_spaces.space import Space
 
 Metric = Literal["val_acc", "val_logloss"]
+Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # as Config.seed
 
 
@@ -68,15 +69,15 @@ class SearchPart(FilePart):
     `Search`."""
 
     space: Any = None
-    trials: Annotated[int, Field(ge=1)] | None = None  # none: search.py says how many
+    trials: Count | None = None  # none: search.py says how many
     sampler: str = "tpe"
     scheduler: str = "asha"
-    grace_epochs: Annotated[int, Field(ge=1)] = 3
+    grace_epochs: Count = 3
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     seed: Seed = 0
     first: list[dict[str, Any]] = []  # known good points; what they leave out is as in the base
     warm_start: str | None = None  # an earlier study; the sampler learns from its trials too
-    finalists: Annotated[int, Field(ge=1)] = 3  # with a ladder
+    finalists: Count = 3  # with a ladder
 
 
 class Resources(FilePart):
@@ -99,7 +100,7 @@ class StudyFile(FilePart):
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     arms: list[ArmPart] = []
     ablation: AblationPart | None = None
-    retune: Annotated[int, Field(ge=1)] | None = None
+    retune: Count | None = None
     search: SearchPart | None = None
     # The cheap rung and the full rung: each a preset, or settings over the base.
     ladder: Annotated[list[Any], Field(min_length=2, max_length=2)] | None = None

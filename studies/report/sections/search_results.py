@@ -14,7 +14,7 @@ import numpy as np
 
 from avsc_core.metrics import direction_of, sign_of
 from avsc_core.record.trials import TrialRecord
-from avsc_core.resolve import flatten
+from avsc_core.resolve import list_settings
 from search_spaces.importance import ENOUGH, SHUFFLES, Importance, measure_importance
 from studies.report.blocks import Table, Words, format_number, format_setting
 from studies.report.study_results import StudyResults, best_value
@@ -83,7 +83,7 @@ def make_pareto_table(study: StudyResults) -> Table | None:
 
 def find_point(study: StudyResults, trial: TrialRecord) -> dict[str, Any]:
     """Find a trial's values of the dimensions that exist in it, in their order."""
-    return study.space.present(dict(flatten(trial.config.model_dump())))
+    return study.space.present(list_settings(trial.config))
 
 
 def collect_best_values(study: StudyResults, trials: Sequence[TrialRecord]) -> np.ndarray:
