@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, collect_faults
+from avsc_core.errors import Fault, UserError, collect_faults, make_error
 from avsc_core.processes import Progress
 from avsc_core.resolve import (
     Override,
@@ -24,11 +24,10 @@ from avsc_core.resolve import (
     read_overrides,
     resolve,
 )
-from avsc_core.terminal import out, progress, run_app
+from avsc_core.terminal import Data, Uri, err, out, progress, run_app
 
 if TYPE_CHECKING:
     from avsc_core.data.dataset import DataSet
-    from avsc_core.data.inspect import Inspection
     from avsc_core.evaluation.evaluate import Evaluation, Trained
     from avsc_core.record.recorder import Recorder
     from avsc_core.record.winner import Winner
@@ -43,19 +42,12 @@ app = typer.Typer(
 
 PRESETS = ", ".join(list_presets())
 Folder = Annotated[Path, typer.Argument(help="Folder of the data set.")]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
-]
 Preset = Annotated[
     str | None, typer.Option("--preset", help=f"{PRESETS}; demo without --data, paper with it.")
 ]
 OnePreset = Annotated[str, typer.Option("--preset", help=f"{PRESETS}.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="key=value over the preset; may be repeated.")
-]
-Uri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
 ]
 ModelName = Annotated[
     str, typer.Argument(help="MLflow run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
@@ -81,7 +73,12 @@ def demo_data(
     """
     from avsc_core.demo.scenes import write_demo
 
-    _make_empty_folder(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise make_error(folder, "exists and is not empty", "a new or empty folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise make_error(folder, f"no folder can be made there ({error.strerror})") from None
     with progress() as show:
         write_demo(folder, clips_per_scene, seed, progress=partial(show, "writing clips"))
     out.print(f"{10 * clips_per_scene} clips in {folder}")
@@ -104,31 +101,37 @@ what it is made of.
 
     Example: avsc-core check /data/TAU-urban-audio-visual-scenes-2021-development --deep
     """
-    media = resolve("paper", parse_set(sets or ())).media
+    media = resolve("paper", parse_set(sets)).media
     from avsc_core import display
-    from avsc_core.data.inspect import inspect, list_faults
+    from avsc_core.data.inspect import inspect, leave_out_bad, list_faults
     from avsc_core.data.layout import read_skipped
 
     with progress() as show:
         inspection = inspect(folder, media, deep, workers, show)
     faults = list_faults(inspection)
+    label_faults: list[Fault] = []
 
     # Without clips there is nothing to show but the faults, which end up on standard error.
     if inspection.clips:
         display.print_inspection(folder, inspection)
-        faults += _check_labels(folder)
+        with collect_faults(label_faults):
+            display.print_labels(folder)
+        faults += label_faults
         if faults:
             display.print_faults(faults)
 
     # Bad clips that are left out are no longer faults of the data set.
-    if skip_bad and inspection.bad:
-        faults = _skip_bad_clips(folder, inspection, faults)
-    if read_skipped(folder) and not inspection.bad:
-        count = len(read_skipped(folder))
-        out.print(f"{count} clips are left out by skip.tsv", soft_wrap=True)
+    bad = len(inspection.bad)
+    if skip_bad and bad:
+        path = leave_out_bad(folder, inspection)
+        out.print(f"{bad} clips are left out from now on: {path}", soft_wrap=True)
+        faults = inspection.faults + label_faults
+    skipped = read_skipped(folder)
+    if skipped and not bad:
+        out.print(f"{len(skipped)} clips are left out by skip.tsv", soft_wrap=True)
     if faults:
         raise UserError(faults)
-    out.print("nothing else wrong" if inspection.bad else "nothing wrong")
+    out.print("nothing else wrong" if bad else "nothing wrong")
 
 
 @app.command()
@@ -147,7 +150,7 @@ def features(
 
     Example: avsc-core features /data/TAU --preset paper --verify
     """
-    config = resolve(preset, parse_set(sets or ()))
+    config = resolve(preset, parse_set(sets))
     from avsc_core import display
     from avsc_core.cache import store
     from avsc_core.data.features import build_features, count_odd_lengths, open_data
@@ -189,7 +192,7 @@ def pseudo(
     Example: avsc-core pseudo /data/TAU --audio-teacher ast/ --visual-teacher \
 convnext_base-6075fbad.pth
     """
-    config = resolve(preset, parse_set(sets or ()))
+    config = resolve(preset, parse_set(sets))
     from avsc_core import display
     from avsc_core.record.recorder import Recorder
     from avsc_core.teachers.pseudo import label_clips, list_warnings, record_labelling
@@ -207,7 +210,7 @@ def show_config(preset: OnePreset = "paper", sets: Set = None) -> None:
 
     Example: avsc-core config --preset demo --set alignment.k=10
     """
-    config = resolve(preset, parse_set(sets or ()))
+    config = resolve(preset, parse_set(sets))
     for key, value in flatten(config.model_dump(mode="json")):
         typer.echo(f"{key}={format_value(value)}")
 
@@ -235,7 +238,7 @@ def train(
     Example: avsc-core train --best --study lambda
     """
     _check_train_options(best, study, preset, config_file)
-    overrides = parse_set(sets or ())
+    overrides = parse_set(sets)
     if best:
         _train_winner(study, data, overrides, seeds, tracking_uri)
         return
@@ -245,7 +248,7 @@ def train(
         config = resolve(preset or ("paper" if data else "demo"), overrides)
     from avsc_core.record.recorder import Recorder
 
-    _train_seeds(Recorder(tracking_uri), config, data, seeds, winner=None)
+    _train_seeds(Recorder(tracking_uri), config, data, seeds)
 
 
 @app.command()
@@ -345,60 +348,21 @@ the nearest pairs.
     # The model may take long to download, so the folder is checked first.
     folder = out_folder or choose_folder(model)
     if folder.exists() and not folder.is_dir():
-        raise UserError(Fault(str(folder), "is not a folder", todo="give --out a folder"))
+        raise make_error(folder, "is not a folder", todo="give --out a folder")
     class_map = build_map(api.load_model(model, tracking_uri), model, names, seed)
     display.print_map(class_map, write_map(folder, class_map))
 
 
-def _make_empty_folder(folder: Path) -> None:
-    """Create `folder`. Raises UserError when it has content or cannot be created."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(Fault(str(folder), "exists and is not empty", "a new or empty folder"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = f"no folder can be made there ({error.strerror})"
-        raise UserError(Fault(str(folder), what)) from None
-
-
-def _check_labels(folder: Path) -> list[Fault]:
-    """Print what the label file of a data set has, and return its faults."""
-    from avsc_core import display
-    from avsc_core.labels import LABEL_FILE, read_labels
-
-    faults: list[Fault] = []
-    if not (folder / LABEL_FILE).is_file():
-        display.note_missing_labels(folder)
-        return faults
-    with collect_faults(faults):
-        display.print_labels(read_labels(folder / LABEL_FILE))
-    return faults
-
-
-def _skip_bad_clips(folder: Path, inspection: "Inspection", faults: list[Fault]) -> list[Fault]:
-    """Leave the bad clips of a data set out from now on, and return the other faults."""
-    from avsc_core.data.inspect import skip_bad
-
-    path = skip_bad(folder, inspection)
-    count = len(inspection.bad)
-    out.print(f"{count} clips are left out from now on: {path}", soft_wrap=True)
-
-    skipped = set()
-    for clip_faults in inspection.bad.values():
-        skipped.update(clip_faults)
-    return [fault for fault in faults if fault not in skipped]
-
-
 def _verify_features(data: "DataSet", config: Config, show: Progress) -> None:
     """Check every stored row of a data set's features, and print how many were damaged."""
-    from avsc_core import display
     from avsc_core.cache import store
     from avsc_core.data.features import locate_features
 
     for path in locate_features(data, config):
         kind = path.name.split("-")[0]
         damaged = store.verify(path, partial(show, f"checking {kind}"))
-        display.print_damaged(path, damaged)
+        note = ", computed again" if damaged else ""
+        out.print(f"{path.name}: {len(damaged)} damaged rows{note}", soft_wrap=True)
 
 
 def _check_train_options(
@@ -406,13 +370,17 @@ def _check_train_options(
 ) -> None:
     """Refuse options of `train` that contradict each other. Raises UserError."""
     if best and preset:
-        what = "the winner has its own configuration"
-        raise UserError(Fault("--preset", what, todo="leave out --preset or --best"))
+        raise make_error(
+            "--preset", "the winner has its own configuration", todo="leave out --preset or --best"
+        )
     if study and not best:
-        raise UserError(Fault("--study", "names whose winner to retrain", todo="add --best"))
+        raise make_error("--study", "names whose winner to retrain", todo="add --best")
     if config_file and (best or preset):
-        todo = "leave out --best and --preset; --set goes over it"
-        raise UserError(Fault("--config", "is a whole configuration", todo=todo))
+        raise make_error(
+            "--config",
+            "is a whole configuration",
+            todo="leave out --best and --preset; --set goes over it",
+        )
 
 
 def _train_winner(
@@ -423,7 +391,6 @@ def _train_winner(
     tracking_uri: str | None,
 ) -> None:
     """Retrain the winner of a study, with `overrides` over its configuration."""
-    from avsc_core import display
     from avsc_core.record.recorder import open_record
     from avsc_core.record.winner import find_winner
 
@@ -436,12 +403,17 @@ def _train_winner(
 
     tags = recorder.get_study(winner.study).data.tags
     if tags.get("avsc.outcome") != "complete":
-        display.note_unfinished(winner.study)
+        what = "another trial may yet win, and the test split will have been read"
+        err.print(f"note: study {winner.study} is not finished: {what}", soft_wrap=True)
     _train_seeds(recorder, config, data, seeds, winner)
 
 
 def _train_seeds(
-    recorder: "Recorder", config: Config, data: Path | None, seeds: int, winner: "Winner | None"
+    recorder: "Recorder",
+    config: Config,
+    data: Path | None,
+    seeds: int,
+    winner: "Winner | None" = None,
 ) -> None:
     """Train a configuration with one seed after another, and print the figures of each."""
     from avsc_core import display
@@ -476,8 +448,9 @@ def _write_answers(trained: "Trained", data: Path, out_file: Path | None) -> Non
     from avsc_core.metrics import format_predictions
 
     if out_file is None:
-        what = "is unlabelled, so there is nothing to score"
-        raise UserError(Fault(str(data), what, todo="give --out for answers"))
+        raise make_error(
+            data, "is unlabelled, so there is nothing to score", todo="give --out for answers"
+        )
     with progress() as show:
         names, probability = answer_unlabelled(trained, data, show)
     write_text(out_file, format_predictions(names, probability, trained.scene_names))

@@ -42,7 +42,7 @@ def resolve(preset: str, overrides: Iterable[Override] = (), where: str = "--pre
     values out of range, settings that do not fit each other.
     """
     values = dict(flatten(_read_preset(preset, where)))
-    places: dict[str, str] = {}
+    places = {}
     faults = []
     names = list_fields()
 
@@ -66,11 +66,11 @@ def resolve(preset: str, overrides: Iterable[Override] = (), where: str = "--pre
     return config
 
 
-def parse_set(items: Iterable[str]) -> list[Override]:
+def parse_set(items: Iterable[str] | None) -> list[Override]:
     """Read `--set key=value` items as overrides. Raises UserError naming every item without `=`."""
     overrides = []
     faults = []
-    for item in items:
+    for item in items or ():
         key, separator, text = item.partition("=")
         if separator:
             overrides.append(Override(key.strip(), read_value(text), "--set"))
@@ -188,8 +188,7 @@ def _read_preset(name: str, where: str) -> dict[str, Any]:
     """Read the settings of a preset. Raises UserError, at `where`, when it does not exist."""
     if name not in list_presets():
         raise UserError(Fault(where, f"unknown preset '{name}'", suggest(name, list_presets())))
-    data: dict[str, Any] = read_yaml(PRESETS / f"{name}.yaml").data
-    return data
+    return dict(read_yaml(PRESETS / f"{name}.yaml").data)
 
 
 def _make_fault(item: Any, places: Mapping[str, str], default: str) -> Fault:

@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,7 +21,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -31,10 +31,19 @@ from avsc_core.errors import (
     EXIT_ENVIRONMENT,
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
-    Fault,
     UserError,
+    make_error,
 )
 from avsc_core.processes import Progress as ShowProgress
+
+# Options that both command lines have.
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
+]
+Uri = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
+]
 
 # Columns of a table in a file or a pipe, which have no width of their own.
 PLAIN_WIDTH = 120
@@ -79,10 +88,9 @@ def run_app(app: typer.Typer) -> NoReturn:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        where = str(error.filename or "disk")
-        print(
-            Fault(where, error.strerror or "", todo="the same command continues"), file=sys.stderr
-        )
+        where = error.filename or "disk"
+        todo = "the same command continues"
+        print(make_error(where, error.strerror or "", todo=todo), file=sys.stderr)
         code = EXIT_ENVIRONMENT
     except Exception as error:
         # typer's own errors have this method; anything else is a bug.
@@ -127,7 +135,7 @@ def format_duration(seconds: float) -> str:
 
 def _show_bars(bars: Progress) -> ShowProgress:
     """Return a function that shows each piece of work as a bar."""
-    tasks: dict[str, TaskID] = {}
+    tasks = {}
 
     def show(what: str, done: int, total: int) -> None:
         if what not in tasks:

@@ -28,7 +28,7 @@ from avsc_core.errors import (
     collect_faults,
 )
 from avsc_core.resolve import flatten, format_value, list_presets
-from avsc_core.terminal import err, out, progress, run_app
+from avsc_core.terminal import Data, Uri, err, out, progress, run_app
 from studies.study.plan import make_plan
 from studies.study.reading import OF_THE_STUDY, read_study
 from studies.study.schema import Study
@@ -53,10 +53,6 @@ def _check_hours(value: float | None) -> float | None:
 
 SET_HELP = f"key=value over the base, or of the study ({', '.join(OF_THE_STUDY)}); may be repeated."
 File = Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
-]
 Preset = Annotated[
     str | None, typer.Option("--preset", help=f"{', '.join(list_presets())}; over the file's own.")
 ]
@@ -80,9 +76,6 @@ MaxHours = Annotated[
 ]
 Address = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster; default this machine.")
-]
-Uri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
 ]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 

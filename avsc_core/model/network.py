@@ -8,6 +8,7 @@ With one modality (Table IV), the other branch is not built and its input is ign
 layer then gets the tokens of one branch.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -77,8 +78,9 @@ def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioV
     does not take the input.
     """
     # Random weights are drawn in this order, so it is part of a trial's numbers.
-    audio = _build_audio_branch(config) if config.modality != "visual" else None
-    visual = _build_visual_branch(config) if config.modality != "audio" else None
+    branches = {name: _build_branch(config, name) for name in config.modality.split("-")}
+    audio = branches.get("audio")
+    visual = branches.get("visual")
     fusion = _build_fusion(config, audio, visual)
 
     model = AudioVisualNet(audio, visual, fusion)
@@ -96,15 +98,10 @@ def build_encoder(config: Config, branch: str) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        if branch == "audio":
-            policy = config.audio.freeze
-            encoder: nn.Module = _build_audio_encoder(config)
-        else:
-            policy = config.visual.freeze
-            encoder = _build_visual_encoder(config)
+        encoder = ENCODERS[branch](config)
 
     backbone = encoder.get_submodule("backbone")
-    freeze(backbone, policy, f"{branch}.freeze")
+    freeze(backbone, getattr(config, branch).freeze, f"{branch}.freeze")
     if config.compute.checkpointing:
         backbone.set_grad_checkpointing(True)  # type: ignore[operator]
     if config.compute.compile:
@@ -123,28 +120,26 @@ def _build_visual_encoder(config: Config) -> VisualEncoder:
     backbone = build_visual_backbone(
         config.visual.backbone, config.pictures.size, "visual.backbone", **_convnext_sizes(config)
     )
-    channels_last = config.compute.channels_last
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    memory_format = torch.contiguous_format
+    if config.compute.channels_last:
+        memory_format = torch.channels_last
     return VisualEncoder(backbone, config.visual.pooling, memory_format)
 
 
-def _build_audio_branch(config: Config) -> Branch:
-    settings = config.audio
-    width = find_audio_width(
-        settings.backbone, config.log_mel.frames, "audio.backbone", **_ast_sizes(config)
-    )
-    return Branch(width, settings.embedding, settings.classes, config.compute.micro_batch)
-
-
-def _build_visual_branch(config: Config) -> Branch:
-    settings = config.visual
-    width = find_visual_width(
-        settings.backbone,
-        config.pictures.size,
-        "visual.backbone",
-        pooling=settings.pooling,
-        **_convnext_sizes(config),
-    )
+def _build_branch(config: Config, name: str) -> Branch:
+    settings = getattr(config, name)
+    if name == "audio":
+        width = find_audio_width(
+            settings.backbone, config.log_mel.frames, "audio.backbone", **_ast_sizes(config)
+        )
+    else:
+        width = find_visual_width(
+            settings.backbone,
+            config.pictures.size,
+            "visual.backbone",
+            pooling=settings.pooling,
+            **_convnext_sizes(config),
+        )
     return Branch(width, settings.embedding, settings.classes, config.compute.micro_batch)
 
 
@@ -159,12 +154,7 @@ def _build_fusion(config: Config, audio: Branch | None, visual: Branch | None) -
         embedding=config.audio.embedding,
         layer=layer,
         scenes=config.scenes,
-        heads=settings.heads,
-        head_width=settings.head_width,
-        tokens=settings.tokens,
-        bias=settings.bias,
-        attention_dropout=settings.attention_dropout,
-        decision=settings.decision,
+        **settings.model_dump(exclude={"kind", "hidden", "dropout", "literal_relu"}),
     )
     # One modality has nothing to fuse.
     kind = settings.kind if audio and visual else "none"
@@ -177,3 +167,10 @@ def _ast_sizes(config: Config) -> dict[str, int]:
 
 def _convnext_sizes(config: Config) -> dict[str, tuple[int, ...]]:
     return config.visual.model_dump(include={"depths", "dims"})
+
+
+# branch -> function that builds its encoder
+ENCODERS: dict[str, Callable[[Config], nn.Module]] = {
+    "audio": _build_audio_encoder,
+    "visual": _build_visual_encoder,
+}

@@ -19,7 +19,7 @@ from avsc_core.config import Audio, LogMel
 from avsc_core.errors import Fault, UserError
 from avsc_core.model.audio import build_ast
 from avsc_core.weights.layouts import Tensors
-from avsc_core.weights.pretrained import find_mismatches, set_norm_eps
+from avsc_core.weights.pretrained import check_tensors, set_norm_eps
 from avsc_core.weights.published import (
     PublishedWeights,
     count_attention_heads,
@@ -174,18 +174,15 @@ def _rename_ast_tensors(tensors: Tensors) -> Tensors:
 
 def _load_tensors(module: nn.Module, tensors: Tensors, published: PublishedWeights) -> None:
     """Load tensors into a module. Raises UserError that names every tensor that does not fit."""
-    mismatches = find_mismatches(module.state_dict(), tensors)
-    if mismatches:
-        raise UserError(Fault(str(published.file), mismatch) for mismatch in mismatches)
+    check_tensors(str(published.file), module.state_dict(), tensors)
     module.load_state_dict(tensors)
 
 
 def _read_class_names(settings: Mapping[str, Any], classes: int) -> list[str]:
     """Return the class names in the publisher's settings, or [] unless they name every class."""
     labels = {int(number): str(name) for number, name in settings.get("id2label", {}).items()}
-    if set(labels) != set(range(classes)):
-        return []
-    return [labels[number] for number in range(classes)]
+    numbers = sorted(labels)
+    return [labels[number] for number in numbers] if numbers == list(range(classes)) else []
 
 
 def _number_classes(noun: str, classes: int) -> list[str]:

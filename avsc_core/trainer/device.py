@@ -5,7 +5,7 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -21,7 +21,7 @@ def choose_device(config: Config) -> torch.device:
     """
     name = config.device
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(Fault("device", "no CUDA device here", "auto or cpu"))
+        raise make_error("device", "no CUDA device here", "auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -93,10 +93,10 @@ def probe(config: Config, threads: int) -> Measured:
         clips = config.training.batch_size
         what = f"a step of {clips} clips does not fit into the memory of {device_name}"
         smaller = "a smaller training.batch_size, compute.micro_batch, compute.checkpointing"
-        todo = f"{smaller}, or another machine"
-        raise EnvironmentFault(Fault("memory", what, todo=todo)) from None
+        raise EnvironmentFault(
+            Fault("memory", what, todo=f"{smaller}, or another machine")
+        ) from None
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(measured._asdict()))
     return measured
 
@@ -151,14 +151,8 @@ def _measure(config: Config, device_name: str, threads: int) -> Measured:
         step *= growth
         predict *= growth
 
-    return Measured(
-        device=device_name,
-        step=step,
-        predict=predict,
-        memory=memory,
-        available=_read_available_memory(device),
-        parameters=parameters,
-    )
+    available = _read_available_memory(device)
+    return Measured(device_name, step, predict, memory, available, parameters)
 
 
 def _time_work(
