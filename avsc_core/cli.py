@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults, make_error
@@ -27,7 +28,6 @@ from avsc_core.resolve import (
 from avsc_core.terminal import Data, Uri, err, out, progress, run_app
 
 if TYPE_CHECKING:
-    from avsc_core.data.dataset import DataSet
     from avsc_core.evaluation.evaluate import Evaluation, Trained
     from avsc_core.record.recorder import Recorder
     from avsc_core.record.winner import Winner
@@ -41,16 +41,16 @@ app = typer.Typer(
 )
 
 PRESETS = ", ".join(list_presets())
-Folder = Annotated[Path, typer.Argument(help="Folder of the data set.")]
+Folder = Annotated[Path, Argument(help="Folder of the data set.")]
 Preset = Annotated[
-    str | None, typer.Option("--preset", help=f"{PRESETS}; demo without --data, paper with it.")
+    str | None, Option("--preset", help=f"{PRESETS}; demo without --data, paper with it.")
 ]
-OnePreset = Annotated[str, typer.Option("--preset", help=f"{PRESETS}.")]
+OnePreset = Annotated[str, Option("--preset", help=f"{PRESETS}.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value over the preset; may be repeated.")
+    list[str] | None, Option("--set", help="key=value over the preset; may be repeated.")
 ]
 ModelName = Annotated[
-    str, typer.Argument(help="MLflow run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
+    str, Argument(help="MLflow run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
 ]
 
 
@@ -61,11 +61,9 @@ def main() -> None:
 
 @app.command("demo-data")
 def demo_data(
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    clips_per_scene: Annotated[
-        int, typer.Option(min=3, help="Clips for each of the ten scenes.")
-    ] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    folder: Annotated[Path, Argument(help="A new folder.")],
+    clips_per_scene: Annotated[int, Option(min=3, help="Clips for each of the ten scenes.")] = 40,
+    seed: Annotated[int, Option(min=0, help="The same seed gives the same bytes.")] = 0,
 ) -> None:
     """Write the embedded scenes in the data set's own layout.
 
@@ -87,13 +85,11 @@ def demo_data(
 @app.command()
 def check(
     folder: Folder,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Decode every clip, not only its header.")
-    ] = False,
+    deep: Annotated[bool, Option("--deep", help="Decode every clip, not only its header.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad clips out from now on (skip.tsv).")
+        bool, Option("--skip-bad", help="Leave bad clips out from now on (skip.tsv).")
     ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    workers: Annotated[int, Option(min=0, help="Processes; 0: one per core.")] = 0,
     sets: Set = None,
 ) -> None:
     """Check a data set's tables, files and labels: every fault with file and row, and \
@@ -140,10 +136,10 @@ def features(
     preset: OnePreset = "paper",
     sets: Set = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check every row, compute damaged ones again.")
+        bool, Option("--verify", help="Check every row, compute damaged ones again.")
     ] = False,
     prune: Annotated[
-        float | None, typer.Option(min=0, help="Delete what nobody used for so many days.")
+        float | None, Option(min=0, help="Delete what nobody used for so many days.")
     ] = None,
 ) -> None:
     """Compute the features of every clip into the cache, where all trials share them.
@@ -153,7 +149,12 @@ def features(
     config = resolve(preset, parse_set(sets))
     from avsc_core import display
     from avsc_core.cache import store
-    from avsc_core.data.features import build_features, count_odd_lengths, open_data
+    from avsc_core.data.features import (
+        build_features,
+        count_odd_lengths,
+        locate_features,
+        open_data,
+    )
     from avsc_core.files import cache_root
 
     with progress() as show:
@@ -161,7 +162,11 @@ def features(
         built = build_features(data, config, show)
         if verify:
             # Damaged rows are deleted, so they have to be computed again.
-            _verify_features(data, config, show)
+            for path in locate_features(data, config):
+                kind = path.name.split("-")[0]
+                damaged = store.verify(path, partial(show, f"checking {kind}"))
+                note = ", computed again" if damaged else ""
+                out.print(f"{path.name}: {len(damaged)} damaged rows{note}", soft_wrap=True)
             built = build_features(data, config, show)
     display.print_features(built, count_odd_lengths(data, config))
 
@@ -175,15 +180,13 @@ def pseudo(
     folder: Folder,
     audio: Annotated[
         str,
-        typer.Option("--audio-teacher", help="AST: a file, a folder or hf-hub:OWNER/NAME@COMMIT."),
+        Option("--audio-teacher", help="AST: a file, a folder or hf-hub:OWNER/NAME@COMMIT."),
     ],
-    visual: Annotated[str, typer.Option("--visual-teacher", help="ConvNeXt, likewise.")],
+    visual: Annotated[str, Option("--visual-teacher", help="ConvNeXt, likewise.")],
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="Label file; default labels.npz in FOLDER.")
+        Path | None, Option("--out", help="Label file; default labels.npz in FOLDER.")
     ] = None,
-    preset: Annotated[
-        str, typer.Option(help=f"{PRESETS}: pictures, thresholds and readings.")
-    ] = "paper",
+    preset: Annotated[str, Option(help=f"{PRESETS}: pictures, thresholds and readings.")] = "paper",
     sets: Set = None,
     tracking_uri: Uri = None,
 ) -> None:
@@ -220,16 +223,14 @@ def train(
     data: Data = None,
     preset: Preset = None,
     sets: Set = None,
-    best: Annotated[bool, typer.Option("--best", help="Retrain the winner of a study.")] = False,
-    study: Annotated[
-        str | None, typer.Option(help="With --best: the study; default the latest.")
-    ] = None,
+    best: Annotated[bool, Option("--best", help="Retrain the winner of a study.")] = False,
+    study: Annotated[str | None, Option(help="With --best: the study; default the latest.")] = None,
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", help="A configuration, as `avsc-search export` writes one."),
+        Option("--config", help="A configuration, as `avsc-search export` writes one."),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Train this many times, with seed, seed + 1, ...")
+        int, Option(min=1, help="Train this many times, with seed, seed + 1, ...")
     ] = 1,
     tracking_uri: Uri = None,
 ) -> None:
@@ -256,16 +257,16 @@ def evaluate(
     model: ModelName,
     data: Data = None,
     split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Which part to score.")
+        Literal["train", "validation", "test"], Option(help="Which part to score.")
     ] = "test",
     protocol: Annotated[
         Literal["clip", "segment"],
-        typer.Option(help="One decision per 10-s clip (paper) or per second (challenge)."),
+        Option(help="One decision per 10-s clip (paper) or per second (challenge)."),
     ] = "clip",
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="Write predictions as a TAB-separated file.")
+        Path | None, Option("--out", help="Write predictions as a TAB-separated file.")
     ] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw the confusion matrix (PNG).")] = None,
+    figure: Annotated[Path | None, Option(help="Draw the confusion matrix (PNG).")] = None,
     tracking_uri: Uri = None,
 ) -> None:
     """Score a trained model on a split; with an unlabelled evaluation set, write its answer file.
@@ -293,11 +294,9 @@ def evaluate(
 
 @app.command()
 def predict(
-    files: Annotated[
-        list[Path], typer.Argument(help="Clips: a wav or mp4 with the other beside it.")
-    ],
+    files: Annotated[list[Path], Argument(help="Clips: a wav or mp4 with the other beside it.")],
     model: Annotated[
-        str, typer.Option("--model", help="Run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
+        str, Option("--model", help="Run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
     ],
     tracking_uri: Uri = None,
 ) -> None:
@@ -326,13 +325,11 @@ def predict(
 def draw_map(
     model: ModelName,
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder; default maps/ and its name.")
+        Path | None, Option("--out", help="Folder; default maps/ and its name.")
     ] = None,
-    names: Annotated[
-        int, typer.Option(min=1, help="How many nearest pairs to list and to label.")
-    ] = 20,
+    names: Annotated[int, Option(min=1, help="How many nearest pairs to list and to label.")] = 20,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same map.")
+        int, Option(min=0, max=2**32 - 1, help="The same seed gives the same map.")
     ] = 0,
     tracking_uri: Uri = None,
 ) -> None:
@@ -351,18 +348,6 @@ the nearest pairs.
         raise make_error(folder, "is not a folder", todo="give --out a folder")
     class_map = build_map(api.load_model(model, tracking_uri), model, names, seed)
     display.print_map(class_map, write_map(folder, class_map))
-
-
-def _verify_features(data: "DataSet", config: Config, show: Progress) -> None:
-    """Check every stored row of a data set's features, and print how many were damaged."""
-    from avsc_core.cache import store
-    from avsc_core.data.features import locate_features
-
-    for path in locate_features(data, config):
-        kind = path.name.split("-")[0]
-        damaged = store.verify(path, partial(show, f"checking {kind}"))
-        note = ", computed again" if damaged else ""
-        out.print(f"{path.name}: {len(damaged)} damaged rows{note}", soft_wrap=True)
 
 
 def _check_train_options(

@@ -25,6 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from typer import Option
 
 from avsc_core.errors import (
     EXIT_BAD_INPUT,
@@ -39,10 +40,10 @@ from avsc_core.processes import Progress as ShowProgress
 # Options that both command lines have.
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
+    Option("--data", help="Folder of the data set; without it the embedded scenes."),
 ]
 Uri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
+    str | None, Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
 ]
 
 # Columns of a table in a file or a pipe, which have no width of their own.

@@ -92,7 +92,12 @@ def read_dataset(
     labels = None
     with collect_faults(faults):
         labels = read_labels(root / LABEL_FILE)
-        order = _find_label_rows(root, clips, labels)  # (N,)
+        row_of = {name: row for row, name in enumerate(labels.clips)}
+        missing = [clip.name for clip in clips if clip.name not in row_of]
+        if missing:
+            what = f"{len(missing)} of {len(clips)} clips have no labels, first {missing[0]}"
+            raise make_error(root / LABEL_FILE, what, todo="label every clip")
+        order = [row_of[clip.name] for clip in clips]  # (N,)
     if faults or labels is None:
         raise UserError(faults)
     scores = {name: array[order] for name, array in labels.scores.items()}
@@ -163,19 +168,6 @@ def hash_media(
     paths = [clip.audio for clip in clips] + [clip.video for clip in clips]
     hashes = hash_files(index, paths, partial(progress, "reading files"))
     return hashes[: len(clips)], hashes[len(clips) :]
-
-
-def _find_label_rows(root: Path, clips: Sequence[Clip], labels: Labels) -> list[int]:
-    """Find the row of every clip in the label file. Raises UserError when clips have none."""
-    row_of = {name: row for row, name in enumerate(labels.clips)}
-    missing = [clip.name for clip in clips if clip.name not in row_of]
-    if missing:
-        raise make_error(
-            root / LABEL_FILE,
-            f"{len(missing)} of {len(clips)} clips have no labels, first {missing[0]}",
-            todo="label every clip",
-        )
-    return [row_of[clip.name] for clip in clips]
 
 
 def _compute_fingerprint(

@@ -110,11 +110,22 @@ def summarise(inspection: Inspection) -> list[tuple[str, str]]:
     # The names of locations begin with their city.
     locations = {clip.location for clip in inspection.clips}
     cities = {location.split("-")[0] for location in locations}
+
+    # Only headers that could be read.
+    wavs = [probe.audio for probe in inspection.probes if probe.audio]
+    mp4s = [probe.video for probe in inspection.probes if probe.video]
+    formats = [f"{wav.rate} Hz, {wav.channels} channels, {wav.encoding}" for wav in wavs]
+    sizes = [f"{mp4.width} x {mp4.height}" for mp4 in mp4s]
+    codecs = [f"{mp4.codec} at {mp4.rate:g} frames a second" for mp4 in mp4s]
     return [
         ("clips", _count_clips(inspection)),
         ("locations", f"{len(locations)} in {len(cities)} cities"),
         *_count_scenes(inspection),
-        *_summarise_headers(inspection),
+        ("audio", _describe_range(wavs)),
+        ("sample rates", _count_values(formats)),
+        ("video", _describe_range(mp4s)),
+        ("resolutions", _count_values(sizes)),
+        ("codecs", _count_values(codecs)),
     ]
 
 
@@ -138,22 +149,6 @@ def _count_scenes(inspection: Inspection) -> list[tuple[str, str]]:
         counts = Counter(clip.split for clip in inspection.clips if clip.scene == index)
         rows.append((scene, _join_counts(counts, splits)))
     return rows
-
-
-def _summarise_headers(inspection: Inspection) -> list[tuple[str, str]]:
-    """Summarise the headers of the wav and mp4 files that could be read."""
-    wavs = [probe.audio for probe in inspection.probes if probe.audio]
-    mp4s = [probe.video for probe in inspection.probes if probe.video]
-    formats = [f"{wav.rate} Hz, {wav.channels} channels, {wav.encoding}" for wav in wavs]
-    sizes = [f"{mp4.width} x {mp4.height}" for mp4 in mp4s]
-    codecs = [f"{mp4.codec} at {mp4.rate:g} frames a second" for mp4 in mp4s]
-    return [
-        ("audio", _describe_range(wavs)),
-        ("sample rates", _count_values(formats)),
-        ("video", _describe_range(mp4s)),
-        ("resolutions", _count_values(sizes)),
-        ("codecs", _count_values(codecs)),
-    ]
 
 
 def _join_counts(counts: Counter[str], splits: Iterable[str]) -> str:

@@ -96,17 +96,13 @@ def _find_missing_folders(root: Path, layout: DataLayout) -> Iterator[Fault]:
             yield Fault(str(root), f"no folder {medium}/", "at most three folders down")
 
 
-def _read_identifiers(meta: Path | None, faults: list[Fault]) -> dict[str, str]:
-    """Read meta.csv, when there is one: clip name -> identifier of its location."""
-    if meta is None:
-        return {}
-    rows = read_table(meta, faults, ("filename_audio", "identifier"))
-    return {Path(row["filename_audio"]).stem: row["identifier"] for _, row in rows}
-
-
 def _read_folds(root: Path, layout: DataLayout, setup: Path, faults: list[Fault]) -> list[Clip]:
     """Read the clips of both fold tables; adds the faults of their rows to `faults`."""
-    identifiers = _read_identifiers(layout.meta, faults)
+    # meta.csv, when there is one, has the identifier of each clip's location.
+    identifiers = {}
+    if layout.meta:
+        for _, row in read_table(layout.meta, faults, ("filename_audio", "identifier")):
+            identifiers[Path(row["filename_audio"]).stem] = row["identifier"]
     skipped = read_skipped(root)
     clips = {}
 

@@ -138,11 +138,8 @@ def bounded(figure: Estimate, metric: str) -> Estimate:
     A difference has no such limits.
     """
     highest = SCORES[metric].highest
-    return figure._replace(
-        value=float(np.clip(figure.value, 0.0, highest)),
-        low=float(np.clip(figure.low, 0.0, highest)),
-        high=float(np.clip(figure.high, 0.0, highest)),
-    )
+    value, low, high = np.clip(figure[:3], 0.0, highest).tolist()
+    return figure._replace(value=value, low=low, high=high)
 
 
 def _find_strata(clips: Clips) -> Strata:

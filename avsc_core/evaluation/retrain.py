@@ -85,65 +85,60 @@ def train_recorded(
     Raises UserError when another process runs the same training, or when a loss is no longer
     finite.
     """
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    data = features.data
     experiment = winner.study if winner else "training"
-    name = f"{experiment}-{trial_key(config)}-{features.data.fingerprint[:16]}"
+    with _lock_training(f"{experiment}-{trial_key(config)}-{data.fingerprint[:16]}"):
+        # a run, once nothing can be wrong with the weights
+        parts = _choose_parts(config, data, winner)
+        weights = [account._asdict() for account in check_pretrained(config)]
+        run_id, recorded = _open_run(recorder, config, data, winner)
+        if weights:
+            recorder.log_json(run_id, "weights.json", weights)
+        checkpoint = FOLDER / f"{run_id}.pt"
+
+        with _end_run_on_error(recorder, run_id, checkpoint):
+            # epochs; those of an interrupted process are in the record already
+            for epoch in fit(
+                config,
+                features,
+                parts.train,
+                parts.watched,
+                epochs=parts.epochs,
+                checkpoint=checkpoint,
+                progress=progress,
+            ):
+                if epoch.number > recorded:
+                    recorder.log_epoch(run_id, epoch.number, epoch.metrics)
+                report(epoch, parts.epochs)
+
+            # scores, tables, picture and model of the last epoch
+            evaluation = evaluate_rows(epoch.model, epoch.inputs, parts.scored, config)
+            metrics = {f"{parts.split}_{name}": value for name, value in evaluation.metrics.items()}
+            source = _record_files(recorder, run_id, config, epoch, evaluation, parts.split)
+            registered = ""
+            if winner:
+                version = recorder.register_model(run_id, source, f"avsc-{winner.study}", "best")
+                registered = f"models:/avsc-{winner.study}@best"
+                metrics["model_version"] = float(version)
+            recorder.end_run(run_id, "complete", metrics)
+
+        checkpoint.unlink(missing_ok=True)
+        return Result(run_id, metrics, registered)
+
+
+@contextmanager
+def _lock_training(name: str) -> Iterator[None]:
+    """Keep other processes from running the same training. Raises UserError when one does."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(FOLDER / f"{name}.lock", timeout=0):
-            return _train_locked(recorder, config, features, report, winner, progress)
+            yield
     except Timeout:
         raise make_error(
             "training",
             "the same training is running in another process",
             todo="wait for it, or train with another --set seed",
         ) from None
-
-
-def _train_locked(
-    recorder: Recorder,
-    config: Config,
-    features: Features,
-    report: Report,
-    winner: Winner | None,
-    progress: Progress,
-) -> Result:
-    """Train in a run of the record, and end that run whatever happens."""
-    # a run, once nothing can be wrong with the weights
-    parts = _choose_parts(config, features.data, winner)
-    weights = [account._asdict() for account in check_pretrained(config)]
-    run_id, recorded = _open_run(recorder, config, features.data, winner)
-    if weights:
-        recorder.log_json(run_id, "weights.json", weights)
-    checkpoint = FOLDER / f"{run_id}.pt"
-
-    with _end_run_on_error(recorder, run_id, checkpoint):
-        # epochs; those of an interrupted process are in the record already
-        for epoch in fit(
-            config,
-            features,
-            parts.train,
-            parts.watched,
-            epochs=parts.epochs,
-            checkpoint=checkpoint,
-            progress=progress,
-        ):
-            if epoch.number > recorded:
-                recorder.log_epoch(run_id, epoch.number, epoch.metrics)
-            report(epoch, parts.epochs)
-
-        # scores, tables, picture and model of the last epoch
-        evaluation = evaluate_rows(epoch.model, epoch.inputs, parts.scored, config)
-        metrics = {f"{parts.split}_{name}": value for name, value in evaluation.metrics.items()}
-        source = _record_files(recorder, run_id, config, epoch, evaluation, parts.split)
-        registered = ""
-        if winner:
-            version = recorder.register_model(run_id, source, f"avsc-{winner.study}", "best")
-            registered = f"models:/avsc-{winner.study}@best"
-            metrics["model_version"] = float(version)
-        recorder.end_run(run_id, "complete", metrics)
-
-    checkpoint.unlink(missing_ok=True)
-    return Result(run_id, metrics, registered)
 
 
 @contextmanager

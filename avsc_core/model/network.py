@@ -8,7 +8,6 @@ With one modality (Table IV), the other branch is not built and its input is ign
 layer then gets the tokens of one branch.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -16,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from avsc_core.config import Config
-from avsc_core.model.audio import AudioEncoder, build_audio_backbone, find_audio_width
-from avsc_core.model.branch import Branch, freeze, to_float32
+from avsc_core.model.audio import AudioEncoder, build_audio_backbone
+from avsc_core.model.branch import Branch, freeze, read_encoding_width, to_float32
 from avsc_core.model.fusion import FUSIONS, Branches, FusionLayer, FusionParts
-from avsc_core.model.visual import VisualEncoder, build_visual_backbone, find_visual_width
+from avsc_core.model.visual import VisualEncoder, build_visual_backbone
 
 
 class Outputs(NamedTuple):
@@ -98,48 +97,46 @@ def build_encoder(config: Config, branch: str) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        encoder = ENCODERS[branch](config)
+        backbone = _build_backbone(config, branch)
 
-    backbone = encoder.get_submodule("backbone")
     freeze(backbone, getattr(config, branch).freeze, f"{branch}.freeze")
     if config.compute.checkpointing:
         backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+
+    encoder: nn.Module = AudioEncoder(backbone)
+    if branch == "visual":
+        channels_last = config.compute.channels_last
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        encoder = VisualEncoder(backbone, config.visual.pooling, memory_format)
     if config.compute.compile:
         encoder.compile()
     return encoder
 
 
-def _build_audio_encoder(config: Config) -> AudioEncoder:
-    backbone = build_audio_backbone(
-        config.audio.backbone, config.log_mel.frames, "audio.backbone", **_ast_sizes(config)
-    )
-    return AudioEncoder(backbone)
-
-
-def _build_visual_encoder(config: Config) -> VisualEncoder:
-    backbone = build_visual_backbone(
-        config.visual.backbone, config.pictures.size, "visual.backbone", **_convnext_sizes(config)
-    )
-    memory_format = torch.contiguous_format
-    if config.compute.channels_last:
-        memory_format = torch.channels_last
-    return VisualEncoder(backbone, config.visual.pooling, memory_format)
+def _build_backbone(config: Config, branch: str) -> nn.Module:
+    """Build the backbone of branch `audio` or `visual` with random weights."""
+    if branch == "audio":
+        sizes = config.audio.model_dump(include={"width", "depth", "heads", "patch", "stride"})
+        frames = config.log_mel.frames
+        return build_audio_backbone(config.audio.backbone, frames, "audio.backbone", **sizes)
+    sizes = config.visual.model_dump(include={"depths", "dims"})
+    size = config.pictures.size
+    return build_visual_backbone(config.visual.backbone, size, "visual.backbone", **sizes)
 
 
 def _build_branch(config: Config, name: str) -> Branch:
+    """Build a branch without its encoder."""
     settings = getattr(config, name)
-    if name == "audio":
-        width = find_audio_width(
-            settings.backbone, config.log_mel.frames, "audio.backbone", **_ast_sizes(config)
-        )
+    if (name, settings.backbone) == ("audio", "ast"):
+        width = settings.width
+    elif (name, settings.backbone) == ("visual", "convnext"):
+        width = settings.dims[-1]
     else:
-        width = find_visual_width(
-            settings.backbone,
-            config.pictures.size,
-            "visual.backbone",
-            pooling=settings.pooling,
-            **_convnext_sizes(config),
-        )
+        # On torch's meta device a backbone has shapes but takes neither memory nor random numbers.
+        with torch.device("meta"):
+            width = read_encoding_width(_build_backbone(config, name))
+    if name == "visual" and settings.pooling == "mean+max":
+        width *= 2
     return Branch(width, settings.embedding, settings.classes, config.compute.micro_batch)
 
 
@@ -159,18 +156,3 @@ def _build_fusion(config: Config, audio: Branch | None, visual: Branch | None) -
     # One modality has nothing to fuse.
     kind = settings.kind if audio and visual else "none"
     return FUSIONS[kind](parts)
-
-
-def _ast_sizes(config: Config) -> dict[str, int]:
-    return config.audio.model_dump(include={"width", "depth", "heads", "patch", "stride"})
-
-
-def _convnext_sizes(config: Config) -> dict[str, tuple[int, ...]]:
-    return config.visual.model_dump(include={"depths", "dims"})
-
-
-# branch -> function that builds its encoder
-ENCODERS: dict[str, Callable[[Config], nn.Module]] = {
-    "audio": _build_audio_encoder,
-    "visual": _build_visual_encoder,
-}

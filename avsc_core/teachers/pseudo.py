@@ -124,10 +124,11 @@ def compute_readings(event_logits: ndarray, object_logits: ndarray) -> dict[str,
     scores = {EVENT_SCORES: torch.from_numpy(np.array(event_logits)).sigmoid().numpy()}
     for activation, pooling in OBJECT_READINGS:
         # Clip by clip, because the logits of all clips may not fit into memory.
-        pooled = [
-            _pool_frames(torch.from_numpy(np.array(frames)), activation, pooling)
-            for frames in object_logits
-        ]
+        pooled = []
+        for frames in object_logits:
+            logits = torch.from_numpy(np.array(frames))  # (F,O)
+            by_frame = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
+            pooled.append(by_frame.amax(0) if pooling == "max" else by_frame.mean(0))  # (O,)
         scores[name_object_scores(activation, pooling)] = torch.stack(pooled).numpy()
     return scores
 
@@ -222,9 +223,3 @@ def _start_teacher(
         return logits
 
     return compute_logits
-
-
-def _pool_frames(logits: Tensor, activation: str, pooling: str) -> Tensor:
-    """Return the probabilities (O,) of a clip, of its frames' logits (F,O)."""
-    probability = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
-    return probability.amax(0) if pooling == "max" else probability.mean(0)

@@ -99,7 +99,12 @@ def load_audio_teacher(source: str, settings: Audio) -> tuple[Teacher, LogMel]:
     backbone = build_ast(frames, width=width, depth=depth, heads=heads, patch=patch, stride=stride)
     set_norm_eps(backbone, published.norm_eps)
     module = AudioTeacher(backbone, width, classes, published.head_eps)
-    _load_tensors(module, _rename_ast_tensors(tensors), published)
+    # As in AudioTeacher, and without the image classifier.
+    renamed = {}
+    for name, tensor in tensors.items():
+        if not name.startswith("imagenet_"):
+            renamed[name if name.startswith("head.") else f"backbone.{name}"] = tensor
+    _load_tensors(module, renamed, published)
 
     names = _read_class_names(published.settings, classes)
     teacher = _build_teacher(module, names or _number_classes("event", classes), published)
@@ -159,17 +164,6 @@ def _count_numbers(tensors: Tensors, pattern: str) -> int:
     """Count the numbers, from 0 on, that the pattern finds in the names of tensors."""
     matches = [re.match(pattern, name) for name in tensors]
     return max((int(match[1]) for match in matches if match), default=-1) + 1
-
-
-def _rename_ast_tensors(tensors: Tensors) -> Tensors:
-    """Rename the tensors of an AST as in AudioTeacher, and leave out its image classifier."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        if name.startswith("head."):
-            renamed[name] = tensor
-        elif not name.startswith("imagenet_"):
-            renamed[f"backbone.{name}"] = tensor
-    return renamed
 
 
 def _load_tensors(module: nn.Module, tensors: Tensors, published: PublishedWeights) -> None:

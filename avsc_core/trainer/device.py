@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from torch.amp.grad_scaler import GradScaler
 
 from avsc_core.config import Config
 from avsc_core.errors import make_error
@@ -31,14 +30,6 @@ def autocast(config: Config, device: torch.device) -> torch.autocast:
     """Return the context of a model's precision; losses are computed outside of it."""
     precision = PRECISIONS[config.training.precision]
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
-
-
-def build_scaler(config: Config, device: torch.device) -> GradScaler:
-    """Build the scaler of fp16's loss, which does nothing in other precisions.
-
-    Small gradients would vanish in fp16 without it.
-    """
-    return GradScaler(device.type, enabled=config.training.precision == "fp16")
 
 
 def seed_all(seed: int, epoch: int) -> torch.Generator:

@@ -47,5 +47,4 @@ def run_raw_clips(
 
 def scene_probabilities(outputs: Outputs) -> ndarray:
     """Return the scene probabilities (B,S) in float64, which keeps the digits of small ones."""
-    probability = outputs.scene_logits.double().softmax(1).cpu().numpy()  # (B,S)
-    return probability
+    return outputs.scene_logits.double().softmax(1).cpu().numpy()

@@ -88,8 +88,9 @@ def fit(
 
         # loss terms and scores on validation
         if len(validation):
-            probability, scores = _validate(parts, inputs, validation)
-            metrics |= scores
+            probability, values = predict_rows(model, inputs, validation, config, losses=True)
+            values |= compute_scores(probability, features.data.scenes[validation])
+            metrics |= {f"val_{name}": value for name, value in values.items()}
         _check_finite(number, metrics)
 
         # keep the best epoch; an equal one later does not replace it
@@ -157,15 +158,6 @@ def _train_epoch(
 
     means = _divide_sums(sums, len(train))
     return {f"train_{name}": value for name, value in means.items()}
-
-
-def _validate(
-    parts: TrainingParts, inputs: Inputs, validation: ndarray
-) -> tuple[ndarray, dict[str, float]]:
-    """Return (N,S) scene probabilities of the rows `validation`; loss terms and scores as val_*."""
-    probability, values = predict_rows(parts.model, inputs, validation, parts.config, losses=True)
-    values |= compute_scores(probability, inputs.features.data.scenes[validation])
-    return probability, {f"val_{name}": value for name, value in values.items()}
 
 
 def _add_terms(sums: dict[str, Tensor], terms: dict[str, Tensor], count: int) -> None:

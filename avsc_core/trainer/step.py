@@ -17,7 +17,7 @@ from avsc_core.config import Config
 from avsc_core.data.batches import Batch
 from avsc_core.model.losses import Losses, build_losses
 from avsc_core.model.network import AudioVisualNet
-from avsc_core.trainer.device import autocast, build_scaler
+from avsc_core.trainer.device import autocast
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 
 
@@ -41,7 +41,10 @@ def build_training(config: Config, model: AudioVisualNet, steps_per_epoch: int) 
         losses=build_losses(config),
         optimiser=optimiser,
         schedule=build_schedule(optimiser, config.training, steps_per_epoch),
-        scaler=build_scaler(config, next(model.parameters()).device),
+        # Small gradients would vanish in fp16 without it; in other precisions it does nothing.
+        scaler=GradScaler(
+            next(model.parameters()).device.type, enabled=config.training.precision == "fp16"
+        ),
     )
 
 

@@ -56,7 +56,7 @@ def read_published(kind: str, source: str, where: str) -> PublishedWeights:
         }
         allowed = publishers[kind]
         raise make_error(file, what, allowed)
-    norm_eps = layout.norm_eps(settings)
+    norm_eps = float(settings.get("layer_norm_eps", layout.norm_eps))
     return PublishedWeights(
         file=file,
         layout=layout.title,
