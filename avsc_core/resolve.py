@@ -111,10 +111,9 @@ def identify(config: Config) -> dict[str, Any]:
 
 def find_weights(config: Config) -> dict[str, str]:
     """Map each branch that starts from pretrained weights to the source of these weights."""
-    sources = {"audio": config.audio.weights, "visual": config.visual.weights}
     found = {}
     for branch in config.modality.split("-"):
-        weights = sources[branch]
+        weights = getattr(config, branch).weights
         if weights:
             found[branch] = weights
     return found

@@ -108,13 +108,14 @@ def progress() -> Iterator[ShowProgress]:
     if not err.is_terminal:
         yield _show_lines()
         return
-    columns = (
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bars:
+        console=err,
+        transient=True,
+    ) as bars:
         yield _show_bars(bars)
 
 

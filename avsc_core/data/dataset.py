@@ -104,8 +104,8 @@ def read_dataset(
 
     sounds, films = hash_media(root, clips, progress)
     return DataSet(
-        root=root,
-        clips=clips,
+        root,
+        clips,
         events=labels.events[order],
         objects=labels.objects[order],
         event_names=labels.event_names,

@@ -23,6 +23,7 @@ import soundfile
 import torch
 from av.container import InputContainer
 from av.video.stream import VideoStream
+from torch import Tensor
 from torchaudio.functional import resample
 from torchvision.transforms import functional as transforms
 
@@ -68,7 +69,7 @@ def probe_audio(path: Path) -> AudioInfo:
         return AudioInfo(len(file) / rate, rate, file.channels, file.subtype)
 
 
-def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> torch.Tensor:
+def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> Tensor:
     """Read a wav file as samples (n,) float32 in [-1, 1], channels averaged, at `sample_rate` Hz.
 
     A long recording is cropped to the length of a clip. A short one stays short: it is padded
@@ -108,7 +109,7 @@ def probe_video(path: Path) -> VideoInfo:
 
 def read_frames(
     path: Path, count: int, offset_s: float, resize: int, size: int, lengths: Lengths = FIT
-) -> torch.Tensor:
+) -> Tensor:
     """Read F = `count` frames of an mp4 file, upright: (F,3,size,size) uint8.
 
     Frame i is the one shown at offset_s + i * lengths.seconds / count. It is resized (bilinear,
@@ -245,11 +246,11 @@ def _read_duration(stream: VideoStream) -> float:
     return float((stream.duration or 0) * (stream.time_base or 0))
 
 
-def _convert_frame(frame: av.VideoFrame, resize: int, size: int) -> torch.Tensor:
+def _convert_frame(frame: av.VideoFrame, resize: int, size: int) -> Tensor:
     """Turn a decoded frame upright, resize it and cut out its centre: (3,size,size) uint8."""
     # Telephones write pictures sideways and note the rotation in the header.
     upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # (H,W,3)
     picture = torch.from_numpy(np.ascontiguousarray(upright)).permute(2, 0, 1)  # (3,H,W)
     resized = transforms.resize(picture, [resize], antialias=True)
-    cropped: torch.Tensor = transforms.center_crop(resized, [size, size])
+    cropped: Tensor = transforms.center_crop(resized, [size, size])
     return cropped

@@ -83,9 +83,9 @@ def _find_file_faults(root: Path, name: str, ending: str, where: str) -> Iterato
 def _build_clip(root: Path, row: dict[str, str], scenes: tuple[str, ...], where: str) -> Clip:
     """Build the clip of a row without faults; its group takes the place of a location."""
     return Clip(
-        name=Path(row["audio"]).stem,
-        audio=root / row["audio"],
-        video=root / row["video"],
+        Path(row["audio"]).stem,
+        root / row["audio"],
+        root / row["video"],
         scene=scenes.index(row["scene"]),
         location=row["group"],
         split=row["split"],

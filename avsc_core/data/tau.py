@@ -17,7 +17,7 @@ from avsc_core.labels import SCENES
 
 CLIP_SECONDS = 10.0
 PUBLISHED = {"train": (8646, 305), "test": (3645, 126)}  # clips and locations, development set
-PUBLISHED_CLIPS = 8646 + 3645
+PUBLISHED_CLIPS = sum(clips for clips, _ in PUBLISHED.values())
 FOLDS = {"train": "fold1_train.csv", "test": "fold1_evaluate.csv"}
 ENDINGS = {"audio": ".wav", "video": ".mp4"}
 COLUMNS = ("filename_audio", "filename_video", "scene_label")
@@ -187,9 +187,9 @@ def _build_clip(
     video = _locate_file(row["filename_video"], layout.video)
     _, city, location, _ = audio.stem.split("-")
     return Clip(
-        name=audio.stem,
-        audio=audio,
-        video=video,
+        audio.stem,
+        audio,
+        video,
         scene=SCENES.index(row["scene_label"]),
         location=identifiers.get(audio.stem, f"{city}-{location}"),
         split=split,

@@ -124,9 +124,7 @@ def _read_classifiers(trained: Trained, name: str) -> tuple[ndarray, ndarray]:
             f"a model of modality {trained.config.modality} has no {lacking} classifier",
             "a model of modality audio-visual",
         )
-    event_weight = events.detach().double().cpu().numpy()
-    object_weight = objects.detach().double().cpu().numpy()
-    return event_weight, object_weight
+    return events.detach().double().cpu().numpy(), objects.detach().double().cpu().numpy()
 
 
 def _normalise_rows(rows: ndarray) -> ndarray:

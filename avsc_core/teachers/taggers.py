@@ -185,10 +185,5 @@ def _number_classes(noun: str, classes: int) -> list[str]:
 
 def _build_teacher(module: nn.Module, names: list[str], published: PublishedWeights) -> Teacher:
     file = str(published.file)
-    return Teacher(
-        module=module.eval().requires_grad_(False),
-        names=names,
-        file=file,
-        sha256=hash_source(file),
-        layout=published.layout,
-    )
+    module = module.eval().requires_grad_(False)
+    return Teacher(module, names, file, hash_source(file), published.layout)

@@ -85,8 +85,23 @@ def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progr
     batch_size = config.training.batch_size
     load_encoder = partial(_load_encoder, config, inputs, branch)
 
+    # Everything that the encoding of a clip depends on, besides the clip: not the layers after the
+    # encoder, and the seed only where the weights are random.
+    identity = identify(config)
+    encoder = identity[branch]
+    for setting in ("embedding", "classes"):
+        del encoder[setting]
+    section = "log_mel" if branch == "audio" else "pictures"
+    dependencies = [
+        encoder,
+        identity[section],
+        identity["media"],
+        None if branch in find_weights(config) else config.seed,
+        inputs.scale if branch == "audio" else inputs.colours,
+        identity["training"]["precision"],
+    ]
+
     # `BRANCH-HASH.npy` of earlier versions is not read: its rows do not say whose they are.
-    dependencies = _list_dependencies(config, inputs, branch)
     return load_or_compute(
         locate_array(f"{branch}_encoding", dependencies, contents),
         contents,
@@ -94,22 +109,6 @@ def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progr
         report=partial(progress, f"running the frozen {branch} encoder"),
         block=batch_size,
     )
-
-
-def _list_dependencies(config: Config, inputs: Inputs, branch: str) -> list[object]:
-    """List everything that the encoding of a clip depends on, besides the clip."""
-    identity = identify(config)
-    encoder = identity[branch]
-    for setting in ("embedding", "classes"):  # of the layers after the encoder
-        del encoder[setting]
-
-    # An encoder without published weights has random ones, which the seed decides.
-    seed = None if branch in find_weights(config) else config.seed
-
-    section = "log_mel" if branch == "audio" else "pictures"
-    normalisation = inputs.scale if branch == "audio" else inputs.colours
-    precision = identity["training"]["precision"]
-    return [encoder, identity[section], identity["media"], seed, normalisation, precision]
 
 
 def _load_encoder(config: Config, inputs: Inputs, branch: str) -> Callable[[ndarray], ndarray]:

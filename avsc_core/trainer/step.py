@@ -36,10 +36,10 @@ def build_training(config: Config, model: AudioVisualNet, steps_per_epoch: int) 
     """Build losses, optimiser, schedule and scaler for a model that is on its device."""
     optimiser = build_optimiser(model, config.training)
     return TrainingParts(
-        config=config,
-        model=model,
-        losses=build_losses(config),
-        optimiser=optimiser,
+        config,
+        model,
+        build_losses(config),
+        optimiser,
         schedule=build_schedule(optimiser, config.training, steps_per_epoch),
         # Small gradients would vanish in fp16 without it; in other precisions it does nothing.
         scaler=GradScaler(

@@ -49,7 +49,6 @@ def read_published(kind: str, source: str, where: str) -> PublishedWeights:
     if layout is None:
         first = ", ".join(list(tensors)[:3])
         what = f"the file is not a checkpoint of {kind} (it begins with {first})"
-        # One of LAYOUTS[kind].
         publishers = {
             "ast": "the authors' file or Hugging Face's",
             "convnext": "torchvision's file or timm's",
@@ -58,10 +57,10 @@ def read_published(kind: str, source: str, where: str) -> PublishedWeights:
         raise make_error(file, what, allowed)
     norm_eps = float(settings.get("layer_norm_eps", layout.norm_eps))
     return PublishedWeights(
-        file=file,
-        layout=layout.title,
-        tensors=layout.rename(tensors),
-        settings=settings,
+        file,
+        layout.title,
+        layout.rename(tensors),
+        settings,
         norm_eps=norm_eps,
         heads=layout.heads,
         head_eps=layout.head_eps or norm_eps,
