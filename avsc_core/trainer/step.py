@@ -41,7 +41,7 @@ def build_training(config: Config, model: AudioVisualNet, steps_per_epoch: int) 
         build_losses(config),
         optimiser,
         schedule=build_schedule(optimiser, config.training, steps_per_epoch),
-        # Small gradients would vanish in fp16 without it; in other precisions it does nothing.
+        # Without a scaler small gradients would vanish in fp16; elsewhere it does nothing.
         scaler=GradScaler(
             next(model.parameters()).device.type, enabled=config.training.precision == "fp16"
         ),
