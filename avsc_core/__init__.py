@@ -34,24 +34,13 @@ __all__ = [
     "train",
 ]
 
-# The module of each public name.
-_MODULES = {
-    "EnvironmentFault": "avsc_core.errors",
-    "UserError": "avsc_core.errors",
-    "evaluate": "avsc_core.api",
-    "load_config": "avsc_core.api",
-    "load_model": "avsc_core.api",
-    "open_study": "avsc_core.api",
-    "predict": "avsc_core.api",
-    "train": "avsc_core.api",
-}
-
 
 def __getattr__(name: str) -> Any:
     """Load a public name; Python calls this for a name that the module does not have yet."""
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
+    module = "errors" if name in ("EnvironmentFault", "UserError") else "api"
+    value = getattr(import_module(f"avsc_core.{module}"), name)
     globals()[name] = value
     return value
 

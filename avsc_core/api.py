@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 from avsc_core.resolve import Override, flatten, list_presets, read_overrides, resolve
 from avsc_core.terminal import progress
 
@@ -40,8 +40,9 @@ def load_config(source: str | Path = "paper", overrides: Mapping[str, Any] | Non
         return resolve(str(source), given)
     if Path(source).is_file():
         return resolve("paper", [*read_overrides(Path(source)), *given])
-    what = "is neither a preset nor a file"
-    raise UserError(Fault(str(source), what, f"{', '.join(list_presets())}, or a YAML file"))
+    raise make_error(
+        source, "is neither a preset nor a file", f"{', '.join(list_presets())}, or a YAML file"
+    )
 
 
 def train(
@@ -58,7 +59,7 @@ def train(
 
     recorder = Recorder(tracking_uri)
     with progress() as show:
-        features = build_features(open_data(_to_path(data), show), config, show)
+        features = build_features(open_data(data, show), config, show)
         return train_recorded(
             recorder,
             config,
@@ -71,8 +72,20 @@ def train(
 def load_model(reference: str | Path, tracking_uri: str | None = None) -> "Trained":
     """Load a trained model with its configuration and its class names. Raises UserError."""
     from avsc_core.evaluation.evaluate import load_trained
+    from avsc_core.record.address import find_missing_file
+    from avsc_core.record.recorder import Recorder
 
-    return load_trained(find_model_folder(str(reference), tracking_uri))
+    # A model of the record is downloaded first. A record that does not exist is not created.
+    folder = Path(reference)
+    if not folder.is_dir():
+        if file := find_missing_file(tracking_uri):
+            raise make_error(
+                reference,
+                f"no model there ({file}: no record in this folder)",
+                "a run id, best:STUDY, models:/NAME@ALIAS or a folder",
+            )
+        folder = Recorder(tracking_uri).fetch_model(str(reference))
+    return load_trained(folder)
 
 
 def evaluate(
@@ -92,7 +105,7 @@ def evaluate(
 
     trained = _ensure_loaded(model, tracking_uri)
     with progress() as show:
-        return evaluate_split(trained, open_data(_to_path(data), show), split, show, protocol)
+        return evaluate_split(trained, open_data(data, show), split, show, protocol)
 
 
 def predict(
@@ -120,28 +133,6 @@ def open_study(name: str, tracking_uri: str | None = None) -> "pd.DataFrame":
     return trial_frame(open_record(tracking_uri), name)
 
 
-def find_model_folder(reference: str, tracking_uri: str | None) -> Path:
-    """Return the local folder of a model, downloaded from the record unless it is a folder already.
-
-    Raises UserError when there is no such model. A record that does not exist is not created.
-    """
-    from avsc_core.record.address import find_missing_file
-    from avsc_core.record.recorder import Recorder
-
-    if Path(reference).is_dir():
-        return Path(reference)
-    if file := find_missing_file(tracking_uri):
-        what = f"no model there ({file}: no record in this folder)"
-        allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
-        raise UserError(Fault(reference, what, allowed))
-    return Recorder(tracking_uri).fetch_model(reference)
-
-
 def _ensure_loaded(model: "str | Path | Trained", tracking_uri: str | None) -> "Trained":
     """Return a loaded model as it is, and load a reference."""
     return load_model(model, tracking_uri) if isinstance(model, str | Path) else model
-
-
-def _to_path(data: str | Path | None) -> Path | None:
-    """Return the folder of a data set; None stands for the embedded scenes."""
-    return None if data is None else Path(data)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, collect_faults
+from avsc_core.errors import Fault, UserError, collect_faults, make_error
 from avsc_core.processes import Progress
 from avsc_core.resolve import (
     Override,
@@ -24,11 +25,9 @@ from avsc_core.resolve import (
     read_overrides,
     resolve,
 )
-from avsc_core.terminal import out, progress, run_app
+from avsc_core.terminal import Data, Uri, err, out, progress, run_app
 
 if TYPE_CHECKING:
-    from avsc_core.data.dataset import DataSet
-    from avsc_core.data.inspect import Inspection
     from avsc_core.evaluation.evaluate import Evaluation, Trained
     from avsc_core.record.recorder import Recorder
     from avsc_core.record.winner import Winner
@@ -42,23 +41,16 @@ app = typer.Typer(
 )
 
 PRESETS = ", ".join(list_presets())
-Folder = Annotated[Path, typer.Argument(help="Folder of the data set.")]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder of the data set; without it the embedded scenes."),
-]
+Folder = Annotated[Path, Argument(help="Folder of the data set.")]
 Preset = Annotated[
-    str | None, typer.Option("--preset", help=f"{PRESETS}; demo without --data, paper with it.")
+    str | None, Option("--preset", help=f"{PRESETS}; demo without --data, paper with it.")
 ]
-OnePreset = Annotated[str, typer.Option("--preset", help=f"{PRESETS}.")]
+OnePreset = Annotated[str, Option("--preset", help=f"{PRESETS}.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", help="key=value over the preset; may be repeated.")
-]
-Uri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
+    list[str] | None, Option("--set", help="key=value over the preset; may be repeated.")
 ]
 ModelName = Annotated[
-    str, typer.Argument(help="MLflow run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
+    str, Argument(help="MLflow run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
 ]
 
 
@@ -69,11 +61,9 @@ def main() -> None:
 
 @app.command("demo-data")
 def demo_data(
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    clips_per_scene: Annotated[
-        int, typer.Option(min=3, help="Clips for each of the ten scenes.")
-    ] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    folder: Annotated[Path, Argument(help="A new folder.")],
+    clips_per_scene: Annotated[int, Option(min=3, help="Clips for each of the ten scenes.")] = 40,
+    seed: Annotated[int, Option(min=0, help="The same seed gives the same bytes.")] = 0,
 ) -> None:
     """Write the embedded scenes in the data set's own layout.
 
@@ -81,7 +71,12 @@ def demo_data(
     """
     from avsc_core.demo.scenes import write_demo
 
-    _make_empty_folder(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise make_error(folder, "exists and is not empty", "a new or empty folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise make_error(folder, f"no folder can be made there ({error.strerror})") from None
     with progress() as show:
         write_demo(folder, clips_per_scene, seed, progress=partial(show, "writing clips"))
     out.print(f"{10 * clips_per_scene} clips in {folder}")
@@ -90,13 +85,11 @@ def demo_data(
 @app.command()
 def check(
     folder: Folder,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Decode every clip, not only its header.")
-    ] = False,
+    deep: Annotated[bool, Option("--deep", help="Decode every clip, not only its header.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad clips out from now on (skip.tsv).")
+        bool, Option("--skip-bad", help="Leave bad clips out from now on (skip.tsv).")
     ] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    workers: Annotated[int, Option(min=0, help="Processes; 0: one per core.")] = 0,
     sets: Set = None,
 ) -> None:
     """Check a data set's tables, files and labels: every fault with file and row, and \
@@ -104,31 +97,37 @@ what it is made of.
 
     Example: avsc-core check /data/TAU-urban-audio-visual-scenes-2021-development --deep
     """
-    media = resolve("paper", parse_set(sets or ())).media
+    media = resolve("paper", parse_set(sets)).media
     from avsc_core import display
-    from avsc_core.data.inspect import inspect, list_faults
+    from avsc_core.data.inspect import inspect, leave_out_bad, list_faults
     from avsc_core.data.layout import read_skipped
 
     with progress() as show:
         inspection = inspect(folder, media, deep, workers, show)
     faults = list_faults(inspection)
+    label_faults: list[Fault] = []
 
     # Without clips there is nothing to show but the faults, which end up on standard error.
     if inspection.clips:
         display.print_inspection(folder, inspection)
-        faults += _check_labels(folder)
+        with collect_faults(label_faults):
+            display.print_labels(folder)
+        faults += label_faults
         if faults:
             display.print_faults(faults)
 
     # Bad clips that are left out are no longer faults of the data set.
-    if skip_bad and inspection.bad:
-        faults = _skip_bad_clips(folder, inspection, faults)
-    if read_skipped(folder) and not inspection.bad:
-        count = len(read_skipped(folder))
-        out.print(f"{count} clips are left out by skip.tsv", soft_wrap=True)
+    bad = len(inspection.bad)
+    if skip_bad and bad:
+        path = leave_out_bad(folder, inspection)
+        out.print(f"{bad} clips are left out from now on: {path}", soft_wrap=True)
+        faults = inspection.faults + label_faults
+    skipped = read_skipped(folder)
+    if skipped and not bad:
+        out.print(f"{len(skipped)} clips are left out by skip.tsv", soft_wrap=True)
     if faults:
         raise UserError(faults)
-    out.print("nothing else wrong" if inspection.bad else "nothing wrong")
+    out.print("nothing else wrong" if bad else "nothing wrong")
 
 
 @app.command()
@@ -137,20 +136,25 @@ def features(
     preset: OnePreset = "paper",
     sets: Set = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check every row, compute damaged ones again.")
+        bool, Option("--verify", help="Check every row, compute damaged ones again.")
     ] = False,
     prune: Annotated[
-        float | None, typer.Option(min=0, help="Delete what nobody used for so many days.")
+        float | None, Option(min=0, help="Delete what nobody used for so many days.")
     ] = None,
 ) -> None:
     """Compute the features of every clip into the cache, where all trials share them.
 
     Example: avsc-core features /data/TAU --preset paper --verify
     """
-    config = resolve(preset, parse_set(sets or ()))
+    config = resolve(preset, parse_set(sets))
     from avsc_core import display
     from avsc_core.cache import store
-    from avsc_core.data.features import build_features, count_odd_lengths, open_data
+    from avsc_core.data.features import (
+        build_features,
+        count_odd_lengths,
+        locate_features,
+        open_data,
+    )
     from avsc_core.files import cache_root
 
     with progress() as show:
@@ -158,7 +162,11 @@ def features(
         built = build_features(data, config, show)
         if verify:
             # Damaged rows are deleted, so they have to be computed again.
-            _verify_features(data, config, show)
+            for path in locate_features(data, config):
+                kind = path.name.split("-")[0]
+                damaged = store.verify(path, partial(show, f"checking {kind}"))
+                note = ", computed again" if damaged else ""
+                out.print(f"{path.name}: {len(damaged)} damaged rows{note}", soft_wrap=True)
             built = build_features(data, config, show)
     display.print_features(built, count_odd_lengths(data, config))
 
@@ -172,15 +180,13 @@ def pseudo(
     folder: Folder,
     audio: Annotated[
         str,
-        typer.Option("--audio-teacher", help="AST: a file, a folder or hf-hub:OWNER/NAME@COMMIT."),
+        Option("--audio-teacher", help="AST: a file, a folder or hf-hub:OWNER/NAME@COMMIT."),
     ],
-    visual: Annotated[str, typer.Option("--visual-teacher", help="ConvNeXt, likewise.")],
+    visual: Annotated[str, Option("--visual-teacher", help="ConvNeXt, likewise.")],
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="Label file; default labels.npz in FOLDER.")
+        Path | None, Option("--out", help="Label file; default labels.npz in FOLDER.")
     ] = None,
-    preset: Annotated[
-        str, typer.Option(help=f"{PRESETS}: pictures, thresholds and readings.")
-    ] = "paper",
+    preset: Annotated[str, Option(help=f"{PRESETS}: pictures, thresholds and readings.")] = "paper",
     sets: Set = None,
     tracking_uri: Uri = None,
 ) -> None:
@@ -189,7 +195,7 @@ def pseudo(
     Example: avsc-core pseudo /data/TAU --audio-teacher ast/ --visual-teacher \
 convnext_base-6075fbad.pth
     """
-    config = resolve(preset, parse_set(sets or ()))
+    config = resolve(preset, parse_set(sets))
     from avsc_core import display
     from avsc_core.record.recorder import Recorder
     from avsc_core.teachers.pseudo import label_clips, list_warnings, record_labelling
@@ -207,7 +213,7 @@ def show_config(preset: OnePreset = "paper", sets: Set = None) -> None:
 
     Example: avsc-core config --preset demo --set alignment.k=10
     """
-    config = resolve(preset, parse_set(sets or ()))
+    config = resolve(preset, parse_set(sets))
     for key, value in list_settings(config).items():
         typer.echo(f"{key}={format_value(value)}")
 
@@ -217,16 +223,14 @@ def train(
     data: Data = None,
     preset: Preset = None,
     sets: Set = None,
-    best: Annotated[bool, typer.Option("--best", help="Retrain the winner of a study.")] = False,
-    study: Annotated[
-        str | None, typer.Option(help="With --best: the study; default the latest.")
-    ] = None,
+    best: Annotated[bool, Option("--best", help="Retrain the winner of a study.")] = False,
+    study: Annotated[str | None, Option(help="With --best: the study; default the latest.")] = None,
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", help="A configuration, as `avsc-search export` writes one."),
+        Option("--config", help="A configuration, as `avsc-search export` writes one."),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Train this many times, with seed, seed + 1, ...")
+        int, Option(min=1, help="Train this many times, with seed, seed + 1, ...")
     ] = 1,
     tracking_uri: Uri = None,
 ) -> None:
@@ -235,7 +239,7 @@ def train(
     Example: avsc-core train --best --study lambda
     """
     _check_train_options(best, study, preset, config_file)
-    overrides = parse_set(sets or ())
+    overrides = parse_set(sets)
     if best:
         _train_winner(study, data, overrides, seeds, tracking_uri)
         return
@@ -245,7 +249,7 @@ def train(
         config = resolve(preset or ("paper" if data else "demo"), overrides)
     from avsc_core.record.recorder import Recorder
 
-    _train_seeds(Recorder(tracking_uri), config, data, seeds, winner=None)
+    _train_seeds(Recorder(tracking_uri), config, data, seeds)
 
 
 @app.command()
@@ -253,16 +257,16 @@ def evaluate(
     model: ModelName,
     data: Data = None,
     split: Annotated[
-        Literal["train", "validation", "test"], typer.Option(help="Which part to score.")
+        Literal["train", "validation", "test"], Option(help="Which part to score.")
     ] = "test",
     protocol: Annotated[
         Literal["clip", "segment"],
-        typer.Option(help="One decision per 10-s clip (paper) or per second (challenge)."),
+        Option(help="One decision per 10-s clip (paper) or per second (challenge)."),
     ] = "clip",
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="Write predictions as a TAB-separated file.")
+        Path | None, Option("--out", help="Write predictions as a TAB-separated file.")
     ] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw the confusion matrix (PNG).")] = None,
+    figure: Annotated[Path | None, Option(help="Draw the confusion matrix (PNG).")] = None,
     tracking_uri: Uri = None,
 ) -> None:
     """Score a trained model on a split; with an unlabelled evaluation set, write its answer file.
@@ -290,11 +294,9 @@ def evaluate(
 
 @app.command()
 def predict(
-    files: Annotated[
-        list[Path], typer.Argument(help="Clips: a wav or mp4 with the other beside it.")
-    ],
+    files: Annotated[list[Path], Argument(help="Clips: a wav or mp4 with the other beside it.")],
     model: Annotated[
-        str, typer.Option("--model", help="Run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
+        str, Option("--model", help="Run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
     ],
     tracking_uri: Uri = None,
 ) -> None:
@@ -323,13 +325,11 @@ def predict(
 def draw_map(
     model: ModelName,
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder; default maps/ and its name.")
+        Path | None, Option("--out", help="Folder; default maps/ and its name.")
     ] = None,
-    names: Annotated[
-        int, typer.Option(min=1, help="How many nearest pairs to list and to label.")
-    ] = 20,
+    names: Annotated[int, Option(min=1, help="How many nearest pairs to list and to label.")] = 20,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same map.")
+        int, Option(min=0, max=2**32 - 1, help="The same seed gives the same map.")
     ] = 0,
     tracking_uri: Uri = None,
 ) -> None:
@@ -345,60 +345,9 @@ the nearest pairs.
     # The model may take long to download, so the folder is checked first.
     folder = out_folder or choose_folder(model)
     if folder.exists() and not folder.is_dir():
-        raise UserError(Fault(str(folder), "is not a folder", todo="give --out a folder"))
+        raise make_error(folder, "is not a folder", todo="give --out a folder")
     class_map = build_map(api.load_model(model, tracking_uri), model, names, seed)
     display.print_map(class_map, write_map(folder, class_map))
-
-
-def _make_empty_folder(folder: Path) -> None:
-    """Create `folder`. Raises UserError when it has content or cannot be created."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(Fault(str(folder), "exists and is not empty", "a new or empty folder"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = f"no folder can be made there ({error.strerror})"
-        raise UserError(Fault(str(folder), what)) from None
-
-
-def _check_labels(folder: Path) -> list[Fault]:
-    """Print what the label file of a data set has, and return its faults."""
-    from avsc_core import display
-    from avsc_core.labels import LABEL_FILE, read_labels
-
-    faults: list[Fault] = []
-    if not (folder / LABEL_FILE).is_file():
-        display.note_missing_labels(folder)
-        return faults
-    with collect_faults(faults):
-        display.print_labels(read_labels(folder / LABEL_FILE))
-    return faults
-
-
-def _skip_bad_clips(folder: Path, inspection: "Inspection", faults: list[Fault]) -> list[Fault]:
-    """Leave the bad clips of a data set out from now on, and return the other faults."""
-    from avsc_core.data.inspect import skip_bad
-
-    path = skip_bad(folder, inspection)
-    count = len(inspection.bad)
-    out.print(f"{count} clips are left out from now on: {path}", soft_wrap=True)
-
-    skipped = set()
-    for clip_faults in inspection.bad.values():
-        skipped.update(clip_faults)
-    return [fault for fault in faults if fault not in skipped]
-
-
-def _verify_features(data: "DataSet", config: Config, show: Progress) -> None:
-    """Check every stored row of a data set's features, and print how many were damaged."""
-    from avsc_core import display
-    from avsc_core.cache import store
-    from avsc_core.data.features import locate_features
-
-    for path in locate_features(data, config):
-        kind = path.name.split("-")[0]
-        damaged = store.verify(path, partial(show, f"checking {kind}"))
-        display.print_damaged(path, damaged)
 
 
 def _check_train_options(
@@ -406,13 +355,17 @@ def _check_train_options(
 ) -> None:
     """Refuse options of `train` that contradict each other. Raises UserError."""
     if best and preset:
-        what = "the winner has its own configuration"
-        raise UserError(Fault("--preset", what, todo="leave out --preset or --best"))
+        raise make_error(
+            "--preset", "the winner has its own configuration", todo="leave out --preset or --best"
+        )
     if study and not best:
-        raise UserError(Fault("--study", "names whose winner to retrain", todo="add --best"))
+        raise make_error("--study", "names whose winner to retrain", todo="add --best")
     if config_file and (best or preset):
-        todo = "leave out --best and --preset; --set goes over it"
-        raise UserError(Fault("--config", "is a whole configuration", todo=todo))
+        raise make_error(
+            "--config",
+            "is a whole configuration",
+            todo="leave out --best and --preset; --set goes over it",
+        )
 
 
 def _train_winner(
@@ -423,7 +376,6 @@ def _train_winner(
     tracking_uri: str | None,
 ) -> None:
     """Retrain the winner of a study, with `overrides` over its configuration."""
-    from avsc_core import display
     from avsc_core.record.recorder import open_record
     from avsc_core.record.winner import find_winner
 
@@ -436,12 +388,17 @@ def _train_winner(
 
     tags = recorder.get_study(winner.study).data.tags
     if tags.get("avsc.outcome") != "complete":
-        display.note_unfinished(winner.study)
+        what = "another trial may yet win, and the test split will have been read"
+        err.print(f"note: study {winner.study} is not finished: {what}", soft_wrap=True)
     _train_seeds(recorder, config, data, seeds, winner)
 
 
 def _train_seeds(
-    recorder: "Recorder", config: Config, data: Path | None, seeds: int, winner: "Winner | None"
+    recorder: "Recorder",
+    config: Config,
+    data: Path | None,
+    seeds: int,
+    winner: "Winner | None" = None,
 ) -> None:
     """Train a configuration with one seed after another, and print the figures of each."""
     from avsc_core import display
@@ -476,8 +433,9 @@ def _write_answers(trained: "Trained", data: Path, out_file: Path | None) -> Non
     from avsc_core.metrics import format_predictions
 
     if out_file is None:
-        what = "is unlabelled, so there is nothing to score"
-        raise UserError(Fault(str(data), what, todo="give --out for answers"))
+        raise make_error(
+            data, "is unlabelled, so there is nothing to score", todo="give --out for answers"
+        )
     with progress() as show:
         names, probability = answer_unlabelled(trained, data, show)
     write_text(out_file, format_predictions(names, probability, trained.scene_names))

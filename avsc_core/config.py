@@ -17,7 +17,18 @@ events, O objects, S scenes.
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from avsc_core.weights.sources import make_absolute
 
@@ -43,10 +54,10 @@ def _check_freezing(value: str | int) -> str | int:
     return value
 
 
-Positive = Annotated[int, Field(gt=0)]
+TwoOrMore = Annotated[int, Field(ge=2)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Probability = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 WeightsFile = Annotated[str, AfterValidator(make_absolute)]
 # Checked before pydantic converts the value, because pydantic would convert `true` to 1.
 Freezing = Annotated[str | int, BeforeValidator(_check_freezing)]
@@ -68,12 +79,12 @@ class LogMel(Section):
     sample_rate: Annotated[int, Field(ge=4000, le=48000)] = 16000
 
     window: Literal["hamming", "hanning"] = "hamming"
-    window_ms: Annotated[float, Field(gt=0)] = 25.0
-    hop_ms: Annotated[float, Field(gt=0)] = 10.0
+    window_ms: PositiveFloat = 25.0
+    hop_ms: PositiveFloat = 10.0
 
     # T. Shorter spectrograms are padded, longer ones are cut. Not in the paper; the length that AST
     # was trained on.
-    frames: Positive = 1024
+    frames: PositiveInt = 1024
 
     # Not in the paper. audioset: mean and deviation of AudioSet, as AST uses them. dataset: mean
     # and deviation of the training clips. peak: AudioSet's constants, after scaling each recording
@@ -106,15 +117,15 @@ class Pictures(Section):
     """
 
     # F, spread evenly over the clip.
-    frames: Positive = 10
+    frames: PositiveInt = 10
 
     # When in its part of the clip (10 s / F) a picture is taken, in seconds. Not in the paper; 0.4
     # avoids the key frame with which a second may begin.
-    offset_s: Annotated[float, Field(ge=0)] = 0.4
+    offset_s: NonNegativeFloat = 0.4
 
     # Pixels of the shorter side before the centre is cut out; none: the same as `size`.
     # Not in the paper; torchvision prepares pictures for ConvNeXt-Base in this way.
-    resize: Positive | None = 232
+    resize: PositiveInt | None = 232
 
     # H = W in pixels, after the cut.
     size: Annotated[int, Field(ge=32)] = 224
@@ -147,20 +158,20 @@ class Audio(Section):
     # blocks). Not in the paper, which says only that part of the published weights is used.
     freeze: Freezing = "none"
 
-    width: Positive = 768
-    depth: Positive = 12
-    heads: Positive = 12
+    width: PositiveInt = 768
+    depth: PositiveInt = 12
+    heads: PositiveInt = 12
 
     # Side of a patch and distance between patches, in mel bands and frames. Not in the paper; the
     # values of AST, whose patches overlap by 6.
-    patch: Positive = 16
-    stride: Positive = 10
+    patch: PositiveInt = 16
+    stride: PositiveInt = 10
 
     # D. Section II-C states it: the classifier's weights are (E,1024).
-    embedding: Positive = 1024
+    embedding: PositiveInt = 1024
 
     # E, the events of AudioSet.
-    classes: Annotated[int, Field(ge=2)] = 527
+    classes: TwoOrMore = 527
 
     @model_validator(mode="after")
     def _check_heads(self) -> "Audio":
@@ -186,8 +197,8 @@ class Visual(Section):
     freeze: Freezing = "none"
 
     # Blocks and channels of the four stages.
-    depths: tuple[Positive, Positive, Positive, Positive] = (3, 3, 27, 3)
-    dims: tuple[Positive, Positive, Positive, Positive] = (128, 256, 512, 1024)
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 3, 27, 3)
+    dims: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (128, 256, 512, 1024)
 
     # How the encodings of a clip's pictures become one. Not in the paper; AST averages its two
     # tokens too.
@@ -195,10 +206,10 @@ class Visual(Section):
 
     # D, which must be that of the audio branch. Section II-C states it: the classifier's weights
     # are (O,1024).
-    embedding: Positive = 1024
+    embedding: PositiveInt = 1024
 
     # O, the objects of ImageNet-1K.
-    classes: Annotated[int, Field(ge=2)] = 1000
+    classes: TwoOrMore = 1000
 
 
 class Alignment(Section):
@@ -209,7 +220,7 @@ class Alignment(Section):
 
     # K, how many of the most likely classes are compared with how many others.
     # Table I tries 1 to 30, and 15 is best with lkm; the paper states no default.
-    k: Positive = 5
+    k: PositiveInt = 5
 
     # The others are the K least likely classes (lkm), or K random ones that are not among the most
     # likely (rkm).
@@ -229,8 +240,8 @@ class Fusion(Section):
     kind: Literal["semantic", "none", "intermediate", "decision", "hybrid"] = "semantic"
 
     # h and d of Eq. 5.
-    heads: Positive = 8
-    head_width: Positive = 64
+    heads: PositiveInt = 8
+    head_width: PositiveInt = 64
 
     # What the attention compares. The paper's y of a branch are probabilities; logits are the other
     # reading.
@@ -248,7 +259,7 @@ class Fusion(Section):
     decision: Literal["mean", "weighted", "class-wise"] = "mean"
 
     # H, the width of the fusion layer. Not in the paper; as wide as the embeddings.
-    hidden: Positive = 1024
+    hidden: PositiveInt = 1024
 
     # Dropout in the fusion layer. Not in the paper, which uses dropout without a number; 0.1 is the
     # usual value.
@@ -284,13 +295,13 @@ class Training(Section):
     epochs.
     """
 
-    epochs: Positive = 100
-    batch_size: Positive = 16
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-6
+    epochs: PositiveInt = 100
+    batch_size: PositiveInt = 16
+    learning_rate: Fraction = 5e-6
 
     # Learning rate of the new layers, as a multiple of the backbones'. The paper states one rate
     # for all.
-    head_multiplier: Annotated[float, Field(gt=0)] = 1.0
+    head_multiplier: PositiveFloat = 1.0
 
     # Not in the paper; the default of AdamW.
     weight_decay: Weight = 0.01
@@ -324,7 +335,7 @@ class Augmentation(Section):
     crop: Share = 0.0
 
     # Pictures: how many operations RandAugment applies to a clip.
-    rand_augment: Annotated[int, Field(ge=0)] = 0
+    rand_augment: NonNegativeInt = 0
 
     # Both: alpha of the Beta distribution from which mixup draws the shares of two clips; 0: no
     # mixup.
@@ -343,8 +354,8 @@ class PseudoLabels(Section):
     """
 
     # A class is positive from this probability on; an object's 0.9216 is a logit of 2.464.
-    event_threshold: Probability = 0.0365
-    object_threshold: Probability = 0.9216
+    event_threshold: Fraction = 0.0365
+    object_threshold: Fraction = 0.9216
 
     # From ConvNeXt's logits to probabilities. Not in the paper; a softmax over 1000 classes hardly
     # ever reaches 0.9216.
@@ -370,7 +381,7 @@ class Compute(Section):
     checkpointing: bool = False
 
     # For how many clips at a time a backbone holds activations; none: for the whole batch.
-    micro_batch: Positive | None = None
+    micro_batch: PositiveInt | None = None
 
 
 class Split(Section):
@@ -385,14 +396,14 @@ class Split(Section):
     rule: Literal["share", "fold", "baseline"] = "share"
 
     # For share: how much of each scene's locations; for baseline: how much of each scene's clips.
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    validation: Fraction = 0.1
 
     # For fold: which part, counted from 0, and how many parts there are.
-    fold: Annotated[int, Field(ge=0)] = 0
-    folds: Annotated[int, Field(ge=2)] = 5
+    fold: NonNegativeInt = 0
+    folds: TwoOrMore = 5
 
     # For share and fold; baseline has a fixed seed of its own.
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _check_fold(self) -> "Split":
@@ -424,7 +435,7 @@ class Config(Section):
     split: Split = Split()
 
     # S; the data set has their names.
-    scenes: Annotated[int, Field(ge=2)] = 10
+    scenes: TwoOrMore = 10
 
     # Of the initial weights, the order of clips, dropout, augmentation and rkm.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -433,7 +444,7 @@ class Config(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     # Processes that compute features; 0: one per core.
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: NonNegativeInt = 0
 
     @property
     def k_max(self) -> int:

@@ -15,7 +15,7 @@ from avsc_core.errors import Fault
 from avsc_core.evaluation.breakdown import score_by_city, score_by_scene
 from avsc_core.evaluation.intervals import estimate_scores
 from avsc_core.files import cache_root
-from avsc_core.labels import LABEL_FILE, Labels
+from avsc_core.labels import LABEL_FILE, read_labels
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err, make_table, out
 
@@ -33,17 +33,20 @@ def print_inspection(folder: Path, inspection: Inspection) -> None:
     out.print(make_table(f"{folder}", ["what", "found"], summarise(inspection)))
 
 
-def print_labels(labels: Labels) -> None:
-    """Print how many classes a label file has."""
+def print_labels(folder: Path) -> None:
+    """Print how many classes the label file of a data set has, or how to make one.
+
+    Raises UserError when the file is damaged.
+    """
+    path = folder / LABEL_FILE
+    if not path.is_file():
+        note = f"note: no {LABEL_FILE} yet; `avsc-core pseudo {folder}` makes one"
+        err.print(note, soft_wrap=True)
+        return
+    labels = read_labels(path)
     events = len(labels.event_names)
     objects = len(labels.object_names)
     out.print(f"{events} events, {objects} objects labelled")
-
-
-def note_missing_labels(folder: Path) -> None:
-    """Say how to label a data set that has no label file."""
-    note = f"no {LABEL_FILE} yet; `avsc-core pseudo {folder}` makes one"
-    err.print(f"note: {note}", soft_wrap=True)
 
 
 def print_faults(faults: Sequence[Fault]) -> None:
@@ -51,12 +54,6 @@ def print_faults(faults: Sequence[Fault]) -> None:
     header = ["where", "what", "allowed", "what to do"]
     rows = [[fault.where, fault.what, fault.allowed, fault.todo] for fault in faults]
     out.print(make_table(f"{len(faults)} faults", header, rows))
-
-
-def print_damaged(path: Path, damaged: Sequence[int]) -> None:
-    """Print how many stored rows of one array were damaged."""
-    note = ", computed again" if damaged else ""
-    out.print(f"{path.name}: {len(damaged)} damaged rows{note}", soft_wrap=True)
 
 
 def print_features(features: Features, odd_lengths: Mapping[str, int]) -> None:
@@ -74,17 +71,11 @@ def print_positives(positives: Sequence["Positives"], warnings: Sequence[str]) -
     header = ["labels", "split", "clips", "median", "mean", "without any"]
     rows = []
     for row in positives:
-        numbers = [f"{row.median:.0f}", f"{row.mean:.1f}", f"{row.without:.0%}"]
-        rows.append([row.kind, row.split, str(row.clips), *numbers])
+        numbers = (f"{row.clips}", f"{row.median:.0f}", f"{row.mean:.1f}", f"{row.without:.0%}")
+        rows.append([row.kind, row.split, *numbers])
     out.print(make_table("positives per clip", header, rows))
     for warning in warnings:
         err.print(f"note: {warning}", soft_wrap=True)
-
-
-def note_unfinished(study: str) -> None:
-    """Warn that the winner of a study that is not finished is retrained."""
-    what = "another trial may yet win, and the test split will have been read"
-    err.print(f"note: study {study} is not finished: {what}", soft_wrap=True)
 
 
 def note_random_weights(config: "Config", data: DataSet) -> None:
@@ -92,8 +83,8 @@ def note_random_weights(config: "Config", data: DataSet) -> None:
     branches = find_random_branches(config)
     if branches and not data.embedded:
         names = " and ".join(branches)
-        note = f"random weights for {names}; the paper's start from published ones"
-        err.print(f"note: {note}", soft_wrap=True)
+        note = f"note: random weights for {names}; the paper's start from published ones"
+        err.print(note, soft_wrap=True)
 
 
 def print_trainings(

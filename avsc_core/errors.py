@@ -57,6 +57,11 @@ class EnvironmentFault(UserError):
     exit_code = EXIT_ENVIRONMENT
 
 
+def make_error(where: object, what: str, allowed: str = "", todo: str = "") -> UserError:
+    """Return a UserError with one fault; `where` is a text or a path."""
+    return UserError(Fault(str(where), what, allowed, todo))
+
+
 class Diverged(Exception):
     """A loss became NaN or infinite. The trial ends as failed, and the study goes on."""
 

@@ -22,8 +22,9 @@ from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy import ndarray
 
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 from avsc_core.files import atomic_path
 
 SCENES = (
@@ -54,13 +55,13 @@ class Labels(NamedTuple):
     """The content of a label file; row n of `events` and `objects` belongs to `clips[n]`."""
 
     clips: list[str]  # N
-    events: np.ndarray  # (N,E) uint8
-    objects: np.ndarray  # (N,O) uint8
+    events: ndarray  # (N,E) uint8
+    objects: ndarray  # (N,O) uint8
     event_names: list[str]  # E
     object_names: list[str]  # O
 
     # Probabilities by the name of their reading, float32 (N,E) or (N,O); empty for true labels.
-    scores: dict[str, np.ndarray]
+    scores: dict[str, ndarray]
 
 
 def name_object_scores(activation: str, pooling: str) -> str:
@@ -74,11 +75,11 @@ SCORES = (EVENT_SCORES, *(name_object_scores(*reading) for reading in OBJECT_REA
 def write_labels(
     path: Path,
     clips: Sequence[str],
-    events: np.ndarray,  # (N,E)
-    objects: np.ndarray,  # (N,O)
+    events: ndarray,  # (N,E)
+    objects: ndarray,  # (N,O)
     event_names: Sequence[str],
     object_names: Sequence[str],
-    scores: Mapping[str, np.ndarray] | None = None,
+    scores: Mapping[str, ndarray] | None = None,
 ) -> None:
     """Write a label file atomically. Raises ValueError when the shapes do not fit each other."""
     if not _shapes_fit(clips, events, objects, event_names, object_names):
@@ -104,36 +105,35 @@ def write_labels(
 def read_labels(path: Path) -> Labels:
     """Read a label file. Raises UserError when it is missing, damaged, or no label file."""
     if not path.is_file():
-        allowed = "an .npz with the events and objects of every clip"
-        raise UserError(Fault(str(path), "no label file", allowed))
+        raise make_error(path, "no label file", "an .npz with the events and objects of every clip")
 
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ARRAYS}
             scores = {name: file[name] for name in SCORES if name in file}
     except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
-        what = f"not a label file ({error})"
-        raise UserError(Fault(str(path), what, f"arrays {', '.join(ARRAYS)}")) from None
+        raise make_error(
+            path, f"not a label file ({error})", f"arrays {', '.join(ARRAYS)}"
+        ) from None
 
     events = arrays["events"]
     objects = arrays["objects"]
     if not _shapes_fit(**arrays):
         count = len(arrays["clips"])
-        what = f"events {events.shape}, objects {objects.shape} for {count} clips"
-        raise UserError(Fault(str(path), what))
+        raise make_error(path, f"events {events.shape}, objects {objects.shape} for {count} clips")
 
     return Labels(
-        clips=arrays["clips"].tolist(),
-        events=events,
-        objects=objects,
-        event_names=arrays["event_names"].tolist(),
-        object_names=arrays["object_names"].tolist(),
-        scores=scores,
+        arrays["clips"].tolist(),
+        events,
+        objects,
+        arrays["event_names"].tolist(),
+        arrays["object_names"].tolist(),
+        scores,
     )
 
 
 def _shapes_fit(
-    clips: Sized, events: np.ndarray, objects: np.ndarray, event_names: Sized, object_names: Sized
+    clips: Sized, events: ndarray, objects: ndarray, event_names: Sized, object_names: Sized
 ) -> bool:
     """Tell whether events are (N,E) and objects (N,O) for N clips, E and O names."""
     events_fit = events.shape == (len(clips), len(event_names))

@@ -12,6 +12,7 @@ and confusions.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy import ndarray
 
 SMALLEST = 1e-15
 
@@ -54,7 +55,7 @@ def rank_key(metric: str, figures: Mapping[str, float], key: str) -> tuple[float
     return first, second, key
 
 
-def compute_scores(probability: np.ndarray, scenes: np.ndarray) -> dict[str, float]:
+def compute_scores(probability: ndarray, scenes: ndarray) -> dict[str, float]:
     """Compute acc, acc_overall, logloss and logloss_classwise.
 
     `probability` is (N,S), `scenes` has the N true scenes.
@@ -75,7 +76,7 @@ def compute_scores(probability: np.ndarray, scenes: np.ndarray) -> dict[str, flo
     }
 
 
-def count_confusions(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
+def count_confusions(probability: ndarray, scenes: ndarray) -> ndarray:
     """Return (S,S) counts: row = true scene, column = decided scene."""
     count = probability.shape[1]
     counts = np.zeros((count, count), int)
@@ -84,7 +85,7 @@ def count_confusions(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
 
 
 def format_predictions(
-    names: Sequence[str], probability: np.ndarray, scene_names: Sequence[str]
+    names: Sequence[str], probability: ndarray, scene_names: Sequence[str]
 ) -> str:
     """Format (N,S) probabilities as the challenge's answer file."""
     lines = ["\t".join(("filename", "scene_label", *scene_names))]
@@ -97,7 +98,7 @@ def format_predictions(
     return "\n".join(lines) + "\n"
 
 
-def parse_predictions(text: str) -> tuple[list[str], np.ndarray]:
+def parse_predictions(text: str) -> tuple[list[str], ndarray]:
     """Read back names and (N,S) probabilities from what `format_predictions` wrote."""
     names = []
     probability = []
@@ -108,9 +109,7 @@ def parse_predictions(text: str) -> tuple[list[str], np.ndarray]:
     return names, np.array(probability)
 
 
-def format_confusions(
-    probability: np.ndarray, scenes: np.ndarray, scene_names: Sequence[str]
-) -> str:
+def format_confusions(probability: ndarray, scenes: ndarray, scene_names: Sequence[str]) -> str:
     """Format (S,S) counts as a TAB-separated table: row = true scene, column = decided scene."""
     lines = ["\t".join(("true", *scene_names))]
     for name, row in zip(scene_names, count_confusions(probability, scenes), strict=True):
@@ -118,6 +117,6 @@ def format_confusions(
     return "\n".join(lines) + "\n"
 
 
-def _mean_by_class(values: np.ndarray, scenes: np.ndarray) -> float:
+def _mean_by_class(values: ndarray, scenes: ndarray) -> float:
     """Return the mean over scenes of the means over their clips."""
     return float(np.mean([values[scenes == scene].mean() for scene in np.unique(scenes)]))

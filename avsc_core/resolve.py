@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from avsc_core.config import Config, FieldError
-from avsc_core.errors import Fault, UserError, suggest
+from avsc_core.errors import Fault, UserError, make_error, suggest
 from avsc_core.weights.sources import hash_source
 from avsc_core.yaml_file import read_value, read_yaml
 
@@ -41,8 +41,10 @@ def resolve(preset: str, overrides: Iterable[Override] = (), where: str = "--pre
     `where` is the place that names the preset. Raises UserError with every fault: unknown keys,
     values out of range, settings that do not fit each other.
     """
-    values = dict(flatten(_read_preset(preset, where)))
-    places: dict[str, str] = {}
+    if preset not in list_presets():
+        raise make_error(where, f"unknown preset '{preset}'", suggest(preset, list_presets()))
+    values = dict(flatten(read_yaml(PRESETS / f"{preset}.yaml").data))
+    places = {}
     faults = []
     names = list_fields()
 
@@ -66,11 +68,11 @@ def resolve(preset: str, overrides: Iterable[Override] = (), where: str = "--pre
     return config
 
 
-def parse_set(items: Iterable[str]) -> list[Override]:
+def parse_set(items: Iterable[str] | None) -> list[Override]:
     """Read `--set key=value` items as overrides. Raises UserError naming every item without `=`."""
     overrides = []
     faults = []
-    for item in items:
+    for item in items or ():
         key, separator, text = item.partition("=")
         if separator:
             overrides.append(Override(key.strip(), read_value(text), "--set"))
@@ -89,7 +91,7 @@ def read_overrides(path: Path) -> list[Override]:
     located = read_yaml(path)
     if not isinstance(located.data, Mapping):
         what = "a configuration is a mapping"
-        raise UserError(Fault(located.where(), what, "section: {key: value}"))
+        raise make_error(located.where(), what, "section: {key: value}")
     return [
         Override(key, value, located.where(*key.split("."))) for key, value in flatten(located.data)
     ]
@@ -109,10 +111,9 @@ def identify(config: Config) -> dict[str, Any]:
 
 def find_weights(config: Config) -> dict[str, str]:
     """Map each branch that starts from pretrained weights to the source of these weights."""
-    sources = {"audio": config.audio.weights, "visual": config.visual.weights}
     found = {}
     for branch in config.modality.split("-"):
-        weights = sources[branch]
+        weights = getattr(config, branch).weights
         if weights:
             found[branch] = weights
     return found
@@ -187,14 +188,6 @@ def _walk_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any
             yield from _walk_fields(info.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", info
-
-
-def _read_preset(name: str, where: str) -> dict[str, Any]:
-    """Read the settings of a preset. Raises UserError, at `where`, when it does not exist."""
-    if name not in list_presets():
-        raise UserError(Fault(where, f"unknown preset '{name}'", suggest(name, list_presets())))
-    data: dict[str, Any] = read_yaml(PRESETS / f"{name}.yaml").data
-    return data
 
 
 def _make_fault(item: Any, places: Mapping[str, str], default: str) -> Fault:

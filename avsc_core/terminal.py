@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,21 +21,30 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from typer import Option
 
 from avsc_core.errors import (
     EXIT_BAD_INPUT,
     EXIT_ENVIRONMENT,
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
-    Fault,
     UserError,
+    make_error,
 )
 from avsc_core.processes import Progress as ShowProgress
+
+# Options that both command lines have.
+Data = Annotated[
+    Path | None,
+    Option("--data", help="Folder of the data set; without it the embedded scenes."),
+]
+Uri = Annotated[
+    str | None, Option("--tracking-uri", help="MLflow record; default sqlite in mlruns/.")
+]
 
 # Columns of a table in a file or a pipe, which have no width of their own.
 PLAIN_WIDTH = 120
@@ -79,10 +89,9 @@ def run_app(app: typer.Typer) -> NoReturn:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        where = str(error.filename or "disk")
-        print(
-            Fault(where, error.strerror or "", todo="the same command continues"), file=sys.stderr
-        )
+        where = error.filename or "disk"
+        todo = "the same command continues"
+        print(make_error(where, error.strerror or "", todo=todo), file=sys.stderr)
         code = EXIT_ENVIRONMENT
     except Exception as error:
         # typer's own errors have this method; anything else is a bug.
@@ -99,13 +108,14 @@ def progress() -> Iterator[ShowProgress]:
     if not err.is_terminal:
         yield _show_lines()
         return
-    columns = (
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True) as bars:
+        console=err,
+        transient=True,
+    ) as bars:
         yield _show_bars(bars)
 
 
@@ -127,7 +137,7 @@ def format_duration(seconds: float) -> str:
 
 def _show_bars(bars: Progress) -> ShowProgress:
     """Return a function that shows each piece of work as a bar."""
-    tasks: dict[str, TaskID] = {}
+    tasks = {}
 
     def show(what: str, done: int, total: int) -> None:
         if what not in tasks:

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import Fault, UserError, make_error
 
 Trail = tuple[str | int, ...]
 
@@ -77,7 +77,7 @@ def read_yaml(path: Path) -> Located:
     Raises UserError when it is missing, is not text, is not YAML, or has two values for one key.
     """
     if not path.is_file():
-        raise UserError(Fault(str(path), "no such file", _list_neighbours(path)))
+        raise make_error(path, "no such file", _list_neighbours(path))
 
     faults: list[Fault] = []
     try:
@@ -143,12 +143,14 @@ def _collect_lines(
 def _make_fault(path: Path, error: Exception) -> Fault:
     """Turn an error of reading a file into a fault."""
     if isinstance(error, RecursionError):
-        what = "not YAML: nested too deeply, or an alias within what it stands for"
-        return Fault(str(path), what)
+        return Fault(
+            str(path), "not YAML: nested too deeply, or an alias within what it stands for"
+        )
     if isinstance(error, yaml.MarkedYAMLError):
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        what = f"not YAML: {error.problem}"
-        return Fault(f"{path}:{line}", what, todo="check indentation and quotes")
+        return Fault(
+            f"{path}:{line}", f"not YAML: {error.problem}", todo="check indentation and quotes"
+        )
     return Fault(str(path), f"not YAML: {error}")
 
 

@@ -28,7 +28,7 @@ from avsc_core.errors import (
     collect_faults,
 )
 from avsc_core.resolve import format_value, list_presets, list_settings
-from avsc_core.terminal import err, out, progress, run_app
+from avsc_core.terminal import Data, Uri, err, out, progress, run_app
 from studies.study.plan import describe_searches, make_plan
 from studies.study.reading import OF_THE_STUDY, read_study
 from studies.study.schema import Study
@@ -57,7 +57,6 @@ MaxHours = Annotated[
     typer.Option(callback=_check_hours, help="Search fewer trials to stay below, or refuse."),
 ]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster; default this machine.")]
-Uri = Annotated[str | None, typer.Option(help="MLflow record; default sqlite in mlruns/.")]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 
 
@@ -66,9 +65,7 @@ class StudyOptions:
     """What `check`, `plan` and `run` accept: a study file, and what replaces parts of it."""
 
     file: Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the data set; without it the embedded scenes.")
-    ] = None
+    data: Data = None
     preset: Annotated[
         str | None, typer.Option(help=f"{', '.join(list_presets())}; over the file's own.")
     ] = None

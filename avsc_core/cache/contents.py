@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,40 +35,30 @@ def hash_files(index: Path, paths: Sequence[Path], report: Callable[[int, int], 
     """
     index.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{index}.lock"):
-        known: Index = json.loads(index.read_text()) if index.exists() else {}
+        known = json.loads(index.read_text()) if index.exists() else {}
 
         # Find the files that are new or changed.
-        missing: dict[Path, Mark] = {}
+        missing = {}
         for path in paths:
             mark = _read_mark(path)
             if known.get(str(path), [])[:2] != mark:
                 missing[path] = mark
 
-        # Read them. What has been read is saved even when this is interrupted.
+        # Read them. What has been read is saved now and then, and when this is interrupted.
+        saved = time.monotonic()
         try:
-            _hash_missing(known, missing, index, report)
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                digests = zip(missing, pool.map(_hash_file, missing), strict=True)
+                for number, (path, digest) in enumerate(digests, start=1):
+                    known[str(path)] = [*missing[path], digest]
+                    if time.monotonic() - saved > SAVE_SECONDS:
+                        write_json(index, known)
+                        saved = time.monotonic()
+                    report(number, len(missing))
         finally:
             if missing:
                 write_json(index, known)
     return [str(known[str(path)][2]) for path in paths]
-
-
-def _hash_missing(
-    known: Index,
-    missing: Mapping[Path, Mark],
-    index: Path,
-    report: Callable[[int, int], None],
-) -> None:
-    """Enter the files `missing` into `known`, and save `known` from time to time."""
-    saved = time.monotonic()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(_hash_file, missing)
-        for number, (path, digest) in enumerate(zip(missing, digests, strict=True), start=1):
-            known[str(path)] = [*missing[path], digest]
-            if time.monotonic() - saved > SAVE_SECONDS:
-                write_json(index, known)
-                saved = time.monotonic()
-            report(number, len(missing))
 
 
 def _read_mark(path: Path) -> Mark:

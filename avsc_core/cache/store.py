@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
+from numpy import ndarray
 
 from avsc_core.cache.folders import build_once, locate_partial, lock_folder
 from avsc_core.errors import Fault, UserError
@@ -53,7 +54,7 @@ class StoredRow(NamedTuple):
 class ComputedRow(NamedTuple):
     """A row that is not on the disk yet."""
 
-    values: np.ndarray  # the row (...)
+    values: ndarray  # the row (...)
     sha256: str  # of the row
     note: str = ""  # padded, cropped or nothing
 
@@ -64,13 +65,13 @@ Compute = Callable[[Sequence[int]], Iterator[Results]]  # row numbers -> results
 
 def locate_array(kind: str, settings: Sequence[object], contents: Sequence[str]) -> Path:
     """Return the folder of an array, for JSON settings and the SHA-256 of every clip's file."""
-    hashes = [_hash_json([FORMAT, *settings]), _hash_json(list(contents))]
-    return cache_root() / "features" / "-".join((kind, *hashes))
+    name = f"{kind}-{_hash_json([FORMAT, *settings])}-{_hash_json(list(contents))}"
+    return cache_root() / "features" / name
 
 
 def load_or_compute(
     folder: Path, contents: Sequence[str], compute: Compute, report: Report, block: int = BLOCK
-) -> np.ndarray:
+) -> ndarray:
     """Return the array (N,...) in `folder`, read-only; compute the rows that are missing first.
 
     Row n belongs to the file with SHA-256 `contents[n]`. `compute` is called when rows are missing,
@@ -88,7 +89,7 @@ def load_or_compute(
 
 
 def compute_in_processes(
-    function: Callable[[Item], tuple[np.ndarray, str]],
+    function: Callable[[Item], tuple[ndarray, str]],
     items: Sequence[Item],
     workers: int,
     numbers: Sequence[int],
@@ -105,7 +106,7 @@ def compute_in_processes(
 
 
 def compute_in_batches(
-    load: Callable[[], Callable[[np.ndarray], np.ndarray]],
+    load: Callable[[], Callable[[ndarray], ndarray]],
     batch_size: int,
     numbers: Sequence[int],
 ) -> Iterator[Results]:
@@ -170,11 +171,10 @@ def prune(root: Path, days: float) -> list[Path]:
     """Delete the arrays in `root` that no process has used for `days`; return what was deleted."""
     limit = time.time() - days * 86400
     unused = []
-    for path in root.glob("*"):
-        if path.suffix != ".lock" and path.stat().st_mtime < limit:
-            unused.append(path)
-
-    for path in unused:
+    for path in list(root.glob("*")):
+        if path.suffix == ".lock" or path.stat().st_mtime >= limit:
+            continue
+        unused.append(path)
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -220,8 +220,8 @@ def _write_results(
 ) -> None:
     """Write rows as they come; `ready` rows are on the disk already. Raises as the caller does."""
     array = _open_array(folder, "r+") if ready else None
-    waiting: list[StoredRow] = []  # in the array, but perhaps not on the disk yet
-    faults: list[Fault] = []
+    waiting = []  # in the array, but perhaps not on the disk yet
+    faults = []
 
     for batch in results:
         for number, row in batch.items():
@@ -229,7 +229,12 @@ def _write_results(
                 faults += row
                 continue
             if array is None:
-                array = _create_array(folder, len(contents), row.values)
+                array = np.lib.format.open_memmap(
+                    folder / "array.npy",
+                    mode="w+",
+                    dtype=row.values.dtype,
+                    shape=(len(contents), *row.values.shape),
+                )
             array[number] = row.values
             waiting.append(StoredRow(number, contents[number], row.sha256, row.note))
 
@@ -259,7 +264,7 @@ def _rewrite_rows(folder: Path, rows: Sequence[StoredRow]) -> None:
 
 
 def _format_row(row: StoredRow) -> str:
-    return "\t".join((str(row.number), row.content, row.sha256, row.note)) + "\n"
+    return "\t".join(map(str, row)) + "\n"
 
 
 def _find_known_rows(folder: Path) -> dict[str, tuple[np.memmap, StoredRow]]:
@@ -286,7 +291,7 @@ def _copy_row(array: np.memmap, row: StoredRow) -> ComputedRow:
 
 
 def _compute_row(
-    function: Callable[[Item], tuple[np.ndarray, str]], item: Item
+    function: Callable[[Item], tuple[ndarray, str]], item: Item
 ) -> ComputedRow | list[Fault]:
     """Compute one row, or return the faults of its file, so that all are reported together."""
     try:
@@ -301,13 +306,7 @@ def _open_array(folder: Path, mode: Literal["r", "r+"]) -> np.memmap:
     return array
 
 
-def _create_array(folder: Path, count: int, row: np.ndarray) -> np.memmap:
-    return np.lib.format.open_memmap(
-        folder / "array.npy", mode="w+", dtype=row.dtype, shape=(count, *row.shape)
-    )
-
-
-def _hash_row(row: np.ndarray) -> str:
+def _hash_row(row: ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(row).tobytes()).hexdigest()
 
 

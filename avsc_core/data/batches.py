@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.config import Augmentation
@@ -41,8 +42,8 @@ class Inputs(NamedTuple):
     features: Features
     scale: Scale  # normalisation of the log-mels
     colours: Colours  # normalisation of the frames
-    audio: np.ndarray | None = None  # (N,width) float32, encodings of the frozen audio encoder
-    visual: np.ndarray | None = None  # (N,width) float32, encodings of the frozen visual encoder
+    audio: ndarray | None = None  # (N,width) float32, encodings of the frozen audio encoder
+    visual: ndarray | None = None  # (N,width) float32, encodings of the frozen visual encoder
 
 
 class Batch(NamedTuple):
@@ -55,7 +56,7 @@ class Batch(NamedTuple):
     scenes: Tensor  # (B,) int64; or targets (B,S) of mixed clips
 
 
-def compute_scale(features: Features, normalisation: str, rows: np.ndarray) -> Scale:
+def compute_scale(features: Features, normalisation: str, rows: ndarray) -> Scale:
     """Compute the `Scale` that the setting `log_mel.normalise` asks for.
 
     "dataset": mean and deviation of the log-mels over `rows`, which are training rows only, so that
@@ -79,7 +80,7 @@ def compute_scale(features: Features, normalisation: str, rows: np.ndarray) -> S
     return Scale(float(mean), float(np.sqrt(variance)))
 
 
-def shuffle_rows(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+def shuffle_rows(rows: ndarray, seed: int, epoch: int) -> ndarray:
     """Return `rows` in the order of this epoch.
 
     It is the same for every trial with the seed, also after a restart.
@@ -89,7 +90,7 @@ def shuffle_rows(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 def iterate_batches(
     inputs: Inputs,
-    rows: np.ndarray,
+    rows: ndarray,
     batch_size: int,
     device: torch.device,
     augmentation: Augmentation | None = None,
@@ -104,20 +105,9 @@ def iterate_batches(
 
     for start in range(0, len(rows), batch_size):
         batch_rows = rows[start : start + batch_size]
-
-        # Encodings of a frozen encoder are final: they are neither augmented nor normalised.
-        if inputs.audio is None:
-            log_mel = load_log_mels(inputs, batch_rows, device, augmentation)
-        else:
-            log_mel = to_device(inputs.audio[batch_rows], device)
-        if inputs.visual is None:
-            frames = load_frames(inputs, batch_rows, device, augmentation)
-        else:
-            frames = to_device(inputs.visual[batch_rows], device)
-
         batch = Batch(
-            log_mel=log_mel,
-            frames=frames,
+            log_mel=load_log_mels(inputs, batch_rows, device, augmentation),
+            frames=load_frames(inputs, batch_rows, device, augmentation),
             events=to_device(features.events[batch_rows], device).float(),
             objects=to_device(features.objects[batch_rows], device).float(),
             scenes=to_device(scenes[batch_rows], device),
@@ -131,11 +121,16 @@ def iterate_batches(
 
 def load_log_mels(
     inputs: Inputs,
-    rows: np.ndarray,  # (B,)
+    rows: ndarray,  # (B,)
     device: torch.device,
     augmentation: Augmentation | None = None,
 ) -> Tensor:
-    """Load log-mels onto the device, augment them when asked, normalise: (B,T,128) float32."""
+    """Load log-mels onto the device, augment them when asked, normalise: (B,T,128) float32.
+
+    Encodings (B,width) of a frozen encoder are final: they are neither augmented nor normalised.
+    """
+    if inputs.audio is not None:
+        return to_device(inputs.audio[rows], device)
     log_mel = to_device(inputs.features.log_mel[rows], device)
     # Augmentation needs values that are not normalised yet: there padding is 0, and gain a shift.
     if augmentation:
@@ -145,11 +140,16 @@ def load_log_mels(
 
 def load_frames(
     inputs: Inputs,
-    rows: np.ndarray,  # (B,)
+    rows: ndarray,  # (B,)
     device: torch.device,
     augmentation: Augmentation | None = None,
 ) -> Tensor:
-    """Load frames onto the device, augment them when asked, normalise: (B,F,3,H,W) float32."""
+    """Load frames onto the device, augment them when asked, normalise: (B,F,3,H,W) float32.
+
+    Encodings (B,width) of a frozen encoder are final: they are neither augmented nor normalised.
+    """
+    if inputs.visual is not None:
+        return to_device(inputs.visual[rows], device)
     frames = to_device(inputs.features.frames[rows], device)
     if augmentation:
         frames = augment_frames(frames, augmentation)
@@ -163,7 +163,7 @@ def normalise_frames(frames: Tensor, colours: Colours = IMAGENET) -> Tensor:
     return (frames.float() / 255 - mean) / std
 
 
-def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+def to_device(array: ndarray, device: torch.device) -> Tensor:
     """Move an array to the device as a tensor."""
     tensor = torch.from_numpy(array)
     if device.type == "cuda":

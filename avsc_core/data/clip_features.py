@@ -34,10 +34,10 @@ def compute_log_mel(
     log_mel = convert_to_log_mel(
         samples,
         settings.sample_rate,
-        window=settings.window,
-        window_ms=settings.window_ms,
-        hop_ms=settings.hop_ms,
-        frames=settings.frames,
+        settings.window,
+        settings.window_ms,
+        settings.hop_ms,
+        settings.frames,
         peak=settings.normalise == "peak",
     )
     note = describe_length(probe_audio(clip.audio).seconds, seconds)

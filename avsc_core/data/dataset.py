@@ -15,13 +15,14 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
 from avsc_core.cache.contents import hash_files
 from avsc_core.config import Split
 from avsc_core.data.layout import read_skipped
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_clips
-from avsc_core.errors import Fault, UserError, collect_faults
+from avsc_core.errors import Fault, UserError, collect_faults, make_error
 from avsc_core.files import cache_root
 from avsc_core.labels import LABEL_FILE, Labels, read_labels
 from avsc_core.processes import Progress, no_progress
@@ -37,13 +38,13 @@ class DataSet(NamedTuple):
 
     root: Path
     clips: list[Clip]  # N
-    events: np.ndarray  # (N,E) uint8
-    objects: np.ndarray  # (N,O) uint8
+    events: ndarray  # (N,E) uint8
+    objects: ndarray  # (N,O) uint8
     event_names: list[str]  # E
     object_names: list[str]  # O
     scene_names: tuple[str, ...]  # S
     # Teachers' probabilities (N,E) and (N,O) by the name of their reading; empty for true labels.
-    scores: dict[str, np.ndarray]
+    scores: dict[str, ndarray]
     sounds: list[str]  # N, SHA-256 of each clip's wav
     films: list[str]  # N, SHA-256 of each clip's mp4
     fingerprint: str  # changes with any row, file or label
@@ -51,7 +52,7 @@ class DataSet(NamedTuple):
     skipped: Mapping[str, str] = MappingProxyType({})  # clips that skip.tsv leaves out -> why
 
     @property
-    def scenes(self) -> np.ndarray:
+    def scenes(self) -> ndarray:
         """Return the scene indices (N,)."""
         return np.array([clip.scene for clip in self.clips])
 
@@ -68,9 +69,9 @@ class DataSet(NamedTuple):
 class SplitRows(NamedTuple):
     """The row numbers of the three parts of a data set."""
 
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
+    train: ndarray
+    validation: ndarray
+    test: ndarray
 
 
 def read_dataset(
@@ -91,15 +92,20 @@ def read_dataset(
     labels = None
     with collect_faults(faults):
         labels = read_labels(root / LABEL_FILE)
-        order = _find_label_rows(root, clips, labels)  # (N,)
+        row_of = {name: row for row, name in enumerate(labels.clips)}
+        missing = [clip.name for clip in clips if clip.name not in row_of]
+        if missing:
+            what = f"{len(missing)} of {len(clips)} clips have no labels, first {missing[0]}"
+            raise make_error(root / LABEL_FILE, what, todo="label every clip")
+        order = [row_of[clip.name] for clip in clips]  # (N,)
     if faults or labels is None:
         raise UserError(faults)
     scores = {name: array[order] for name, array in labels.scores.items()}
 
     sounds, films = hash_media(root, clips, progress)
     return DataSet(
-        root=root,
-        clips=clips,
+        root,
+        clips,
         events=labels.events[order],
         objects=labels.objects[order],
         event_names=labels.event_names,
@@ -127,9 +133,10 @@ def split_rows(data: DataSet, split: Split) -> SplitRows:
     rng = np.random.default_rng(split.seed)
     baseline_rng = random.Random(BASELINE_SEED)
     faults = []
-    held_out: set[str] = set()
+    held_out = set()
     for scene, scene_name in enumerate(data.scene_names):
-        clip_counts = _count_training_clips(data, scene)
+        training = [clip for clip in data.clips if clip.scene == scene and clip.split == "train"]
+        clip_counts = Counter(clip.location for clip in training)
         if not clip_counts:
             continue
         if len(clip_counts) < needed:
@@ -147,12 +154,8 @@ def split_rows(data: DataSet, split: Split) -> SplitRows:
     parts = []
     for clip in data.clips:
         parts.append("validation" if clip.location in held_out else clip.split)
-    part_of_row = np.array(parts)  # (N,)
-    return SplitRows(
-        train=np.flatnonzero(part_of_row == "train"),
-        validation=np.flatnonzero(part_of_row == "validation"),
-        test=np.flatnonzero(part_of_row == "test"),
-    )
+    rows = {name: np.flatnonzero(np.array(parts) == name) for name in SplitRows._fields}
+    return SplitRows(**rows)
 
 
 def hash_media(
@@ -162,20 +165,9 @@ def hash_media(
     # One index for each folder, whatever path leads to it.
     root_hash = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     index = cache_root() / "contents" / f"{root_hash}.json"
-    paths = [clip.audio for clip in clips]
-    paths += [clip.video for clip in clips]
+    paths = [clip.audio for clip in clips] + [clip.video for clip in clips]
     hashes = hash_files(index, paths, partial(progress, "reading files"))
     return hashes[: len(clips)], hashes[len(clips) :]
-
-
-def _find_label_rows(root: Path, clips: Sequence[Clip], labels: Labels) -> list[int]:
-    """Find the row of every clip in the label file. Raises UserError when clips have none."""
-    row_of = {name: row for row, name in enumerate(labels.clips)}
-    missing = [clip.name for clip in clips if clip.name not in row_of]
-    if missing:
-        what = f"{len(missing)} of {len(clips)} clips have no labels, first {missing[0]}"
-        raise UserError(Fault(str(root / LABEL_FILE), what, todo="label every clip"))
-    return [row_of[clip.name] for clip in clips]
 
 
 def _compute_fingerprint(
@@ -190,15 +182,6 @@ def _compute_fingerprint(
     for array in (labels.events, labels.objects, *labels.scores.values()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _count_training_clips(data: DataSet, scene: int) -> Counter[str]:
-    """Count the training clips of a scene: location -> number of clips."""
-    counts: Counter[str] = Counter()
-    for clip in data.clips:
-        if clip.scene == scene and clip.split == "train":
-            counts[clip.location] += 1
-    return counts
 
 
 def _hold_out_at_random(locations: list[str], split: Split, rng: np.random.Generator) -> set[str]:

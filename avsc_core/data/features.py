@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
 from avsc_core.cache.folders import build_once
 from avsc_core.cache.store import (
@@ -36,10 +37,10 @@ class Features(NamedTuple):
     """Memory-mapped features of a data set and its targets; row n belongs to `data.clips[n]`."""
 
     data: DataSet
-    log_mel: np.ndarray  # (N,T,128) float32 or float16, not normalised
-    frames: np.ndarray  # (N,F,3,H,W) uint8
-    events: np.ndarray  # (N,E) uint8
-    objects: np.ndarray  # (N,O) uint8
+    log_mel: ndarray  # (N,T,128) float32 or float16, not normalised
+    frames: ndarray  # (N,F,3,H,W) uint8
+    events: ndarray  # (N,E) uint8
+    objects: ndarray  # (N,O) uint8
 
 
 def open_embedded_scenes(progress: Progress) -> DataSet:
@@ -50,9 +51,11 @@ def open_embedded_scenes(progress: Progress) -> DataSet:
     return read_dataset(root, embedded=True, progress=progress)
 
 
-def open_data(root: Path | None, progress: Progress) -> DataSet:
+def open_data(root: str | Path | None, progress: Progress) -> DataSet:
     """Read the data set at `root`, or the embedded scenes."""
-    return open_embedded_scenes(progress) if root is None else read_dataset(root, progress=progress)
+    if root is None:
+        return open_embedded_scenes(progress)
+    return read_dataset(Path(root), progress=progress)
 
 
 def build_features(data: DataSet, config: Config, progress: Progress) -> Features:
@@ -62,12 +65,9 @@ def build_features(data: DataSet, config: Config, progress: Progress) -> Feature
     configuration.
     """
     _check_labels(data, config)
-    log_mel = load_clip_features(
-        data.clips, data.sounds, config.log_mel, config.media, config.workers, progress
-    )
-    frames = load_clip_features(
-        data.clips, data.films, config.pictures, config.media, config.workers, progress
-    )
+    common = (config.media, config.workers, progress)
+    log_mel = load_clip_features(data.clips, data.sounds, config.log_mel, *common)
+    frames = load_clip_features(data.clips, data.films, config.pictures, *common)
     events, objects = select_labels(data, config.pseudo)
     return Features(data, log_mel, frames, events, objects)
 
@@ -80,7 +80,7 @@ def load_clip_features(
     workers: int,
     progress: Progress,
     seconds: float = CLIP_SECONDS,  # length that clips are padded or cropped to
-) -> np.ndarray:
+) -> ndarray:
     """Return log-mels (N,T,128) or frames (N,F,3,H,W) of clips, from the cache or computed now.
 
     Raises UserError that names every unreadable file.
@@ -119,14 +119,14 @@ def locate_feature_folder(
     return locate_array(kind, [settings, media.model_dump(), seconds], contents)
 
 
-def select_labels(data: DataSet, settings: PseudoLabels) -> tuple[np.ndarray, np.ndarray]:
+def select_labels(data: DataSet, settings: PseudoLabels) -> tuple[ndarray, ndarray]:
     """Return events (N,E) and objects (N,O): the true labels, or those of the teachers."""
     return threshold_scores(data.scores, settings) if data.scores else (data.events, data.objects)
 
 
 def threshold_scores(
-    scores: Mapping[str, np.ndarray], settings: PseudoLabels
-) -> tuple[np.ndarray, np.ndarray]:
+    scores: Mapping[str, ndarray], settings: PseudoLabels
+) -> tuple[ndarray, ndarray]:
     """Return events (N,E) and objects (N,O): 1 where a probability reaches its threshold, uint8."""
     object_scores = name_object_scores(settings.object_activation, settings.object_pooling)
     events = scores[EVENT_SCORES] >= settings.event_threshold
@@ -157,7 +157,7 @@ def _check_labels(data: DataSet, config: Config) -> None:
 
 def _compute_clip_features(
     section: LogMel | Pictures, media: Media, seconds: float, clip: Clip
-) -> tuple[np.ndarray, str]:
+) -> tuple[ndarray, str]:
     """Compute one clip's row, and "padded", "cropped" or ""."""
     # Imported here because it imports torch: who only reads the cache should not pay for that.
     from avsc_core.data.clip_features import compute_frames, compute_log_mel

@@ -10,7 +10,9 @@ on.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from avsc_core.config import Media, Pictures
 from avsc_core.data.headers import AudioInfo, VideoInfo
 from avsc_core.data.layout import write_skipped
 from avsc_core.data.tables import Clip
-from avsc_core.data.tau import PUBLISHED, read_clips
+from avsc_core.data.tau import PUBLISHED_CLIPS, read_clips
 from avsc_core.errors import Fault, collect_faults
 from avsc_core.labels import SCENES
 from avsc_core.processes import Progress, parallel_map
@@ -47,14 +49,14 @@ def inspect(root: Path, media: Media, deep: bool, workers: int, progress: Progre
     clips, faults, scenes = read_clips(root)
     # Probes arrive in the order of the clips.
     stage = "decoding clips" if deep else "reading headers"
-    bad: dict[str, list[Fault]] = {}
+    bad = {}
     probes: list[Probe] = []
     for probe in parallel_map(partial(probe_clip, media, deep), clips, workers):
         if probe.faults:
             bad[clips[len(probes)].name] = probe.faults
         probes.append(probe)
         progress(stage, len(probes), len(clips))
-    return Inspection(clips=clips, scenes=scenes, faults=faults, bad=bad, probes=probes)
+    return Inspection(clips, scenes, faults, bad, probes)
 
 
 def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
@@ -88,11 +90,11 @@ def probe_clip(media: Media, deep: bool, clip: Clip) -> Probe:
     faults_with_row = []
     for fault in faults:
         where = f"{clip.row} {Path(fault.where).name}"
-        faults_with_row.append(Fault(where, fault.what, fault.allowed, fault.todo))
+        faults_with_row.append(replace(fault, where=where))
     return Probe(faults_with_row, audio, video)
 
 
-def skip_bad(root: Path, inspection: Inspection) -> Path:
+def leave_out_bad(root: Path, inspection: Inspection) -> Path:
     """Add the clips with bad files to skip.tsv, each with its first fault; returns its path."""
     fault_of = {name: str(faults[0]) for name, faults in inspection.bad.items()}
     return write_skipped(root, fault_of)
@@ -100,20 +102,30 @@ def skip_bad(root: Path, inspection: Inspection) -> Path:
 
 def list_faults(inspection: Inspection) -> list[Fault]:
     """Return all faults: those of the tables first, then those of the files."""
-    faults = list(inspection.faults)
-    for clip_faults in inspection.bad.values():
-        faults += clip_faults
-    return faults
+    return [*inspection.faults, *chain.from_iterable(inspection.bad.values())]
 
 
 def summarise(inspection: Inspection) -> list[tuple[str, str]]:
     """Return what the data set is made of, as rows of a table with two columns."""
+    # The names of locations begin with their city.
+    locations = {clip.location for clip in inspection.clips}
+    cities = {location.split("-")[0] for location in locations}
+
+    # Only headers that could be read.
+    wavs = [probe.audio for probe in inspection.probes if probe.audio]
+    mp4s = [probe.video for probe in inspection.probes if probe.video]
+    formats = [f"{wav.rate} Hz, {wav.channels} channels, {wav.encoding}" for wav in wavs]
+    sizes = [f"{mp4.width} x {mp4.height}" for mp4 in mp4s]
+    codecs = [f"{mp4.codec} at {mp4.rate:g} frames a second" for mp4 in mp4s]
     return [
         ("clips", _count_clips(inspection)),
-        ("locations", _count_locations(inspection)),
+        ("locations", f"{len(locations)} in {len(cities)} cities"),
         *_count_scenes(inspection),
-        *_summarise_audio(inspection),
-        *_summarise_video(inspection),
+        ("audio", _describe_range(wavs)),
+        ("sample rates", _count_values(formats)),
+        ("video", _describe_range(mp4s)),
+        ("resolutions", _count_values(sizes)),
+        ("codecs", _count_values(codecs)),
     ]
 
 
@@ -123,18 +135,10 @@ def _count_clips(inspection: Inspection) -> str:
     text = _join_counts(splits, splits)
     if inspection.scenes != SCENES:
         return text
-    count = len(inspection.clips)
-    published = sum(PUBLISHED.values())
-    if count == published:
+    count = splits.total()
+    if count == PUBLISHED_CLIPS:
         return f"{text} (complete)"
-    return f"{text} ({count} of the {published} of TAU 2021)"
-
-
-def _count_locations(inspection: Inspection) -> str:
-    """Count the locations, and the cities that begin their names."""
-    locations = {clip.location for clip in inspection.clips}
-    cities = {location.split("-")[0] for location in locations}
-    return f"{len(locations)} in {len(cities)} cities"
+    return f"{text} ({count} of the {PUBLISHED_CLIPS} of TAU 2021)"
 
 
 def _count_scenes(inspection: Inspection) -> list[tuple[str, str]]:
@@ -147,38 +151,15 @@ def _count_scenes(inspection: Inspection) -> list[tuple[str, str]]:
     return rows
 
 
-def _summarise_audio(inspection: Inspection) -> list[tuple[str, str]]:
-    """Summarise the headers of the wav files that could be read."""
-    infos = [probe.audio for probe in inspection.probes if probe.audio]
-    formats = [f"{info.rate} Hz, {info.channels} channels, {info.encoding}" for info in infos]
-    return [
-        ("audio", _describe_range([info.seconds for info in infos])),
-        ("sample rates", _count_values(formats)),
-    ]
-
-
-def _summarise_video(inspection: Inspection) -> list[tuple[str, str]]:
-    """Summarise the headers of the mp4 files that could be read."""
-    infos = [probe.video for probe in inspection.probes if probe.video]
-    sizes = [f"{info.width} x {info.height}" for info in infos]
-    codecs = [f"{info.codec} at {info.rate:g} frames a second" for info in infos]
-    return [
-        ("video", _describe_range([info.seconds for info in infos])),
-        ("resolutions", _count_values(sizes)),
-        ("codecs", _count_values(codecs)),
-    ]
-
-
 def _join_counts(counts: Counter[str], splits: Iterable[str]) -> str:
     """Write the number of clips of each split: "20 train, 10 test"."""
     return ", ".join(f"{counts[split]} {split}" for split in splits)
 
 
-def _describe_range(seconds: Sequence[float]) -> str:
+def _describe_range(infos: Sequence[AudioInfo | VideoInfo]) -> str:
     """Write the shortest and the longest of the durations."""
-    if not seconds:
-        return "none"
-    return f"{min(seconds):.3f} to {max(seconds):.3f} s"
+    seconds = [info.seconds for info in infos]
+    return f"{min(seconds):.3f} to {max(seconds):.3f} s" if seconds else "none"
 
 
 def _count_values(values: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from avsc_core.errors import Fault, UserError, suggest
+from avsc_core.errors import Fault, UserError, make_error, suggest
 from avsc_core.files import write_text
 from avsc_core.yaml_file import read_yaml
 
@@ -109,10 +109,8 @@ def read_table(
     rows = csv.reader(lines, delimiter=delimiter)
 
     # The header names the columns.
-    header = []
-    for cell in next(rows, []):
-        name = cell.strip()
-        header.append(SYNONYMS.get(name, name))
+    names = map(str.strip, next(rows, []))
+    header = [SYNONYMS.get(name, name) for name in names]
     missing = [name for name in columns if name not in header]
     if missing:
         what = f"no column {', '.join(missing)}"
@@ -123,11 +121,11 @@ def read_table(
     # Blank lines are skipped; a row that does not fit the header is a fault.
     for row in rows:
         if len(row) == len(header):
-            cells = [cell.strip() for cell in row]
-            yield rows.line_num, dict(zip(header, cells, strict=True))
+            yield rows.line_num, dict(zip(header, map(str.strip, row), strict=True))
         elif row:
-            allowed = f"{len(header)} as in the header"
-            faults.append(Fault(f"{path}:{rows.line_num}", f"{len(row)} columns", allowed))
+            where = f"{path}:{rows.line_num}"
+            what = f"{len(row)} columns"
+            faults.append(Fault(where, what, f"{len(header)} as in the header"))
 
 
 def _read_layout_file(root: Path) -> dict[str, Path]:
@@ -138,7 +136,7 @@ def _read_layout_file(root: Path) -> dict[str, Path]:
     parts = DataLayout._fields
     if not isinstance(file.data, dict):
         allowed = ", ".join(f"{part}: PATH" for part in parts)
-        raise UserError(Fault(file.where(), "names no part of the data set", allowed))
+        raise make_error(file.where(), "names no part of the data set", allowed)
 
     faults = []
     paths = {}

@@ -10,7 +10,7 @@ quieter input is a shifted input).
 
 from typing import NamedTuple
 
-import torch
+from torch import Tensor
 from torch.nn.functional import pad
 from torchaudio.compliance.kaldi import fbank
 
@@ -29,14 +29,14 @@ AUDIOSET = Scale(-4.2677393, 4.5689974)  # AST, Gong et al. 2021
 
 
 def convert_to_log_mel(
-    samples: torch.Tensor,  # (n,)
+    samples: Tensor,  # (n,)
     sample_rate: int,  # Hz
     window: str = "hamming",
     window_ms: float = 25.0,
     hop_ms: float = 10.0,
     frames: int = 1024,  # T
     peak: bool = False,
-) -> torch.Tensor:
+) -> Tensor:
     """Compute a log-mel (T,128) float32, cropped or padded to T frames, not normalised yet.
 
     With `peak` the samples are scaled to a peak of 1 first.
@@ -62,6 +62,6 @@ def convert_to_log_mel(
     return pad(mel[:frames], (0, 0, 0, missing))
 
 
-def normalise(mel: torch.Tensor, scale: Scale) -> torch.Tensor:
+def normalise(mel: Tensor, scale: Scale) -> Tensor:
     """Normalise a log-mel of any shape as AST does."""
     return (mel.float() - scale.mean) / (2 * scale.std)

@@ -23,12 +23,13 @@ import soundfile
 import torch
 from av.container import InputContainer
 from av.video.stream import VideoStream
+from torch import Tensor
 from torchaudio.functional import resample
 from torchvision.transforms import functional as transforms
 
 from avsc_core.data.headers import AudioInfo, VideoInfo
 from avsc_core.data.tau import CLIP_SECONDS
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 
 TOLERANCE = (
     0.05  # seconds; recordings are a sample or a frame longer or shorter than they should be
@@ -64,15 +65,11 @@ def probe_audio(path: Path) -> AudioInfo:
     Raises UserError when it is not one, or larger than a clip can be.
     """
     with _open_audio(path) as file:
-        return AudioInfo(
-            seconds=len(file) / file.samplerate,
-            rate=file.samplerate,
-            channels=file.channels,
-            encoding=file.subtype,
-        )
+        rate = file.samplerate
+        return AudioInfo(len(file) / rate, rate, file.channels, file.subtype)
 
 
-def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> torch.Tensor:
+def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> Tensor:
     """Read a wav file as samples (n,) float32 in [-1, 1], channels averaged, at `sample_rate` Hz.
 
     A long recording is cropped to the length of a clip. A short one stays short: it is padded
@@ -86,10 +83,11 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> torch.Te
         check_length(path, seconds, lengths)
         samples = file.read(dtype="float32", always_2d=True)  # (n, channels)
         if len(samples) < len(file):
-            what = f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s"
-            raise UserError(Fault(str(path), what, todo=AGAIN))
+            raise make_error(
+                path, f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s", todo=AGAIN
+            )
     if not np.isfinite(samples).all():
-        raise UserError(Fault(str(path), "has samples that are not numbers", todo=AGAIN))
+        raise make_error(path, "has samples that are not numbers", todo=AGAIN)
 
     # Crop, average the channels, resample.
     if seconds > lengths.seconds + TOLERANCE:
@@ -104,19 +102,14 @@ def probe_video(path: Path) -> VideoInfo:
     Raises UserError when it has no pictures, or larger ones than a clip can have.
     """
     with _open_video(path) as (_, stream):
+        rate = float(stream.average_rate or 0)
         context = stream.codec_context
-        return VideoInfo(
-            seconds=_read_duration(stream),
-            rate=float(stream.average_rate or 0),
-            width=context.width,
-            height=context.height,
-            codec=context.name,
-        )
+        return VideoInfo(_read_duration(stream), rate, context.width, context.height, context.name)
 
 
 def read_frames(
     path: Path, count: int, offset_s: float, resize: int, size: int, lengths: Lengths = FIT
-) -> torch.Tensor:
+) -> Tensor:
     """Read F = `count` frames of an mp4 file, upright: (F,3,size,size) uint8.
 
     Frame i is the one shown at offset_s + i * lengths.seconds / count. It is resized (bilinear,
@@ -148,9 +141,12 @@ def check_length(path: Path, seconds: float, lengths: Lengths) -> None:
 
     accepted = abs(difference) <= TOLERANCE or policy != "error"
     if seconds > MAX_SECONDS or not accepted:
-        what = f"is {seconds:.2f} s long"
-        allowed = f"{lengths.seconds:g} s, give or take {TOLERANCE:g} s"
-        raise UserError(Fault(str(path), what, allowed, f"{AGAIN}, or --set {setting}"))
+        raise make_error(
+            path,
+            f"is {seconds:.2f} s long",
+            f"{lengths.seconds:g} s, give or take {TOLERANCE:g} s",
+            f"{AGAIN}, or --set {setting}",
+        )
 
 
 @contextmanager
@@ -161,15 +157,15 @@ def _open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
         with soundfile.SoundFile(path) as file:
             # soundfile opens many formats, whatever the file is called.
             if file.format not in CONTAINERS or not file.subtype.startswith(ENCODINGS):
-                what = f"is {file.format} with {file.subtype}"
-                raise UserError(Fault(str(path), what, "wav with PCM or float samples"))
+                raise make_error(
+                    path, f"is {file.format} with {file.subtype}", "wav with PCM or float samples"
+                )
             if not len(file):
-                raise UserError(Fault(str(path), "has no samples", todo=AGAIN))
+                raise make_error(path, "has no samples", todo=AGAIN)
             yield file
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", error)  # the text without the path
-        what = f"cannot be read as wav ({reason})"
-        raise UserError(Fault(str(path), what, "PCM or float wav")) from None
+        raise make_error(path, f"cannot be read as wav ({reason})", "PCM or float wav") from None
 
 
 @contextmanager
@@ -184,18 +180,21 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
-                raise UserError(Fault(str(path), "has no video track", "mp4 or mov with pictures"))
+                raise make_error(path, "has no video track", "mp4 or mov with pictures")
             context = stream.codec_context
             if context.width * context.height > MAX_PIXELS:
-                what = f"has pictures of {context.width} x {context.height}"
-                allowed = f"at most {MAX_PIXELS / 1e6:.0f} million pixels"
-                raise UserError(Fault(str(path), what, allowed))
+                raise make_error(
+                    path,
+                    f"has pictures of {context.width} x {context.height}",
+                    f"at most {MAX_PIXELS / 1e6:.0f} million pixels",
+                )
             # Without this FFmpeg conceals damage with grey blocks and reports nothing.
             context.options = {"err_detect": "explode"}
             yield container, stream
     except (av.FFmpegError, IndexError, OSError) as error:
-        what = f"cannot be decoded ({error})"
-        raise UserError(Fault(str(path), what, "mp4 or mov with a video track")) from None
+        raise make_error(
+            path, f"cannot be decoded ({error})", "mp4 or mov with a video track"
+        ) from None
 
 
 def _check_size(path: Path) -> None:
@@ -203,11 +202,10 @@ def _check_size(path: Path) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        raise UserError(Fault(str(path), what, todo=AGAIN)) from None
+        raise make_error(path, f"cannot be read ({error.strerror})", todo=AGAIN) from None
     if not size or size > MAX_BYTES:
         what = f"has {size / 2**20:.0f} MiB" if size else "is empty"
-        raise UserError(Fault(str(path), what, f"a clip of {CLIP_SECONDS:g} s", AGAIN))
+        raise make_error(path, what, f"a clip of {CLIP_SECONDS:g} s", AGAIN)
 
 
 def _select_frames(
@@ -224,7 +222,7 @@ def _select_frames(
     end = 0.0
     for frame in container.decode(stream):
         if frame.is_corrupt:
-            raise UserError(Fault(str(path), f"is damaged at {frame.time:.2f} s", todo=AGAIN))
+            raise make_error(path, f"is damaged at {frame.time:.2f} s", todo=AGAIN)
         # A frame is shown until the next one begins, so time stamps decide, not frame numbers.
         while shown is not None and remaining and frame.time > remaining[0]:
             yield shown
@@ -236,10 +234,9 @@ def _select_frames(
 
     # The video is over, but not all times have come.
     if shown is None:
-        raise UserError(Fault(str(path), "has no frames", todo=AGAIN))
+        raise make_error(path, "has no frames", todo=AGAIN)
     if end < duration - 2 * TOLERANCE - frame_seconds:
-        what = f"ends after {end:.2f} s of {duration:.2f} s"
-        raise UserError(Fault(str(path), what, todo=AGAIN))
+        raise make_error(path, f"ends after {end:.2f} s of {duration:.2f} s", todo=AGAIN)
     for _ in remaining:
         yield shown
 
@@ -249,11 +246,11 @@ def _read_duration(stream: VideoStream) -> float:
     return float((stream.duration or 0) * (stream.time_base or 0))
 
 
-def _convert_frame(frame: av.VideoFrame, resize: int, size: int) -> torch.Tensor:
+def _convert_frame(frame: av.VideoFrame, resize: int, size: int) -> Tensor:
     """Turn a decoded frame upright, resize it and cut out its centre: (3,size,size) uint8."""
     # Telephones write pictures sideways and note the rotation in the header.
     upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # (H,W,3)
     picture = torch.from_numpy(np.ascontiguousarray(upright)).permute(2, 0, 1)  # (3,H,W)
     resized = transforms.resize(picture, [resize], antialias=True)
-    cropped: torch.Tensor = transforms.center_crop(resized, [size, size])
+    cropped: Tensor = transforms.center_crop(resized, [size, size])
     return cropped

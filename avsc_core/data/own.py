@@ -34,7 +34,7 @@ def read_own(root: Path) -> Tables:
     skipped = read_skipped(root)
 
     # A row without faults gives a clip.
-    clips: dict[str, Clip] = {}
+    clips = {}
     for line, row in rows:
         name = Path(row["audio"]).stem
         if name in skipped:
@@ -44,10 +44,9 @@ def read_own(root: Path) -> Tables:
         if name in clips:
             todo = "give its audio file another name"
             row_faults.append(Fault(where, f"{name} stands twice", todo=todo))
-        if row_faults:
-            faults += row_faults
-            continue
-        clips[name] = _build_clip(root, row, scenes, where)
+        faults += row_faults
+        if not row_faults:
+            clips[name] = _build_clip(root, row, scenes, where)
 
     # The table as a whole: clips of at least two scenes, and no group in both splits.
     if not rows and not faults:
@@ -84,9 +83,9 @@ def _find_file_faults(root: Path, name: str, ending: str, where: str) -> Iterato
 def _build_clip(root: Path, row: dict[str, str], scenes: tuple[str, ...], where: str) -> Clip:
     """Build the clip of a row without faults; its group takes the place of a location."""
     return Clip(
-        name=Path(row["audio"]).stem,
-        audio=root / row["audio"],
-        video=root / row["video"],
+        Path(row["audio"]).stem,
+        root / row["audio"],
+        root / row["video"],
         scene=scenes.index(row["scene"]),
         location=row["group"],
         split=row["split"],

@@ -3,7 +3,7 @@
 TAU's tables are read by tau.py, those of a data set of one's own by own.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +30,8 @@ class Tables(NamedTuple):
     scenes: tuple[str, ...]  # S
 
 
-def find_leaks(clips: Iterable[Clip]) -> list[Fault]:
-    """Find locations in both splits.
+def find_leaks(clips: Iterable[Clip]) -> Iterator[Fault]:
+    """Yield a fault for each location in both splits.
 
     With a leak a model could recognise the location instead of the scene.
     """
@@ -40,9 +40,6 @@ def find_leaks(clips: Iterable[Clip]) -> list[Fault]:
         splits_of.setdefault(clip.location, set()).add(clip.split)
 
     # In alphabetical order, so that the same tables give the same list.
-    faults = []
     for location, splits in sorted(splits_of.items()):
         if len(splits) > 1:
-            what = "location in both train and test"
-            faults.append(Fault(location, what, todo="keep it on one side"))
-    return faults
+            yield Fault(location, "location in both train and test", todo="keep it on one side")

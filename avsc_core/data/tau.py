@@ -12,12 +12,12 @@ from pathlib import Path
 from avsc_core.data.layout import DataLayout, find_layout, read_skipped, read_table
 from avsc_core.data.own import TABLE, read_own
 from avsc_core.data.tables import Clip, Tables, find_leaks
-from avsc_core.errors import Fault, UserError, suggest
+from avsc_core.errors import Fault, UserError, make_error, suggest
 from avsc_core.labels import SCENES
 
 CLIP_SECONDS = 10.0
-PUBLISHED = {"train": 8646, "test": 3645}  # clips of the development set
-PUBLISHED_LOCATIONS = {"train": 305, "test": 126}
+PUBLISHED = {"train": (8646, 305), "test": (3645, 126)}  # clips and locations, development set
+PUBLISHED_CLIPS = sum(clips for clips, _ in PUBLISHED.values())
 FOLDS = {"train": "fold1_train.csv", "test": "fold1_evaluate.csv"}
 ENDINGS = {"audio": ".wav", "video": ".mp4"}
 COLUMNS = ("filename_audio", "filename_video", "scene_label")
@@ -31,22 +31,26 @@ def read_clips(root: Path) -> Tables:
     # Which kind of data set is it, if any?
     if not root.is_dir():
         todo = "give the folder that holds audio/ and video/"
-        return _give_up(Fault(str(root), "no such folder", todo=todo))
+        return Tables([], [Fault(str(root), "no such folder", todo=todo)], ())
     if (root / TABLE).is_file():
         return read_own(root)
     layout = find_layout(root)
     if layout.setup is None:
-        allowed = f"evaluation_setup/fold1_train.csv at most three folders down, or {TABLE}"
-        todo = "`avsc-core demo-data DIR` writes one to look at"
-        return _give_up(Fault(str(root), "not a TAU data set", allowed, todo))
+        fault = Fault(
+            str(root),
+            "not a TAU data set",
+            f"evaluation_setup/fold1_train.csv at most three folders down, or {TABLE}",
+            "`avsc-core demo-data DIR` writes one to look at",
+        )
+        return Tables([], [fault], ())
 
     # TAU's: read both folds, and find locations in both of them.
-    faults = _find_missing_folders(root, layout)
+    faults = list(_find_missing_folders(root, layout))
     clips = _read_folds(root, layout, layout.setup, faults)
     faults += find_leaks(clips)
 
     # A part of the data set is welcome, but the complete one has to be split as published.
-    if len(clips) >= sum(PUBLISHED.values()) and not faults:
+    if len(clips) >= PUBLISHED_CLIPS and not faults:
         faults += _compare_with_published(root, clips)
     return Tables(clips, faults, SCENES)
 
@@ -65,23 +69,15 @@ def read_unlabelled(root: Path) -> list[Clip]:
     audio_files = _list_files(layout.audio, ".wav")
     video_files = _list_files(layout.video, ".mp4")
     unpaired = sorted(set(audio_files) ^ set(video_files))
+    what = "" if audio_files else "no clips"
     if unpaired:
         what = f"{len(unpaired)} files without a partner, first {unpaired[0]}"
-        raise UserError(Fault(str(root), what, "a wav and an mp4 of every name"))
-    if not audio_files:
-        raise UserError(Fault(str(root), "no clips", "a wav and an mp4 of every name"))
+    if what:
+        raise make_error(root, what, "a wav and an mp4 of every name")
 
     clips = []
     for name in sorted(audio_files, key=_sort_by_number):
-        clip = Clip(
-            name=name,
-            audio=audio_files[name],
-            video=video_files[name],
-            scene=-1,
-            location="",
-            split="evaluation",
-        )
-        clips.append(clip)
+        clips.append(Clip(name, audio_files[name], video_files[name], -1, "", "evaluation"))
     return clips
 
 
@@ -93,35 +89,22 @@ def is_unlabelled(root: Path) -> bool:
     return layout.setup is None and layout.audio is not None
 
 
-def _give_up(fault: Fault) -> Tables:
-    """Return tables without clips, for a folder that holds no data set."""
-    return Tables([], [fault], ())
-
-
-def _find_missing_folders(root: Path, layout: DataLayout) -> list[Fault]:
-    """Return a fault for each of audio/ and video/ that the data set lacks."""
-    faults = []
+def _find_missing_folders(root: Path, layout: DataLayout) -> Iterator[Fault]:
+    """Yield a fault for each of audio/ and video/ that the data set lacks."""
     for medium in ENDINGS:
         if getattr(layout, medium) is None:
-            faults.append(Fault(str(root), f"no folder {medium}/", "at most three folders down"))
-    return faults
-
-
-def _read_identifiers(meta: Path | None, faults: list[Fault]) -> dict[str, str]:
-    """Read meta.csv, when there is one: clip name -> identifier of its location."""
-    identifiers: dict[str, str] = {}
-    if meta is None:
-        return identifiers
-    for _, row in read_table(meta, faults, ("filename_audio", "identifier")):
-        identifiers[Path(row["filename_audio"]).stem] = row["identifier"]
-    return identifiers
+            yield Fault(str(root), f"no folder {medium}/", "at most three folders down")
 
 
 def _read_folds(root: Path, layout: DataLayout, setup: Path, faults: list[Fault]) -> list[Clip]:
     """Read the clips of both fold tables; adds the faults of their rows to `faults`."""
-    identifiers = _read_identifiers(layout.meta, faults)
+    # meta.csv, when there is one, has the identifier of each clip's location.
+    identifiers = {}
+    if layout.meta:
+        for _, row in read_table(layout.meta, faults, ("filename_audio", "identifier")):
+            identifiers[Path(row["filename_audio"]).stem] = row["identifier"]
     skipped = read_skipped(root)
-    clips: dict[str, Clip] = {}
+    clips = {}
 
     for split, table in FOLDS.items():
         path = setup / table
@@ -138,13 +121,12 @@ def _read_folds(root: Path, layout: DataLayout, setup: Path, faults: list[Fault]
             # A row with a fault of its own gives no clip, and is not compared with the others.
             where = f"{path}:{line}"
             row_faults = list(_find_row_faults(row, layout, where))
-            if not row_faults and name in clips:
-                what = f"{name} stands twice"
-                row_faults.append(Fault(where, what, todo="keep one of its rows"))
             if row_faults:
                 faults += row_faults
-                continue
-            clips[name] = _build_clip(row, split, layout, identifiers, where)
+            elif name in clips:
+                faults.append(Fault(where, f"{name} stands twice", todo="keep one of its rows"))
+            else:
+                clips[name] = _build_clip(row, split, layout, identifiers, where)
     return list(clips.values())
 
 
@@ -166,8 +148,7 @@ def _find_row_faults(row: dict[str, str], layout: DataLayout, where: str) -> Ite
     elif video_name != name:
         yield Fault(where, f"audio {name} beside video {video_name}", "the same name for both")
     elif scene in SCENES and parts[0] != scene:
-        what = f"{name} is labelled {scene}"
-        yield Fault(where, what, "the scene that its name begins with")
+        yield Fault(where, f"{name} is labelled {scene}", "the scene that its name begins with")
 
 
 def _locate_file(name: str, folder: Path | None) -> Path:
@@ -177,7 +158,7 @@ def _locate_file(name: str, folder: Path | None) -> Path:
 
 def _find_file_faults(name: str, medium: str, layout: DataLayout, where: str) -> Iterator[Fault]:
     """Yield what is wrong with a file in a table; it has to lie in the folder of its medium."""
-    folder: Path | None = getattr(layout, medium)
+    folder = getattr(layout, medium)
     path = _locate_file(name, folder)
     ending = ENDINGS[medium]
     allowed = f"{medium}/NAME{ending}"
@@ -191,8 +172,7 @@ def _find_file_faults(name: str, medium: str, layout: DataLayout, where: str) ->
     elif not path.is_file():
         yield Fault(where, f"{path} does not exist", todo="unpack it again or remove the row")
     elif path.resolve().parent != folder.resolve():
-        what = f"{path} is a link out of the data folder"
-        yield Fault(where, what, todo="put the file there")
+        yield Fault(where, f"{path} is a link out of the data folder", todo="put the file there")
 
 
 def _build_clip(
@@ -207,9 +187,9 @@ def _build_clip(
     video = _locate_file(row["filename_video"], layout.video)
     _, city, location, _ = audio.stem.split("-")
     return Clip(
-        name=audio.stem,
-        audio=audio,
-        video=video,
+        audio.stem,
+        audio,
+        video,
         scene=SCENES.index(row["scene_label"]),
         location=identifiers.get(audio.stem, f"{city}-{location}"),
         split=split,
@@ -224,20 +204,18 @@ def _list_files(folder: Path, ending: str) -> dict[str, Path]:
 
 def _sort_by_number(name: str) -> tuple[bool, int, str]:
     """Return a sort key: numbers in their order first, then all other names."""
-    if name.isdigit():
-        return False, int(name), name
-    return True, 0, name
+    return (False, int(name), name) if name.isdigit() else (True, 0, name)
 
 
-def _compare_with_published(root: Path, clips: list[Clip]) -> list[Fault]:
-    """Return a fault for each split of a complete data set that is not the published one."""
-    faults = []
-    for split, count in PUBLISHED.items():
-        location_count = PUBLISHED_LOCATIONS[split]
-        part = [clip for clip in clips if clip.split == split]
-        locations = {clip.location for clip in part}
-        if (len(part), len(locations)) != (count, location_count):
-            what = f"{split} has {len(part)} clips at {len(locations)} locations"
-            allowed = f"{count} at {location_count}, as published"
-            faults.append(Fault(str(root), what, allowed, "unpack evaluation_setup again"))
-    return faults
+def _compare_with_published(root: Path, clips: list[Clip]) -> Iterator[Fault]:
+    """Yield a fault for each split of a complete data set that is not the published one."""
+    for split, published in PUBLISHED.items():
+        locations = [clip.location for clip in clips if clip.split == split]
+        found = (len(locations), len(set(locations)))
+        if found != published:
+            yield Fault(
+                str(root),
+                f"{split} has {found[0]} clips at {found[1]} locations",
+                f"{published[0]} at {published[1]}, as published",
+                "unpack evaluation_setup again",
+            )

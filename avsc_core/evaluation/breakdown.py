@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
 from avsc_core.metrics import compute_scores
 
@@ -17,8 +18,8 @@ class GroupScores(NamedTuple):
 
 
 def score_by_scene(
-    probability: np.ndarray,  # (N,S)
-    scenes: np.ndarray,  # (N,)
+    probability: ndarray,  # (N,S)
+    scenes: ndarray,  # (N,)
     scene_names: Sequence[str],  # S
 ) -> dict[str, GroupScores]:
     """Score each scene that has clips, in alphabetical order."""
@@ -27,8 +28,8 @@ def score_by_scene(
 
 
 def score_by_city(
-    probability: np.ndarray,  # (N,S)
-    scenes: np.ndarray,  # (N,)
+    probability: ndarray,  # (N,S)
+    scenes: ndarray,  # (N,)
     locations: Sequence[str],  # N, as city-number
 ) -> dict[str, GroupScores]:
     """Score each city, in alphabetical order."""
@@ -37,7 +38,7 @@ def score_by_city(
 
 
 def _score_groups(
-    groups: Sequence[str], probability: np.ndarray, scenes: np.ndarray
+    groups: Sequence[str], probability: ndarray, scenes: ndarray
 ) -> dict[str, GroupScores]:
     """Score the clips of each group."""
     names = np.asarray(groups)  # (N,)

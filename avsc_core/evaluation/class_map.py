@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
-from avsc_core.config import Config
 from avsc_core.data.dataset import EMBEDDED, LABEL
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 from avsc_core.evaluation.evaluate import Trained
 
 NEIGHBOURS = 15
@@ -43,7 +43,7 @@ class ClassMap(NamedTuple):
     title: str
     event_names: Sequence[str]  # E
     object_names: Sequence[str]  # O
-    places: np.ndarray  # (E+O,2), events first
+    places: ndarray  # (E+O,2), events first
     pairs: list[ClassPair]
     label: str = ""  # that the model was trained on embedded scenes
 
@@ -55,9 +55,10 @@ def build_map(trained: Trained, name: str, count: int, seed: int) -> ClassMap:
     """
     events, objects = _read_classifiers(trained, name)  # (E,D), (O,D)
     source = trained.trained_on or "data its folder does not name"
-    alignment = "with" if _is_aligned(trained.config) else "without"
+    weights = trained.config.loss_weights
+    aligned = trained.config.alignment.enabled and (weights.e2o or weights.o2e)
     return ClassMap(
-        title=f"{name}, trained on {source} {alignment} CEOA",
+        title=f"{name}, trained on {source} {'with' if aligned else 'without'} CEOA",
         event_names=trained.event_names,
         object_names=trained.object_names,
         places=embed_classes(events, objects, seed),
@@ -66,7 +67,7 @@ def build_map(trained: Trained, name: str, count: int, seed: int) -> ClassMap:
     )
 
 
-def embed_classes(event_weight: np.ndarray, object_weight: np.ndarray, seed: int) -> np.ndarray:
+def embed_classes(event_weight: ndarray, object_weight: ndarray, seed: int) -> ndarray:
     """Place (E,D) events and (O,D) objects together by UMAP of their cosines: (E+O,2).
 
     The same seed gives the same places.
@@ -79,16 +80,17 @@ def embed_classes(event_weight: np.ndarray, object_weight: np.ndarray, seed: int
         try:
             from umap import UMAP  # it compiles itself when imported, for ten seconds
         except ImportError as error:
-            what = f"cannot be used ({error})"
-            raise UserError(Fault("umap-learn", what, todo="pip install 'avsc[map]'")) from None
+            raise make_error(
+                "umap-learn", f"cannot be used ({error})", todo="pip install 'avsc[map]'"
+            ) from None
         neighbours = min(NEIGHBOURS, len(rows) - 1)
         umap = UMAP(metric="cosine", n_neighbors=neighbours, random_state=seed, n_jobs=1)
         return np.asarray(umap.fit_transform(rows), dtype=float)  # (E+O,2)
 
 
 def find_nearest_pairs(
-    event_weight: np.ndarray,  # (E,D)
-    object_weight: np.ndarray,  # (O,D)
+    event_weight: ndarray,  # (E,D)
+    object_weight: ndarray,  # (O,D)
     event_names: Sequence[str],  # E
     object_names: Sequence[str],  # O
     count: int,
@@ -103,18 +105,12 @@ def find_nearest_pairs(
 
     pairs = []
     for event, thing in zip(event_rows.tolist(), object_rows.tolist(), strict=True):
-        pair = ClassPair(
-            event=event_names[event],
-            object=object_names[thing],
-            cosine=float(cosine[event, thing]),
-            event_row=event,
-            object_row=thing,
-        )
-        pairs.append(pair)
+        value = float(cosine[event, thing])
+        pairs.append(ClassPair(event_names[event], object_names[thing], value, event, thing))
     return pairs
 
 
-def _read_classifiers(trained: Trained, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_classifiers(trained: Trained, name: str) -> tuple[ndarray, ndarray]:
     """Return the weights of both classifiers in float64, (E,D) and (O,D).
 
     Raises UserError when one of them does not exist.
@@ -123,21 +119,16 @@ def _read_classifiers(trained: Trained, name: str) -> tuple[np.ndarray, np.ndarr
     objects = trained.model.object_classifier_weight
     if events is None or objects is None:
         lacking = "object" if objects is None else "event"
-        what = f"a model of modality {trained.config.modality} has no {lacking} classifier"
-        raise UserError(Fault(name, what, "a model of modality audio-visual"))
-    event_weight: np.ndarray = events.detach().double().cpu().numpy()
-    object_weight: np.ndarray = objects.detach().double().cpu().numpy()
-    return event_weight, object_weight
+        raise make_error(
+            name,
+            f"a model of modality {trained.config.modality} has no {lacking} classifier",
+            "a model of modality audio-visual",
+        )
+    return events.detach().double().cpu().numpy(), objects.detach().double().cpu().numpy()
 
 
-def _is_aligned(config: Config) -> bool:
-    """Tell whether a model was trained with CEOA."""
-    weights = config.loss_weights
-    return config.alignment.enabled and bool(weights.e2o or weights.o2e)
-
-
-def _normalise_rows(rows: np.ndarray) -> np.ndarray:
+def _normalise_rows(rows: ndarray) -> ndarray:
     """Divide each row by its length; a row of zeros stays one, and so is near no other."""
     length = np.linalg.norm(rows, axis=1, keepdims=True).clip(np.finfo(float).tiny)
-    scaled: np.ndarray = rows / length
+    scaled: ndarray = rows / length
     return scaled

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from numpy import ndarray
 
 from avsc_core.evaluation.class_map import ClassMap
 from avsc_core.evaluation.class_map_picture import COLOURS, draw_picture
@@ -79,7 +80,7 @@ def render_page(class_map: ClassMap) -> str:
     )
 
 
-def _scale_to_page(places: np.ndarray) -> np.ndarray:
+def _scale_to_page(places: ndarray) -> ndarray:
     """Scale (P,2) places to the page, both axes alike; the page counts y from the top."""
     low = places.min(0)  # (2,)
     high = places.max(0)  # (2,)
@@ -87,5 +88,5 @@ def _scale_to_page(places: np.ndarray) -> np.ndarray:
     centre = (WIDTH / 2, HEIGHT / 2)
     scale = (room / np.maximum(high - low, 1e-9)).min()
     centred = (places - (low + high) / 2) * scale * (1, -1)
-    spots: np.ndarray = (centred + centre).round(2)
+    spots: ndarray = (centred + centre).round(2)
     return spots

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy import ndarray
 
 from avsc_core.evaluation.class_map import ClassMap
 from avsc_core.files import atomic_path
@@ -55,11 +56,12 @@ def draw_picture(path: Path, class_map: ClassMap) -> None:
         figure.savefig(temporary, dpi=150)
 
 
-def _draw_markers(axes: "Axes", kind: str, places: np.ndarray) -> None:
+def _draw_markers(axes: "Axes", kind: str, places: ndarray) -> None:
     """Draw the markers of all events, or of all objects, at their places (C,2)."""
+    x, y = places.T
     axes.scatter(
-        places[:, 0],
-        places[:, 1],
+        x,
+        y,
         s=22,
         c=COLOURS[kind],
         marker=MARKERS[kind],
@@ -75,19 +77,19 @@ def _draw_pairs(axes: "Axes", class_map: ClassMap) -> dict[int, tuple[str, str]]
 
     Returns name and colour of each of their classes by its row in `places`.
     """
-    labels: dict[int, tuple[str, str]] = {}
+    labels = {}
     count = len(class_map.event_names)
     for pair in class_map.pairs:
         event_row = pair.event_row
         object_row = count + pair.object_row
         ends = class_map.places[[event_row, object_row]]  # (2,2)
-        axes.plot(ends[:, 0], ends[:, 1], color="0.4", lw=0.8, zorder=2)
+        axes.plot(*ends.T, color="0.4", lw=0.8, zorder=2)
         labels[event_row] = (pair.event, COLOURS["event"])
         labels[object_row] = (pair.object, COLOURS["object"])
     return labels
 
 
-def _draw_names(axes: "Axes", places: np.ndarray, labels: dict[int, tuple[str, str]]) -> None:
+def _draw_names(axes: "Axes", places: ndarray, labels: dict[int, tuple[str, str]]) -> None:
     """Write names beside their places (P,2), each where it hides the fewest names and markers."""
     spots = axes.transData.transform(places)  # (P,2) in pixels
     markers = np.hstack([spots - 4, spots + 4])  # (P,4), boxes: left, bottom, right, top
@@ -121,11 +123,11 @@ def _draw_names(axes: "Axes", places: np.ndarray, labels: dict[int, tuple[str, s
         # the text at the best of them, and a thin line to its marker
         ends = axes.transData.inverted().transform([spots[row], centres[best]])  # (2,2)
         text.set_position(ends[1])
-        axes.plot(ends[:, 0], ends[:, 1], color=colour, lw=0.5, alpha=0.5, zorder=1)
+        axes.plot(*ends.T, color=colour, lw=0.5, alpha=0.5, zorder=1)
         taken = np.vstack([taken, boxes[best]])
 
 
-def _list_shifts() -> np.ndarray:
+def _list_shifts() -> ndarray:
     """List the candidate places of a name as shifts (C,2) from its marker in pixels."""
     shifts = []
     for distance in DISTANCES:
@@ -134,7 +136,7 @@ def _list_shifts() -> np.ndarray:
     return np.array(shifts)
 
 
-def _count_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _count_overlaps(boxes: ndarray, others: ndarray) -> ndarray:
     """Count the boxes of `others` (B,4) that each of `boxes` (C,4) overlaps: (C,)."""
     starts_before = boxes[:, None, :2] < others[:, 2:]  # (C,B,2)
     ends_after = boxes[:, None, 2:] > others[:, :2]  # (C,B,2)

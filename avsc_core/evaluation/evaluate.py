@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.config import Config, Media
@@ -20,7 +21,7 @@ from avsc_core.data.features import build_features, load_clip_features
 from avsc_core.data.logmel import Scale
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_unlabelled
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 from avsc_core.evaluation.segments import SEGMENTS, predict_segments
 from avsc_core.metrics import compute_scores
 from avsc_core.model.network import AudioVisualNet, Outputs
@@ -51,37 +52,25 @@ class Evaluation(NamedTuple):
     """Scores of a model on N clips, or on their seconds."""
 
     names: list[str]  # N
-    probability: np.ndarray  # (N,S)
-    scenes: np.ndarray  # (N,)
+    probability: ndarray  # (N,S)
+    scenes: ndarray  # (N,)
     locations: list[str]  # N
     metrics: dict[str, float]
 
 
 def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model folder: safetensors and JSON, nothing pickled."""
-    extra = {
-        "scale": trained.scale._asdict(),
-        "event_names": list(trained.event_names),
-        "object_names": list(trained.object_names),
-        "scene_names": list(trained.scene_names),
-        "trained_on": trained.trained_on,
-    }
-    save_model(folder, trained.model, trained.config, extra)
+    extra = trained._asdict()
+    extra["scale"] = trained.scale._asdict()
+    save_model(folder, extra.pop("model"), extra.pop("config"), extra)
 
 
 def load_trained(folder: Path) -> Trained:
     """Read a model folder. Raises UserError when it is not one."""
     model, config, extra = load_model(folder)
     model.to(choose_device(config))
-    return Trained(
-        model=model,
-        config=config,
-        scale=Scale(**extra["scale"]),
-        event_names=extra["event_names"],
-        object_names=extra["object_names"],
-        scene_names=extra["scene_names"],
-        trained_on=extra.get("trained_on", ""),
-    )
+    extra["scale"] = Scale(**extra["scale"])
+    return Trained(model, config, **extra)
 
 
 def evaluate_split(
@@ -96,7 +85,7 @@ def evaluate_split(
 
 
 def evaluate_rows(
-    model: AudioVisualNet, inputs: Inputs, rows: np.ndarray, config: Config, protocol: str = "clip"
+    model: AudioVisualNet, inputs: Inputs, rows: ndarray, config: Config, protocol: str = "clip"
 ) -> Evaluation:
     """Score the model on the given rows, by protocol `clip` or `segment`."""
     data = inputs.features.data
@@ -112,45 +101,31 @@ def evaluate_rows(
     else:
         probability, _ = predict_rows(model, inputs, rows, config)  # (N,S)
 
-    return Evaluation(
-        names=names,
-        probability=probability,
-        scenes=scenes,
-        locations=locations,
-        metrics=compute_scores(probability, scenes),
-    )
+    return Evaluation(names, probability, scenes, locations, compute_scores(probability, scenes))
 
 
 def answer_unlabelled(
     trained: Trained, root: Path, progress: Progress
-) -> tuple[list[str], np.ndarray]:
+) -> tuple[list[str], ndarray]:
     """Return file names and (N,S) probabilities for N unlabelled one-second clips."""
     # features of one second with one picture
     config = trained.config
     clips = read_unlabelled(root)
     sounds, films = hash_media(root, clips, progress)
     one_picture = config.pictures.model_copy(update={"frames": 1})
-    log_mel = load_clip_features(
-        clips, sounds, config.log_mel, config.media, config.workers, progress, seconds=1.0
-    )  # (N,T,128)
-    frames = load_clip_features(
-        clips, films, one_picture, config.media, config.workers, progress, seconds=1.0
-    )  # (N,1,3,H,W)
+    common = (config.media, config.workers, progress, 1.0)
+    log_mel = load_clip_features(clips, sounds, config.log_mel, *common)  # (N,T,128)
+    frames = load_clip_features(clips, films, one_picture, *common)  # (N,1,3,H,W)
 
     # decisions, batch by batch
-    colours = find_colours(config.visual.backbone)
     batch_size = config.training.batch_size
     probabilities = []
     for start in range(0, len(clips), batch_size):
         stop = min(start + batch_size, len(clips))
-        outputs = run_raw_clips(
-            trained.model,
-            np.array(log_mel[start:stop]),  # a copy in memory of what is memory-mapped
-            np.array(frames[start:stop]),
-            trained.scale,
-            colours,
-            config,
-        )
+        # copies in memory of what is memory-mapped
+        sounds_batch = np.array(log_mel[start:stop])
+        frames_batch = np.array(frames[start:stop])
+        outputs = _run_clips(trained, sounds_batch, frames_batch)
         probabilities.append(scene_probabilities(outputs))  # (B,S)
         progress("answering", stop, len(clips))
 
@@ -162,7 +137,11 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
 
     Returns the probabilities of all scenes, and of the likeliest events and objects, by name.
     """
-    outputs = _run_file(trained, audio, video)
+    config = trained.config
+    clip = Clip(video.stem, audio, video, 0, "", "")
+    log_mel, _ = compute_log_mel(clip, config.log_mel, FIT)  # (T,128)
+    frames, _ = compute_frames(clip, config.pictures, FIT)  # (F,3,H,W)
+    outputs = _run_clips(trained, log_mel[None], frames[None])
     probability = scene_probabilities(outputs)[0].tolist()  # S
     return {
         "scenes": dict(zip(trained.scene_names, probability, strict=True)),
@@ -180,14 +159,11 @@ def find_pair(path: Path) -> tuple[Path, Path]:
     return _find_file(path, base, ".wav", "audio"), _find_file(path, base, ".mp4", "video")
 
 
-def _run_file(trained: Trained, audio: Path, video: Path) -> Outputs:
-    """Compute the features of one clip of any length, and run the model on it."""
+def _run_clips(trained: Trained, log_mel: ndarray, frames: ndarray) -> Outputs:
+    """Run the model on log-mels (B,T,128) and frames (B,F,3,H,W) that are not normalised."""
     config = trained.config
-    clip = Clip(video.stem, audio, video, 0, "", "")
-    log_mel, _ = compute_log_mel(clip, config.log_mel, FIT)  # (T,128)
-    frames, _ = compute_frames(clip, config.pictures, FIT)  # (F,3,H,W)
     colours = find_colours(config.visual.backbone)
-    return run_raw_clips(trained.model, log_mel[None], frames[None], trained.scale, colours, config)
+    return run_raw_clips(trained.model, log_mel, frames, trained.scale, colours, config)
 
 
 def _find_file(path: Path, base: Path, suffix: str, folder: str) -> Path:
@@ -198,9 +174,9 @@ def _find_file(path: Path, base: Path, suffix: str, folder: str) -> Path:
     for candidate in (beside, across):
         if candidate.is_file():
             return candidate
-    what = f"no {suffix} of that name"
-    todo = "a clip needs both wav and mp4"
-    raise UserError(Fault(str(path), what, f"{beside} or {across}", todo))
+    raise make_error(
+        path, f"no {suffix} of that name", f"{beside} or {across}", "a clip needs both wav and mp4"
+    )
 
 
 def _find_likeliest(logits: Tensor | None, names: Sequence[str]) -> dict[str, float]:
@@ -208,7 +184,5 @@ def _find_likeliest(logits: Tensor | None, names: Sequence[str]) -> dict[str, fl
     if logits is None:
         return {}
     values, classes = logits[0].sigmoid().topk(min(LIKELIEST, len(names)))
-    found = {}
-    for number, value in zip(classes.tolist(), values, strict=True):
-        found[names[number]] = float(value)
-    return found
+    likeliest = [names[number] for number in classes.tolist()]
+    return dict(zip(likeliest, values.tolist(), strict=True))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy import ndarray
 
 from avsc_core.files import atomic_path
 from avsc_core.metrics import count_confusions
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 def draw_confusions(
     path: Path,
-    probability: np.ndarray,  # (N,S)
-    scenes: np.ndarray,  # (N,)
+    probability: ndarray,  # (N,S)
+    scenes: ndarray,  # (N,)
     scene_names: Sequence[str],  # S
     title: str,
 ) -> None:
@@ -32,7 +33,7 @@ def draw_confusions(
 
 def draw_confusion_matrix(
     axes: "Axes",
-    counts: np.ndarray,  # (S,S), row = true scene, column = decided scene
+    counts: ndarray,  # (S,S), row = true scene, column = decided scene
     scene_names: Sequence[str],  # S
     title: str,
     font_size: float | None = None,  # of numbers and names; None: matplotlib's own

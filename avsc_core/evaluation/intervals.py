@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy import ndarray
 from scipy import stats
 
 from avsc_core.metrics import SMALLEST
@@ -35,8 +36,8 @@ class Clips(NamedTuple):
     """The clips that a figure is a mean over."""
 
     names: tuple[str, ...]  # N
-    scenes: np.ndarray  # (N,) int
-    places: np.ndarray  # (N,) int, locations
+    scenes: ndarray  # (N,) int
+    places: ndarray  # (N,) int, locations
 
 
 class Estimate(NamedTuple):
@@ -54,7 +55,7 @@ class Estimate(NamedTuple):
 class Score(NamedTuple):
     """How a score of `metrics.compute_scores` is a mean over clips."""
 
-    values: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (...,N,S), (N,) -> (...,N)
+    values: Callable[[ndarray, ndarray], ndarray]  # (...,N,S), (N,) -> (...,N)
     over_classes: bool  # a mean of class means; else of all clips
     highest: float  # the lowest is 0
 
@@ -62,18 +63,18 @@ class Score(NamedTuple):
 class Strata(NamedTuple):
     """Locations within scenes, grouped into strata in which their variance is measured."""
 
-    location: np.ndarray  # (N,) int, the location within its scene of each clip
-    stratum: np.ndarray  # (L,) int, of each location
-    alone: np.ndarray  # (L,) bool, whether a location is the only one of its scene
+    location: ndarray  # (N,) int, the location within its scene of each clip
+    stratum: ndarray  # (L,) int, of each location
+    alone: ndarray  # (L,) bool, whether a location is the only one of its scene
 
 
-def correct(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
+def correct(probability: ndarray, scenes: ndarray) -> ndarray:
     """Return 1 for each clip whose likeliest scene is true, else 0: (...,N,S), (N,) -> (...,N)."""
-    right: np.ndarray = (probability.argmax(-1) == scenes).astype(np.float64)
+    right: ndarray = (probability.argmax(-1) == scenes).astype(np.float64)
     return right
 
 
-def costs(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
+def costs(probability: ndarray, scenes: ndarray) -> ndarray:
     """Return -ln of the probability of the true scene of each clip: (...,N,S), (N,) -> (...,N)."""
     true_scenes = np.broadcast_to(scenes, probability.shape[:-1])[..., None]  # (...,N,1)
     true = np.take_along_axis(probability, true_scenes, -1)[..., 0]  # (...,N)
@@ -81,8 +82,8 @@ def costs(probability: np.ndarray, scenes: np.ndarray) -> np.ndarray:
 
 
 def estimate_scores(
-    probability: np.ndarray,  # (N,S)
-    scenes: np.ndarray,  # (N,)
+    probability: ndarray,  # (N,S)
+    scenes: ndarray,  # (N,)
     locations: Sequence[str],  # N
 ) -> dict[str, Estimate]:
     """Estimate every score of one model, with 95 % intervals over locations.
@@ -98,7 +99,7 @@ def estimate_scores(
     return found
 
 
-def estimate(values: np.ndarray, clips: Clips, metric: str) -> Estimate:
+def estimate(values: ndarray, clips: Clips, metric: str) -> Estimate:
     """Estimate the mean of (R,N) values of R seeds on N clips, or of contrasts of such values.
 
     The mean is one of class means for `acc` and `logloss_classwise`, and one over all clips for
@@ -137,11 +138,8 @@ def bounded(figure: Estimate, metric: str) -> Estimate:
     A difference has no such limits.
     """
     highest = SCORES[metric].highest
-    return figure._replace(
-        value=float(np.clip(figure.value, 0.0, highest)),
-        low=float(np.clip(figure.low, 0.0, highest)),
-        high=float(np.clip(figure.high, 0.0, highest)),
-    )
+    value, low, high = np.clip(figure[:3], 0.0, highest).tolist()
+    return figure._replace(value=value, low=low, high=high)
 
 
 def _find_strata(clips: Clips) -> Strata:
@@ -160,15 +158,15 @@ def _find_strata(clips: Clips) -> Strata:
     return Strata(location.reshape(-1), stratum, alone)
 
 
-def _sum_by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _sum_by_group(values: ndarray, groups: ndarray) -> ndarray:
     """Sum (R,N) values by group: (R,G)."""
     return np.stack([np.bincount(groups, row, groups.max() + 1) for row in values])
 
 
 def _estimate_variance(
-    per_seed: np.ndarray,  # (R,)
-    parts: np.ndarray,  # (R,L)
-    strata: np.ndarray,  # (L,)
+    per_seed: ndarray,  # (R,)
+    parts: ndarray,  # (R,L)
+    strata: ndarray,  # (L,)
 ) -> tuple[float, float]:
     """Estimate the variance of the mean over seeds, and its degrees of freedom (Satterthwaite).
 

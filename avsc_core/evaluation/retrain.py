@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy import ndarray
 
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.features import Features
-from avsc_core.errors import Diverged, Fault, UserError
+from avsc_core.errors import Diverged, make_error
 from avsc_core.evaluation.evaluate import Evaluation, Trained, evaluate_rows, save_trained
 from avsc_core.evaluation.figures import draw_confusions
 from avsc_core.metrics import format_confusions, format_predictions
@@ -50,9 +51,9 @@ class Result(NamedTuple):
 class Parts(NamedTuple):
     """The rows of a training, and how long it takes."""
 
-    train: np.ndarray  # rows
-    watched: np.ndarray  # rows scored after every epoch; none for a winner
-    scored: np.ndarray  # rows scored at the end
+    train: ndarray  # rows
+    watched: ndarray  # rows scored after every epoch; none for a winner
+    scored: ndarray  # rows scored at the end
     split: str  # `val` or `test`, what `scored` is
     epochs: int
 
@@ -62,8 +63,11 @@ def check_data(winner: Winner, data: DataSet) -> None:
     tags = winner.trial.tags
     if tags["avsc.data_fingerprint"] != data.fingerprint:
         studied = f"the study ran on {tags['avsc.data']}"
-        what = f"{studied}, this is {data.title}, or its files have changed"
-        raise UserError(Fault("--data", what, todo="give --data as the study was given it"))
+        raise make_error(
+            "--data",
+            f"{studied}, this is {data.title}, or its files have changed",
+            todo="give --data as the study was given it",
+        )
 
 
 def train_recorded(
@@ -81,62 +85,60 @@ def train_recorded(
     Raises UserError when another process runs the same training, or when a loss is no longer
     finite.
     """
+    data = features.data
+    experiment = winner.study if winner else "training"
+    with _lock_training(f"{experiment}-{trial_key(config)}-{data.fingerprint[:16]}"):
+        # a run, once nothing can be wrong with the weights
+        parts = _choose_parts(config, data, winner)
+        weights = [account._asdict() for account in check_pretrained(config)]
+        run_id, recorded = _open_run(recorder, config, data, winner)
+        if weights:
+            recorder.log_json(run_id, "weights.json", weights)
+        checkpoint = FOLDER / f"{run_id}.pt"
+
+        with _end_run_on_error(recorder, run_id, checkpoint):
+            # epochs; those of an interrupted process are in the record already
+            for epoch in fit(
+                config,
+                features,
+                parts.train,
+                parts.watched,
+                epochs=parts.epochs,
+                checkpoint=checkpoint,
+                progress=progress,
+            ):
+                if epoch.number > recorded:
+                    recorder.log_epoch(run_id, epoch.number, epoch.metrics)
+                report(epoch, parts.epochs)
+
+            # scores, tables, picture and model of the last epoch
+            evaluation = evaluate_rows(epoch.model, epoch.inputs, parts.scored, config)
+            metrics = {f"{parts.split}_{name}": value for name, value in evaluation.metrics.items()}
+            source = _record_files(recorder, run_id, config, epoch, evaluation, parts.split)
+            registered = ""
+            if winner:
+                version = recorder.register_model(run_id, source, f"avsc-{winner.study}", "best")
+                registered = f"models:/avsc-{winner.study}@best"
+                metrics["model_version"] = float(version)
+            recorder.end_run(run_id, "complete", metrics)
+
+        checkpoint.unlink(missing_ok=True)
+        return Result(run_id, metrics, registered)
+
+
+@contextmanager
+def _lock_training(name: str) -> Iterator[None]:
+    """Keep other processes from running the same training. Raises UserError when one does."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    name = f"{_choose_experiment(winner)}-{trial_key(config)}-{features.data.fingerprint[:16]}"
     try:
         with FileLock(FOLDER / f"{name}.lock", timeout=0):
-            return _train_locked(recorder, config, features, report, winner, progress)
+            yield
     except Timeout:
-        what = "the same training is running in another process"
-        todo = "wait for it, or train with another --set seed"
-        raise UserError(Fault("training", what, todo=todo)) from None
-
-
-def _train_locked(
-    recorder: Recorder,
-    config: Config,
-    features: Features,
-    report: Report,
-    winner: Winner | None,
-    progress: Progress,
-) -> Result:
-    """Train in a run of the record, and end that run whatever happens."""
-    # a run, once nothing can be wrong with the weights
-    parts = _choose_parts(config, features.data, winner)
-    weights = [account._asdict() for account in check_pretrained(config)]
-    run_id, recorded = _open_run(recorder, config, features.data, winner)
-    if weights:
-        recorder.log_json(run_id, "weights.json", weights)
-    checkpoint = FOLDER / f"{run_id}.pt"
-
-    with _end_run_on_error(recorder, run_id, checkpoint):
-        # epochs; those of an interrupted process are in the record already
-        for epoch in fit(
-            config,
-            features,
-            parts.train,
-            parts.watched,
-            epochs=parts.epochs,
-            checkpoint=checkpoint,
-            progress=progress,
-        ):
-            if epoch.number > recorded:
-                recorder.log_epoch(run_id, epoch.number, epoch.metrics)
-            report(epoch, parts.epochs)
-
-        # scores, tables, picture and model of the last epoch
-        evaluation = evaluate_rows(epoch.model, epoch.inputs, parts.scored, config)
-        metrics = {f"{parts.split}_{name}": value for name, value in evaluation.metrics.items()}
-        source = _record_files(recorder, run_id, config, epoch, evaluation, parts.split)
-        registered = ""
-        if winner:
-            version = recorder.register_model(run_id, source, f"avsc-{winner.study}", "best")
-            registered = f"models:/avsc-{winner.study}@best"
-            metrics["model_version"] = float(version)
-        recorder.end_run(run_id, "complete", metrics)
-
-    checkpoint.unlink(missing_ok=True)
-    return Result(run_id, metrics, registered)
+        raise make_error(
+            "training",
+            "the same training is running in another process",
+            todo="wait for it, or train with another --set seed",
+        ) from None
 
 
 @contextmanager
@@ -150,29 +152,19 @@ def _end_run_on_error(recorder: Recorder, run_id: str, checkpoint: Path) -> Iter
     except Diverged as error:
         recorder.end_run(run_id, "diverged", {})
         checkpoint.unlink(missing_ok=True)
-        todo = "a lower training.learning_rate"
-        raise UserError(Fault("training", f"diverged, {error}", todo=todo)) from None
+        raise make_error(
+            "training", f"diverged, {error}", todo="a lower training.learning_rate"
+        ) from None
     except BaseException:  # Ctrl-C and SIGTERM too: the run can be continued
         recorder.end_run(run_id, "interrupted", {})
         raise
-
-
-def _choose_experiment(winner: Winner | None) -> str:
-    """Name the experiment of the record: the winner's study, or `training`."""
-    return winner.study if winner else "training"
 
 
 def _choose_parts(config: Config, data: DataSet, winner: Winner | None) -> Parts:
     """Choose what to train on, watch and score: plainly, or as the retraining of a winner."""
     rows = split_rows(data, config.split)
     if not winner:
-        return Parts(
-            train=rows.train,
-            watched=rows.validation,
-            scored=rows.validation,
-            split="val",
-            epochs=config.training.epochs,
-        )
+        return Parts(rows.train, rows.validation, rows.validation, "val", config.training.epochs)
     return Parts(
         train=np.sort(np.concatenate([rows.train, rows.validation])),
         watched=rows.validation[:0],
@@ -189,7 +181,7 @@ def _open_run(
 
     Returns its id and the last epoch recorded in it.
     """
-    experiment = _choose_experiment(winner)
+    experiment = winner.study if winner else "training"
     tags = {
         "avsc.kind": "training",
         "avsc.arm": "winner" if winner else "training",

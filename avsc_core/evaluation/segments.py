@@ -6,6 +6,7 @@ where there are fewer than ten).
 """
 
 import numpy as np
+from numpy import ndarray
 
 from avsc_core.config import Config
 from avsc_core.data.batches import Inputs
@@ -17,10 +18,10 @@ SEGMENTS = 10
 
 
 def cut_segments(
-    log_mel: np.ndarray,  # (T,128)
-    frames: np.ndarray,  # (F,3,H,W)
+    log_mel: ndarray,  # (T,128)
+    frames: ndarray,  # (F,3,H,W)
     config: Config,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[ndarray, ndarray]:
     """Cut the features of a clip into log-mels (10,T,128) and frames (10,1,3,H,W)."""
     # log-mel frames whose windows lie within the second; zeros after them, as after a short clip
     settings = config.log_mel
@@ -41,8 +42,8 @@ def cut_segments(
 
 
 def predict_segments(
-    model: AudioVisualNet, inputs: Inputs, rows: np.ndarray, config: Config
-) -> np.ndarray:
+    model: AudioVisualNet, inputs: Inputs, rows: ndarray, config: Config
+) -> ndarray:
     """Return (10 N,S) float64 scene probabilities, clip after clip."""
     features = inputs.features
     probabilities = []

@@ -9,12 +9,11 @@ Any image model of timm may stand in; the log-mel is then a picture with one cha
 from functools import partial
 from typing import Any
 
-import torch
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from avsc_core.data.logmel import MEL_BINS
-from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_encoding_width
+from avsc_core.model.branch import build_timm_backbone, choose_input_size
 
 
 class Patches(nn.Module):
@@ -73,12 +72,3 @@ def build_audio_backbone(name: str, frames: int, where: str, **ast: int) -> nn.M
         backbone: nn.Module = build_ast(frames, **ast)
         return backbone
     return build_timm_backbone(name, where, in_chans=1, **choose_input_size(name, MEL_BINS, frames))
-
-
-def find_audio_width(name: str, frames: int, where: str, **ast: int) -> int:
-    """Find the width of the encoding, without building the encoder."""
-    if name == "ast":
-        return ast["width"]
-    # On torch's meta device a model has shapes but takes no memory.
-    with torch.device("meta"):
-        return read_encoding_width(build_audio_backbone(name, frames, where))

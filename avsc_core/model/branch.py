@@ -16,7 +16,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 
 
 class Branch(nn.Module):
@@ -86,12 +86,12 @@ def freeze(backbone: nn.Module, policy: str | int, where: str) -> None:
     # Group 0 is the stem, and the stages follow. A norm after the last stage forms a group of its
     # own or is part of the last one.
     matcher = backbone.group_matcher(coarse=True)  # type: ignore[operator]
-    groups: dict[int, list[str]] = group_parameters(backbone, matcher)
+    groups = group_parameters(backbone, matcher)
     stages = int(policy)
     if stages >= len(groups):
-        what = f"{stages} stages"
-        allowed = f"the backbone has {len(groups) - 1}"
-        raise UserError(Fault(where, what, allowed, "`all` freezes it all"))
+        raise make_error(
+            where, f"{stages} stages", f"the backbone has {len(groups) - 1}", "`all` freezes it all"
+        )
     for group in range(stages + 1):
         for name in groups[group]:
             backbone.get_parameter(name).requires_grad_(False)
@@ -111,13 +111,13 @@ def build_timm_backbone(name: str, where: str, **arguments: Any) -> nn.Module:
     if not timm.is_model(name):
         family = name.split(".")[0].split("_")[0]
         close = ", ".join(timm.list_models(f"*{family}*")[:5])
-        what = f"timm has no model '{name}'"
-        raise UserError(Fault(where, what, close, "see timm.list_models()"))
+        raise make_error(where, f"timm has no model '{name}'", close, "see timm.list_models()")
     try:
         backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        what = f"{name} cannot take {arguments} ({error})"
-        raise UserError(Fault(where, what, todo="another backbone")) from None
+        raise make_error(
+            where, f"{name} cannot take {arguments} ({error})", todo="another backbone"
+        ) from None
     return backbone
 
 

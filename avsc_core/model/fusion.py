@@ -17,6 +17,7 @@ and add a line to FUSIONS and to `fusion.kind` in avsc_core/config.py.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -167,40 +168,28 @@ class IntermediateFusion(nn.Module):
 
 
 class DecisionFusion(nn.Module):
-    """Each branch decides on its own; the scene probabilities of both are averaged."""
+    """Each branch decides on its own; the scene probabilities of both are averaged.
 
-    def __init__(self, parts: FusionParts) -> None:
+    A `hybrid` fusion also averages the decision of a third layer, from both embeddings.
+    """
+
+    def __init__(self, parts: FusionParts, hybrid: bool = False) -> None:
         super().__init__()
         self.tokens = TOKENS[parts.tokens]
         self.events_decide = parts.layer(parts.events)
         self.objects_decide = parts.layer(parts.objects)
-        self.average = Average(2, parts.scenes, parts.decision)
+        self.both_decide = parts.layer(2 * parts.embedding) if hybrid else None
+        self.average = Average(3 if hybrid else 2, parts.scenes, parts.decision)
 
     def forward(self, branches: Branches) -> Tensor:
         event_logits, object_logits = branches.logits()
-        by_events = self.events_decide(self.tokens(event_logits))  # (B,S)
-        by_objects = self.objects_decide(self.tokens(object_logits))  # (B,S)
-        scene_logits: Tensor = self.average([by_events, by_objects])  # (B,S)
-        return scene_logits
-
-
-class HybridFusion(nn.Module):
-    """The decisions of each branch, and one from both embeddings, are averaged."""
-
-    def __init__(self, parts: FusionParts) -> None:
-        super().__init__()
-        self.tokens = TOKENS[parts.tokens]
-        self.events_decide = parts.layer(parts.events)
-        self.objects_decide = parts.layer(parts.objects)
-        self.both_decide = parts.layer(2 * parts.embedding)
-        self.average = Average(3, parts.scenes, parts.decision)
-
-    def forward(self, branches: Branches) -> Tensor:
-        event_logits, object_logits = branches.logits()
-        by_events = self.events_decide(self.tokens(event_logits))  # (B,S)
-        by_objects = self.objects_decide(self.tokens(object_logits))  # (B,S)
-        by_both = self.both_decide(branches.embeddings())  # (B,S)
-        scene_logits: Tensor = self.average([by_events, by_objects, by_both])  # (B,S)
+        scores = [
+            self.events_decide(self.tokens(event_logits)),  # (B,S)
+            self.objects_decide(self.tokens(object_logits)),  # (B,S)
+        ]
+        if self.both_decide is not None:
+            scores.append(self.both_decide(branches.embeddings()))  # (B,S)
+        scene_logits: Tensor = self.average(scores)  # (B,S)
         return scene_logits
 
 
@@ -214,9 +203,8 @@ class Average(nn.Module):
 
     def __init__(self, scores: int, scenes: int, kind: str) -> None:
         super().__init__()
-        shapes = {"mean": None, "weighted": (scores, 1), "class-wise": (scores, scenes)}
-        shape = shapes[kind]
-        self.weight = nn.Parameter(torch.zeros(shape)) if shape else None
+        columns = {"mean": 0, "weighted": 1, "class-wise": scenes}[kind]
+        self.weight = nn.Parameter(torch.zeros(scores, columns)) if columns else None
 
     def forward(self, scores: list[Tensor]) -> Tensor:
         log_probs = [score.float().log_softmax(-1) for score in scores]
@@ -238,5 +226,5 @@ FUSIONS: dict[str, Callable[[FusionParts], nn.Module]] = {
     "none": Concatenation,
     "intermediate": IntermediateFusion,
     "decision": DecisionFusion,
-    "hybrid": HybridFusion,
+    "hybrid": partial(DecisionFusion, hybrid=True),
 }

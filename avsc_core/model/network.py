@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from avsc_core.config import Config
-from avsc_core.model.audio import AudioEncoder, build_audio_backbone, find_audio_width
-from avsc_core.model.branch import Branch, freeze, to_float32
+from avsc_core.model.audio import AudioEncoder, build_audio_backbone
+from avsc_core.model.branch import Branch, freeze, read_encoding_width, to_float32
 from avsc_core.model.fusion import FUSIONS, Branches, FusionLayer, FusionParts
-from avsc_core.model.visual import VisualEncoder, build_visual_backbone, find_visual_width
+from avsc_core.model.visual import VisualEncoder, build_visual_backbone
 
 
 class Outputs(NamedTuple):
@@ -77,8 +77,9 @@ def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioV
     does not take the input.
     """
     # Random weights are drawn in this order, so it is part of a trial's numbers.
-    audio = _build_audio_branch(config) if config.modality != "visual" else None
-    visual = _build_visual_branch(config) if config.modality != "audio" else None
+    branches = {name: _build_branch(config, name) for name in config.modality.split("-")}
+    audio = branches.get("audio")
+    visual = branches.get("visual")
     fusion = _build_fusion(config, audio, visual)
 
     model = AudioVisualNet(audio, visual, fusion)
@@ -96,55 +97,46 @@ def build_encoder(config: Config, branch: str) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        if branch == "audio":
-            policy = config.audio.freeze
-            encoder: nn.Module = _build_audio_encoder(config)
-        else:
-            policy = config.visual.freeze
-            encoder = _build_visual_encoder(config)
+        backbone = _build_backbone(config, branch)
 
-    backbone = encoder.get_submodule("backbone")
-    freeze(backbone, policy, f"{branch}.freeze")
+    freeze(backbone, getattr(config, branch).freeze, f"{branch}.freeze")
     if config.compute.checkpointing:
         backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+
+    encoder: nn.Module = AudioEncoder(backbone)
+    if branch == "visual":
+        channels_last = config.compute.channels_last
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        encoder = VisualEncoder(backbone, config.visual.pooling, memory_format)
     if config.compute.compile:
         encoder.compile()
     return encoder
 
 
-def _build_audio_encoder(config: Config) -> AudioEncoder:
-    backbone = build_audio_backbone(
-        config.audio.backbone, config.log_mel.frames, "audio.backbone", **_ast_sizes(config)
-    )
-    return AudioEncoder(backbone)
+def _build_backbone(config: Config, branch: str) -> nn.Module:
+    """Build the backbone of branch `audio` or `visual` with random weights."""
+    if branch == "audio":
+        sizes = config.audio.model_dump(include={"width", "depth", "heads", "patch", "stride"})
+        frames = config.log_mel.frames
+        return build_audio_backbone(config.audio.backbone, frames, "audio.backbone", **sizes)
+    sizes = config.visual.model_dump(include={"depths", "dims"})
+    size = config.pictures.size
+    return build_visual_backbone(config.visual.backbone, size, "visual.backbone", **sizes)
 
 
-def _build_visual_encoder(config: Config) -> VisualEncoder:
-    backbone = build_visual_backbone(
-        config.visual.backbone, config.pictures.size, "visual.backbone", **_convnext_sizes(config)
-    )
-    channels_last = config.compute.channels_last
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return VisualEncoder(backbone, config.visual.pooling, memory_format)
-
-
-def _build_audio_branch(config: Config) -> Branch:
-    settings = config.audio
-    width = find_audio_width(
-        settings.backbone, config.log_mel.frames, "audio.backbone", **_ast_sizes(config)
-    )
-    return Branch(width, settings.embedding, settings.classes, config.compute.micro_batch)
-
-
-def _build_visual_branch(config: Config) -> Branch:
-    settings = config.visual
-    width = find_visual_width(
-        settings.backbone,
-        config.pictures.size,
-        "visual.backbone",
-        pooling=settings.pooling,
-        **_convnext_sizes(config),
-    )
+def _build_branch(config: Config, name: str) -> Branch:
+    """Build a branch without its encoder."""
+    settings = getattr(config, name)
+    if (name, settings.backbone) == ("audio", "ast"):
+        width = settings.width
+    elif (name, settings.backbone) == ("visual", "convnext"):
+        width = settings.dims[-1]
+    else:
+        # On torch's meta device a backbone has shapes but takes neither memory nor random numbers.
+        with torch.device("meta"):
+            width = read_encoding_width(_build_backbone(config, name))
+    if name == "visual" and settings.pooling == "mean+max":
+        width *= 2
     return Branch(width, settings.embedding, settings.classes, config.compute.micro_batch)
 
 
@@ -159,21 +151,8 @@ def _build_fusion(config: Config, audio: Branch | None, visual: Branch | None) -
         embedding=config.audio.embedding,
         layer=layer,
         scenes=config.scenes,
-        heads=settings.heads,
-        head_width=settings.head_width,
-        tokens=settings.tokens,
-        bias=settings.bias,
-        attention_dropout=settings.attention_dropout,
-        decision=settings.decision,
+        **settings.model_dump(exclude={"kind", "hidden", "dropout", "literal_relu"}),
     )
     # One modality has nothing to fuse.
     kind = settings.kind if audio and visual else "none"
     return FUSIONS[kind](parts)
-
-
-def _ast_sizes(config: Config) -> dict[str, int]:
-    return config.audio.model_dump(include={"width", "depth", "heads", "patch", "stride"})
-
-
-def _convnext_sizes(config: Config) -> dict[str, tuple[int, ...]]:
-    return config.visual.model_dump(include={"depths", "dims"})

@@ -13,7 +13,7 @@ import torch
 from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
-from avsc_core.model.branch import build_timm_backbone, choose_input_size, read_encoding_width
+from avsc_core.model.branch import build_timm_backbone, choose_input_size
 
 
 class VisualEncoder(nn.Module):
@@ -46,25 +46,6 @@ def build_visual_backbone(
         )
         return backbone
     return build_timm_backbone(name, where, **choose_input_size(name, size, size))
-
-
-def find_visual_width(
-    name: str,
-    size: int,
-    where: str,
-    *,
-    pooling: str,
-    depths: Sequence[int] = (),
-    dims: Sequence[int] = (),
-) -> int:
-    """Find the width of the encoding, without building the encoder."""
-    if name == "convnext":
-        width = dims[-1]
-    else:
-        # On torch's meta device a model has shapes but takes no memory.
-        with torch.device("meta"):
-            width = read_encoding_width(build_visual_backbone(name, size, where))
-    return 2 * width if pooling == "mean+max" else width
 
 
 # name -> function, (B,F,width) -> (B,width) or (B,2 width)

@@ -9,24 +9,25 @@ A run that was killed continues where it stopped; a changed or added clip costs 
 clip. Other thresholds need no teacher.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.cache.store import compute_in_batches, load_or_compute, locate_array
-from avsc_core.config import Config, LogMel, Pictures, PseudoLabels
+from avsc_core.config import Config, LogMel, Pictures
 from avsc_core.data.batches import normalise_frames, to_device
 from avsc_core.data.dataset import hash_media
 from avsc_core.data.features import load_clip_features, threshold_scores
 from avsc_core.data.logmel import AUDIOSET, normalise
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_clips
-from avsc_core.errors import Fault, UserError, collect_faults
+from avsc_core.errors import UserError, collect_faults, make_error
 from avsc_core.labels import (
     EVENT_SCORES,
     LABEL_FILE,
@@ -95,7 +96,9 @@ def label_clips(
     with collect_faults(faults):
         visual_teacher = load_visual_teacher(visual)
     with collect_faults(faults):
-        _check_target(path)
+        # True labels could not be made again.
+        if path.exists() and not read_labels(path).scores:
+            raise make_error(path, "holds true labels", todo="give --out, or move it away first")
     if faults or audio_teacher is None or visual_teacher is None:
         raise UserError(faults)
 
@@ -108,41 +111,39 @@ def label_clips(
 
     # Make probabilities of the logits, and labels of the probabilities.
     scores = compute_readings(event_logits, object_logits)
-    teachers = (audio_teacher, visual_teacher)
-    positives = _write_label_file(path, clips, teachers, scores, config.pseudo)
-    return Labelling(path, teachers, positives)
+    events, objects = threshold_scores(scores, config.pseudo)
+    names = [clip.name for clip in clips]
+    write_labels(path, names, events, objects, audio_teacher.names, visual_teacher.names, scores)
+    positives = count_positives("events", events, clips)
+    positives += count_positives("objects", objects, clips)
+    return Labelling(path, (audio_teacher, visual_teacher), positives)
 
 
-def compute_readings(event_logits: np.ndarray, object_logits: np.ndarray) -> dict[str, np.ndarray]:
+def compute_readings(event_logits: ndarray, object_logits: ndarray) -> dict[str, ndarray]:
     """Turn logits (N,E) and (N,F,O) into probabilities (N,E) and (N,O), under their names."""
     scores = {EVENT_SCORES: torch.from_numpy(np.array(event_logits)).sigmoid().numpy()}
     for activation, pooling in OBJECT_READINGS:
         # Clip by clip, because the logits of all clips may not fit into memory.
-        pooled = [
-            _pool_frames(torch.from_numpy(np.array(frames)), activation, pooling)
-            for frames in object_logits
-        ]
+        pooled = []
+        for frames in object_logits:
+            logits = torch.from_numpy(np.array(frames))  # (F,O)
+            by_frame = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
+            pooled.append(by_frame.amax(0) if pooling == "max" else by_frame.mean(0))  # (O,)
         scores[name_object_scores(activation, pooling)] = torch.stack(pooled).numpy()
     return scores
 
 
-def count_positives(kind: str, labels: np.ndarray, clips: Sequence[Clip]) -> list[Positives]:
+def count_positives(kind: str, labels: ndarray, clips: Sequence[Clip]) -> list[Positives]:
     """Count each clip's positive classes in `labels` (N,C); summarise the counts of each split."""
     counts = labels.sum(1)
     splits = np.array([clip.split for clip in clips])
     rows = []
     for split in dict.fromkeys(splits.tolist()):
         split_counts = counts[splits == split]
-        rows.append(
-            Positives(
-                kind=kind,
-                split=split,
-                clips=len(split_counts),
-                median=float(np.median(split_counts)),
-                mean=float(split_counts.mean()),
-                without=float((split_counts == 0).mean()),
-            )
-        )
+        median = float(np.median(split_counts))
+        mean = float(split_counts.mean())
+        without = float((split_counts == 0).mean())
+        rows.append(Positives(kind, split, len(split_counts), median, mean, without))
     return rows
 
 
@@ -181,34 +182,21 @@ def list_warnings(tables: Sequence[Positives]) -> list[str]:
     return warnings
 
 
-def _check_target(path: Path) -> None:
-    """Raise UserError when `path` holds true labels: nothing could make them again."""
-    if path.exists() and not read_labels(path).scores:
-        todo = "give --out, or move it away first"
-        raise UserError(Fault(str(path), "holds true labels", todo=todo))
-
-
 def _load_logits(
     teacher: Teacher,
     given: TeacherInput,
     clips: Sequence[Clip],
     config: Config,
     progress: Progress,
-) -> np.ndarray:
+) -> ndarray:
     """Return a teacher's logits (N,...) of every clip, from the cache or computed now."""
-    features = load_clip_features(
-        clips, given.contents, given.section, config.media, config.workers, progress
-    )
+    settings = (given.section, config.media)
+    features = load_clip_features(clips, given.contents, *settings, config.workers, progress)
     batch_size = config.training.batch_size
     start_teacher = partial(_start_teacher, teacher, features, given.normalise, config)
 
     # The folder `pseudo` of earlier versions is not read: its rows do not say whose they are.
-    dependencies = [
-        teacher.sha256,
-        teacher.heads,
-        given.section.model_dump(),
-        config.media.model_dump(),
-    ]
+    dependencies = [teacher.sha256, teacher.heads, *(part.model_dump() for part in settings)]
     return load_or_compute(
         locate_array(given.kind, dependencies, given.contents),
         given.contents,
@@ -220,39 +208,18 @@ def _load_logits(
 
 def _start_teacher(
     teacher: Teacher,
-    features: np.ndarray,
+    features: ndarray,
     normalise_features: Callable[[Tensor], Tensor],
     config: Config,
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Callable[[ndarray], ndarray]:
     """Return a function that computes the logits (B,...) of the rows (B,)."""
     device = choose_device(config)
     module = teacher.module.to(device)
 
     @torch.inference_mode()
-    def compute_logits(rows: np.ndarray) -> np.ndarray:
+    def compute_logits(rows: ndarray) -> ndarray:
         inputs = normalise_features(to_device(features[rows], device))
-        logits: np.ndarray = module(inputs).cpu().numpy()
+        logits: ndarray = module(inputs).cpu().numpy()
         return logits
 
     return compute_logits
-
-
-def _write_label_file(
-    path: Path,
-    clips: Sequence[Clip],
-    teachers: tuple[Teacher, Teacher],
-    scores: Mapping[str, np.ndarray],
-    settings: PseudoLabels,
-) -> list[Positives]:
-    """Apply the thresholds to the probabilities, write the label file, and count the positives."""
-    names = [clip.name for clip in clips]
-    audio, visual = teachers
-    events, objects = threshold_scores(scores, settings)
-    write_labels(path, names, events, objects, audio.names, visual.names, scores)
-    return count_positives("events", events, clips) + count_positives("objects", objects, clips)
-
-
-def _pool_frames(logits: Tensor, activation: str, pooling: str) -> Tensor:
-    """Return the probabilities (O,) of a clip, of its frames' logits (F,O)."""
-    probability = logits.sigmoid() if activation == "sigmoid" else logits.softmax(-1)
-    return probability.amax(0) if pooling == "max" else probability.mean(0)

@@ -19,7 +19,7 @@ from avsc_core.config import Audio, LogMel
 from avsc_core.errors import Fault, UserError
 from avsc_core.model.audio import build_ast
 from avsc_core.weights.layouts import Tensors
-from avsc_core.weights.pretrained import find_mismatches, set_norm_eps
+from avsc_core.weights.pretrained import check_tensors, set_norm_eps
 from avsc_core.weights.published import (
     PublishedWeights,
     count_attention_heads,
@@ -99,7 +99,12 @@ def load_audio_teacher(source: str, settings: Audio) -> tuple[Teacher, LogMel]:
     backbone = build_ast(frames, width=width, depth=depth, heads=heads, patch=patch, stride=stride)
     set_norm_eps(backbone, published.norm_eps)
     module = AudioTeacher(backbone, width, classes, published.head_eps)
-    _load_tensors(module, _rename_ast_tensors(tensors), published)
+    # As in AudioTeacher, and without the image classifier.
+    renamed = {}
+    for name, tensor in tensors.items():
+        if not name.startswith("imagenet_"):
+            renamed[name if name.startswith("head.") else f"backbone.{name}"] = tensor
+    _load_tensors(module, renamed, published)
 
     names = _read_class_names(published.settings, classes)
     teacher = _build_teacher(module, names or _number_classes("event", classes), published)
@@ -161,31 +166,17 @@ def _count_numbers(tensors: Tensors, pattern: str) -> int:
     return max((int(match[1]) for match in matches if match), default=-1) + 1
 
 
-def _rename_ast_tensors(tensors: Tensors) -> Tensors:
-    """Rename the tensors of an AST as in AudioTeacher, and leave out its image classifier."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        if name.startswith("head."):
-            renamed[name] = tensor
-        elif not name.startswith("imagenet_"):
-            renamed[f"backbone.{name}"] = tensor
-    return renamed
-
-
 def _load_tensors(module: nn.Module, tensors: Tensors, published: PublishedWeights) -> None:
     """Load tensors into a module. Raises UserError that names every tensor that does not fit."""
-    mismatches = find_mismatches(module.state_dict(), tensors)
-    if mismatches:
-        raise UserError(Fault(str(published.file), mismatch) for mismatch in mismatches)
+    check_tensors(str(published.file), module.state_dict(), tensors)
     module.load_state_dict(tensors)
 
 
 def _read_class_names(settings: Mapping[str, Any], classes: int) -> list[str]:
     """Return the class names in the publisher's settings, or [] unless they name every class."""
     labels = {int(number): str(name) for number, name in settings.get("id2label", {}).items()}
-    if set(labels) != set(range(classes)):
-        return []
-    return [labels[number] for number in range(classes)]
+    numbers = sorted(labels)
+    return [labels[number] for number in numbers] if numbers == list(range(classes)) else []
 
 
 def _number_classes(noun: str, classes: int) -> list[str]:
@@ -194,10 +185,5 @@ def _number_classes(noun: str, classes: int) -> list[str]:
 
 def _build_teacher(module: nn.Module, names: list[str], published: PublishedWeights) -> Teacher:
     file = str(published.file)
-    return Teacher(
-        module=module.eval().requires_grad_(False),
-        names=names,
-        file=file,
-        sha256=hash_source(file),
-        layout=published.layout,
-    )
+    module = module.eval().requires_grad_(False)
+    return Teacher(module, names, file, hash_source(file), published.layout)

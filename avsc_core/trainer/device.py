@@ -2,10 +2,9 @@
 
 import numpy as np
 import torch
-from torch.amp.grad_scaler import GradScaler
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -21,7 +20,7 @@ def choose_device(config: Config) -> torch.device:
     """
     name = config.device
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError(Fault("device", "no CUDA device here", "auto or cpu"))
+        raise make_error("device", "no CUDA device here", "auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -31,14 +30,6 @@ def autocast(config: Config, device: torch.device) -> torch.autocast:
     """Return the context of a model's precision; losses are computed outside of it."""
     precision = PRECISIONS[config.training.precision]
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
-
-
-def build_scaler(config: Config, device: torch.device) -> GradScaler:
-    """Build the scaler of fp16's loss, which does nothing in other precisions.
-
-    Small gradients would vanish in fp16 without it.
-    """
-    return GradScaler(device.type, enabled=config.training.precision == "fp16")
 
 
 def seed_all(seed: int, epoch: int) -> torch.Generator:

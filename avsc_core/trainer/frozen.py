@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
+from numpy import ndarray
 
 from avsc_core.cache.store import compute_in_batches, load_or_compute, locate_array
 from avsc_core.config import Config
@@ -40,7 +40,7 @@ def find_frozen_branches(config: Config) -> frozenset[str]:
 
 
 def prepare_inputs(
-    config: Config, features: Features, train: np.ndarray, progress: Progress = no_progress
+    config: Config, features: Features, train: ndarray, progress: Progress = no_progress
 ) -> Inputs:
     """Return the inputs of a training on rows `train`, with the encodings of frozen encoders."""
     scale = compute_scale(features, config.log_mel.normalise, train)
@@ -78,15 +78,30 @@ def find_colours(backbone: str) -> Colours:
     return IMAGENET if settings is None else Colours(tuple(settings.mean), tuple(settings.std))
 
 
-def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progress) -> np.ndarray:
+def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progress) -> ndarray:
     """Return the encodings (N,width) float32 of every clip, from the cache or computed now."""
     data = inputs.features.data
     contents = data.sounds if branch == "audio" else data.films
     batch_size = config.training.batch_size
     load_encoder = partial(_load_encoder, config, inputs, branch)
 
+    # Everything that the encoding of a clip depends on, besides the clip: not the layers after the
+    # encoder, and the seed only where the weights are random.
+    identity = identify(config)
+    encoder = identity[branch]
+    for setting in ("embedding", "classes"):
+        del encoder[setting]
+    section = "log_mel" if branch == "audio" else "pictures"
+    dependencies = [
+        encoder,
+        identity[section],
+        identity["media"],
+        None if branch in find_weights(config) else config.seed,
+        inputs.scale if branch == "audio" else inputs.colours,
+        identity["training"]["precision"],
+    ]
+
     # `BRANCH-HASH.npy` of earlier versions is not read: its rows do not say whose they are.
-    dependencies = _list_dependencies(config, inputs, branch)
     return load_or_compute(
         locate_array(f"{branch}_encoding", dependencies, contents),
         contents,
@@ -96,34 +111,16 @@ def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progr
     )
 
 
-def _list_dependencies(config: Config, inputs: Inputs, branch: str) -> list[object]:
-    """List everything that the encoding of a clip depends on, besides the clip."""
-    identity = identify(config)
-    encoder = identity[branch]
-    for setting in ("embedding", "classes"):  # of the layers after the encoder
-        del encoder[setting]
-
-    # An encoder without published weights has random ones, which the seed decides.
-    seed = None if branch in find_weights(config) else config.seed
-
-    section = "log_mel" if branch == "audio" else "pictures"
-    normalisation = inputs.scale if branch == "audio" else inputs.colours
-    precision = identity["training"]["precision"]
-    return [encoder, identity[section], identity["media"], seed, normalisation, precision]
-
-
-def _load_encoder(
-    config: Config, inputs: Inputs, branch: str
-) -> Callable[[np.ndarray], np.ndarray]:
+def _load_encoder(config: Config, inputs: Inputs, branch: str) -> Callable[[ndarray], ndarray]:
     """Return a function that computes the encodings (B,width) float32 of the rows (B,)."""
     device = choose_device(config)
     encoder = build_pretrained_encoder(config, branch).to(device).eval()
     load_inputs = load_log_mels if branch == "audio" else load_frames
 
     @torch.inference_mode()
-    def encode(rows: np.ndarray) -> np.ndarray:
+    def encode(rows: ndarray) -> ndarray:
         with autocast(config, device):
-            encodings: np.ndarray = encoder(load_inputs(inputs, rows, device)).float().cpu().numpy()
+            encodings: ndarray = encoder(load_inputs(inputs, rows, device)).float().cpu().numpy()
         return encodings
 
     return encode

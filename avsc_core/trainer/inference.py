@@ -5,8 +5,8 @@ clip and by segment, answer files, and `predict`. Log-mels (B,T,128) and frames 
 `Outputs` -> scene probabilities (B,S).
 """
 
-import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.config import Config
@@ -32,8 +32,8 @@ def run_model(
 
 def run_raw_clips(
     model: AudioVisualNet,
-    log_mel: np.ndarray,  # (B,T,128) as cached, not normalised
-    frames: np.ndarray,  # (B,F,3,H,W) uint8
+    log_mel: ndarray,  # (B,T,128) as cached, not normalised
+    frames: ndarray,  # (B,F,3,H,W) uint8
     scale: Scale,
     colours: Colours,
     config: Config,
@@ -45,7 +45,6 @@ def run_raw_clips(
     return run_model(model, sounds, pictures, config)
 
 
-def scene_probabilities(outputs: Outputs) -> np.ndarray:
+def scene_probabilities(outputs: Outputs) -> ndarray:
     """Return the scene probabilities (B,S) in float64, which keeps the digits of small ones."""
-    probability: np.ndarray = outputs.scene_logits.double().softmax(1).cpu().numpy()  # (B,S)
-    return probability
+    return outputs.scene_logits.double().softmax(1).cpu().numpy()

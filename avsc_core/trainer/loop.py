@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.config import Config
@@ -31,6 +32,9 @@ from avsc_core.trainer.inference import run_model, scene_probabilities
 from avsc_core.trainer.step import TrainingParts, build_training, train_step
 from avsc_core.weights.pretrained import load_pretrained
 
+# Parts of a training whose state a checkpoint has, under the same names.
+STATES = ("model", "optimiser", "schedule", "scaler")
+
 
 class Epoch(NamedTuple):
     """The result of an epoch."""
@@ -45,8 +49,8 @@ class Epoch(NamedTuple):
 def fit(
     config: Config,
     features: Features,
-    train: np.ndarray,  # rows
-    validation: np.ndarray,  # rows, may be empty
+    train: ndarray,  # rows
+    validation: ndarray,  # rows, may be empty
     *,
     metric: str = "val_acc",
     epochs: int | None = None,  # fewer than the schedule's own, for retraining
@@ -72,7 +76,8 @@ def fit(
     best = None
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
     if saved:
-        _restore(parts, saved)
+        for name in STATES:
+            getattr(parts, name).load_state_dict(getattr(saved, name))
         first_epoch = saved.epoch + 1
         best = saved.best
         yield Epoch(saved.epoch, saved.metrics, best, model, inputs)
@@ -83,8 +88,9 @@ def fit(
 
         # loss terms and scores on validation
         if len(validation):
-            probability, scores = _validate(parts, inputs, validation)
-            metrics |= scores
+            probability, values = predict_rows(model, inputs, validation, config, losses=True)
+            values |= compute_scores(probability, features.data.scenes[validation])
+            metrics |= {f"val_{name}": value for name, value in values.items()}
         _check_finite(number, metrics)
 
         # keep the best epoch; an equal one later does not replace it
@@ -94,7 +100,8 @@ def fit(
             best = Best(number, metrics, torch.from_numpy(probability))
 
         if checkpoint:
-            save_checkpoint(checkpoint, _take_checkpoint(parts, key, number, metrics, best))
+            states = {name: getattr(parts, name).state_dict() for name in STATES}
+            save_checkpoint(checkpoint, Checkpoint(key, number, metrics, best=best, **states))
         yield Epoch(number, metrics, best, model, inputs)
 
 
@@ -102,11 +109,11 @@ def fit(
 def predict_rows(
     model: AudioVisualNet,
     inputs: Inputs,
-    rows: np.ndarray,  # (N,)
+    rows: ndarray,  # (N,)
     config: Config,
     *,
     losses: bool = False,
-) -> tuple[np.ndarray, dict[str, float]]:
+) -> tuple[ndarray, dict[str, float]]:
     """Return (N,S) float64 scene probabilities of `rows`, and with `losses` the mean loss terms."""
     device = next(model.parameters()).device
     compute = build_losses(config)
@@ -134,34 +141,23 @@ def _build_initial_model(config: Config, device: torch.device) -> AudioVisualNet
 
 
 def _train_epoch(
-    parts: TrainingParts, inputs: Inputs, train: np.ndarray, number: int
+    parts: TrainingParts, inputs: Inputs, train: ndarray, number: int
 ) -> dict[str, float]:
     """Train on the rows `train` once and return the mean of every loss term as train_*."""
     config = parts.config
     device = choose_device(config)
     generator = seed_all(config.seed, number)
     order = shuffle_rows(train, config.seed, number)
-    batches = iterate_batches(
-        inputs, order, config.training.batch_size, device, config.augmentation
-    )
+    batch_size = config.training.batch_size
 
     parts.model.train()
     sums: dict[str, Tensor] = {}
-    for batch in batches:
+    for batch in iterate_batches(inputs, order, batch_size, device, config.augmentation):
         terms = train_step(parts, batch, generator)
         _add_terms(sums, terms, len(batch.scenes))
 
     means = _divide_sums(sums, len(train))
     return {f"train_{name}": value for name, value in means.items()}
-
-
-def _validate(
-    parts: TrainingParts, inputs: Inputs, validation: np.ndarray
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Return (N,S) scene probabilities of the rows `validation`; loss terms and scores as val_*."""
-    probability, values = predict_rows(parts.model, inputs, validation, parts.config, losses=True)
-    values |= compute_scores(probability, inputs.features.data.scenes[validation])
-    return probability, {f"val_{name}": value for name, value in values.items()}
 
 
 def _add_terms(sums: dict[str, Tensor], terms: dict[str, Tensor], count: int) -> None:
@@ -183,27 +179,3 @@ def _check_finite(epoch: int, metrics: dict[str, float]) -> None:
     for name, value in metrics.items():
         if not isfinite(value):
             raise Diverged(f"epoch {epoch}: {name} is not finite")
-
-
-def _take_checkpoint(
-    parts: TrainingParts, key: str, epoch: int, metrics: dict[str, float], best: Best | None
-) -> Checkpoint:
-    """Collect the state after an epoch."""
-    return Checkpoint(
-        key=key,
-        epoch=epoch,
-        metrics=metrics,
-        model=parts.model.state_dict(),
-        optimiser=parts.optimiser.state_dict(),
-        schedule=parts.schedule.state_dict(),
-        scaler=parts.scaler.state_dict(),
-        best=best,
-    )
-
-
-def _restore(parts: TrainingParts, saved: Checkpoint) -> None:
-    """Put the state of a checkpoint into the parts of a training."""
-    parts.model.load_state_dict(saved.model)
-    parts.optimiser.load_state_dict(saved.optimiser)
-    parts.schedule.load_state_dict(saved.schedule)
-    parts.scaler.load_state_dict(saved.scaler)

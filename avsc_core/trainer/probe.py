@@ -79,7 +79,15 @@ def probe(config: Config, threads: int) -> Measured:
     """
     # an earlier measurement on the same machine
     device_name = _name_device(config, threads)
-    path = _find_cache_file(config, device_name)
+    dependencies = [
+        FORMAT,
+        device_name,
+        platform.node(),
+        torch.__version__,
+        describe_cost(config),
+    ]
+    key = hashlib.sha256(json.dumps(dependencies).encode()).hexdigest()[:16]
+    path = cache_root() / "probes" / f"{key}.json"
     if path.is_file():
         return Measured(**json.loads(path.read_text()))
 
@@ -93,10 +101,10 @@ def probe(config: Config, threads: int) -> Measured:
         clips = config.training.batch_size
         what = f"a step of {clips} clips does not fit into the memory of {device_name}"
         smaller = "a smaller training.batch_size, compute.micro_batch, compute.checkpointing"
-        todo = f"{smaller}, or another machine"
-        raise EnvironmentFault(Fault("memory", what, todo=todo)) from None
+        raise EnvironmentFault(
+            Fault("memory", what, todo=f"{smaller}, or another machine")
+        ) from None
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(measured._asdict()))
     return measured
 
@@ -107,14 +115,6 @@ def _name_device(config: Config, threads: int) -> str:
         return torch.cuda.get_device_name()
     plural = "s" if threads > 1 else ""
     return f"{platform.machine()} CPU, {threads} thread{plural}"
-
-
-def _find_cache_file(config: Config, device_name: str) -> Path:
-    """Return the file of a measurement, named by a hash of all it depends on."""
-    machine = platform.node()
-    dependencies = [FORMAT, device_name, machine, torch.__version__, describe_cost(config)]
-    key = hashlib.sha256(json.dumps(dependencies).encode()).hexdigest()[:16]
-    return cache_root() / "probes" / f"{key}.json"
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -151,14 +151,8 @@ def _measure(config: Config, device_name: str, threads: int) -> Measured:
         step *= growth
         predict *= growth
 
-    return Measured(
-        device=device_name,
-        step=step,
-        predict=predict,
-        memory=memory,
-        available=_read_available_memory(device),
-        parameters=parameters,
-    )
+    available = _read_available_memory(device)
+    return Measured(device_name, step, predict, memory, available, parameters)
 
 
 def _time_work(

@@ -17,7 +17,7 @@ from avsc_core.config import Config
 from avsc_core.data.batches import Batch
 from avsc_core.model.losses import Losses, build_losses
 from avsc_core.model.network import AudioVisualNet
-from avsc_core.trainer.device import autocast, build_scaler
+from avsc_core.trainer.device import autocast
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 
 
@@ -36,12 +36,15 @@ def build_training(config: Config, model: AudioVisualNet, steps_per_epoch: int) 
     """Build losses, optimiser, schedule and scaler for a model that is on its device."""
     optimiser = build_optimiser(model, config.training)
     return TrainingParts(
-        config=config,
-        model=model,
-        losses=build_losses(config),
-        optimiser=optimiser,
+        config,
+        model,
+        build_losses(config),
+        optimiser,
         schedule=build_schedule(optimiser, config.training, steps_per_epoch),
-        scaler=build_scaler(config, next(model.parameters()).device),
+        # Without a scaler small gradients would vanish in fp16; elsewhere it does nothing.
+        scaler=GradScaler(
+            next(model.parameters()).device.type, enabled=config.training.precision == "fp16"
+        ),
     )
 
 

@@ -13,8 +13,8 @@ head.norm.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class WeightsLayout(NamedTuple):
     title: str
     mark: str  # a regular expression that matches a name of this layout and of no other
     rename: Callable[[Tensors], Tensors]
-    norm_eps: Callable[[Mapping[str, Any]], float]  # publisher's settings -> LayerNorm epsilon
+    norm_eps: float  # LayerNorm epsilon in the source's code
     heads: tuple[str, ...]  # prefixes of the names in the source's own classifier
     head_eps: float | None = None  # epsilon of the LayerNorm in that classifier; None: norm_eps
 
@@ -137,14 +137,6 @@ def _rename_torchvision(name: str) -> str:
     return name
 
 
-def _read_eps(default: float) -> Callable[[Mapping[str, Any]], float]:
-    """Return a function that reads the epsilon from a publisher's settings.
-
-    `default` is the one in the source's code.
-    """
-    return lambda settings: float(settings.get("layer_norm_eps", default))
-
-
 def recognise(kind: str, names: Iterable[str]) -> WeightsLayout | None:
     """Recognise the layout of a checkpoint of `ast` or `convnext` by the names of its tensors.
 
@@ -160,34 +152,34 @@ def recognise(kind: str, names: Iterable[str]) -> WeightsLayout | None:
 LAYOUTS: dict[str, tuple[WeightsLayout, ...]] = {
     "ast": (
         WeightsLayout(
-            title="AST authors",
-            mark=r"(module\.)?v\.cls_token",
-            rename=from_authors,
-            norm_eps=_read_eps(1e-6),
+            "AST authors",
+            r"(module\.)?v\.cls_token",
+            from_authors,
+            norm_eps=1e-6,
             heads=("head.", "imagenet_head"),
             head_eps=1e-5,
         ),
         WeightsLayout(
-            title="AST Hugging Face",
-            mark=r"(\w+\.)?embeddings\.cls_token",
-            rename=from_hugging_face,
-            norm_eps=_read_eps(1e-12),
+            "AST Hugging Face",
+            r"(\w+\.)?embeddings\.cls_token",
+            from_hugging_face,
+            norm_eps=1e-12,
             heads=("head.",),
         ),
     ),
     "convnext": (
         WeightsLayout(
-            title="ConvNeXt torchvision",
-            mark=r"features\.0\.0\.weight",
-            rename=from_torchvision,
-            norm_eps=_read_eps(1e-6),
+            "ConvNeXt torchvision",
+            r"features\.0\.0\.weight",
+            from_torchvision,
+            norm_eps=1e-6,
             heads=("head.fc.",),
         ),
         WeightsLayout(
-            title="ConvNeXt timm",
-            mark=r"stem\.0\.weight",
-            rename=dict,
-            norm_eps=_read_eps(1e-6),
+            "ConvNeXt timm",
+            r"stem\.0\.weight",
+            dict,
+            norm_eps=1e-6,
             heads=("head.fc.",),
         ),
     ),

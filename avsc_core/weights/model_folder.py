@@ -16,7 +16,7 @@ from torch import nn
 
 from avsc_core import __version__
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 from avsc_core.files import atomic_path, write_json
 from avsc_core.model.network import AudioVisualNet, build_model
 from avsc_core.weights.pretrained import check_tensors, set_norm_eps
@@ -52,20 +52,25 @@ def load_model(folder: Path, device: str = "cpu") -> tuple[AudioVisualNet, Confi
     """
     missing = [name for name in (DESCRIPTION, TENSORS) if not (folder / name).is_file()]
     if missing:
-        what = f"the folder has no {' and no '.join(missing)}"
-        raise UserError(Fault(str(folder), what, "a folder that avsc saved a model in"))
+        raise make_error(
+            folder,
+            f"the folder has no {' and no '.join(missing)}",
+            "a folder that avsc saved a model in",
+        )
 
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         if description["format"] != FORMAT:
-            what = f"the model folder has format {description['format']}"
-            allowed = f"avsc {__version__} reads format {FORMAT}"
-            raise UserError(Fault(str(folder / DESCRIPTION), what, allowed))
+            raise make_error(
+                folder / DESCRIPTION,
+                f"the model folder has format {description['format']}",
+                f"avsc {__version__} reads format {FORMAT}",
+            )
         config = Config.model_validate(description["config"])
         extra = description["extra"]
         tensors = load_file(folder / TENSORS, device=device)
     except (ValueError, KeyError, TypeError, ValidationError, SafetensorError) as error:
-        raise UserError(Fault(str(folder), f"this is not a model folder ({error})")) from None
+        raise make_error(folder, f"this is not a model folder ({error})") from None
 
     # Pretrained weights are not read again: the folder has all tensors, and their file may be gone.
     model = build_model(config).to(device)

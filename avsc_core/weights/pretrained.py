@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, collect_faults
+from avsc_core.errors import Fault, UserError, collect_faults, make_error
 from avsc_core.model.network import AudioVisualNet, build_encoder, build_model
 from avsc_core.resolve import find_weights
 from avsc_core.weights.layouts import Tensors
@@ -49,7 +49,7 @@ def load_pretrained(model: AudioVisualNet, config: Config) -> list[Account]:
     Returns an account of each file; a branch without an encoder is left out. Raises UserError with
     every fault: files that are missing or are not checkpoints, and tensors that do not fit.
     """
-    accounts: list[Account] = []
+    accounts = []
     faults: list[Fault] = []
     for name in find_weights(config):
         branch = model.branches[name]
@@ -97,20 +97,10 @@ def check_tensors(
     tensors: Tensors,  # the file's
     heads: tuple[str, ...] = (),
 ) -> None:
-    """Check that a file's tensors are those of a model. Raises UserError as `find_mismatches`."""
-    faults = [Fault(where, text) for text in find_mismatches(wanted, tensors, heads)]
-    if faults:
-        raise UserError(faults)
-
-
-def find_mismatches(
-    wanted: Mapping[str, Tensor],  # the model's
-    tensors: Tensors,  # the file's
-    heads: tuple[str, ...] = (),
-) -> list[str]:
-    """Find every tensor that is missing, left over, or of another shape; return a text for each.
+    """Check that a file's tensors are those of a model.
 
     Tensors whose names begin with one of `heads`, the source's own classifier, may be left over.
+    Raises UserError, at `where`, with every tensor that is missing, left over or of another shape.
     """
     missing = []
     shapes = []
@@ -126,7 +116,9 @@ def find_mismatches(
     for name, tensor in tensors.items():
         if name not in wanted and not name.startswith(heads):
             left.append(f"tensor {name} {tuple(tensor.shape)} is not one of the model's")
-    return _shorten(missing) + _shorten(left) + _shorten(shapes)
+    texts = _shorten(missing) + _shorten(left) + _shorten(shapes)
+    if texts:
+        raise UserError(Fault(where, text) for text in texts)
 
 
 def _shorten(lines: list[str]) -> list[str]:
@@ -176,8 +168,11 @@ def _check_heads(published: PublishedWeights, heads: int) -> None:
     found = published.settings.get("num_attention_heads", heads)
     if found != heads:
         where = str(published.file.parent / "config.json")
-        what = f"the model has {found} attention heads; audio.heads is {heads}"
-        raise UserError(Fault(where, what, todo=f"set audio.heads to {found}"))
+        raise make_error(
+            where,
+            f"the model has {found} attention heads; audio.heads is {heads}",
+            todo=f"set audio.heads to {found}",
+        )
 
 
 def _fit_positions(published: PublishedWeights, backbone: nn.Module) -> tuple[Tensors, list[str]]:
@@ -188,7 +183,7 @@ def _fit_positions(published: PublishedWeights, backbone: nn.Module) -> tuple[Te
     """
     tensors = published.tensors
     if not {"patch_embed.proj.weight", "pos_embed"} <= set(tensors):
-        return tensors, []  # `find_mismatches` names them
+        return tensors, []  # `check_tensors` names them
 
     grid: tuple[int, int] = backbone.patch_embed.grid_size  # type: ignore[assignment, union-attr]
     stride = backbone.patch_embed.proj.stride[0]  # type: ignore[union-attr, index]
@@ -224,9 +219,7 @@ def _fit_timm(
 
     # Position embeddings: a module of timm has its own filter for checkpoints where it needs one.
     convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
-    converted: Tensors = dict(tensors)
-    if convert is not None:
-        converted = dict(convert(converted, backbone))
+    converted: Tensors = dict(convert(dict(tensors), backbone) if convert else tensors)
 
     # Colours: the first layers take three channels, and a log-mel has one.
     wanted = backbone.state_dict()

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from avsc_core.data.logmel import MEL_BINS
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import make_error
 from avsc_core.weights.layouts import LAYOUTS, Tensors, recognise
 from avsc_core.weights.sources import locate, read_publisher_settings
 
@@ -27,10 +27,10 @@ class PublishedWeights(NamedTuple):
     file: Path
     layout: str
     tensors: Tensors
-    norm_eps: float | None  # of its LayerNorms; None: that of timm's model
-    heads: tuple[str, ...]  # prefixes of the names in its own classifier
-    head_eps: float | None  # of the LayerNorm in that classifier
     settings: Mapping[str, Any]  # from config.json beside it
+    norm_eps: float | None = None  # of its LayerNorms; None: that of timm's model
+    heads: tuple[str, ...] = ()  # prefixes of the names in its own classifier
+    head_eps: float | None = None  # of the LayerNorm in that classifier
 
 
 def read_published(kind: str, source: str, where: str) -> PublishedWeights:
@@ -43,36 +43,27 @@ def read_published(kind: str, source: str, where: str) -> PublishedWeights:
     tensors = read_tensors(file)
     settings = read_publisher_settings(file)
     if kind not in LAYOUTS:
-        return PublishedWeights(
-            file=file,
-            layout=f"timm {kind}",
-            tensors=tensors,
-            norm_eps=None,
-            heads=(),
-            head_eps=None,
-            settings=settings,
-        )
+        return PublishedWeights(file, f"timm {kind}", tensors, settings)
 
     layout = recognise(kind, tensors)
     if layout is None:
         first = ", ".join(list(tensors)[:3])
         what = f"the file is not a checkpoint of {kind} (it begins with {first})"
-        # One of LAYOUTS[kind].
         publishers = {
             "ast": "the authors' file or Hugging Face's",
             "convnext": "torchvision's file or timm's",
         }
         allowed = publishers[kind]
-        raise UserError(Fault(str(file), what, allowed))
-    norm_eps = layout.norm_eps(settings)
+        raise make_error(file, what, allowed)
+    norm_eps = float(settings.get("layer_norm_eps", layout.norm_eps))
     return PublishedWeights(
-        file=file,
-        layout=layout.title,
-        tensors=layout.rename(tensors),
+        file,
+        layout.title,
+        layout.rename(tensors),
+        settings,
         norm_eps=norm_eps,
         heads=layout.heads,
         head_eps=layout.head_eps or norm_eps,
-        settings=settings,
     )
 
 
@@ -93,9 +84,12 @@ def read_tensors(file: Path) -> Tensors:
         EOFError,
         ValueError,
     ) as error:
-        what = f"the file holds no tensors that can be read safely ({str(error).splitlines()[0]})"
-        allowed = "safetensors, or a state dict saved by torch"
-        raise UserError(Fault(str(file), what, allowed, "download it again")) from None
+        raise make_error(
+            file,
+            f"the file holds no tensors that can be read safely ({str(error).splitlines()[0]})",
+            "safetensors, or a state dict saved by torch",
+            "download it again",
+        ) from None
 
     # Training scripts often save the state dict inside another dictionary.
     for wrapper in ("model", "state_dict"):
@@ -104,9 +98,7 @@ def read_tensors(file: Path) -> Tensors:
     items = content.items() if isinstance(content, Mapping) else ()
     tensors = {name: value for name, value in items if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(
-            Fault(str(file), "the file holds no state dict", "names with a tensor each")
-        )
+        raise make_error(file, "the file holds no state dict", "names with a tensor each")
     return tensors
 
 
@@ -122,8 +114,11 @@ def find_position_grid(published: PublishedWeights, stride: int) -> tuple[int, i
     mel = (MEL_BINS - patch) // mel_stride + 1
     count = tensors["pos_embed"].shape[1] - 2  # without cls and dist
     if count < mel or count % mel:
-        what = f"{count} position embeddings do not fill a grid of {mel} mel patches"
-        raise UserError(Fault(str(published.file), what, f"patches of {patch} at stride {stride}"))
+        raise make_error(
+            published.file,
+            f"{count} position embeddings do not fill a grid of {mel} mel patches",
+            f"patches of {patch} at stride {stride}",
+        )
     return mel, count // mel
 
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from avsc_core.errors import EnvironmentFault, Fault, UserError
+from avsc_core.errors import EnvironmentFault, Fault, UserError, make_error
 
 HUB = "hf-hub:"
 PUBLISHED = ("model.safetensors", "pytorch_model.bin")  # in repositories of the hub, safe one first
@@ -48,9 +48,12 @@ def locate(name: str, where: str) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        what = f"{name} does not exist"
-        allowed = f"a file, a folder or {HUB}OWNER/NAME@COMMIT"
-        raise UserError(Fault(where, what, allowed, "download the checkpoint and give its path"))
+        raise make_error(
+            where,
+            f"{name} does not exist",
+            f"a file, a folder or {HUB}OWNER/NAME@COMMIT",
+            "download the checkpoint and give its path",
+        )
 
     # In a folder, a name of the hub's wins; otherwise it must hold one file that could be meant.
     for file in PUBLISHED:
@@ -59,8 +62,11 @@ def locate(name: str, where: str) -> Path:
     found = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
     if len(found) != 1:
         count = f"{len(found)} weight files" if found else "no weight file"
-        allowed = f"{PUBLISHED[0]}, or one file ending in {', '.join(ENDINGS)}"
-        raise UserError(Fault(where, f"{count} in {name}", allowed))
+        raise make_error(
+            where,
+            f"{count} in {name}",
+            f"{PUBLISHED[0]}, or one file ending in {', '.join(ENDINGS)}",
+        )
     return found[0]
 
 
@@ -101,8 +107,9 @@ def read_publisher_settings(path: Path) -> dict[str, Any]:
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
-        what = f"the file is not JSON ({error})"
-        raise UserError(Fault(str(config), what, todo="download it again")) from None
+        raise make_error(
+            config, f"the file is not JSON ({error})", todo="download it again"
+        ) from None
     return settings if isinstance(settings, dict) else {}
 
 
@@ -110,9 +117,12 @@ def _download(name: str, where: str) -> Path:
     """Return the hub's file in its local cache, with `config.json` beside it where there is one."""
     match = re.fullmatch(rf"{HUB}([\w.-]+/[\w.-]+)@([0-9a-f]{{40}})", name)
     if match is None:
-        what = f"'{name}' is not pinned"
-        allowed = f"{HUB}OWNER/NAME@COMMIT, with the commit's 40 digits"
-        raise UserError(Fault(where, what, allowed, "a branch may change under a study"))
+        raise make_error(
+            where,
+            f"'{name}' is not pinned",
+            f"{HUB}OWNER/NAME@COMMIT, with the commit's 40 digits",
+            "a branch may change under a study",
+        )
 
     # The hub's library reads its switches when it is imported, and importing it takes a while.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -130,11 +140,13 @@ def _download(name: str, where: str) -> Path:
         except LocalEntryNotFoundError:
             what = f"{name} is not in the hub's cache and the hub does not answer"
             files = f"{file} and config.json of {repository} at {commit}"
-            todo = f"put {files} into a folder and give that"
-            raise EnvironmentFault(Fault(where, what, todo=todo)) from None
+            raise EnvironmentFault(
+                Fault(where, what, todo=f"put {files} into a folder and give that")
+            ) from None
         except EntryNotFoundError:
             continue
         except (HfHubHTTPError, OSError) as error:
-            what = f"{name} ({error})"
-            raise EnvironmentFault(Fault(where, what, todo="give a local path instead")) from None
-    raise UserError(Fault(where, f"{name} has no {' and no '.join(PUBLISHED)}"))
+            raise EnvironmentFault(
+                Fault(where, f"{name} ({error})", todo="give a local path instead")
+            ) from None
+    raise make_error(where, f"{name} has no {' and no '.join(PUBLISHED)}")
