@@ -23,6 +23,7 @@ FRAMES = 100
 FRAME_RATE = 10
 SIZE = 96  # pixels each way: a small picture that still holds six objects
 SCALE = 3  # objects are drawn three times as large and shrunk, which smooths their edges
+THICK = 2 * SCALE  # a broad line on the enlarged canvas
 
 TYRE = (25, 25, 28)
 TROUSERS = (45, 45, 60)
@@ -197,7 +198,7 @@ def draw_cycle(pen: Pen, w: int, h: int, colour: Colour, accent: Colour, repeats
     radius = h * repeats / 20
     top = h - 2 * radius
     for x in (radius, w - radius):
-        pen.ellipse((x - radius, top, x + radius, h), outline=accent, width=2 * SCALE)
+        pen.ellipse((x - radius, top, x + radius, h), outline=accent, width=THICK)
 
     frame = [
         (radius, h - radius),
@@ -293,16 +294,15 @@ def draw_hangers(pen: Pen, w: int, h: int, colour: Colour, accent: Colour, repea
 
 def draw_steps(pen: Pen, w: int, h: int, colour: Colour, accent: Colour, repeats: int) -> None:
     """Draw `repeats` steps that rise to the right, with a handrail: stairs, escalator."""
-    edge = 2 * SCALE
     for step in range(repeats):
         left = w * step / repeats
         right = w * (step + 1) / repeats
         top = h * (1 - 0.75 * (step + 1) / repeats)
         pen.rectangle((left, top, right, h), fill=colour)
-        pen.rectangle((left, top, right, top + edge), fill=accent)
+        pen.rectangle((left, top, right, top + THICK), fill=accent)
 
     # The handrail.
-    pen.line((0, h * 0.75, w, 0), fill=accent, width=edge)
+    pen.line((0, h * 0.75, w, 0), fill=accent, width=THICK)
 
 
 def draw_track(pen: Pen, w: int, h: int, colour: Colour, accent: Colour, repeats: int) -> None:
@@ -312,12 +312,12 @@ def draw_track(pen: Pen, w: int, h: int, colour: Colour, accent: Colour, repeats
         # The nearer a sleeper, the wider it is, and the farther from the next one.
         y = h * ((sleeper + 1) / repeats) ** 1.5
         half = w * (0.12 + 0.38 * y / h)
-        pen.line((middle - half, y, middle + half, y), fill=accent, width=2 * SCALE)
+        pen.line((middle - half, y, middle + half, y), fill=accent, width=THICK)
 
     for side in (-1, 1):
         far_end = middle + side * w * 0.06
         near_end = middle + side * w * 0.38
-        pen.line((far_end, 0, near_end, h), fill=colour, width=2 * SCALE)
+        pen.line((far_end, 0, near_end, h), fill=colour, width=THICK)
 
 
 def draw_arch(pen: Pen, w: int, h: int, colour: Colour, accent: Colour, repeats: int) -> None:
@@ -369,7 +369,7 @@ def draw_bag(pen: Pen, w: int, h: int, colour: Colour, accent: Colour, repeats: 
     """Draw a box with a handle and `repeats` straps: suitcase, shopping bag, bin."""
     # The handle, then the box.
     handle = (w * 0.25, 0, w * 0.75, h * 0.5)
-    pen.arc(handle, 180, 360, fill=accent, width=2 * SCALE)
+    pen.arc(handle, 180, 360, fill=accent, width=THICK)
     top = h * 0.25
     pen.rounded_rectangle((0, top, w, h), radius=w // 8, fill=colour)
 
@@ -383,11 +383,9 @@ def draw_disc(pen: Pen, w: int, h: int, colour: Colour, accent: Colour, repeats:
     """Draw `repeats` rings around a centre: button, clock, balloon, pond."""
     for ring in range(repeats):
         inset = 0.5 * ring / repeats
-        left = w * inset
-        top = h * inset
-        right = w * (1 - inset)
-        bottom = h * (1 - inset)
-        pen.ellipse((left, top, right, bottom), fill=accent if ring % 2 else colour)
+        far = 1 - inset
+        box = (w * inset, h * inset, w * far, h * far)
+        pen.ellipse(box, fill=accent if ring % 2 else colour)
 
 
 class Thing(NamedTuple):
@@ -403,7 +401,7 @@ class Thing(NamedTuple):
     speed: float = 0  # per frame
 
 
-SHAPES: dict[str, Callable[[Pen, int, int, Colour, Colour, int], None]] = {
+SHAPES: dict[str, Callable[..., None]] = {
     "animal": draw_animal,
     "arch": draw_arch,
     "bag": draw_bag,

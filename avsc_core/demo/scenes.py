@@ -21,7 +21,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 import soundfile
-from numpy.random import Generator
+from numpy.random import Generator, default_rng
 
 from avsc_core.data.dataset import SYNTHETIC
 from avsc_core.demo.pictures import FRAME_RATE, SIZE, draw_frames, read_objects
@@ -121,7 +121,7 @@ def plan_clips(clips_per_scene: int, seed: int) -> "list[DemoClip]":
         location = scene * locations + location_in_scene
         city = CITIES[location % len(CITIES)]
 
-        rng = np.random.default_rng([seed, TAG_STREAM, number])
+        rng = default_rng([seed, TAG_STREAM, number])
         clip = DemoClip(
             name=f"{SCENES[scene]}-{city}-{location}-{segment}",
             number=number,
@@ -194,17 +194,15 @@ def _write_clip(root: Path, seed: int, clip: "DemoClip") -> None:
 
     Its random numbers depend on the seed, its number and its location, never on the process.
     """
-
-    def open_stream(stream: int, number: int) -> Generator:
-        return np.random.default_rng([seed, stream, number])
-
     # Sound and pictures each get a fresh generator of the location: neither depends on the other.
-    place = open_stream(PLACE_STREAM, clip.location)
-    sound = mix_events(clip.events, place, open_stream(SOUND_STREAM, clip.number))  # (2,T)
+    place = default_rng([seed, PLACE_STREAM, clip.location])
+    rng = default_rng([seed, SOUND_STREAM, clip.number])
+    sound = mix_events(clip.events, place, rng)  # (2,T)
     soundfile.write(root / "audio" / f"{clip.name}.wav", sound.T, RATE, subtype="PCM_16")
 
-    place = open_stream(PLACE_STREAM, clip.location)
-    frames = draw_frames(clip.objects, place, open_stream(PICTURE_STREAM, clip.number))
+    place = default_rng([seed, PLACE_STREAM, clip.location])
+    rng = default_rng([seed, PICTURE_STREAM, clip.number])
+    frames = draw_frames(clip.objects, place, rng)
     write_video(root / "video" / f"{clip.name}.mp4", frames)
 
 
