@@ -32,8 +32,8 @@ PENTATONIC = np.array([0, 2, 4, 7, 9, 12, 14, 16, 19, 21])  # half tones above t
 
 
 @cache
-def read_events() -> dict[str, Callable[[Generator], Signal]]:
-    """Read the 64 events by name, in the order of the labels; each makes a mono signal (T,)."""
+def read_events() -> dict[str, partial[Signal]]:
+    """Read the 64 events by name, in the order of the labels: generator -> mono signal (T,)."""
     rows = read_yaml(Path(__file__).with_name("events.yaml")).data
     events = {}
     for name, settings in rows.items():
