@@ -1,9 +1,10 @@
 """How often do our 95 % intervals hold the truth, and how often does a percentile bootstrap?
 
-Simulated figures of ten scenes with three locations of six clips each, as on TAU's validation part.
-They vary by location, by seed, by both together and by clip, with the standard deviations of a row,
-in all scenes or, as with good models, in two. 2,000 studies for each row; printed are the share of
-intervals that hold the truth (0.95 is right), and their mean width against the bootstrap's.
+The figures are simulated: ten scenes with three locations of six clips each, as in TAU's validation
+part. They vary by location, by seed, by both together and by clip, in all scenes or, as with good
+models, in two. Each row of the table has its own standard deviations and 2,000 simulated studies.
+It shows the share of intervals that hold the truth (0.95 is right), and the mean width of ours as a
+multiple of the bootstrap's.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ EACH = 6  # clips of each location
 
 
 class Spread(NamedTuple):
-    """Standard deviations of a simulated figure."""
+    """The standard deviations of a simulated figure."""
 
     locations: float
     seeds: float
@@ -42,17 +43,19 @@ SPREADS = (
 
 def main() -> None:
     """Simulate every case and keep the result."""
-    rows = [measure(seeds, spread, varying) for seeds, spread, varying in list_cases()]
-    keep("coverage", "95 % intervals that hold the truth, of 2,000 simulated studies", rows)
+    rows = [measure(*case) for case in list_cases()]
+    question = "95 % intervals that hold the truth, of 2,000 simulated studies"
+    keep("coverage", question, rows)
 
 
 def list_cases() -> Iterator[tuple[int, Spread, int]]:
     """List the cases: number of seeds, spread, number of scenes that vary."""
     for seeds in (1, 2, 3, 5):
         for spread in SPREADS:
-            # one training does not show how trainings differ
+            # One training does not show how trainings differ.
             if seeds > 1 or not spread.seeds:
                 yield seeds, spread, SCENES
+
     for seeds in (1, 3, 5):
         yield seeds, SPREADS[0], 2
 
@@ -61,7 +64,9 @@ def measure(seeds: int, spread: Spread, varying: int) -> dict[str, Any]:
     """Simulate the studies of one row."""
     rng = np.random.default_rng(seeds)
     clips = make_clips()
-    ours = np.empty((STUDIES, 2))  # low and high ends
+
+    # The low and high ends of each study's interval, by both methods.
+    ours = np.empty((STUDIES, 2))
     rival = np.empty((STUDIES, 2))
     for study in range(STUDIES):
         values = simulate(rng, clips, seeds, spread, varying)
@@ -84,24 +89,27 @@ def measure(seeds: int, spread: Spread, varying: int) -> dict[str, Any]:
 
 def make_clips() -> Clips:
     """Make the clips of every simulated study."""
-    scenes = np.repeat(np.arange(SCENES), LOCATIONS * EACH)
-    return Clips(
-        names=tuple(map(str, range(len(scenes)))),
-        scenes=scenes,
-        places=np.repeat(np.arange(SCENES * LOCATIONS), EACH),
-    )
+    scenes = np.repeat(np.arange(SCENES), LOCATIONS * EACH)  # (N,)
+    places = np.repeat(np.arange(SCENES * LOCATIONS), EACH)  # (N,)
+    names = tuple(map(str, range(len(scenes))))
+    return Clips(names=names, scenes=scenes, places=places)
 
 
 def simulate(
-    rng: np.random.Generator, clips: Clips, seeds: int, spread: Spread, varying: int
+    rng: np.random.Generator,
+    clips: Clips,
+    seeds: int,
+    spread: Spread,
+    varying: int,
 ) -> np.ndarray:
     """Simulate (R,N) values with mean 0, all of them 0 except in the scenes that vary."""
+    # What varies by location, by both together and by seed: L locations, R seeds.
     count = SCENES * LOCATIONS
-    values = (
-        rng.normal(0, spread.locations, (1, count))
-        + rng.normal(0, spread.both, (seeds, count))
-        + rng.normal(0, spread.seeds, (seeds, 1))
-    )  # (R,L)
+    by_location = rng.normal(0, spread.locations, (1, count))
+    by_both = rng.normal(0, spread.both, (seeds, count))
+    by_seed = rng.normal(0, spread.seeds, (seeds, 1))
+    values = by_location + by_both + by_seed  # (R,L)
+
     by_clip = rng.normal(0, spread.clips, (seeds, len(clips.names)))  # (R,N)
     table: np.ndarray = values[:, clips.places] + by_clip
     table[:, clips.scenes >= varying] = 0.0
@@ -113,14 +121,16 @@ def draw_bootstrap(rng: np.random.Generator, values: np.ndarray) -> tuple[float,
     seeds = len(values)
     places = values.reshape(seeds, SCENES, LOCATIONS, EACH).mean(3)  # (R,S,L)
 
-    # how often each location and each seed is drawn
+    # How often each location and each seed is drawn.
     drawn_places = rng.integers(0, LOCATIONS, (DRAWS, SCENES, LOCATIONS))
     drawn_seeds = rng.integers(0, seeds, (DRAWS, seeds))
     place_counts = (drawn_places[..., None] == np.arange(LOCATIONS)).sum(2)  # (draws,S,L)
     seed_counts = (drawn_seeds[..., None] == np.arange(seeds)).sum(1)  # (draws,R)
 
-    means = np.einsum("dr,rsl,dsl->d", seed_counts, places, place_counts)
-    low, high = np.percentile(means / (seeds * SCENES * LOCATIONS), [2.5, 97.5])
+    # The mean of each draw, over seeds and locations.
+    sums = np.einsum("dr,rsl,dsl->d", seed_counts, places, place_counts)
+    means = sums / (seeds * SCENES * LOCATIONS)
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 

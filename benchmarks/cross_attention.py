@@ -1,12 +1,13 @@
 """How fast is `cross_attention` (Eq. 5), forward and backward, at the paper's sizes?
 
-Three ways to the same numbers, on one core or a GPU: ours, Eq. 5 as it is written, and torch's
-scaled_dot_product_attention on d-wide queries, keys and values. They take turns within a round, so
-that a busy machine slows all three alike; the least time counts.
+Three forms compute the same numbers, on one core or a GPU: ours, Eq. 5 as it is written, and
+torch's scaled_dot_product_attention on d-wide queries, keys and values. They take turns within a
+round, so that a busy machine slows all three alike; the least time of each counts.
 
 Memory is the peak of one step above what was used before it, in a process of its own (read from
-/proc: Linux). Error is the largest difference from float64: of the output over the sum of |g_h|, of
-the gradients over the largest of each. |c| is the steepest head's; a new model has about 0.05.
+/proc: Linux). Error is the largest difference from float64: that of the output is divided by the
+sum of |g_h|, that of each gradient by the gradient's largest value. |c| is that of the steepest
+head; a new model has about 0.05.
 """
 
 import math
@@ -43,24 +44,28 @@ def main() -> None:
     for queries, keys in SIZES:
         for slope in SLOPES:
             rows += measure(queries, keys, slope)
-    keep("cross_attention", f"Eq. 5, {CLIPS} clips, {HEADS} heads of {WIDTH}, one step", rows)
+
+    question = f"Eq. 5, {CLIPS} clips, {HEADS} heads of {WIDTH}, one step"
+    keep("cross_attention", question, rows)
 
 
 def measure(queries: int, keys: int, slope: float) -> list[dict[str, Any]]:
     """Measure time, memory and errors of every form at one size."""
-    # the forms in turn; the first round warms up
+    # The forms take turns; the first round warms up.
     tensors = make_problem(queries, keys, slope)
     times = dict.fromkeys(FORMS, math.inf)
     for name in list(FORMS) * (ROUNDS + 1):
         start = time.perf_counter()
         run_step(FORMS[name], tensors)
-        times[name] = min(times[name], time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        times[name] = min(times[name], seconds)
 
     rows = []
     for name, seconds in times.items():
         # A process of its own: the peak of resident memory never falls again in this one.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             memory = pool.submit(measure_memory, name, queries, keys, slope).result()
+
         output_error, gradient_error = measure_errors(name, queries, keys, slope)
         row = {
             "queries": queries,
@@ -78,21 +83,36 @@ def measure(queries: int, keys: int, slope: float) -> list[dict[str, Any]]:
 
 
 def literal(
-    query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor
+    query: Tensor,  # (B,Nq)
+    key: Tensor,  # (B,Nk)
+    w_q: Tensor,  # (heads,d), and so are the others
+    w_k: Tensor,
+    w_v: Tensor,
+    w_o: Tensor,
 ) -> Tensor:
-    """Compute Eq. 5 as it is written."""
+    """Compute Eq. 5 as it is written: (B,Nq)."""
     q = _widen(query, w_q)  # (B,heads,Nq,d)
     k = _widen(key, w_k)  # (B,heads,Nk,d)
     v = _widen(key, w_v)  # (B,heads,Nk,d)
-    attended = (q @ k.mT / math.sqrt(w_q.shape[1])).softmax(-1) @ v  # (B,heads,Nq,d)
+
+    scores = q @ k.mT / math.sqrt(w_q.shape[1])  # (B,heads,Nq,Nk)
+    attended = scores.softmax(-1) @ v  # (B,heads,Nq,d)
     return torch.einsum("bhqd,hd->bq", attended, w_o)
 
 
-def sdpa(query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor) -> Tensor:
-    """Compute Eq. 5 with torch's fused attention."""
+def sdpa(
+    query: Tensor,
+    key: Tensor,
+    w_q: Tensor,
+    w_k: Tensor,
+    w_v: Tensor,
+    w_o: Tensor,
+) -> Tensor:
+    """Compute Eq. 5 with torch's fused attention; shapes as in `literal`."""
     q = _widen(query, w_q)  # (B,heads,Nq,d)
     k = _widen(key, w_k)  # (B,heads,Nk,d)
     v = _widen(key, w_v)  # (B,heads,Nk,d)
+
     attended = scaled_dot_product_attention(q, k, v)  # (B,heads,Nq,d)
     return torch.einsum("bhqd,hd->bq", attended, w_o)
 
@@ -100,12 +120,18 @@ def sdpa(query: Tensor, key: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o:
 def make_problem(queries: int, keys: int, slope: float, clips: int = CLIPS) -> list[Tensor]:
     """Make probabilities as a branch gives them, and weights whose steepest |c| is `slope`."""
     generator = torch.Generator().manual_seed(0)
+
+    # Logits around -3: most classes are absent from a clip.
     query = torch.sigmoid(2 * torch.randn(clips, queries, generator=generator) - 3)
     key = torch.sigmoid(2 * torch.randn(clips, keys, generator=generator) - 3)
+
+    # |c| of a head grows in proportion to its query weight.
     weights = torch.randn(4, HEADS, WIDTH, generator=generator) / math.sqrt(WIDTH)
     w_q, w_k, w_v, w_o = weights
-    steepest = (w_q * w_k).sum(1).abs().max() / math.sqrt(WIDTH)
-    tensors = (query, key, w_q * (slope / steepest), w_k, w_v, w_o)
+    slopes = (w_q * w_k).sum(1).abs() / math.sqrt(WIDTH)  # (heads,)
+    w_q = w_q * (slope / slopes.max())
+
+    tensors = (query, key, w_q, w_k, w_v, w_o)
     return [tensor.to(DEVICE).requires_grad_() for tensor in tensors]
 
 
@@ -120,16 +146,20 @@ def run_step(form: Form, tensors: list[Tensor]) -> list[Tensor]:
 
 def measure_memory(name: str, queries: int, keys: int, slope: float) -> float:
     """Return the MiB that one step takes at its peak."""
+    form = FORMS[name]
     tensors = make_problem(queries, keys, slope)
-    run_step(FORMS[name], make_problem(8, 8, slope))  # libraries load what they need
+
+    # In a small step, libraries load what they need.
+    run_step(form, make_problem(8, 8, slope))
+
     if DEVICE == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        run_step(FORMS[name], tensors)
+        run_step(form, tensors)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
 
     before = read_status("VmRSS")
-    run_step(FORMS[name], tensors)
+    run_step(form, tensors)
     return (read_status("VmHWM") - before) / 2**10
 
 
@@ -140,19 +170,25 @@ def measure_errors(name: str, queries: int, keys: int, slope: float) -> tuple[fl
     exact = run_step(literal, doubles)
     found = run_step(FORMS[name], tensors)
 
+    # The scales: of the output the sum of |g_h|, of each gradient its largest value.
     w_v, w_o = tensors[4:]
-    scales = [(w_v * w_o).sum(1).abs().sum().item()]  # the sum of |g_h|
+    heads = (w_v * w_o).sum(1)  # g_h, (heads,)
+    scales = [heads.abs().sum().item()]
     scales += [float(gradient.abs().max()) for gradient in exact[1:]]
+
     errors = []
     for ours, true, scale in zip(found, exact, scales, strict=True):
-        errors.append(float((ours - true).abs().max()) / scale)
+        difference = float((ours - true).abs().max())
+        errors.append(difference / scale)
     return errors[0], max(errors[1:])
 
 
 def read_status(field: str) -> int:
     """Read a number of KiB from /proc/self/status."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise ValueError(f"{field} is not in /proc/self/status")
 
 
 def _widen(tokens: Tensor, weight: Tensor) -> Tensor:

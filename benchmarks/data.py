@@ -13,7 +13,16 @@ def make_data(events: np.ndarray, objects: np.ndarray) -> DataSet:
     """Make a data set of training clips with labels (N,E) and (N,O), their scenes in turn."""
     clips = []
     for row in range(len(events)):
-        clips.append(Clip(str(row), Path(), Path(), row % len(SCENES), str(row), "train"))
+        clip = Clip(
+            name=str(row),
+            audio=Path(),
+            video=Path(),
+            scene=row % len(SCENES),
+            location=str(row),
+            split="train",
+        )
+        clips.append(clip)
+
     return DataSet(
         root=Path(),
         clips=clips,

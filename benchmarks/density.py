@@ -1,9 +1,10 @@
-"""How dense is the code, folder by folder: `python -m benchmarks.density [FOLDER]...`.
+"""How dense is the code, folder by folder? `python -m benchmarks.density [FOLDER]...`
 
-The columns, for each folder of the packages and for all of them:
+The columns, for each folder of the packages and for all of them together:
 
+    lines     blank ones included
     tokens    without comments and layout
-    a line    tokens over lines, blank ones included
+    a line    tokens over lines
     compr.    comprehensions per 100 statements
     pairs     assignments of several values to as many names, like `a, b = x, y`
     comments  lines that are only a comment, per 1,000 lines
@@ -43,6 +44,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 def main() -> None:
     """Count the code of every folder and print a table."""
     table = Table("folder", *COLUMNS, box=None, pad_edge=False)
+
     total: Counter[str] = Counter()
     for folder in list_folders(sys.argv[1:] or PACKAGES):
         counts: Counter[str] = Counter()
@@ -50,6 +52,7 @@ def main() -> None:
             counts += count_file(path)
         table.add_row(str(folder), *format_counts(counts))
         total += counts
+
     table.add_row("all", *format_counts(total))
     Console().print(table)
 
@@ -57,18 +60,22 @@ def main() -> None:
 def list_folders(roots: list[str] | tuple[str, ...]) -> Iterator[Path]:
     """List the roots and the folders in them that hold Python files."""
     for root in roots:
-        yield from sorted({path.parent for path in Path(root).rglob("*.py")})
+        folders = {path.parent for path in Path(root).rglob("*.py")}
+        yield from sorted(folders)
 
 
 def count_file(path: Path) -> Counter[str]:
     """Count what one file holds, by name."""
     text = path.read_text(encoding="utf-8")
     counts: Counter[str] = Counter()
+
     for line in text.splitlines():
         counts["lines"] += 1
         counts["comments"] += line.lstrip().startswith("#")
+
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         counts["tokens"] += token.type not in LAYOUT
+
     for node in ast.walk(ast.parse(text)):
         counts["statements"] += isinstance(node, ast.stmt)
         counts["comprehensions"] += isinstance(node, COMPREHENSIONS)
@@ -95,14 +102,16 @@ def is_long_function(node: ast.AST) -> bool:
 def format_counts(counts: Counter[str]) -> list[str]:
     """Format a row of the table."""
     lines = max(1, counts["lines"])
-    statements = max(1, counts["statements"])
+    tokens_a_line = counts["tokens"] / lines
+    comments = 1000 * counts["comments"] / lines
+    comprehensions = 100 * counts["comprehensions"] / max(1, counts["statements"])
     return [
         str(counts["lines"]),
         str(counts["tokens"]),
-        f"{counts['tokens'] / lines:.1f}",
-        f"{100 * counts['comprehensions'] / statements:.1f}",
+        f"{tokens_a_line:.1f}",
+        f"{comprehensions:.1f}",
         str(counts["pairs"]),
-        f"{1000 * counts['comments'] / lines:.1f}",
+        f"{comments:.1f}",
         str(counts["long"]),
     ]
 

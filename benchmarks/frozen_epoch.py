@@ -1,8 +1,9 @@
 """What does an epoch with frozen backbones (preset `frozen`) cost, and how much of it is SF?
 
-8,646 clips, the training split of TAU, as cached encodings of random numbers; heads, fusion, losses
-and optimiser are the real ones at the paper's sizes, in the loop's own step, fed by the real
-batches. The same steps with Eq. 5 as it is written for comparison. One core on a CPU.
+The cached encodings of 8,646 clips, as many as TAU's training split has, are random numbers. Heads,
+fusion, losses and optimiser are the real ones at the paper's sizes, in the training loop's own
+step, fed by the real batches. The rival takes the same steps with Eq. 5 as it is written. On a CPU
+both use one core.
 """
 
 import time
@@ -31,10 +32,13 @@ def main() -> None:
     """Time an epoch with our form of Eq. 5, a few steps with the literal one, and keep both."""
     torch.set_num_threads(1)
     inputs = make_inputs()
-    time_steps(inputs, 5)  # warms up
+
+    # A whole epoch of ours, after a few steps to warm up.
+    time_steps(inputs, 5)
     seconds, steps = time_steps(inputs, CLIPS)
     our_step = seconds / steps
 
+    # A few steps of the rival, in place of our form in the fusion module.
     with patch.object(fusion, "cross_attention", lambda *tensors: literal(*tensors[:6])):
         time_steps(inputs, 1)
         literal_seconds, literal_steps = time_steps(inputs, STEPS_OF_LITERAL)
@@ -56,7 +60,8 @@ def main() -> None:
             "times ours": literal_step / our_step,
         },
     ]
-    keep("frozen_epoch", f"an epoch over cached features of {CLIPS} clips, batches of 16", rows)
+    question = f"an epoch over cached features of {CLIPS} clips, batches of 16"
+    keep("frozen_epoch", question, rows)
 
 
 def make_inputs() -> Inputs:
@@ -65,9 +70,17 @@ def make_inputs() -> Inputs:
     config = resolve("frozen")
     events = make_labels(rng, config.audio.classes)
     objects = make_labels(rng, config.visual.classes)
-    data = make_data(events, objects)
+
+    # With encodings, the step reads neither log-mels nor frames.
+    features = Features(
+        data=make_data(events, objects),
+        log_mel=np.empty(0),
+        frames=np.empty(0),
+        events=events,
+        objects=objects,
+    )
     return Inputs(
-        features=Features(data, np.empty(0), np.empty(0), events, objects),
+        features=features,
         scale=AUDIOSET,
         colours=IMAGENET,
         audio=rng.standard_normal((CLIPS, config.audio.width), dtype=np.float32),
@@ -81,7 +94,8 @@ def make_labels(rng: np.random.Generator, classes: int) -> np.ndarray:
 
 
 def time_steps(inputs: Inputs, limit: int) -> tuple[float, int]:
-    """Return seconds and number of the first `limit` training steps of an epoch."""
+    """Time the first `limit` training steps of an epoch: the seconds and the number of steps."""
+    # A new model each time, so that both forms start alike.
     config = resolve("frozen")
     device = torch.device(DEVICE)
     batch_size = config.training.batch_size
@@ -90,9 +104,10 @@ def time_steps(inputs: Inputs, limit: int) -> tuple[float, int]:
     parts = build_training(config, model, steps_per_epoch=ceil(CLIPS / batch_size))
     order = shuffle_rows(np.arange(CLIPS), seed=0, epoch=1)
 
+    batches = iterate_batches(inputs, order, batch_size, device)
     steps = 0
     start = time.perf_counter()
-    for batch in islice(iterate_batches(inputs, order, batch_size, device), limit):
+    for batch in islice(batches, limit):
         train_step(parts, batch)
         steps += 1
     if DEVICE == "cuda":

@@ -1,13 +1,13 @@
 """How fast do clips become features, how fast is the second epoch, and what do more readers cost?
 
-Eight clips as TAU has them: 10 s, 48 kHz stereo 24-bit wav, H.264 at 30 frames a second, 1280 x
-720; features of preset `paper`; one core. Rivals: the bare decode loops of soundfile and PyAV,
-which nothing can beat, and the straightforward pipeline of torchaudio and torchvision, which
-transforms every frame that it decodes and keeps ten.
+Eight clips are written as TAU has them: 10 s, 48 kHz stereo 24-bit wav, H.264 at 30 frames a
+second, 1280 x 720. One core computes the features of preset `paper`. The rivals are the bare decode
+loops of soundfile and PyAV, which nothing can beat, and the straightforward pipeline of torchaudio
+and torchvision, which transforms every frame that it decodes and keeps ten.
 
-Then the time to gather an epoch's batches from the store, and the memory that the store takes in 1,
-2, 4 and 8 processes that have read all of it (PSS of its pages, which counts a shared page once;
-Linux).
+Measured after that are the time to gather an epoch's batches from the store, and the memory that
+the store takes in 1, 2, 4 and 8 processes that have read all of it (PSS of its pages, which counts
+a shared page once; Linux).
 """
 
 import multiprocessing
@@ -47,41 +47,57 @@ def main() -> None:
     """Measure decoding, the second epoch and shared memory, and keep the result."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-
-        # from files to features, three ways
-        clips = [write_clip(folder, number) for number in range(CLIPS)]
-        rates = {way.__name__: measure_rate(way, clips) for way in (bare, ours, straightforward)}
-        for way, rate in rates.items():
-            rows.append(make_row(f"{way}: clips a second and core", rate, rates["ours"]))
-
-        # from the store to batches
-        inputs = open_store(folder)
-        time_epoch(inputs)
-        rate = STORED / time_epoch(inputs)
-        rows.append(make_row("second epoch: clips a second and core", rate, rates["ours"]))
-        del inputs  # or this process would share the pages too
-
-        # the store in several processes
-        files = [folder / "log_mel.npy", folder / "frames.npy"]
-        size = sum(file.stat().st_size for file in files) / 2**20
-        one = measure_memory(folder, 1)
-        for readers in (1, 2, 4, 8):
-            total = one if readers == 1 else measure_memory(folder, readers)
-            what = f"{readers} readers of a store of {size:.0f} MiB: its MiB in all together"
-            rows.append(make_row(what, total, one))
-
+        rows = measure_speed(folder)
+        rows += measure_shared_memory(folder)
     keep("inputs", "from files to batches", rows)
+
+
+def measure_speed(folder: Path) -> list[dict[str, Any]]:
+    """Measure decoding, three ways, and the second epoch, against our decoding."""
+    rows = []
+
+    # From files to features.
+    clips = [write_clip(folder, number) for number in range(CLIPS)]
+    rates = {way.__name__: measure_rate(way, clips) for way in (bare, ours, straightforward)}
+    for way, rate in rates.items():
+        rows.append(make_row(f"{way}: clips a second and core", rate, rates["ours"]))
+
+    # From the store to batches; the first epoch warms up.
+    inputs = open_store(folder)
+    time_epoch(inputs)
+    rate = STORED / time_epoch(inputs)
+    rows.append(make_row("second epoch: clips a second and core", rate, rates["ours"]))
+    return rows
+
+
+def measure_shared_memory(folder: Path) -> list[dict[str, Any]]:
+    """Measure the memory of the store in several processes, against a single one.
+
+    This process must hold no features of the store, or it would share the pages too.
+    """
+    files = [folder / "log_mel.npy", folder / "frames.npy"]
+    size = sum(file.stat().st_size for file in files) / 2**20  # MiB
+    one = measure_memory(folder, readers=1)
+
+    rows = []
+    for readers in (1, 2, 4, 8):
+        total = one if readers == 1 else measure_memory(folder, readers)
+        what = f"{readers} readers of a store of {size:.0f} MiB: its MiB in all together"
+        rows.append(make_row(what, total, one))
+    return rows
 
 
 def write_clip(folder: Path, number: int) -> Clip:
     """Write a clip of noise and moving gradients."""
+    # The sound: noise.
     rng = np.random.default_rng(number)
+    samples = 0.1 * rng.standard_normal((480_000, 2))  # (T,2)
     audio = folder / f"{number}.wav"
-    soundfile.write(audio, 0.1 * rng.standard_normal((480_000, 2)), 48000, subtype="PCM_24")
+    soundfile.write(audio, samples, 48000, subtype="PCM_24")
 
+    # The pictures: a gradient that moves at another speed in each channel.
     video = folder / f"{number}.mp4"
     gradient = np.add.outer(np.arange(720), np.arange(1280))  # (H,W)
     with av.open(str(video), "w") as container:
@@ -89,12 +105,21 @@ def write_clip(folder: Path, number: int) -> Clip:
         stream.width = 1280
         stream.height = 720
         stream.pix_fmt = "yuv420p"
+
         for frame in range(300):
             channels = [(gradient + shift * frame + 40 * number) % 256 for shift in (1, 2, 3)]
             picture = np.stack(channels, 2).astype(np.uint8)  # (H,W,3)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(stream.encode())
-    return Clip(str(number), audio, video, 0, "x-1", "train")
+
+    return Clip(
+        name=str(number),
+        audio=audio,
+        video=video,
+        scene=0,
+        location="x-1",
+        split="train",
+    )
 
 
 def ours(clip: Clip) -> None:
@@ -112,12 +137,17 @@ def bare(clip: Clip) -> None:
 
 
 def straightforward(clip: Clip) -> None:
-    """Transform every frame and keep ten."""
+    """Compute a log-mel, transform every frame and keep ten."""
     samples, rate = soundfile.read(clip.audio, dtype="float32", always_2d=True)
-    mono = torchaudio.functional.resample(torch.from_numpy(samples).mean(1), rate, 16000)
+    mono = torch.from_numpy(samples).mean(1)  # (T,)
+    resampled = torchaudio.functional.resample(mono, rate, 16000)
     torchaudio.compliance.kaldi.fbank(
-        mono[None], sample_frequency=16000, num_mel_bins=128, window_type="hamming"
+        resampled[None],
+        sample_frequency=16000,
+        num_mel_bins=128,
+        window_type="hamming",
     )
+
     with av.open(str(clip.video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     torch.stack([transform_frame(frame) for frame in frames])[12::30]
@@ -126,12 +156,15 @@ def straightforward(clip: Clip) -> None:
 def transform_frame(frame: np.ndarray) -> Tensor:
     """Resize and crop a frame (H,W,3) to (3,224,224)."""
     picture = torch.from_numpy(frame).permute(2, 0, 1)  # (3,H,W)
-    return pictures.center_crop(pictures.resize(picture, [232], antialias=True), [224])  # type: ignore[no-any-return]
+    resized = pictures.resize(picture, [232], antialias=True)
+    return pictures.center_crop(resized, [224])  # type: ignore[no-any-return]
 
 
 def measure_rate(way: Callable[[Clip], None], clips: list[Clip]) -> float:
     """Return the clips a second on one core."""
-    way(clips[0])  # warms up
+    # The first call warms up.
+    way(clips[0])
+
     start = time.perf_counter()
     for clip in clips:
         way(clip)
@@ -156,7 +189,8 @@ def open_store(folder: Path) -> Inputs:
 def open_array(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """Open an array of random numbers, memory-mapped; write it the first time."""
     if not path.exists():
-        np.save(path, np.random.default_rng(0).integers(0, 255, shape).astype(dtype))
+        numbers = np.random.default_rng(0).integers(0, 255, shape)
+        np.save(path, numbers.astype(dtype))
     array: np.ndarray = np.load(path, mmap_mode="r")
     return array
 
@@ -176,10 +210,14 @@ def measure_memory(folder: Path, readers: int) -> float:
     ready = context.Barrier(readers)  # all have read the store
     measured = context.Barrier(readers)  # all have measured, and may end
     sizes = context.Queue()
-    arguments = (folder, ready, measured, sizes)
-    processes = [context.Process(target=read_store, args=arguments) for _ in range(readers)]
-    for process in processes:
+
+    processes = []
+    for _ in range(readers):
+        arguments = (folder, ready, measured, sizes)
+        process = context.Process(target=read_store, args=arguments)
         process.start()
+        processes.append(process)
+
     total = sum(sizes.get() for _ in processes)
     for process in processes:
         process.join()
@@ -193,7 +231,7 @@ def read_store(folder: Path, ready: Any, measured: Any, sizes: Any) -> None:
     time_epoch(inputs)
     ready.wait()
 
-    # /proc/self/smaps: each mapping begins with a line that ends with its file's name
+    # In /proc/self/smaps each mapping begins with a line that ends with its file's name.
     inside = False
     kib = 0
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -201,6 +239,8 @@ def read_store(folder: Path, ready: Any, measured: Any, sizes: Any) -> None:
             inside = str(folder) in line
         elif inside and line.startswith("Pss:"):
             kib += int(line.split()[1])
+
+    # All readers keep their pages until each of them has measured.
     sizes.put(kib / 1024)
     measured.wait()
 

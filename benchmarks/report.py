@@ -17,11 +17,13 @@ RESULTS = Path(__file__).parent / "results"
 
 def keep(name: str, question: str, rows: list[dict[str, Any]]) -> None:
     """Print `rows` as a table and write them, with device and versions, to results/NAME.json."""
+    # For people.
     table = Table(*rows[0], title=question)
     for row in rows:
         table.add_row(*map(_format_cell, row.values()))
     Console().print(table)
 
+    # To keep.
     setting = {
         "device": _name_device(),
         "python": platform.python_version(),

@@ -1,10 +1,10 @@
 """How fast is a training step of preset `paper`, and how much memory does it take?
 
-Against the plain recipe: Hugging Face's AST, torchvision's ConvNeXt, Eq. 5 as it is written, AdamW
-as it comes; the same losses, random weights and inputs. Ours is the training loop's own step. Each
-runs in a process of its own, so that the peak of memory is its own. Two clips on a CPU, sixteen on
-a GPU, for which the share of the card's 16-bit peak is given too (floating-point operations of the
-backbones' matrix products, three times those of the forward pass).
+The rival is the plain recipe: Hugging Face's AST, torchvision's ConvNeXt, Eq. 5 as it is written,
+AdamW with its defaults; the same losses, random weights and inputs. Ours is the training loop's own
+step. Each way runs in a process of its own, so that it has its own peak of memory. A batch has two
+clips on a CPU and sixteen on a GPU. For a GPU the share of the card's 16-bit peak is given too: the
+floating-point operations of the backbones' matrix products, three times those of a forward pass.
 """
 
 import multiprocessing
@@ -56,7 +56,7 @@ class PlainNet(nn.Module):
         from torchvision.models import convnext_base
         from transformers import ASTConfig, ASTModel
 
-        # branches: backbone, embedding, classifier
+        # The branches: backbone, embedding, classifier.
         self.audio = ASTModel(ASTConfig())
         self.audio_embed = nn.Linear(768, 1024)
         self.events = nn.Linear(1024, 527)
@@ -64,29 +64,37 @@ class PlainNet(nn.Module):
         self.visual_embed = nn.Linear(1024, 1024)
         self.objects = nn.Linear(1024, 1000)
 
-        # fusion: both directions of Eq. 5, four weights of 8 heads of 64 each
+        # The fusion: both directions of Eq. 5, four weights of 8 heads of 64 each.
         self.attention = nn.Parameter(torch.randn(2, 4, 8, 64) / 8)
         self.layer = nn.Sequential(
-            nn.Linear(1527, 1024), nn.ReLU(), nn.Dropout(0.1), nn.Linear(1024, 10)
+            nn.Linear(1527, 1024),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(1024, 10),
         )
 
     def forward(self, log_mel: Tensor, frames: Tensor) -> Outputs:
-        # audio branch
-        event_embedding = self.audio_embed(self.audio(log_mel).pooler_output).relu()  # (B,D)
+        # The audio branch.
+        audio = self.audio(log_mel).pooler_output  # (B,768)
+        event_embedding = self.audio_embed(audio).relu()  # (B,D)
         event_logits = self.events(event_embedding).float()  # (B,E)
 
-        # visual branch, the mean over frames
-        maps = self.visual.avgpool(self.visual.features(frames.flatten(0, 1)))  # (B*F,1024,1,1)
-        pooled = self.visual.classifier[:2](maps).unflatten(0, frames.shape[:2]).mean(1)
-        object_embedding = self.visual_embed(pooled).relu()  # (B,D)
+        # The visual branch, with the mean over frames.
+        maps = self.visual.features(frames.flatten(0, 1))  # (B*F,1024,7,7)
+        pooled = self.visual.avgpool(maps)  # (B*F,1024,1,1)
+        by_frame = self.visual.classifier[:2](pooled)  # (B*F,1024)
+        visual = by_frame.unflatten(0, frames.shape[:2]).mean(1)  # (B,1024)
+        object_embedding = self.visual_embed(visual).relu()  # (B,D)
         object_logits = self.objects(object_embedding).float()  # (B,O)
 
-        # fusion
+        # The fusion: each modality asks the other.
         events = event_logits.sigmoid()
         objects = object_logits.sigmoid()
         event_tokens = events + literal(events, objects, *self.attention[0])  # (B,E)
         object_tokens = objects + literal(objects, events, *self.attention[1])  # (B,O)
-        scene_logits = self.layer(torch.cat([event_tokens, object_tokens], 1)).float()  # (B,S)
+        tokens = torch.cat([event_tokens, object_tokens], dim=1)  # (B,E+O)
+        scene_logits = self.layer(tokens).float()  # (B,S)
+
         return Outputs(
             event_logits=event_logits,
             object_logits=object_logits,
@@ -97,40 +105,47 @@ class PlainNet(nn.Module):
 
     @property
     def event_classifier_weight(self) -> Tensor:
-        """The rows of events, (E,D)."""
+        """Return the classifier's row of each event: (E,D)."""
         return self.events.weight
 
     @property
     def object_classifier_weight(self) -> Tensor:
-        """The rows of objects, (O,D)."""
+        """Return the classifier's row of each object: (O,D)."""
         return self.objects.weight
 
 
 def main() -> None:
     """Measure every way in a process of its own and keep the result."""
+    # A process of its own for each way.
+    ways = WAYS | ON_GPU if DEVICE == "cuda" else WAYS
     rows = []
-    for name in WAYS | (ON_GPU if DEVICE == "cuda" else {}):
+    for name in ways:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             rows.append(pool.submit(measure, name).result())
 
+    # The ratios to the plain recipe, and to what the GPU can do.
     plain = rows[0]["s a step"]
     peak = PEAK.get(torch.cuda.get_device_name()) if DEVICE == "cuda" else None
     for row in rows:
         row["times faster than plain"] = plain / row["s a step"]
         if peak:
             row["share of peak"] = count_operations() / row["s a step"] / peak
+
     keep("training_step", f"one step of preset paper, {CLIPS} clips", rows)
 
 
 def measure(name: str) -> dict[str, Any]:
     """Measure one way in this process."""
     settings = (WAYS | ON_GPU)[name]
-    config = resolve("paper", [Override(key, value, name) for key, value in settings.items()])
+    overrides = [Override(key, value, name) for key, value in settings.items()]
+    config = resolve("paper", overrides)
+
     torch.manual_seed(0)
     step = build_plain_step(config) if name.startswith("plain") else build_our_step(config)
     batch = make_batch(torch.device(DEVICE))
 
-    time_call(step, batch)  # warms up
+    # The first step warms up.
+    time_call(step, batch)
     seconds = min(time_call(step, batch) for _ in range(STEPS))
     return {
         "form": name,
@@ -143,7 +158,8 @@ def measure(name: str) -> dict[str, Any]:
 def build_our_step(config: Config) -> Callable[[Batch], object]:
     """Build a step of the training loop."""
     model = build_model(config).to(DEVICE).train()
-    return partial(train_step, build_training(config, model, steps_per_epoch=1))
+    parts = build_training(config, model, steps_per_epoch=1)
+    return partial(train_step, parts)
 
 
 def build_plain_step(config: Config) -> Callable[[Batch], object]:
@@ -156,6 +172,7 @@ def build_plain_step(config: Config) -> Callable[[Batch], object]:
         with autocast(config, torch.device(DEVICE)):
             outputs = model(batch.log_mel, batch.frames)
         terms = losses(model, outputs, batch.events, batch.objects, batch.scenes, None)
+
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(terms["total"])
         optimiser.step()
@@ -194,9 +211,12 @@ def count_operations() -> float:
     """Count the floating-point operations of a step's backbones, forward and backward."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    # On the meta device nothing is computed; only shapes are followed.
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         model = build_model(resolve("paper"))
-        model(torch.empty(CLIPS, 1024, 128), torch.empty(CLIPS, 10, 3, 224, 224))
+        log_mel = torch.empty(CLIPS, 1024, 128)
+        frames = torch.empty(CLIPS, 10, 3, 224, 224)
+        model(log_mel, frames)
     return 3.0 * float(counter.get_total_flops())
 
 

@@ -1,9 +1,9 @@
 """What does a trial cost beyond its training, against plain Ray Tune?
 
-Ours: `avsc-search run` on 32 one-epoch trials of preset demo, one worker, features cached;
-everything counts, from the start of the command to its end: imports, Ray, MLflow, worker, closing
-table. The rival trains the same epochs in Ray Tune's plain way: a function per trial, a process per
-trial, nothing recorded.
+Ours is `avsc-search run` on 32 one-epoch trials of preset `demo`, with one worker and cached
+features. Everything from the start of the command to its end counts: imports, Ray, MLflow, the
+worker, the closing table. The rival trains such epochs in Ray Tune's plain way: a function per
+trial, a process per trial, nothing recorded.
 """
 
 import subprocess
@@ -31,16 +31,19 @@ ONE_EPOCH = Override("training.epochs", 1, "benchmark")
 
 
 class Times(NamedTuple):
-    """Seconds of some trials."""
+    """How long some trials took, in seconds."""
 
-    trials: int
-    wall: float
-    training: float
+    trials: int  # how many
+    wall: float  # from start to end
+    training: float  # of that in training, over all trials
 
 
 def main() -> None:
     """Measure both and keep the result."""
-    build_features(open_data(None, no_progress), resolve("demo"), no_progress)
+    # Both find the features in the cache.
+    data = open_data(None, no_progress)
+    build_features(data, resolve("demo"), no_progress)
+
     whole, later = run_study()
     rival = run_plain_tune()
     rows = [
@@ -51,25 +54,29 @@ def main() -> None:
     unit = rows[-1]["overhead per trial, s"]
     for row in rows:
         row["of plain Ray Tune's"] = row["overhead per trial, s"] / unit
+
     keep("trial_overhead", "What does a trial cost beyond its training?", rows)
 
 
 def make_row(name: str, times: Times) -> dict[str, Any]:
     """Make one line of the table."""
+    overhead = times.wall - times.training
     return {
         "runner": name,
         "trials": times.trials,
         "wall, s": times.wall,
         "training, s": times.training,
-        "overhead per trial, s": (times.wall - times.training) / times.trials,
+        "overhead per trial, s": overhead / times.trials,
     }
 
 
 def run_study() -> tuple[Times, Times]:
     """Run a study; return the times of the whole command, and of all trials after the first."""
+    # As many arms as trials; their settings differ only in a number that costs no time.
     arms = []
     for number in range(1, TRIALS + 1):
-        arms.append({"name": f"arm {number}", "set": {"loss_weights.scene": number}})
+        settings = {"loss_weights.scene": number}
+        arms.append({"name": f"arm {number}", "set": settings})
     study = {
         "question": "What does a trial cost?",
         "arms": arms,
@@ -77,19 +84,22 @@ def run_study() -> tuple[Times, Times]:
     }
 
     with tempfile.TemporaryDirectory() as folder:
-        # the command
+        # The command, of this environment.
         file = Path(folder) / "overhead.yaml"
         file.write_text(yaml.safe_dump(study))
-        program = str(Path(sys.executable).parent / "avsc-search")
+        program = Path(sys.executable).parent / "avsc-search"
+        command = [str(program), "run", file.name, "--cpus", "2"]
         start = time.perf_counter()
-        command = [program, "run", file.name, "--cpus", "2"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         wall = time.perf_counter() - start
 
-        # its record
+        # The ends of its trials, in seconds, from its record.
         recorder = Recorder(f"sqlite:///{folder}/mlruns/mlflow.db")
         trials = recorder.list_trials("overhead")
-        ends = [recorder.client.get_run(trial.run_id).info.end_time / 1000 for trial in trials]
+        ends = []
+        for trial in trials:
+            run = recorder.client.get_run(trial.run_id)
+            ends.append(run.info.end_time / 1000)
 
     assert len(trials) == TRIALS
     seconds = [trial.metrics["seconds"] for trial in trials]
@@ -100,16 +110,19 @@ def run_study() -> tuple[Times, Times]:
 
 def run_plain_tune() -> Times:
     """Run the same trials in plain Ray Tune."""
+    weights = list(range(1, RIVAL_TRIALS + 1))
+
     start = time.perf_counter()
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with tempfile.TemporaryDirectory() as folder:
         tuner = tune.Tuner(
             tune.with_resources(train_one, {"cpu": 2}),
-            param_space={"scene": tune.grid_search(list(range(1, RIVAL_TRIALS + 1)))},
+            param_space={"scene": tune.grid_search(weights)},
             run_config=tune.RunConfig(storage_path=folder, verbose=0),
         )
         results = tuner.fit()
     ray.shutdown()
+
     wall = time.perf_counter() - start
     training = sum(result.metrics["seconds"] for result in results)
     return Times(trials=RIVAL_TRIALS, wall=wall, training=training)
@@ -122,8 +135,11 @@ def train_one(settings: dict[str, Any]) -> None:
     config = resolve("demo", [ONE_EPOCH, weight])
     features = build_features(open_data(None, no_progress), config, no_progress)
     parts = split_rows(features.data, config.split)
+
+    # One epoch, one report of it.
     (epoch,) = fit(config, features, parts.train, parts.validation)
-    tune.report({**epoch.metrics, "seconds": time.perf_counter() - start})
+    seconds = time.perf_counter() - start
+    tune.report({**epoch.metrics, "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """This module writes the embedded scenes: a small synthetic data set in TAU's layout.
 
 A scene is a distribution over 64 events (sounds.py) and 64 objects (pictures.py), called tags here.
-Scenes come in pairs that share their sounds, and in other pairs that share their looks. One
-modality alone tells the pair and little more than guesses within it; only both together tell the
-ten scenes apart. Every location has a sound and a look of its own, and no test location occurs in
-training.
+Scenes come in pairs that share their sounds, and in other pairs that share their looks
+(scenes.yaml). One modality alone tells the pair and little more than guesses within it; only both
+together tell the ten scenes apart. Every location has a sound and a look of its own, and no test
+location occurs in training.
 
 In: a folder, the clips per scene, a seed. Out: audio/*.wav (8 kHz, stereo, 10 s), video/*.mp4
 (96x96, 100 frames, silent), meta.csv, evaluation_setup/fold1_{train,test,evaluate}.csv, labels.npz
@@ -14,19 +14,21 @@ them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
 import soundfile
+from numpy.random import Generator, default_rng
 
 from avsc_core.data.dataset import SYNTHETIC
-from avsc_core.demo.pictures import FRAME_RATE, OBJECTS, SIZE, draw_frames
-from avsc_core.demo.sounds import EVENTS, RATE, mix_events
+from avsc_core.demo.pictures import FRAME_RATE, SIZE, draw_frames, read_objects
+from avsc_core.demo.sounds import RATE, mix_events, read_events
 from avsc_core.labels import LABEL_FILE, SCENES, write_labels
 from avsc_core.processes import process_pool
+from avsc_core.yaml_file import read_yaml
 
 CITIES = ("barcelona", "helsinki", "lisbon", "lyon", "prague", "vienna")
 CLIPS_PER_LOCATION = 4
@@ -43,6 +45,7 @@ TAG_STREAM = 1
 SOUND_STREAM = 2
 PICTURE_STREAM = 3
 
+SETUP = "evaluation_setup"  # TAU's folder of the splits
 MEDIA_COLUMNS = ("filename_audio", "filename_video")
 FOLD_COLUMNS = (*MEDIA_COLUMNS, "scene_label")
 META_COLUMNS = (*FOLD_COLUMNS, "identifier")
@@ -65,9 +68,8 @@ def write_demo(
     clips = plan_clips(clips_per_scene, seed)
 
     # The folders, and the notice that marks them.
-    setup = root / "evaluation_setup"
-    for folder in (root / "audio", root / "video", setup):
-        folder.mkdir(parents=True, exist_ok=True)
+    for name in ("audio", "video", SETUP):
+        (root / name).mkdir(parents=True, exist_ok=True)
     (root / SYNTHETIC).write_text(NOTICE, encoding="utf-8", newline="\n")
 
     # The media, rendered by several processes.
@@ -77,21 +79,18 @@ def write_demo(
             if progress is not None:
                 progress(done, len(clips))
 
-    # TAU's tables: all clips, then those of each split; of the test also without its scenes.
-    train = [clip for clip in clips if not clip.test]
-    test = [clip for clip in clips if clip.test]
-    _write_table(root / "meta.csv", clips, META_COLUMNS)
-    _write_table(setup / "fold1_train.csv", train, FOLD_COLUMNS)
-    _write_table(setup / "fold1_evaluate.csv", test, FOLD_COLUMNS)
-    _write_table(setup / "fold1_test.csv", test, MEDIA_COLUMNS)
+    _write_tables(root, clips)
 
+    # The true labels.
+    event_names = tuple(read_events())
+    object_names = tuple(read_objects())
     write_labels(
         root / LABEL_FILE,
-        [clip.name for clip in clips],
-        _mark_tags([clip.events for clip in clips], tuple(EVENTS)),
-        _mark_tags([clip.objects for clip in clips], tuple(OBJECTS)),
-        tuple(EVENTS),
-        tuple(OBJECTS),
+        clips=[clip.name for clip in clips],
+        events=_mark_tags([clip.events for clip in clips], event_names),
+        objects=_mark_tags([clip.objects for clip in clips], object_names),
+        event_names=event_names,
+        object_names=object_names,
     )
 
 
@@ -105,10 +104,14 @@ def plan_clips(clips_per_scene: int, seed: int) -> "list[DemoClip]":
         raise ValueError(
             f"{clips_per_scene} clips per scene; at least 3: one each to train, validate and test"
         )
+
+    # The locations of each scene, and the probabilities of its tags.
     locations = max(3, clips_per_scene // CLIPS_PER_LOCATION)  # of one scene
     first_test = locations - max(1, round(TEST_SHARE * locations))
-    event_odds = compute_tag_odds(SOUNDS, tuple(EVENTS))  # (10,64)
-    object_odds = compute_tag_odds(LOOKS, tuple(OBJECTS))  # (10,64)
+    event_names = tuple(read_events())
+    object_names = tuple(read_objects())
+    event_odds = compute_tag_odds(read_pairs("sounds"), event_names)  # (10,64)
+    object_odds = compute_tag_odds(read_pairs("looks"), object_names)  # (10,64)
 
     clips = []
     for number in range(len(SCENES) * clips_per_scene):
@@ -118,28 +121,40 @@ def plan_clips(clips_per_scene: int, seed: int) -> "list[DemoClip]":
         location = scene * locations + location_in_scene
         city = CITIES[location % len(CITIES)]
 
-        rng = np.random.default_rng([seed, TAG_STREAM, number])
+        rng = default_rng([seed, TAG_STREAM, number])
         clip = DemoClip(
             name=f"{SCENES[scene]}-{city}-{location}-{segment}",
             number=number,
             location=location,
             test=location_in_scene >= first_test,
-            events=_draw_tags(tuple(EVENTS), event_odds[scene], rng),
-            objects=_draw_tags(tuple(OBJECTS), object_odds[scene], rng),
+            events=_draw_tags(event_names, event_odds[scene], rng),
+            objects=_draw_tags(object_names, object_odds[scene], rng),
         )
         clips.append(clip)
     return clips
+
+
+@cache
+def read_pairs(likeness: str) -> "tuple[ScenePair, ...]":
+    """Read the pairs of scenes that share their `sounds` or their `looks`."""
+    pairs = read_yaml(Path(__file__).with_name("scenes.yaml")).data[likeness]
+    return tuple(ScenePair(**pair) for pair in pairs)
 
 
 def compute_tag_odds(pairs: "Sequence[ScenePair]", names: Sequence[str]) -> np.ndarray:
     """Compute the probability of every tag in every scene, (10,64), rows in the order of SCENES."""
     odds = np.full((len(SCENES), len(names)), RARE_ODDS)
     for pair in pairs:
-        other_tags = pair.leaning[::-1]
-        for scene, own_tag, other_tag in zip(pair.scenes, pair.leaning, other_tags, strict=True):
-            leaning = {own_tag: LEANING_ODDS, other_tag: OTHER_ODDS}
-            for name, chance in (pair.often | pair.sometimes | leaning).items():
-                odds[SCENES.index(scene), names.index(name)] = chance
+        shared = pair.often | pair.sometimes
+        first, second = pair.leaning
+        leanings = (
+            {first: LEANING_ODDS, second: OTHER_ODDS},
+            {first: OTHER_ODDS, second: LEANING_ODDS},
+        )
+        for scene, leaning in zip(pair.scenes, leanings, strict=True):
+            row = SCENES.index(scene)
+            for name, chance in (shared | leaning).items():
+                odds[row, names.index(name)] = chance
     return odds
 
 
@@ -159,7 +174,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray]) -> None:
         file.mux(stream.encode())  # the frames that the encoder still holds
 
 
-def _draw_tags(names: Sequence[str], odds: np.ndarray, rng: np.random.Generator) -> tuple[str, ...]:
+def _draw_tags(names: Sequence[str], odds: np.ndarray, rng: Generator) -> tuple[str, ...]:
     """Draw each of the tags with its probability, odds (64,)."""
     drawn = rng.random(len(names)) < odds  # (64,)
     return tuple(np.array(names)[drawn].tolist())
@@ -179,18 +194,27 @@ def _write_clip(root: Path, seed: int, clip: "DemoClip") -> None:
 
     Its random numbers depend on the seed, its number and its location, never on the process.
     """
-
-    def open_stream(stream: int, number: int) -> np.random.Generator:
-        return np.random.default_rng([seed, stream, number])
-
     # Sound and pictures each get a fresh generator of the location: neither depends on the other.
-    place = open_stream(PLACE_STREAM, clip.location)
-    sound = mix_events(clip.events, place, open_stream(SOUND_STREAM, clip.number))  # (2,T)
+    place = default_rng([seed, PLACE_STREAM, clip.location])
+    rng = default_rng([seed, SOUND_STREAM, clip.number])
+    sound = mix_events(clip.events, place, rng)  # (2,T)
     soundfile.write(root / "audio" / f"{clip.name}.wav", sound.T, RATE, subtype="PCM_16")
 
-    place = open_stream(PLACE_STREAM, clip.location)
-    frames = draw_frames(clip.objects, place, open_stream(PICTURE_STREAM, clip.number))
+    place = default_rng([seed, PLACE_STREAM, clip.location])
+    rng = default_rng([seed, PICTURE_STREAM, clip.number])
+    frames = draw_frames(clip.objects, place, rng)
     write_video(root / "video" / f"{clip.name}.mp4", frames)
+
+
+def _write_tables(root: Path, clips: "Sequence[DemoClip]") -> None:
+    """Write TAU's tables: all clips, then those of each split; of the test also without scenes."""
+    train = [clip for clip in clips if not clip.test]
+    test = [clip for clip in clips if clip.test]
+    setup = root / SETUP
+    _write_table(root / "meta.csv", clips, META_COLUMNS)
+    _write_table(setup / "fold1_train.csv", train, FOLD_COLUMNS)
+    _write_table(setup / "fold1_evaluate.csv", test, FOLD_COLUMNS)
+    _write_table(setup / "fold1_test.csv", test, MEDIA_COLUMNS)
 
 
 def _write_table(path: Path, clips: "Sequence[DemoClip]", columns: Sequence[str]) -> None:
@@ -220,132 +244,9 @@ class DemoClip(NamedTuple):
 
 
 class ScenePair(NamedTuple):
-    """Two scenes that share the tags of one modality, except for one tag each that leans to it."""
+    """Two scenes that share the tags of one modality, except for one tag that leans to each."""
 
-    scenes: tuple[str, str]
+    scenes: list[str]
     often: dict[str, float]  # tag -> its probability in a clip of either scene
     sometimes: dict[str, float]  # the same, of tags that other scenes have too
-    leaning: tuple[str, str]  # the tag that leans to the first scene, and to the second
-
-
-# The pairs that sound alike, by their events.
-SOUNDS = (
-    ScenePair(
-        ("bus", "street_traffic"),
-        {
-            "diesel engine": 0.95,
-            "tyre noise": 0.9,
-            "passing car": 0.85,
-            "gear whine": 0.8,
-            "air brake": 0.7,
-        },
-        {
-            "motorcycle": 0.15,
-            "siren": 0.12,
-            "reversing beeper": 0.12,
-            "lorry": 0.15,
-            "footsteps": 0.1,
-        },
-        ("door beep", "car horn"),
-    ),
-    ScenePair(
-        ("metro", "tram"),
-        {
-            "rail rumble": 0.95,
-            "rail joints": 0.9,
-            "wheel squeal": 0.75,
-            "traction motor": 0.85,
-            "carriage rattle": 0.75,
-        },
-        {"loudspeaker voice": 0.15, "cough": 0.2, "phone ringing": 0.15, "rustling paper": 0.15},
-        ("door buzzer", "tram bell"),
-    ),
-    ScenePair(
-        ("airport", "metro_station"),
-        {
-            "ventilation": 0.9,
-            "announcement chime": 0.85,
-            "loudspeaker voice": 0.85,
-            "luggage wheels": 0.85,
-            "escalator hum": 0.8,
-        },
-        {
-            "footsteps": 0.25,
-            "baby crying": 0.12,
-            "phone ringing": 0.12,
-            "cough": 0.12,
-            "crowd babble": 0.12,
-        },
-        ("jet rumble", "turnstile"),
-    ),
-    ScenePair(
-        ("shopping_mall", "street_pedestrian"),
-        {"crowd babble": 0.95, "footsteps": 0.9, "pop music": 0.8, "dishes": 0.8, "laughter": 0.75},
-        {"keys jingling": 0.15, "applause": 0.12, "baby crying": 0.15, "bicycle bell": 0.12},
-        ("till beep", "street guitar"),
-    ),
-    ScenePair(
-        ("park", "public_square"),
-        {
-            "songbirds": 0.9,
-            "rustling leaves": 0.85,
-            "fountain": 0.85,
-            "pigeon cooing": 0.8,
-            "children playing": 0.8,
-        },
-        {"dog bark": 0.2, "wind gusts": 0.2, "bicycle bell": 0.15, "crow": 0.15, "footsteps": 0.15},
-        ("duck quack", "church bell"),
-    ),
-)
-
-# The pairs that look alike, by their objects.
-LOOKS = (
-    ScenePair(
-        ("bus", "tram"),
-        {
-            "row of seats": 0.95,
-            "hanging straps": 0.85,
-            "wide window": 0.9,
-            "grab pole": 0.85,
-            "ticket machine": 0.7,
-        },
-        {"passer-by": 0.25, "child": 0.12, "poster": 0.15, "pushchair": 0.12},
-        ("stop button", "window wiper"),
-    ),
-    ScenePair(
-        ("metro", "metro_station"),
-        {
-            "tunnel mouth": 0.9,
-            "railway track": 0.9,
-            "platform edge": 0.85,
-            "tiled wall": 0.9,
-            "line map": 0.75,
-        },
-        {"group of people": 0.2, "passer-by": 0.2, "poster": 0.15, "litter bin": 0.15},
-        ("door button", "platform clock"),
-    ),
-    ScenePair(
-        ("airport", "shopping_mall"),
-        {
-            "escalator": 0.9,
-            "glass roof": 0.9,
-            "shop front": 0.8,
-            "ceiling lamps": 0.8,
-            "polished floor": 0.9,
-        },
-        {"group of people": 0.25, "potted plant": 0.2, "vending machine": 0.15, "pushchair": 0.12},
-        ("suitcase", "shopping bag"),
-    ),
-    ScenePair(
-        ("public_square", "street_pedestrian"),
-        {"facade": 0.9, "striped awning": 0.85, "cobbles": 0.9, "statue": 0.7, "clock tower": 0.8},
-        {"group of people": 0.25, "bicycle": 0.15, "market stall": 0.12, "parasol": 0.2},
-        ("pigeons", "shop sign"),
-    ),
-    ScenePair(
-        ("park", "street_traffic"),
-        {"tree": 0.95, "lawn": 0.9, "hedge": 0.85, "street lamp": 0.8, "bench": 0.7},
-        {"bicycle": 0.2, "dog": 0.15, "passer-by": 0.2, "litter bin": 0.15, "car": 0.12},
-        ("pond", "traffic light"),
-    ),
-)
+    leaning: list[str]  # the tag that leans to the first scene, and to the second

@@ -15,17 +15,16 @@ import pytest
 import soundfile
 
 from avsc_core.data.dataset import SYNTHETIC, read_dataset
-from avsc_core.demo.pictures import OBJECTS, draw_frames
+from avsc_core.demo.pictures import draw_frames, read_objects
 from avsc_core.demo.scenes import (
     LEANING_ODDS,
-    LOOKS,
-    SOUNDS,
     ScenePair,
     compute_tag_odds,
     plan_clips,
+    read_pairs,
     write_demo,
 )
-from avsc_core.demo.sounds import EVENTS, T, mix_events
+from avsc_core.demo.sounds import T, mix_events, read_events
 from avsc_core.labels import SCENES, Labels, read_labels
 
 NAME = re.compile(
@@ -158,8 +157,8 @@ def test_labels_are_those_of_the_clips(demo: Path, labels: Labels) -> None:
     ]
     assert labels.events.shape == labels.objects.shape == (30, 64)
     assert labels.events.dtype == labels.objects.dtype == np.uint8
-    assert labels.event_names == list(EVENTS)
-    assert labels.object_names == list(OBJECTS)
+    assert labels.event_names == list(read_events())
+    assert labels.object_names == list(read_objects())
     for row, clip in enumerate(plan_clips(CLIPS_PER_SCENE, 0)):
         events = np.flatnonzero(labels.events[row])
         objects = np.flatnonzero(labels.objects[row])
@@ -233,7 +232,7 @@ def test_video_bytes_do_not_depend_on_what_memory_held(tmp_path: Path) -> None:
     assert hash_folder(tmp_path / "0") == hash_folder(tmp_path / "85")
 
 
-@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("name", read_events())
 def test_every_event_is_heard(name: str) -> None:
     silence = mix_events([], *make_generators(0, 1))  # (2,T)
     sound = mix_events([name], *make_generators(0, 1))  # (2,T)
@@ -242,7 +241,7 @@ def test_every_event_is_heard(name: str) -> None:
     assert sound.std() > 3 * silence.std()
 
 
-@pytest.mark.parametrize("name", OBJECTS)
+@pytest.mark.parametrize("name", read_objects())
 def test_every_object_is_seen(name: str) -> None:
     empty = np.stack(list(draw_frames([], *make_generators(0, 1))))  # (100,96,96,3)
     frames = np.stack(list(draw_frames([name], *make_generators(0, 1))))  # (100,96,96,3)
@@ -264,8 +263,8 @@ def test_a_place_has_one_look_and_one_sound() -> None:
 @pytest.mark.parametrize(
     ("pairs", "others", "names", "other_names"),
     [
-        (SOUNDS, LOOKS, tuple(EVENTS), tuple(OBJECTS)),
-        (LOOKS, SOUNDS, tuple(OBJECTS), tuple(EVENTS)),
+        (read_pairs("sounds"), read_pairs("looks"), tuple(read_events()), tuple(read_objects())),
+        (read_pairs("looks"), read_pairs("sounds"), tuple(read_objects()), tuple(read_events())),
     ],
     ids=["sounds", "looks"],
 )
