@@ -70,7 +70,8 @@ def load_trained(folder: Path) -> Trained:
     model, config, extra = load_model(folder)
     model.to(choose_device(config))
     extra["scale"] = Scale(**extra["scale"])
-    return Trained(model, config, **extra)
+    known = {name: value for name, value in extra.items() if name in Trained._fields}
+    return Trained(model, config, **known)
 
 
 def evaluate_split(

@@ -53,10 +53,10 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     Returns the paths of the three main files, the page first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # Tables and pictures of an earlier report, of which this one may lack some.
-    for key in TABLE_KEYS:
+    # Tables and pictures that an earlier report had and this one lacks.
+    for key in set(TABLE_KEYS) - {table.key for table in report.tables}:
         (folder / "tables" / f"{key}.csv").unlink(missing_ok=True)
-    for key in PICTURE_KEYS:
+    for key in set(PICTURE_KEYS) - {picture.key for picture in report.pictures}:
         (folder / "figures" / f"{key}.png").unlink(missing_ok=True)
 
     main_files = {
