@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from avsc_core.api import evaluate, load_config, load_model, open_study, predict, train
     from avsc_core.errors import EnvironmentFault, UserError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "EnvironmentFault",

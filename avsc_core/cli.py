@@ -364,7 +364,7 @@ def _check_train_options(
         raise make_error(
             "--config",
             "is a whole configuration",
-            todo="leave out --best and --preset; --set goes over it",
+            todo="leave out --best and --preset; --set changes it",
         )
 
 

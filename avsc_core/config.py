@@ -408,7 +408,7 @@ class Split(Section):
     @model_validator(mode="after")
     def _check_fold(self) -> "Split":
         if self.fold >= self.folds:
-            message = f"{self.fold} is no fold of {self.folds}; allowed: 0 to {self.folds - 1}"
+            message = f"{self.fold} is not a fold of {self.folds}; allowed: 0 to {self.folds - 1}"
             raise FieldError("split.fold", message)
         return self
 

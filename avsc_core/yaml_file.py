@@ -133,7 +133,7 @@ def _collect_lines(
             dotted = ".".join(map(str, inside))
             if dotted in seen:
                 where = f"{located.name}:{line}"
-                faults.append(Fault(where, f"'{name}' stands twice", todo="keep one of them"))
+                faults.append(Fault(where, f"'{name}' is given twice", todo="keep one of them"))
             seen.add(dotted)
 
             located.lines[inside] = line

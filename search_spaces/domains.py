@@ -165,7 +165,7 @@ def _narrow_to_choices(domain: Domain, values: list[Any] | tuple[Any, ...]) -> C
     if isinstance(domain, Float):
         values = [float(value) for value in values]
     if len(set(map(repr, values))) < len(values):
-        raise DomainFault("a value stands twice")
+        raise DomainFault("a value is given twice")
     return Choice(tuple(values))
 
 

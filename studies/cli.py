@@ -178,7 +178,7 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
     trial = winner.trial
     value = trial.metrics[f"best_{winner.metric}"]
     figure = f"{winner.metric} {value:.4f} ({trial.tags['avsc.data']})"
-    err.print(f"{trial.arm} {trial.key[:6]}: {figure}")
+    err.print(f"{trial.name} {trial.key[:6]}: {figure}")
     for key, setting in list_settings(trial.config).items():
         typer.echo(f"{key}={format_value(setting)}")
 

@@ -20,7 +20,6 @@ from avsc_core.files import write_json
 SAVE_SECONDS = 30.0  # between two writes of the index while files are read
 
 Mark = list[int]  # size in bytes and time of change in ns
-Index = dict[str, list[int | str]]  # path -> size, time of change, SHA-256
 
 
 def hash_files(index: Path, paths: Sequence[Path], report: Callable[[int, int], None]) -> list[str]:

@@ -43,7 +43,7 @@ def read_own(root: Path) -> Tables:
         row_faults = list(_find_row_faults(root, row, where))
         if name in clips:
             todo = "give its audio file another name"
-            row_faults.append(Fault(where, f"{name} stands twice", todo=todo))
+            row_faults.append(Fault(where, f"{name} is given twice", todo=todo))
         faults += row_faults
         if not row_faults:
             clips[name] = _build_clip(root, row, scenes, where)

@@ -124,7 +124,7 @@ def _read_folds(root: Path, layout: DataLayout, setup: Path, faults: list[Fault]
             if row_faults:
                 faults += row_faults
             elif name in clips:
-                faults.append(Fault(where, f"{name} stands twice", todo="keep one of its rows"))
+                faults.append(Fault(where, f"{name} is given twice", todo="keep one of its rows"))
             else:
                 clips[name] = _build_clip(row, split, layout, identifiers, where)
     return list(clips.values())

@@ -193,7 +193,7 @@ def _open_run(
     for run in recorder.list_trials(experiment, "training"):
         same_tags = all(run.tags.get(name) == value for name, value in tags.items())
         unfinished = run.outcome in ("running", "interrupted")
-        if same_tags and unfinished and run.key == trial_key(config):
+        if same_tags and unfinished and run.can_continue and run.key == trial_key(config):
             return run.run_id, recorder.resume_run(run.run_id)
     return recorder.begin_run(experiment, config, tags), 0
 

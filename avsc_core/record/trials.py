@@ -53,6 +53,11 @@ class TrialRecord(NamedTuple):
     started: float  # seconds since 1970
 
     @property
+    def can_continue(self) -> bool:
+        """Whether its checkpoint can be of use: version 0.1.0 wrote checkpoints of another form."""
+        return "avsc.config" in self.tags
+
+    @property
     def name(self) -> str:
         """What people call the row that this trial belongs to."""
         return name_row(self.role, self.arm)

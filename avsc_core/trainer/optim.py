@@ -28,7 +28,6 @@ def build_optimiser(model: nn.Module, settings: Training) -> AdamW:
     )
 
     # timm's groups are decided by weight decay alone; each of them is cut in two by learning rate.
-    # Encoders and decayed weights come first, as in checkpoints of earlier versions.
     groups = []
     for is_encoder in (True, False):
         multiplier = 1.0 if is_encoder else settings.head_multiplier

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import ray
 from filelock import FileLock, Timeout
-from mlflow.entities import Run
 
+from avsc_core import __version__
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import open_data
 from avsc_core.errors import Fault, UserError
@@ -86,10 +86,16 @@ def _run_locked(
     plan = make_served_plan(study, data)
     strategy = compare_with_record(plan, data, recorder)
     run = recorder.find_study(study.name)
+    run_id = run.info.run_id if run else ""
+    tags = run.data.tags if run else {}
     if strategy.done and run:
         _announce(strategy, data)
-        _refresh_finished_study(plan, data, recorder, run)
+        _refresh_finished_study(plan, data, recorder, run_id)
+        # The last invocation may have been killed between its last trial and the study's end.
+        if tags.get("avsc.outcome") != "complete":
+            recorder.end_run(run_id, "complete", {})
         return Ending(recorder)
+    _note_other_version(tags.get("avsc.version", __version__))
 
     # Resources that are missing show before anything is computed for them.
     workers = count_workers()
@@ -107,7 +113,7 @@ def _run_locked(
     err.print(make_table("what it costs", ["", "about"], cost.make_rows()))
 
     # The study's run is in the record before its first trial.
-    parent = _open_study(plan, data, recorder, run, cost, weights)
+    parent = _open_study(plan, data, recorder, run_id, cost, weights)
     outcome = "interrupted"
     try:
         ending = run_trials(strategy, data, recorder, parent, workers)
@@ -119,31 +125,26 @@ def _run_locked(
     return ending
 
 
-def _refresh_finished_study(plan: Plan, data: DataSet, recorder: Recorder, run: Run) -> None:
+def _refresh_finished_study(plan: Plan, data: DataSet, recorder: Recorder, run_id: str) -> None:
     """Record what the file of a finished study says now: notes and names may have changed."""
-    run_id = run.info.run_id
     document = recorder.read_study(run_id)
     document["definition"] = define_study(plan, data)
     document["metadata"] = describe_study(plan)
     recorder.write_study(run_id, document)
     recorder.log_text(run_id, "clips_val.tsv", format_clips(data, plan.study.base))
 
-    # The last invocation may have been killed between its last trial and the end of the study.
-    if run.data.tags.get("avsc.outcome") != "complete":
-        recorder.end_run(run_id, "complete", {})
-
 
 def _open_study(
     plan: Plan,
     data: DataSet,
     recorder: Recorder,
-    run: Run | None,  # of the study, where the record has it
+    run_id: str,  # of the study; empty where the record does not have it
     cost: Cost,
     weights: list[dict[str, object]],
 ) -> str:
     """Open the study's run and write its document. Returns the run's id."""
     study = plan.study
-    earlier = recorder.read_study(run.info.run_id) if run else {}
+    earlier = recorder.read_study(run_id) if run_id else {}
     document = {
         "format": FORMAT,
         "definition": define_study(plan, data),
@@ -163,6 +164,13 @@ def _open_study(
     return parent
 
 
+def _note_other_version(version: str) -> None:
+    """Say so when trials of another version stand in the same study, whose digits may differ."""
+    if version != __version__:
+        what = f"this study was begun by avsc {version}; trainings of avsc {__version__} differ"
+        err.print(f"note: {what}, see CHANGELOG.md; --name begins a new study", soft_wrap=True)
+
+
 def _announce_trimming(study: Study, trimmed: Study) -> None:
     """Tell how many trials of the search `--max-hours` leaves."""
     if study.search and trimmed.search and trimmed.search.trials < study.search.trials:
@@ -180,7 +188,7 @@ def _announce(strategy: Strategy, data: DataSet) -> None:
     if strategy.reused:
         line += f", {strategy.reused} of them in the record already"
     if study.search and study.search.warm_start:
-        line += f", the sampler told of {strategy.warm} trials of {study.search.warm_start}"
+        line += f", the sampler knows {strategy.warm} trials of {study.search.warm_start}"
     err.print(line, soft_wrap=True)
     for note in describe_missing_arms(strategy.plan):
         err.print(note, soft_wrap=True)

@@ -1,7 +1,7 @@
 """Which trials of a search are stopped early, by Ray's schedulers under the names of a study file.
 
 Schedulers compare trials at the same epoch by the study's metric and see the trials of one search
-only: arms fill a table and run to their end, and arms that are retuned do not compete with each
+only: arms fill a table and are never stopped, and arms that are retuned do not compete with each
 other. No scheduler pauses a trial, so what is not stopped runs to its end, however few the
 workers. A scheduler's state is not saved; after a restart it is told again what the trials in the
 record had reported.
@@ -43,7 +43,7 @@ class Bracket(NamedTuple):
 
 
 class SchedulerPerSearch(FIFOScheduler):  # type: ignore[misc]
-    """Gives every search schedulers of its own; trials of arms run to their end."""
+    """Gives every search schedulers of its own; trials of arms are never stopped."""
 
     def __init__(self, study: Study, brackets: dict[str, list[Bracket]]) -> None:
         super().__init__()

@@ -56,7 +56,10 @@ class Strategy:
     ) -> None:
         """`records` are the study's own trials, `earlier` those of a study for a warm start."""
         self.plan = plan
-        self.records = list(records)  # as they were at the start
+        # As they were at the start. What cannot continue is planned and trained anew.
+        self.records = [
+            record for record in records if record.outcome in FINISHED or record.can_continue
+        ]
         self.earlier = list(earlier)
         self.run_ids: dict[str, str] = {}  # trial key -> the MLflow run to continue
         self.known: set[str] = set()  # trials that are over
@@ -103,7 +106,7 @@ class Strategy:
         """Note how a trial ended, and tell the samplers.
 
         The sampler that suggested the trial is told the result of its suggestion. Every other
-        search in whose space the trial lies is told of it as a known point.
+        search in whose space the trial lies gets it as a known point.
         """
         self.known.add(trial.key)
         values = self.list_values(metrics)

@@ -240,7 +240,7 @@ def _read_values(
         where = located.where("ablation", "factors", name, position)
         text = format_value(value)
         if text in levels:
-            faults.append(Fault(where, f"level {text} of factor {name} stands twice"))
+            faults.append(Fault(where, f"level {text} of factor {name} is given twice"))
         levels[text] = Level(text, (Override(name, value, where),))
     return list(levels.values())
 

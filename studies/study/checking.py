@@ -57,7 +57,7 @@ def _check_question(file: StudyFile, located: Located) -> Iterator[Fault]:
     if not has_arms and file.search is None:
         yield Fault(located.where(), "nothing to run", "arms, an ablation, or a search")
     if len(set(file.seeds)) < len(file.seeds):
-        yield Fault(located.where("seeds"), "a seed stands twice")
+        yield Fault(located.where("seeds"), "a seed is given twice")
     # Whatever is retuned is an arm, and how it is retuned is in the search.
     if file.retune and (file.search is None or not has_arms):
         what = "retune gives every arm a search of its own"

@@ -224,7 +224,7 @@ def _check_preset_rung(file: StudyFile, rung: Any, where: str) -> None:
         allowed = f"{', '.join(list_presets())}, or settings"
         raise UserError(Fault(where, f"{rung!r} is not a rung", allowed))
     if file.best_of:
-        why = "every setting of the best trial goes over it"
+        why = "the best trial has a value for every setting"
         todo = "settings as rungs, such as {training.epochs: 5}"
         raise UserError(Fault(where, f"preset {rung} as a rung", why, todo))
 

@@ -73,7 +73,7 @@ def check_metrics(value: Any, where: str) -> tuple[Metric, ...]:
         if metric not in names:
             faults.append(Fault(where, f"metric: {metric!r} is not allowed", allowed))
     if not faults and len(set(values)) < len(values):
-        faults.append(Fault(where, "a metric stands twice"))
+        faults.append(Fault(where, "a metric is given twice"))
     if faults:
         raise UserError(faults)
     return tuple(values)

@@ -21,7 +21,7 @@ def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> Tri
         outcome=outcome,
         config=trial.config,
         metrics={} if value is None else told(value),
-        tags={},
+        tags={"avsc.config": trial.config.model_dump_json()},
         started=0.0,
     )
 

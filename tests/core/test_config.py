@@ -105,7 +105,7 @@ def test_all_faults_at_once():
             "pictures.resize=63",
             "preset demo: pictures.size: 64 is above pictures.resize 63, which it is cut out of",
         ),
-        ("split.fold=5", "--set: split.fold: 5 is no fold of 5; allowed: 0 to 4"),
+        ("split.fold=5", "--set: split.fold: 5 is not a fold of 5; allowed: 0 to 4"),
         ("audio.heads=7", "--set: audio: width 64 is not a multiple of heads 7"),
         (
             "visual.embedding=7",

@@ -40,13 +40,13 @@ def test_what_is_no_json_is_text(text: str):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("a: 1\na: 2\n", ":2: 'a' stands twice; keep one of them"),
+        ("a: 1\na: 2\n", ":2: 'a' is given twice; keep one of them"),
         (
             "a: [1\nb: 2\n",
             ":2: not YAML: expected ',' or ']', but got ':'; check indentation and quotes",
         ),
-        ("base: {k.x: 1, k: {x: 2}}\n", ":1: 'x' stands twice; keep one of them"),
-        ("base: {k: {x: 2}, k.x: 1}\n", ":1: 'k.x' stands twice; keep one of them"),
+        ("base: {k.x: 1, k: {x: 2}}\n", ":1: 'x' is given twice; keep one of them"),
+        ("base: {k: {x: 2}, k.x: 1}\n", ":1: 'k.x' is given twice; keep one of them"),
         ("a: &a [*a]\n", "not YAML: nested too deeply, or an alias within what it stands for"),
         ("a: " + "[" * 3000, "not YAML: nested too deeply, or an alias within what it stands for"),
         ("a: !!python/object:os.system x\n", "could not determine a constructor"),

@@ -273,11 +273,11 @@ TABLES: dict[str, tuple[Break, str]] = {
     ),
     "twice in a table": (
         table(lambda lines: [*lines, lines[1]]),
-        f"{TRAIN}:22: CLIP stands twice; keep one of its rows",
+        f"{TRAIN}:22: CLIP is given twice; keep one of its rows",
     ),
     "in both tables": (
         repeat_in("fold1_evaluate.csv"),
-        f"{SETUP}/fold1_evaluate.csv:12: CLIP stands twice; keep one of its rows",
+        f"{SETUP}/fold1_evaluate.csv:12: CLIP is given twice; keep one of its rows",
     ),
     "one location on both sides": (
         table(

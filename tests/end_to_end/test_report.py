@@ -130,7 +130,7 @@ def test_what_is_exported_can_be_trained(place: Place, retuned: tuple[str, str])
     _, err = place.call("avsc-core", "train", "--config", "x.yaml", "--preset", "demo", code=2)
     assert (
         err
-        == "--config: is a whole configuration; leave out --best and --preset; --set goes over it\n"
+        == "--config: is a whole configuration; leave out --best and --preset; --set changes it\n"
     )
 
 
@@ -140,7 +140,7 @@ def test_a_ladder_from_the_best_of_another_study(place: Place, retuned: tuple[st
     words = command(place, "ladder", text)
     words = [word for word in words if word not in ("--preset", "demo")]
     _, err = place.run(*words)
-    assert "the sampler told of 0 trials of retuned" in err  # whose search had other epochs
+    assert "the sampler knows 0 trials of retuned" in err  # whose search had other epochs
     source = {trial.key: trial for trial in place.trials("retuned")}
     definition = place.recorder.read_definition(place.recorder.get_study("ladder").info.run_id)
     assert (

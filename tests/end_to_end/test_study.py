@@ -7,14 +7,18 @@ a clip.
 import hashlib
 import json
 import os
+import pty
 import signal
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.builders.commands import BIN
 from tests.builders.configs import TINY_OPTIONS
 from tests.builders.media import write_evaluation_set
 from tests.builders.places import Place
@@ -80,6 +84,24 @@ def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
     assert [(trial.run_id, trial.metrics) for trial in place.trials()] == before
     study = recorder.get_study("tiny")
     assert (study.info.status, study.data.tags["avsc.outcome"]) == ("FINISHED", "complete")
+
+
+@pytest.mark.slow
+def test_a_study_runs_in_a_terminal(place: Place, finished: tuple[str, str]):
+    """There the display is a live table, which must not reach Ray."""
+    command = [*place.run_study, "--name", "terminal", "--trials", "1", "--set", "seeds=[0]"]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [str(BIN / command[0]), *command[1:]], cwd=place.folder, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # how a terminal says that nobody writes to it any more
+        while part := os.read(ours, 4096):
+            shown += part
+    assert process.wait(timeout=240) == 0, shown.decode()
+    assert {trial.outcome for trial in place.trials("terminal")} == {"complete"}
+    assert b"trials" in shown
 
 
 def test_a_plan_counts_what_is_left(place: Place, finished: tuple[str, str]):

@@ -97,7 +97,7 @@ def test_tabs_serve_as_well(root: Path):
         ("beach,day 0", ",day 0", "clips.csv:2: no scene; every clip has one"),
         ("beach,day 0", "beach,", "clips.csv:2: no group; every clip has one"),
         ("day 0,train", "day 0,dev", "clips.csv:2: unknown split 'dev'; one of test, train"),
-        ("take 1.wav", "take 0.wav", "clips.csv:3: take 0 stands twice; give its audio file another name"),
+        ("take 1.wav", "take 0.wav", "clips.csv:3: take 0 is given twice; give its audio file another name"),
         ("day 9", "day 0", "day 0: location in both train and test; keep it on one side"),
         ("scene,group", "scene,grp", "clips.csv:1: no column group; found audio, video, scene, grp, split"),
         ("audio,video", "\naudio,video", "clips.csv:1: no column audio, video, scene, group, split; found an empty file"),

@@ -93,7 +93,7 @@ def test_all_faults_at_once(copy: Path):
         f"DATA/evaluation_setup/fold1_train.csv:2: unknown scene '{scene[:-1]}'; did you mean '{scene}'?",
         f"DATA/evaluation_setup/fold1_train.csv:3: DATA/video/{second}.mp4 does not exist; "
         "unpack it again or remove the row",
-        f"DATA/evaluation_setup/fold1_train.csv:{len(rows) + 1}: {Path(rows[3].split(chr(9))[0]).stem} stands twice; "
+        f"DATA/evaluation_setup/fold1_train.csv:{len(rows) + 1}: {Path(rows[3].split(chr(9))[0]).stem} is given twice; "
         "keep one of its rows",
         "DATA/labels.npz: no label file; an .npz with the events and objects of every clip",
     ]

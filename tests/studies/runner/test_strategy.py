@@ -138,6 +138,20 @@ def test_unfinished_and_failed_trials_go_on_in_their_own_runs(tmp_path: Path):
     assert all(strategy.run_ids[trial.key] == f"run-{trial.key}" for trial in again)
 
 
+def test_what_version_0_1_0_left_unfinished_is_trained_anew(tmp_path: Path):
+    """Its checkpoints are of another form, so those trials get runs of their own."""
+    asked = plan(tmp_path)
+    first = drain(Strategy(asked, []))
+    outcomes = ["complete", "interrupted", "stopped", "running"]
+    records = [record(t, o, 0.4)._replace(tags={}) for t, o in zip(first, outcomes, strict=True)]
+    strategy = Strategy(asked, records)
+    assert strategy.reused == 2
+    assert first[1].key not in strategy.run_ids
+    again = drain(strategy)
+    assert again[0].key == first[1].key
+    assert len(again) == 2
+
+
 def test_the_sampler_hears_of_everything(tmp_path: Path):
     strategy = Strategy(plan(tmp_path), [])
     outcomes = iter(

@@ -123,7 +123,7 @@ def test_combinations_that_train_the_same_run_once(tmp_path: Path):
         (
             "SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}",
             "alignment.k: [1, 1]",
-            "study.yaml:6: level 1 of factor alignment.k stands twice",
+            "study.yaml:6: level 1 of factor alignment.k is given twice",
         ),
         (
             "SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}",
@@ -216,7 +216,7 @@ def test_two_metrics_suit_not_every_sampler_or_scheduler(tmp_path: Path):
     ]
     assert (
         faults(tmp_path, text.replace("val_logloss", "val_acc"))[0]
-        == "study.yaml:2: a metric stands twice"
+        == "study.yaml:2: a metric is given twice"
     )
 
 

@@ -92,7 +92,7 @@ def test_the_command_line_wins(tmp_path: Path):
             "study.yaml:3: seeds: [] is not allowed; list should have at least 1 item after "
             "validation, not 0",
         ),
-        ("seeds: [0, 1]", "seeds: [1, 1]", "study.yaml:3: a seed stands twice"),
+        ("seeds: [0, 1]", "seeds: [1, 1]", "study.yaml:3: a seed is given twice"),
         (
             "alignment.k: 4",
             "alignment.k: 40",
@@ -216,7 +216,7 @@ SEARCH = "question: q\nsearch: {space: {loss_weights.scene: }, scheduler: none}\
 CEOA_ALONE = "base: {loss_weights: {event: 0, object: 0, e2o: 1, o2e: 1, scene: 0}}\n"
 SEED = "a seed among the settings; every arm runs with the study's; use seeds: [...]"
 PRESET_RUNG = (
-    "study.yaml:4: preset {} as a rung; every setting of the best trial goes over it; "
+    "study.yaml:4: preset {} as a rung; the best trial has a value for every setting; "
     "settings as rungs, such as {{training.epochs: 5}}"
 )
 CLIPS = "the rungs are validated on different clips; one split"
