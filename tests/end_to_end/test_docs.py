@@ -65,6 +65,7 @@ class Desk:
             words += [*TINY_OPTIONS, "--set", "training.epochs=1"]
             words += [*PUBLISHED_OPTIONS, "--name", "published"] if weights else []
             words = words if "--preset" in words else [*words, "--preset", "demo"]
+            words += ["--trials", "2"] if command == "run" else []
         if command in ("run", "plan", "train", "evaluate") and "--data" not in words:
             words += ["--data", self.names["/data/TAU"]]
         if "--gpus" in words:
@@ -94,6 +95,7 @@ def test_pages_have_commands():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_run(desk: Desk, page: Path):
     for number, words in enumerate(list_commands(page)):
