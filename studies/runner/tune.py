@@ -193,7 +193,8 @@ def start_ray(study: Study, address: str | None) -> int:
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     try:
         ray.init(
-            address,
+            # Without an address Ray would join whatever cluster runs on this machine.
+            address or "local",
             include_dashboard=False if address is None else None,
             log_to_driver=False,
             logging_level="ERROR",
