@@ -41,7 +41,7 @@ class Desk:
 
     def __init__(self, folder: Path, scenes: Path) -> None:
         self.place = Place(folder, scenes)
-        shutil.copytree(ROOT / "studies", folder / "studies", ignore=shutil.ignore_patterns("*.py"))
+        (folder / "studies").symlink_to(ROOT / "studies")
         shutil.copytree(scenes, folder / "TAU")
         clip = next((folder / "TAU" / "video").glob("*.mp4"))
         convnext = folder / "convnext.pth"
@@ -60,7 +60,9 @@ class Desk:
         command = words[1]
 
         # Studies and trainings: small data, a small model, no GPU.
-        if command in ("run", "plan"):
+        if command == "features":
+            words = [word.replace("paper", "demo") for word in words]
+        if command in ("run", "plan", "features"):
             weights = any("weights=" in word for word in words)
             words += [*TINY_OPTIONS, "--set", "training.epochs=1"]
             words += [*PUBLISHED_OPTIONS, "--name", "published"] if weights else []
