@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from avsc_core.evaluation.intervals import Estimate
-from avsc_core.metrics import sign_of
+from avsc_core.metrics import rank_key, sign_of
 from studies.report.blocks import (
     METRIC_TITLES,
     Words,
@@ -123,7 +123,7 @@ def _conclude_on_arms(study: StudyResults) -> Iterator[str]:
         yield f"Not ranked, because some of their seeds are missing: {'; '.join(incomplete)}."
     sign = sign_of(study.metric)
     ranked = [row for row in arms if row.is_whole]
-    ranked.sort(key=lambda row: -sign * row.mean(study.metric))
+    ranked.sort(key=lambda row: rank_row(row, study.metric))
     if len(ranked) < 2:
         return
     if min(len(row.trials) for row in ranked) == 1:
@@ -147,6 +147,12 @@ def _conclude_on_arms(study: StudyResults) -> Iterator[str]:
         yield from _compare_ranked_arms(study, ranked, findings)
     elif not study.is_factorial:  # the factors of a factorial say more than its arms
         yield from write_verdicts(list(findings.values()), arms[0].name, sign)
+
+
+def rank_row(row: ReportRow, metric: str) -> tuple[float, float]:
+    """Return what rows are sorted by, the best first; between equals the other metric decides."""
+    means = {f"best_{name}": row.mean(name) for name in ("val_acc", "val_logloss")}
+    return rank_key(metric, means, "")[:2]
 
 
 def _compare_ranked_arms(

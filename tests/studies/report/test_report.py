@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,10 +32,10 @@ from studies.report.build import build_report
 from studies.report.estimates import estimate_contrast
 from studies.report.export import export_study, trial_frame
 from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_report
-from studies.report.sections.conclusions import Finding, write_verdicts
+from studies.report.sections.conclusions import Finding, rank_row, write_verdicts
 from studies.report.sections.effects import list_effects
 from studies.report.sections.search_results import find_pareto_front
-from studies.report.study_results import StudyResults
+from studies.report.study_results import ReportRow, StudyResults
 from studies.runner.prepare import make_served_plan
 from studies.study.metadata import (
     PASSWORD,
@@ -607,3 +608,15 @@ def test_a_report_says_what_it_was_measured_with(study: Callable[..., Report], r
     assert any(line.endswith(size) for line in report.blocks[0].lines)
     (told,) = [each for each in report.tables if each.key == "reproduce"]
     assert ["- loss_weights.scene", "0.01 to 100, log"] in told.rows
+
+
+def test_between_rows_equal_by_one_metric_the_other_decides():
+    """The report names the same best arm as the closing table of a run."""
+
+    def make_row(acc: float, logloss: float) -> ReportRow:
+        figures = {"best_val_acc": acc, "best_val_logloss": logloss}
+        return ReportRow("row", {0: SimpleNamespace(metrics=figures)}, 1)
+
+    rows = [make_row(0.9, 0.4), make_row(0.9, 0.3), make_row(0.8, 0.2)]
+    assert sorted(rows, key=lambda row: rank_row(row, "val_acc")) == [rows[1], rows[0], rows[2]]
+    assert sorted(rows, key=lambda row: rank_row(row, "val_logloss")) == rows[::-1]
