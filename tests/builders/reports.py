@@ -12,7 +12,7 @@ from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.tables import Clip
 from avsc_core.metrics import compute_scores, format_predictions
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.study_document import make_document
+from avsc_core.record.study_document import FORMAT
 from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
 from studies.report.blocks import Report
 from studies.runner.prepare import define_study
@@ -82,11 +82,15 @@ def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome
         "avsc.data": data.title,
         "avsc.embedded": str(data.embedded).lower(),
     }
-    document = make_document(
-        definition=define_study(plan, data),
-        metadata=describe_study(plan),
-        invocations=[describe_invocation()],
-    )
+    document = {
+        "format": FORMAT,
+        "definition": define_study(plan, data),
+        "metadata": describe_study(plan),
+        "invocations": [describe_invocation()],
+        "cost": None,
+        "weights": [],
+        "skipped": {},
+    }
     parent = recorder.open_study(study.name, tags, document)
     recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
 
