@@ -30,7 +30,7 @@ from avsc_core.trainer.device import choose_device
 from avsc_core.trainer.frozen import find_colours
 from avsc_core.trainer.inference import run_raw_clips, scene_probabilities
 from avsc_core.trainer.loop import predict_rows
-from avsc_core.weights.model_folder import load_model, save_model
+from avsc_core.weights.model_folder import read_model_folder, write_model_folder
 
 FIT = Media(short="pad", long="crop")  # one's own clips may be of any length
 LIKELIEST = 5  # events, and objects, that `predict` names
@@ -62,12 +62,12 @@ def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model folder: safetensors and JSON, nothing pickled."""
     extra = trained._asdict()
     extra["scale"] = trained.scale._asdict()
-    save_model(folder, extra.pop("model"), extra.pop("config"), extra)
+    write_model_folder(folder, extra.pop("model"), extra.pop("config"), extra)
 
 
 def load_trained(folder: Path) -> Trained:
     """Read a model folder. Raises UserError when it is not one."""
-    model, config, extra = load_model(folder)
+    model, config, extra = read_model_folder(folder)
     model.to(choose_device(config))
     extra["scale"] = Scale(**extra["scale"])
     known = {name: value for name, value in extra.items() if name in Trained._fields}

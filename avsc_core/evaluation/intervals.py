@@ -68,13 +68,13 @@ class Strata(NamedTuple):
     alone: ndarray  # (L,) bool, whether a location is the only one of its scene
 
 
-def correct(probability: ndarray, scenes: ndarray) -> ndarray:
+def mark_correct(probability: ndarray, scenes: ndarray) -> ndarray:
     """Return 1 for each clip whose likeliest scene is true, else 0: (...,N,S), (N,) -> (...,N)."""
     right: ndarray = (probability.argmax(-1) == scenes).astype(np.float64)
     return right
 
 
-def costs(probability: ndarray, scenes: ndarray) -> ndarray:
+def compute_costs(probability: ndarray, scenes: ndarray) -> ndarray:
     """Return -ln of the probability of the true scene of each clip: (...,N,S), (N,) -> (...,N)."""
     true_scenes = np.broadcast_to(scenes, probability.shape[:-1])[..., None]  # (...,N,1)
     true = np.take_along_axis(probability, true_scenes, -1)[..., 0]  # (...,N)
@@ -95,7 +95,7 @@ def estimate_scores(
     found = {}
     for metric, score in SCORES.items():
         values = score.values(probability, scenes)[None]  # (1,N), one seed
-        found[metric] = bounded(estimate(values, clips, metric), metric)
+        found[metric] = bound(estimate(values, clips, metric), metric)
     return found
 
 
@@ -132,7 +132,7 @@ def estimate(values: ndarray, clips: Clips, metric: str) -> Estimate:
     return Estimate(value, value - reach, value + reach, p, seeds)
 
 
-def bounded(figure: Estimate, metric: str) -> Estimate:
+def bound(figure: Estimate, metric: str) -> Estimate:
     """Limit the estimate of a level to possible values: Acc to 0 to 1, Logloss to 0 and above.
 
     A difference has no such limits.
@@ -207,8 +207,8 @@ def _estimate_variance(
 
 
 SCORES = {
-    "acc": Score(correct, over_classes=True, highest=1.0),
-    "acc_overall": Score(correct, over_classes=False, highest=1.0),
-    "logloss": Score(costs, over_classes=False, highest=np.inf),
-    "logloss_classwise": Score(costs, over_classes=True, highest=np.inf),
+    "acc": Score(mark_correct, over_classes=True, highest=1.0),
+    "acc_overall": Score(mark_correct, over_classes=False, highest=1.0),
+    "logloss": Score(compute_costs, over_classes=False, highest=np.inf),
+    "logloss_classwise": Score(compute_costs, over_classes=True, highest=np.inf),
 }

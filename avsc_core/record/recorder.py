@@ -131,9 +131,13 @@ class Recorder:
         """Return the run of study `name`, or None when the record does not have it."""
         return next(iter(self._search_experiment(name, "study")), None)
 
-    def open_study(self, name: str, tags: Mapping[str, str], document: Mapping[str, Any]) -> str:
-        """Open the run of a study, new or RUNNING again, and write its document. Returns the run's
-        id."""
+    def open_study_run(
+        self, name: str, tags: Mapping[str, str], document: Mapping[str, Any]
+    ) -> str:
+        """Open the run of a study, new or RUNNING again, and write its document.
+
+        Returns the id of the run.
+        """
         # `list_studies` sorts by this start; no study is complete while it runs.
         state = {"avsc.started": str(int(time.time() * 1000)), "avsc.outcome": "running", **tags}
         run = self.find_study(name)
@@ -145,14 +149,14 @@ class Recorder:
             self.client.update_run(run.info.run_id, status="RUNNING")
             self._write(run.info.run_id, tags=state)
         run_id = str(run.info.run_id)
-        self.write_study(run_id, document)
+        self.write_study_document(run_id, document)
         return run_id
 
-    def write_study(self, run_id: str, document: Mapping[str, Any]) -> None:
+    def write_study_document(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Write the document of a study (`study_document.py`) in place of the one before."""
         self.log_json(run_id, DOCUMENT, document)
 
-    def read_study(self, run_id: str) -> dict[str, Any]:
+    def read_study_document(self, run_id: str) -> dict[str, Any]:
         """Return the document of a study, also of one that an earlier version recorded.
 
         It is empty when the study was cut off before it was written, and so before any trial.
@@ -160,8 +164,8 @@ class Recorder:
         return read_document(lambda name: self.read_json(run_id, name))
 
     def read_definition(self, run_id: str) -> dict[str, Any]:
-        """Return what a study asks; empty as `read_study`."""
-        definition: dict[str, Any] = self.read_study(run_id).get("definition", {})
+        """Return what a study asks; empty as `read_study_document`."""
+        definition: dict[str, Any] = self.read_study_document(run_id).get("definition", {})
         return definition
 
     # Trials and trainings

@@ -26,7 +26,9 @@ DESCRIPTION = "model.json"
 FORMAT = 1
 
 
-def save_model(folder: Path, model: AudioVisualNet, config: Config, extra: dict[str, Any]) -> None:
+def write_model_folder(
+    folder: Path, model: AudioVisualNet, config: Config, extra: dict[str, Any]
+) -> None:
     """Write a model folder; `extra` is any JSON that belongs to the model."""
     state = model.state_dict().items()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state}
@@ -44,7 +46,9 @@ def save_model(folder: Path, model: AudioVisualNet, config: Config, extra: dict[
     write_json(folder / DESCRIPTION, description)
 
 
-def load_model(folder: Path, device: str = "cpu") -> tuple[AudioVisualNet, Config, dict[str, Any]]:
+def read_model_folder(
+    folder: Path, device: str = "cpu"
+) -> tuple[AudioVisualNet, Config, dict[str, Any]]:
     """Load a model in evaluation mode, its configuration, and its `extra`.
 
     Raises UserError when files are missing or unreadable, or when the tensors do not belong to the

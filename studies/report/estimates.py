@@ -10,12 +10,12 @@ from math import nan
 
 import numpy as np
 
-from avsc_core.evaluation.intervals import Estimate, bounded, correct, costs, estimate
-from studies.report.statistics import holm
+from avsc_core.evaluation.intervals import Estimate, bound, compute_costs, estimate, mark_correct
+from studies.report.statistics import correct_by_holm
 from studies.report.study_results import ReportRow, StudyResults
 
 # metric -> the function from probabilities (R,N,S) and scenes (N,) to values of clips (R,N)
-CLIP_VALUES = {"acc": correct, "logloss": costs}
+CLIP_VALUES = {"acc": mark_correct, "logloss": compute_costs}
 
 NO_ESTIMATE = Estimate(nan, nan, nan, nan, seeds=0)  # of rows that have no seed to estimate it from
 
@@ -28,7 +28,7 @@ def estimate_level(study: StudyResults, row: ReportRow, metric: str) -> Estimate
     if not row.trials:
         return NO_ESTIMATE
     values = CLIP_VALUES[metric](study.read_probabilities(row), study.clips.scenes)  # (R,N)
-    return bounded(estimate(values, study.clips, metric), metric)
+    return bound(estimate(values, study.clips, metric), metric)
 
 
 def estimate_contrast(
@@ -52,7 +52,7 @@ def estimate_contrasts(
 ) -> list[Estimate]:
     """Estimate every contrast, with p values that are corrected for being several (Holm)."""
     figures = [estimate_contrast(study, each, metric) for each in contrasts]
-    corrected = holm([figure.p for figure in figures])
+    corrected = correct_by_holm([figure.p for figure in figures])
     return [figure._replace(p=p) for figure, p in zip(figures, corrected, strict=True)]
 
 

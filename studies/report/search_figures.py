@@ -15,7 +15,7 @@ from studies.report.figures import COLOURS, make_figure
 from studies.report.sections.search_results import (
     collect_best_values,
     find_pareto_front,
-    find_point,
+    find_trial_point,
     measure_importances,
     name_search_rung,
 )
@@ -115,7 +115,7 @@ def _draw_slices(study: StudyResults) -> Figure:
         values = []
         heights = []
         for trial in study.searched:
-            point = find_point(study, trial)
+            point = find_trial_point(study, trial)
             if key in point:
                 values.append(point[key])
                 heights.append(best_value(trial, study.metric))

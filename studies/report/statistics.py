@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def correct_by_holm(p: Sequence[float]) -> list[float]:
     """Correct p values for being several (Holm 1979); nan stays nan and does not count."""
     values = np.array(p)
     order = values.argsort()  # nan last
@@ -20,7 +20,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return list(map(float, corrected))
 
 
-def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+def correlate_ranks(one: Sequence[float], other: Sequence[float]) -> float:
     """Compute Spearman's rank correlation between values of the same configurations.
 
     It is nan for fewer than three configurations, and when all values of a side are equal.

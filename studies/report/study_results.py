@@ -96,7 +96,7 @@ class StudyResults:
         self._run_id = run.info.run_id
 
         # The documents and tags of the study's run.
-        document = recorder.read_study(self._run_id)
+        document = recorder.read_study_document(self._run_id)
         metadata = document.get("metadata")
         if not metadata:
             what = f"study {name} was recorded without what a report needs"

@@ -127,10 +127,10 @@ def _run_locked(
 
 def _refresh_finished_study(plan: Plan, data: DataSet, recorder: Recorder, run_id: str) -> None:
     """Record what the file of a finished study says now: notes and names may have changed."""
-    document = recorder.read_study(run_id)
+    document = recorder.read_study_document(run_id)
     document["definition"] = define_study(plan, data)
     document["metadata"] = describe_study(plan)
-    recorder.write_study(run_id, document)
+    recorder.write_study_document(run_id, document)
     recorder.log_text(run_id, "clips_val.tsv", format_clips(data, plan.study.base))
 
 
@@ -144,7 +144,7 @@ def _open_study(
 ) -> str:
     """Open the study's run and write its document. Returns the run's id."""
     study = plan.study
-    earlier = recorder.read_study(run_id) if run_id else {}
+    earlier = recorder.read_study_document(run_id) if run_id else {}
     document = {
         "format": FORMAT,
         "definition": define_study(plan, data),
@@ -159,7 +159,7 @@ def _open_study(
         "avsc.data": data.title,
         "avsc.embedded": str(data.embedded).lower(),
     }
-    parent = recorder.open_study(study.name, tags, document)
+    parent = recorder.open_study_run(study.name, tags, document)
     recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
     return parent
 

@@ -91,7 +91,7 @@ def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome
         "weights": [],
         "skipped": {},
     }
-    parent = recorder.open_study(study.name, tags, document)
+    parent = recorder.open_study_run(study.name, tags, document)
     recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
 
     strategy = Strategy(plan, recorder.list_trials(study.name))

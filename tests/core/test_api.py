@@ -90,7 +90,7 @@ def test_a_study_is_a_table(tiny: Config, uri: str):
     with pytest.raises(avsc_core.UserError, match="no record in this folder"):
         avsc_core.open_study("mine", uri)
     recorder = Recorder(uri)
-    recorder.open_study("mine", {"avsc.metric": "val_acc"}, {})
+    recorder.open_study_run("mine", {"avsc.metric": "val_acc"}, {})
     tags = {"avsc.kind": "trial", "avsc.arm": "one", "avsc.data": "scenes"}
     run_id = recorder.begin_run("mine", tiny, tags)
     recorder.end_run(run_id, "complete", {"best_val_acc": 0.5})

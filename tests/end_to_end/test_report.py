@@ -57,7 +57,7 @@ def test_the_card_comes_before_anything_runs(place: Place, retuned: tuple[str, s
     out, _ = place.call(*command(place, "another", RETUNED, "plan"))
     for word in ("trials", "epochs", "time", "memory", "disk", "search of all", "2 for each arm"):
         assert word in out
-    document = place.recorder.read_study(place.recorder.get_study("retuned").info.run_id)
+    document = place.recorder.read_study_document(place.recorder.get_study("retuned").info.run_id)
     assert document["cost"]["trials"] == 2 * 2 + 2 * 2 + 2 * 1
     (invocation,) = document["invocations"]
     assert invocation["command"].startswith("avsc-search run retuned.yaml")

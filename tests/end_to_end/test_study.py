@@ -77,8 +77,8 @@ def test_the_closing_table_says_what_next(place: Place, finished: tuple[str, str
 def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
     before = [(trial.run_id, trial.metrics) for trial in place.trials()]
     recorder = place.recorder
-    document = recorder.read_study(recorder.get_study("tiny").info.run_id)
-    recorder.open_study("tiny", {}, document)  # and was killed there
+    document = recorder.read_study_document(recorder.get_study("tiny").info.run_id)
+    recorder.open_study_run("tiny", {}, document)  # and was killed there
     _, err = place.run(*place.run_study)
     assert "8 trials, 8 of them in the record already" in err
     assert [(trial.run_id, trial.metrics) for trial in place.trials()] == before
@@ -311,7 +311,7 @@ def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
     sha256 = hashlib.sha256((tmp_path / "convnext.pth").read_bytes()).hexdigest()
     assert {trial.tags["avsc.weights.visual"] for trial in trials} == {sha256}
     study = place.recorder.get_study("frozen").info.run_id
-    (account,) = place.recorder.read_study(study)["weights"]
+    (account,) = place.recorder.read_study_document(study)["weights"]
     assert account["sha256"] == sha256
     assert account["dropped"] == ["head.fc.weight", "head.fc.bias"]
     out, _ = place.call(

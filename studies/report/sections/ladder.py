@@ -7,7 +7,7 @@ full, on the full rung. A ladder is worth its while when both rungs rank configu
 from math import nan
 
 from studies.report.blocks import Table, format_number
-from studies.report.statistics import rank_correlation
+from studies.report.statistics import correlate_ranks
 from studies.report.study_results import ReportRow, StudyResults, best_value
 
 
@@ -50,7 +50,7 @@ def measure_agreement(study: StudyResults) -> tuple[int, float]:
         if cheap_value == cheap_value:
             cheap_values.append(cheap_value)
             full_values.append(row.mean(study.metric))
-    return len(cheap_values), rank_correlation(cheap_values, full_values)
+    return len(cheap_values), correlate_ranks(cheap_values, full_values)
 
 
 def _find_cheap_value(study: StudyResults, row: ReportRow) -> float:

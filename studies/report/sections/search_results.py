@@ -81,7 +81,7 @@ def make_pareto_table(study: StudyResults) -> Table | None:
     return Table("pareto", title, header, rows, note)
 
 
-def find_point(study: StudyResults, trial: TrialRecord) -> dict[str, Any]:
+def find_trial_point(study: StudyResults, trial: TrialRecord) -> dict[str, Any]:
     """Find a trial's values of the dimensions that exist in it, in their order."""
     return study.space.present(list_settings(trial.config))
 
@@ -94,7 +94,7 @@ def collect_best_values(study: StudyResults, trials: Sequence[TrialRecord]) -> n
 @cache  # tables, pictures and conclusions ask, and the shuffles take seconds
 def measure_importances(study: StudyResults) -> list[Importance]:
     """Measure how much each dimension of the search mattered, for every metric of the study."""
-    points = [find_point(study, trial) for trial in study.searched]
+    points = [find_trial_point(study, trial) for trial in study.searched]
     importances = []
     for metric in study.metrics:
         values = [best_value(trial, metric) for trial in study.searched]
@@ -121,7 +121,7 @@ def name_search_rung(study: StudyResults) -> str:
 def _make_trial_cells(study: StudyResults, trial: TrialRecord, metrics: Sequence[str]) -> list[str]:
     """Make the cells of a trial's best values and dimensions, empty where one does not exist."""
     figures = [format_number(best_value(trial, metric)) for metric in metrics]
-    point = find_point(study, trial)
+    point = find_trial_point(study, trial)
     return figures + [format_setting(point.get(key)) for key in study.space.dimensions]
 
 

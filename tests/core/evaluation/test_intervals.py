@@ -9,11 +9,11 @@ from statsmodels.formula.api import ols
 
 from avsc_core.evaluation.intervals import (
     Clips,
-    bounded,
-    correct,
-    costs,
+    bound,
+    compute_costs,
     estimate,
     estimate_scores,
+    mark_correct,
 )
 from avsc_core.metrics import compute_scores
 from tests.builders.intervals import EACH, SIMULATIONS, clips, draw, example
@@ -26,12 +26,12 @@ def test_values_are_the_scores_of_metrics(number: int):
     probability = rng.dirichlet(np.ones(4), (2, 60))
     layout = Clips(tuple(map(str, range(60))), scenes, rng.integers(0, 12, 60))
     told = [compute_scores(table, scenes) for table in probability]
-    acc = estimate(correct(probability, scenes), layout, "acc")
-    logloss = estimate(costs(probability, scenes), layout, "logloss")
+    acc = estimate(mark_correct(probability, scenes), layout, "acc")
+    logloss = estimate(compute_costs(probability, scenes), layout, "logloss")
     assert acc.value == pytest.approx(np.mean([each["acc"] for each in told]))
     assert logloss.value == pytest.approx(np.mean([each["logloss"] for each in told]))
-    overall = estimate(correct(probability, scenes), layout, "acc_overall")
-    classwise = estimate(costs(probability, scenes), layout, "logloss_classwise")
+    overall = estimate(mark_correct(probability, scenes), layout, "acc_overall")
+    classwise = estimate(compute_costs(probability, scenes), layout, "logloss_classwise")
     assert overall.value == pytest.approx(np.mean([each["acc_overall"] for each in told]))
     assert classwise.value == pytest.approx(np.mean([each["logloss_classwise"] for each in told]))
 
@@ -156,9 +156,9 @@ def test_a_level_stays_within_what_it_can_be():
     """Sums of 1/160 add up to a little more than 1."""
     layout = clips(places=2, each=4)
     right = np.ones((2, len(layout.names)))
-    assert bounded(estimate(right, layout, "acc"), "acc").value == 1.0
+    assert bound(estimate(right, layout, "acc"), "acc").value == 1.0
     right[0, :3] = 0.0
-    found = bounded(estimate(right, layout, "acc"), "acc")
+    found = bound(estimate(right, layout, "acc"), "acc")
     assert found.low <= found.value <= found.high == 1.0
 
 
@@ -207,9 +207,9 @@ def test_intervals_of_a_model_are_those_of_the_report():
     places = np.unique(locations, return_inverse=True)[1]
     layout = Clips(tuple(locations), scenes, places)
     found = estimate_scores(probability, scenes, locations)
-    for name, values in (("acc", correct), ("logloss", costs)):
+    for name, values in (("acc", mark_correct), ("logloss", compute_costs)):
         wanted = estimate(values(probability[None], scenes), layout, name)
-        assert found[name] == bounded(wanted, name)
+        assert found[name] == bound(wanted, name)
 
 
 def test_clips_of_one_location_count_once():

@@ -78,10 +78,10 @@ def test_a_run_cut_off_before_its_params_counts_for_nothing(recorder: Recorder):
 
 
 def test_a_study_is_one_run(recorder: Recorder):
-    first = recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc"})
+    first = recorder.open_study_run("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc"})
     recorder.end_run(first, "complete", {})
     assert (
-        recorder.open_study("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc", "more": 1})
+        recorder.open_study_run("s", {"avsc.metric": "val_acc"}, {"metric": "val_acc", "more": 1})
         == first
     )
     assert recorder.read_definition(first) == {"metric": "val_acc", "more": 1}
@@ -89,7 +89,7 @@ def test_a_study_is_one_run(recorder: Recorder):
     assert (
         recorder.get_study("s").data.tags["avsc.outcome"] == "running"
     )  # complete it was until it went on
-    second = recorder.open_study("t", {"avsc.metric": "val_acc"}, {})
+    second = recorder.open_study_run("t", {"avsc.metric": "val_acc"}, {})
     assert recorder.get_study(None).info.run_id == second
     with pytest.raises(UserError, match="no study 'u' in the record; one of s, t"):
         recorder.get_study("u")
@@ -112,7 +112,7 @@ def test_models_by_every_name(recorder: Recorder, tiny: Config, tmp_path: Path):
     local = tmp_path / "local"
     local.mkdir()
     (local / "model.json").write_text("{}")
-    recorder.open_study("s", {"avsc.metric": "val_acc"}, {})
+    recorder.open_study_run("s", {"avsc.metric": "val_acc"}, {})
     with pytest.raises(
         UserError,
         match=r"best:s: study s has no retrained model; `avsc-core train --best --study s`",
@@ -163,7 +163,7 @@ def test_whatever_call_fails_is_told_in_one_line(
             monkeypatch.setattr(recorder.client, name, fail)
     for call in (
         lambda: recorder.list_studies(),
-        lambda: recorder.open_study("s", {}, {}),
+        lambda: recorder.open_study_run("s", {}, {}),
         lambda: recorder.begin_run("s", tiny, TAGS),
         lambda: recorder.resume_run(run_id),
         lambda: recorder.read_history(run_id, "val_acc"),
@@ -194,7 +194,7 @@ def test_a_path_of_weights_is_read_as_it_was_written(
 def test_a_warm_start_from_no_study_is_told_with_its_line(recorder: Recorder, tmp_path: Path):
     text = "question: q\nsearch:\n  space: {alignment.k: }\n  warm_start: lamda\n"
     study = read(tmp_path, text)
-    recorder.open_study("lambda", {}, {})
+    recorder.open_study_run("lambda", {}, {})
     with pytest.raises(UserError) as caught:
         check_warm_start(recorder, study)
     assert (

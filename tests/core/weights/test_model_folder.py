@@ -11,20 +11,20 @@ from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.errors import UserError
 from avsc_core.model import build_model
-from avsc_core.weights.model_folder import load_model, save_model
+from avsc_core.weights.model_folder import read_model_folder, write_model_folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path, tiny: Config) -> Path:
     torch.manual_seed(0)
-    save_model(tmp_path / "model", build_model(tiny), tiny, {"scale": [1.5, 2.5]})
+    write_model_folder(tmp_path / "model", build_model(tiny), tiny, {"scale": [1.5, 2.5]})
     return tmp_path / "model"
 
 
 def test_there_and_back(folder: Path, tiny: Config):
     torch.manual_seed(0)
     original = build_model(tiny)
-    model, config, extra = load_model(folder)
+    model, config, extra = read_model_folder(folder)
     assert config == tiny
     assert extra == {"scale": [1.5, 2.5]}
     assert not model.training
@@ -36,7 +36,7 @@ def test_there_and_back(folder: Path, tiny: Config):
 def test_faults(folder: Path):
     def fault() -> str:
         with pytest.raises(UserError) as caught:
-            load_model(folder)
+            read_model_folder(folder)
         return str(caught.value).replace(str(folder), "FOLDER")
 
     path = folder / "model.safetensors"

@@ -18,7 +18,7 @@ from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.model import build_model
 from avsc_core.resolve import parse_set, resolve, trial_key
-from avsc_core.weights.model_folder import load_model, save_model
+from avsc_core.weights.model_folder import read_model_folder, write_model_folder
 from avsc_core.weights.pretrained import check_pretrained, load_pretrained
 from avsc_core.weights.sources import locate
 from tests.builders.configs import TINY
@@ -172,9 +172,9 @@ def test_a_saved_model_keeps_the_epsilon_without_the_source(tmp_path: Path):
     config = configured(*AST, f"audio.weights={source}")
     model = build_model(config).eval()
     load_pretrained(model, config)
-    save_model(tmp_path / "model", model, config, {})
+    write_model_folder(tmp_path / "model", model, config, {})
     (source / "model.safetensors").unlink()
-    again, _, _ = load_model(tmp_path / "model")
+    again, _, _ = read_model_folder(tmp_path / "model")
     mel = 1e-4 * torch.randn(2, 96, 128)  # small enough for an epsilon of 1e-6 to show
     with torch.inference_mode():
         assert torch.equal(again.audio.encoder(mel), model.audio.encoder(mel))

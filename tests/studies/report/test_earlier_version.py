@@ -22,7 +22,7 @@ from avsc_core.data.dataset import DataSet
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import find_winner
 from avsc_core.resolve import trial_key
-from avsc_core.weights.model_folder import load_model
+from avsc_core.weights.model_folder import read_model_folder
 from studies.report.build import build_report
 from studies.report.render import to_csv
 from studies.runner.prepare import compare_with_record, make_served_plan
@@ -115,7 +115,7 @@ def test_the_study_is_known_and_continues(recorder: Recorder, folder: Path, data
 
 
 def test_the_document_has_all_its_parts(recorder: Recorder):
-    document = recorder.read_study(recorder.get_study("arms").info.run_id)
+    document = recorder.read_study_document(recorder.get_study("arms").info.run_id)
     assert document["metadata"]["question"].startswith("Do arms, searches and retuned arms")
     assert [search["name"] for search in document["metadata"]["searches"]] == [
         "search",
@@ -129,7 +129,7 @@ def test_the_document_has_all_its_parts(recorder: Recorder):
 
 def test_the_retrained_model_loads(recorder: Recorder):
     winner = find_winner(recorder, "arms")
-    model, config, extra = load_model(recorder.fetch_model("best:arms"))
+    model, config, extra = read_model_folder(recorder.fetch_model("best:arms"))
     assert config == winner.trial.config
     outputs = model(torch.zeros(1, 64, 128), torch.zeros(1, 1, 3, 32, 32))
     assert outputs.scene_logits.shape == (1, 10)

@@ -588,8 +588,8 @@ def test_every_invocation_that_differs_is_listed(study: Callable[..., Report], r
     run_id = recorder.get_study(name).info.run_id
     first = {"command": "avsc-search run x.yaml", "avsc": "0.1.0, commit a", "libraries": "torch 1"}
     invocations = [first, first, first | {"avsc": "0.1.0, commit b"}]
-    document = recorder.read_study(run_id) | {"invocations": invocations}
-    recorder.write_study(run_id, document)
+    document = recorder.read_study_document(run_id) | {"invocations": invocations}
+    recorder.write_study_document(run_id, document)
     (told,) = [each for each in build_report(recorder, name).tables if each.key == "reproduce"]
     assert [value for what, value in told.rows if what == "avsc"] == [
         "0.1.0, commit a",
