@@ -73,6 +73,6 @@ def start_process(folder: Path, *command: str) -> "subprocess.Popen[str]":
 def run_process(folder: Path, *command: str) -> Done:
     """Run a command as a process of its own."""
     process = start_process(folder, *command)
-    out, err = process.communicate(timeout=500)
+    out, err = process.communicate(timeout=240)
     assert "Traceback" not in err
     return Done(process.returncode, out, err)

@@ -97,7 +97,6 @@ def test_pages_have_commands():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_run(desk: Desk, page: Path):
     for number, words in enumerate(list_commands(page)):
