@@ -15,7 +15,7 @@ Letters of shapes: B clips, T log-mel frames, F pictures of a clip, D width of a
 events, O objects, S scenes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -67,6 +67,11 @@ class Section(BaseModel):
     """A group of fields that cannot be changed and refuses unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Fields that came after version 0.1.0. At their defaults a training is what it was before they
+    # came, so `resolve.identify` leaves them out then, and trials of earlier versions keep their
+    # keys.
+    ADDED: ClassVar[frozenset[str]] = frozenset()
 
 
 class LogMel(Section):

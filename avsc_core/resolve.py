@@ -101,12 +101,29 @@ def identify(config: Config) -> dict[str, Any]:
     """Return what a trial is, as JSON: its configuration without where and how it is computed.
 
     Pretrained weights are named by the SHA-256 of their file, so that a file may be moved, and
-    another file under the same name is another trial.
+    another file under the same name is another trial. Settings that came after version 0.1.0 are
+    left out at their defaults (`Section.ADDED`); `complete_settings` puts them back.
     """
     values = config.model_dump(mode="json", exclude=NOT_IN_KEY)
+    default = Config().model_dump(mode="json")
+    for name in values:
+        section = getattr(config, name)
+        for added in getattr(section, "ADDED", ()):
+            if values[name][added] == default[name][added]:
+                del values[name][added]
     for branch, weights in find_weights(config).items():
         values[branch]["weights"] = hash_source(weights)
     return values
+
+
+def complete_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `identify` returned as dotted settings, with the defaults that it left out."""
+    default = Config()
+    settings = {}
+    for name in Config.model_fields:
+        for added in getattr(getattr(default, name), "ADDED", ()):
+            settings[f"{name}.{added}"] = list_settings(default)[f"{name}.{added}"]
+    return {**settings, **dict(flatten(identity))}
 
 
 def find_weights(config: Config) -> dict[str, str]:

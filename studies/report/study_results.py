@@ -34,7 +34,7 @@ from avsc_core.record.trials import (
     name_row,
 )
 from avsc_core.record.winner import pick_best, select_full_trials
-from avsc_core.resolve import flatten, identify, list_settings
+from avsc_core.resolve import complete_settings, identify, list_settings
 from search_spaces.inactive import list_inactive
 from search_spaces.space import Space
 from studies.study.metadata import configuration_key
@@ -153,8 +153,9 @@ class StudyResults:
     def _take_definition(self, definition: Mapping[str, Any]) -> None:
         """Take over settings, search and data: what the study's identity is made of."""
         # Settings are dotted. Those of the base are, of a ladder, those of its cheap rung.
-        self.base_settings = dict(flatten(definition["base"]))
-        self.full_rung_settings = dict(flatten(definition["final"] or {}))
+        self.base_settings = complete_settings(definition["base"])
+        full_rung = definition["final"]
+        self.full_rung_settings = complete_settings(full_rung) if full_rung else {}
         self.data_fingerprint: str = definition["data"]
 
         search = definition["search"] or {}
@@ -335,7 +336,7 @@ class StudyResults:
         if trial.seed != self.seeds[0] or _rung_of(trial) == FULL_RUNG:
             return False
         free_keys = {"seed", *self.space.dimensions, *list_inactive(trial.config)}
-        settings = dict(flatten(identify(trial.config)))
+        settings = complete_settings(identify(trial.config))
         for key, value in self.base_settings.items():
             if key not in free_keys and settings.get(key) != value:
                 return False

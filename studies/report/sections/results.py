@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from math import nan
 from typing import Any
 
-from avsc_core.resolve import flatten, identify
+from avsc_core.resolve import complete_settings, identify
 from search_spaces.inactive import list_inactive
 from studies.report.blocks import (
     INTERVAL_TITLE,
@@ -114,7 +114,7 @@ def _describe_changes(study: StudyResults, row: ReportRow) -> str:
     ignored = {"seed", *list_inactive(config)}
     base = study.base_settings
     changes = []
-    for key, value in dict(flatten(identify(config))).items():
+    for key, value in complete_settings(identify(config)).items():
         if key not in ignored and value != base[key]:
             changes.append(f"{key} {format_setting(value)}")
     return ", ".join(changes) or "nothing"
