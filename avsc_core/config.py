@@ -64,9 +64,9 @@ Freezing = Annotated[str | int, BeforeValidator(_check_freezing)]
 
 
 class Section(BaseModel):
-    """A group of fields that cannot be changed and refuses unknown names."""
+    """A group of fields that cannot be changed and refuses unknown names and infinite numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # Fields that came after version 0.1.0. At their defaults a training is what it was before they
     # came, so `resolve.identify` leaves them out then, and trials of earlier versions keep their

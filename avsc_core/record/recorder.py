@@ -34,6 +34,7 @@ from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, Fault, UserError, suggest
 from avsc_core.record.address import ARTIFACTS, DEFAULT_URI, choose_address, find_missing_file
+from avsc_core.record.environment import merge_environments
 from avsc_core.record.study_document import DOCUMENT, read_document
 from avsc_core.record.trials import OUTCOMES, TrialRecord, name_row, read_role
 from avsc_core.resolve import find_weights, format_value, list_settings, nest, trial_key
@@ -206,6 +207,14 @@ class Recorder:
         self._write(run_id, tags={"avsc.outcome": "running"})
         epochs = [epoch for epoch, _ in self.read_history(run_id, "train_total")]
         return max(epochs, default=0)
+
+    def add_environment(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Write with what and on what a run is computed (`environment.py`).
+
+        A run that continues keeps what it was computed with before.
+        """
+        earlier = self.client.get_run(run_id).data.tags
+        self._write(run_id, tags=merge_environments(earlier, tags))
 
     def read_history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Return (epoch, value) of a metric, in order."""

@@ -9,7 +9,7 @@ This is the only module of the report that knows the record's documents, tags an
 others ask `StudyResults` and the functions on trials at the end of the file.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +22,7 @@ from avsc_core.data.dataset import LABEL
 from avsc_core.errors import Fault, UserError
 from avsc_core.evaluation.intervals import Clips
 from avsc_core.metrics import parse_predictions, rank_key
+from avsc_core.record.environment import name_device
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import (
     BASE,
@@ -197,6 +198,15 @@ class StudyResults:
             if trial.outcome == "complete":
                 retrainings.append((trial, trial.tags.get("avsc.winner") == winner))
         return retrainings
+
+    @cached_property
+    def devices(self) -> Counter[str]:
+        """The devices, with numbers of threads, and how many completed trials each has trained.
+
+        Trials of earlier versions do not say where they were trained.
+        """
+        names = map(name_device, (trial.tags for trial in self.completed))
+        return Counter(name for name in names if name)
 
     # The rows of the report.
 

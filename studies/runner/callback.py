@@ -15,8 +15,10 @@ from ray import tune
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.metrics import format_confusions, format_predictions
 from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.environment import name_device
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
+from avsc_core.terminal import err
 from studies.runner.display import Display
 from studies.runner.strategy import Strategy
 from studies.study.plan import PlannedTrial
@@ -33,6 +35,7 @@ class RunningTrial:
     run_id: str
     recorded: int  # the last epoch that the record has
     seconds: float = 0.0  # of training, those of earlier invocations included
+    has_environment: bool = False  # whether the record knows where it runs
 
 
 @dataclass(eq=False)
@@ -50,6 +53,11 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
     display: Display
     running: dict[str, RunningTrial] = field(default_factory=dict)  # by Ray's trial id
     failed: int = 0
+    devices: set[str] = field(init=False)  # with threads, that trials of the study were trained on
+
+    def __post_init__(self) -> None:
+        """Read from the record which devices the study has been on."""
+        self.devices = {name_device(record.tags) for record in self.strategy.records} - {""}
 
     def open_trial(self, trial_id: str, planned: PlannedTrial) -> None:
         """Open the run of a trial that is about to start, new or interrupted earlier."""
@@ -72,6 +80,8 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
             return
         running = self.running[trial.trial_id]
         running.seconds += result["seconds"]
+        if not running.has_environment:
+            self._note_environment(running, result["environment"])
         epoch = result["epoch"]
         # A continued trial reports its checkpoint's epoch again, which the record may have.
         if epoch > running.recorded:
@@ -94,6 +104,17 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         """Mark what still runs as interrupted, so that it is continued later."""
         for running in self.running.values():
             self.recorder.end_run(running.run_id, "interrupted", {})
+
+    def _note_environment(self, running: RunningTrial, environment: dict[str, str]) -> None:
+        """Record where a trial runs; say so once when trials of the study ran elsewhere."""
+        self.recorder.add_environment(running.run_id, environment)
+        running.has_environment = True
+        device = name_device(environment)
+        if self.devices and device not in self.devices:
+            others = "; ".join(sorted(self.devices))
+            what = f"trials of this study were trained on {others}, and others now on {device}"
+            err.print(f"note: {what}: their digits differ", soft_wrap=True)
+        self.devices.add(device)
 
     def _make_tags(self, planned: PlannedTrial) -> dict[str, str]:
         tags = {

@@ -18,6 +18,7 @@ from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.features import build_features
 from avsc_core.errors import Diverged
 from avsc_core.processes import no_progress
+from avsc_core.record.environment import describe_environment
 
 if TYPE_CHECKING:
     from avsc_core.trainer.loop import Epoch
@@ -50,6 +51,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         `config` is its resolved configuration as JSON, `checkpoint` the path of its checkpoint.
         """
         self.settings = Config.model_validate_json(new_config["config"])
+        self.environment = describe_environment(self.settings)
         self.epochs = self._train(Path(new_config["checkpoint"]))
         return True
 
@@ -70,6 +72,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             "metrics": epoch.metrics,
             "best": {"epoch": best.epoch, **best.metrics},
             "seconds": time.perf_counter() - start,
+            "environment": self.environment,
             self.metric: epoch.metrics[self.metric],  # what the scheduler compares
         }
         if epoch.number == self.settings.training.epochs:

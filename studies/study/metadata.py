@@ -9,21 +9,20 @@ order of every trial's predictions.
 
 import re
 import shlex
-import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
+from avsc_core.record import environment
 from avsc_core.resolve import format_value, list_settings, resolve, trial_key
 from search_spaces.inactive import reset_inactive
 from studies.study.plan import Plan, PlannedSearch, reseed
 from studies.study.schema import Arm, Study
 
-LIBRARIES = ("torch", "timm", "ray", "optuna", "mlflow")
+LIBRARIES = (*environment.LIBRARIES, "ray", "optuna", "mlflow")
 PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
 
 
@@ -52,11 +51,11 @@ def describe_study(plan: Plan) -> dict[str, Any]:
 def describe_invocation() -> dict[str, str]:
     """Describe how the command was started and by which versions, without passwords."""
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    commit = read_commit()
+    commit = environment.read_commit()
     return {
         "command": PASSWORD.sub(r"\1...@", command),
         "avsc": f"{__version__}, commit {commit}" if commit else __version__,
-        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "libraries": environment.list_versions(LIBRARIES),
     }
 
 
@@ -73,21 +72,6 @@ def format_clips(data: DataSet, config: Config) -> str:
         scene = data.scene_names[data.scenes[row]]
         lines.append(f"{clip.name}\t{scene}\t{clip.location}")
     return "\n".join(lines) + "\n"
-
-
-def read_commit() -> str:
-    """Return the commit of the code, marked when files differ from it; empty without git."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _describe_arm(arm: Arm, missing: str) -> dict[str, Any]:

@@ -39,6 +39,11 @@ def describe_question(study: StudyResults) -> Words:
     outcomes = Counter(trial.outcome for trial in study.trials)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
     lines.append(f"Trials: {counts}. Figures are of completed trials, on validation.")
+
+    # The same training comes to other digits on another device.
+    if len(study.devices) > 1:
+        counts = "; ".join(f"{count} on {name}" for name, count in study.devices.most_common())
+        lines.append(f"Not all on one device, so digits differ: {counts}.")
     return Words("Question", lines)
 
 
