@@ -24,6 +24,7 @@ from avsc_core.resolve import (
     parse_set,
     read_overrides,
     resolve,
+    trial_key,
 )
 from avsc_core.terminal import Data, Uri, err, out, progress, run_app
 
@@ -225,6 +226,10 @@ def train(
     sets: Set = None,
     best: Annotated[bool, Option("--best", help="Retrain the winner of a study.")] = False,
     study: Annotated[str | None, Option(help="With --best: the study; default the latest.")] = None,
+    check: Annotated[
+        bool,
+        Option("--check", help="With --best: train the trial again first; a miss reads no test."),
+    ] = False,
     config_file: Annotated[
         Path | None,
         Option("--config", help="A configuration, as `avsc-search export` writes one."),
@@ -236,12 +241,12 @@ def train(
 ) -> None:
     """Train one configuration, or retrain a study's winner and read the test split once.
 
-    Example: avsc-core train --best --study lambda
+    Example: avsc-core train --best --study lambda --check
     """
-    _check_train_options(best, study, preset, config_file)
+    _check_train_options(best, study, check, preset, config_file)
     overrides = parse_set(sets)
     if best:
-        _train_winner(study, data, overrides, seeds, tracking_uri)
+        _train_winner(study, data, overrides, seeds, tracking_uri, check)
         return
     if config_file:
         config = resolve("paper", [*read_overrides(config_file), *overrides])
@@ -276,7 +281,7 @@ def evaluate(
     from avsc_core import api, display
     from avsc_core.data.features import open_data
     from avsc_core.data.tau import is_unlabelled
-    from avsc_core.evaluation.evaluate import evaluate_split
+    from avsc_core.evaluation.evaluate import evaluate_split, is_trained_on
 
     trained = api.load_model(model, tracking_uri)
     if data and is_unlabelled(data):
@@ -286,8 +291,11 @@ def evaluate(
     # Protocol `clip` decides once for a clip, `segment` ten times.
     with progress() as show:
         dataset = open_data(data, show)
+        display.note_provenance(trained, dataset, split)
         evaluation = evaluate_split(trained, dataset, split, show, protocol)
     title = f"{split} split of {dataset.title}, {len(evaluation.names)} {protocol}s"
+    if is_trained_on(trained, dataset, split):
+        title += ", on which the model was trained"
     display.print_evaluation(evaluation, title, protocol, dataset.scene_names)
     _write_evaluation(evaluation, title, dataset.scene_names, out_file, figure)
 
@@ -351,7 +359,7 @@ the nearest pairs.
 
 
 def _check_train_options(
-    best: bool, study: str | None, preset: str | None, config_file: Path | None
+    best: bool, study: str | None, check: bool, preset: str | None, config_file: Path | None
 ) -> None:
     """Refuse options of `train` that contradict each other. Raises UserError."""
     if best and preset:
@@ -360,6 +368,8 @@ def _check_train_options(
         )
     if study and not best:
         raise make_error("--study", "names whose winner to retrain", todo="add --best")
+    if check and not best:
+        raise make_error("--check", "repeats the trial of a winner", todo="add --best")
     if config_file and (best or preset):
         raise make_error(
             "--config",
@@ -374,6 +384,7 @@ def _train_winner(
     overrides: Sequence[Override],
     seeds: int,
     tracking_uri: str | None,
+    check: bool,
 ) -> None:
     """Retrain the winner of a study, with `overrides` over its configuration."""
     from avsc_core.record.recorder import open_record
@@ -386,11 +397,15 @@ def _train_winner(
     # The winner gives every setting, so that none of the preset's values is left.
     config = resolve("paper", [*base, *overrides])
 
+    if check and trial_key(config) != trial_key(winner.trial.config):
+        todo = "leave out --check or --set; device, workers and compute may be set"
+        raise make_error("--set", "changes what --check repeats: the trial as it was", todo=todo)
+
     tags = recorder.get_study(winner.study).data.tags
     if tags.get("avsc.outcome") != "complete":
         what = "another trial may yet win, and the test split will have been read"
         err.print(f"note: study {winner.study} is not finished: {what}", soft_wrap=True)
-    _train_seeds(recorder, config, data, seeds, winner)
+    _train_seeds(recorder, config, data, seeds, winner, check)
 
 
 def _train_seeds(
@@ -399,31 +414,44 @@ def _train_seeds(
     data: Path | None,
     seeds: int,
     winner: "Winner | None" = None,
+    check: bool = False,
 ) -> None:
     """Train a configuration with one seed after another, and print the figures of each."""
     from avsc_core import display
     from avsc_core.data.features import build_features, open_data
-    from avsc_core.evaluation.retrain import check_data, train_recorded
+    from avsc_core.evaluation.retrain import check_data, check_winner, train_recorded
 
     with progress() as show:
         dataset = open_data(data, show)
         if winner:
             check_data(winner, dataset)
+            display.note_changes(winner, config)
         features = build_features(dataset, config, show)
     display.note_random_weights(config, dataset)
+
+    # The trial again, before anything reads the test split.
+    verdict = ""
+    if check and winner:
+        with progress() as show:
+            report = partial(_report_epoch, show, "training the trial again")
+            found = check_winner(recorder, config, features, report, winner, show)
+        verdict = found.verdict
+        err.print(f"check: {verdict}", soft_wrap=True)
 
     results = {}
     for seed in range(config.seed, config.seed + seeds):
         seeded = config.model_copy(update={"seed": seed})
         with progress() as show:
-            report = partial(_report_epoch, show)
-            results[seed] = train_recorded(recorder, seeded, features, report, winner, show)
+            report = partial(_report_epoch, show, "training")
+            results[seed] = train_recorded(
+                recorder, seeded, features, report, winner, show, verdict
+            )
     display.print_trainings(results, dataset, winner)
 
 
-def _report_epoch(show: Progress, epoch: "Epoch", epochs: int) -> None:
+def _report_epoch(show: Progress, what: str, epoch: "Epoch", epochs: int) -> None:
     """Show how many epochs of a training are done."""
-    show("training", epoch.number, epochs)
+    show(what, epoch.number, epochs)
 
 
 def _write_answers(trained: "Trained", data: Path, out_file: Path | None) -> None:

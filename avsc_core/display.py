@@ -16,13 +16,14 @@ from avsc_core.evaluation.breakdown import score_by_city, score_by_scene
 from avsc_core.evaluation.intervals import estimate_scores
 from avsc_core.files import cache_root
 from avsc_core.labels import LABEL_FILE, read_labels
+from avsc_core.record.environment import describe_environment, find_changes
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err, make_table, out
 
 if TYPE_CHECKING:
     from avsc_core.config import Config
     from avsc_core.evaluation.class_map import ClassMap
-    from avsc_core.evaluation.evaluate import Evaluation
+    from avsc_core.evaluation.evaluate import Evaluation, Trained
     from avsc_core.evaluation.retrain import Result
     from avsc_core.record.winner import Winner
     from avsc_core.teachers.pseudo import Positives
@@ -85,6 +86,32 @@ def note_random_weights(config: "Config", data: DataSet) -> None:
         names = " and ".join(branches)
         note = f"note: random weights for {names}; the paper's start from published ones"
         err.print(note, soft_wrap=True)
+
+
+def note_changes(winner: "Winner", config: "Config") -> None:
+    """Say what differs from where the winning trial was trained; nothing when nothing does."""
+    for line in find_changes(winner.trial.tags, describe_environment(config)):
+        err.print(f"changed since the trial: {line}", soft_wrap=True)
+
+
+def note_provenance(trained: "Trained", data: DataSet, split: str) -> None:
+    """Say where a model comes from, and what its figures on this split cannot say."""
+    provenance = trained.provenance
+    if provenance.study:
+        row = f" ({provenance.row} of the paper)" if provenance.row else ""
+        line = f"model: winner of study {provenance.study}, trial {provenance.trial_key[:6]}{row}"
+        err.print(f"{line}; check: {provenance.check or 'none'}", soft_wrap=True)
+
+    # What it was trained on, and how that is related to these clips.
+    splits = " and ".join(provenance.splits)
+    is_same = provenance.fingerprint == data.fingerprint
+    if splits and not is_same and trained.trained_on == data.title:
+        what = f"{data.title} has changed since the model was trained on its {splits} clips"
+        err.print(f"note: {what}", soft_wrap=True)
+    if split == "test":
+        again = ", as the retraining did" if is_same and provenance.study else ""
+        what = f"this reads the test split{again}; nothing should be chosen by its figures"
+        err.print(f"note: {what}", soft_wrap=True)
 
 
 def print_trainings(

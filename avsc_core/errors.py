@@ -57,6 +57,12 @@ class EnvironmentFault(UserError):
     exit_code = EXIT_ENVIRONMENT
 
 
+class NotReproduced(UserError):
+    """A trial that was trained again came out otherwise. Exit code 3."""
+
+    exit_code = EXIT_SOME_TRIALS_FAILED
+
+
 def make_error(where: object, what: str, allowed: str = "", todo: str = "") -> UserError:
     """Return a UserError with one fault; `where` is a text or a path."""
     return UserError(Fault(str(where), what, allowed, todo))

@@ -24,7 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy import ndarray
 
-from avsc_core.errors import make_error
+from avsc_core.errors import Fault, UserError, make_error
 from avsc_core.files import atomic_path
 
 SCENES = (
@@ -121,6 +121,7 @@ def read_labels(path: Path) -> Labels:
     if not _shapes_fit(**arrays):
         count = len(arrays["clips"])
         raise make_error(path, f"events {events.shape}, objects {objects.shape} for {count} clips")
+    _check_values(path, arrays, scores)
 
     return Labels(
         arrays["clips"].tolist(),
@@ -130,6 +131,32 @@ def read_labels(path: Path) -> Labels:
         arrays["object_names"].tolist(),
         scores,
     )
+
+
+def _check_values(path: Path, arrays: Mapping[str, ndarray], scores: Mapping[str, ndarray]) -> None:
+    """Check that labels are 0 or 1, and probabilities from 0 to 1.
+
+    Raises UserError that names each array and the first clip with another value.
+    """
+    faults = []
+    for name in ("events", "objects"):
+        wrong = (arrays[name] != 0) & (arrays[name] != 1)  # so are values that are not numbers
+        faults += _list_wrong(path, name, wrong, arrays["clips"], "0 or 1")
+    for name, array in scores.items():
+        wrong = ~((array >= 0) & (array <= 1))
+        faults += _list_wrong(path, name, wrong, arrays["clips"], "probabilities from 0 to 1")
+    if faults:
+        raise UserError(faults)
+
+
+def _list_wrong(path: Path, name: str, wrong: ndarray, clips: ndarray, allowed: str) -> list[Fault]:
+    """Return a fault when an array (N,C) is `wrong` somewhere."""
+    rows = np.flatnonzero(wrong.any(1))
+    if not len(rows):
+        return []
+    what = f"{name} of {len(rows)} clips have other values, first {clips[rows[0]]}"
+    todo = "make the file again: `avsc-core pseudo` writes one"
+    return [Fault(str(path), what, allowed, todo)]
 
 
 def _shapes_fit(

@@ -33,6 +33,7 @@ from numpy import ndarray
 from avsc_core.cache.folders import build_once, locate_partial, lock_folder
 from avsc_core.errors import Fault, UserError
 from avsc_core.files import cache_root, write_text
+from avsc_core.finite import NOT_FINITE, is_finite
 from avsc_core.processes import parallel_map
 
 FORMAT = 1  # raised whenever the same settings give other bytes
@@ -109,17 +110,29 @@ def compute_in_batches(
     load: Callable[[], Callable[[ndarray], ndarray]],
     batch_size: int,
     numbers: Sequence[int],
+    *,
+    names: Sequence[str] = (),  # N, of the clips
+    source: str = "the function",  # what computes the rows, as faults call it
 ) -> Iterator[Results]:
     """Compute rows in batches in this process.
 
     `load` returns a function that computes the rows (B,...) of the row numbers (B,). It is called
-    only when there are rows to compute, because it may have a model to load.
+    only when there are rows to compute, because it may have a model to load. A row that is not
+    finite is a fault, which names its clip.
     """
     compute_batch = load()
     for start in range(0, len(numbers), batch_size):
         batch = numbers[start : start + batch_size]
-        rows = [ComputedRow(values, _hash_row(values)) for values in compute_batch(np.array(batch))]
-        yield dict(zip(batch, rows, strict=True))
+        results: dict[int, ComputedRow | list[Fault]] = {}
+        for number, values in zip(batch, compute_batch(np.array(batch)), strict=True):
+            if is_finite(values):
+                results[number] = ComputedRow(values, _hash_row(values))
+            else:
+                where = names[number] if names else f"row {number}"
+                what = f"what {source} makes of it {NOT_FINITE}"
+                todo = "look at its files and at the weights; fp16 can overflow, float32 cannot"
+                results[number] = [Fault(where, what, todo=todo)]
+        yield results
 
 
 def count_notes(folder: Path) -> dict[str, int]:
@@ -142,7 +155,7 @@ def read_rows(folder: Path) -> list[StoredRow]:
 
 
 def verify(folder: Path, report: Report) -> list[int]:
-    """Return the numbers of the rows whose bytes are not those that were written.
+    """Return the numbers of the rows whose bytes are not those that were written, or not finite.
 
     Where there are any, the folder becomes partial again and loses them, so that the next reader
     computes them.
@@ -154,7 +167,8 @@ def verify(folder: Path, report: Report) -> list[int]:
         intact = []
         damaged = []
         for done, row in enumerate(rows, start=1):
-            if _hash_row(array[row.number]) == row.sha256:
+            values = array[row.number]
+            if _hash_row(values) == row.sha256 and is_finite(values):
                 intact.append(row)
             else:
                 damaged.append(row.number)

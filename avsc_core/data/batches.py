@@ -17,8 +17,11 @@ from torch import Tensor
 
 from avsc_core.config import Augmentation
 from avsc_core.data.augment import apply_mixup, augment_frames, augment_log_mel
+from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET, Scale, normalise
+from avsc_core.files import cache_root
+from avsc_core.finite import check_finite
 
 
 class Colours(NamedTuple):
@@ -77,7 +80,32 @@ def compute_scale(features: Features, normalisation: str, rows: ndarray) -> Scal
     # All clips have the same number of values, so the mean of their means is the mean over all.
     mean = total / len(rows)
     variance = total_of_squares / len(rows) - mean**2
+    if not np.isfinite(variance):
+        check_log_mels(features, rows)
     return Scale(float(mean), float(np.sqrt(variance)))
+
+
+def check_inputs(inputs: Inputs, rows: ndarray) -> None:
+    """Check that the log-mels, or the encodings of frozen encoders, of `rows` are finite.
+
+    They are many, so they are looked at when a figure is not finite, to find out why. Raises
+    UserError that names each clip.
+    """
+    if inputs.audio is None:
+        check_log_mels(inputs.features, rows)
+    for branch, encodings in (("audio", inputs.audio), ("visual", inputs.visual)):
+        if encodings is not None:
+            files = cache_root() / "features" / f"{branch}_encoding-*"
+            todo = f"delete {files}: they are computed again"
+            what = f"its {branch} encoding in the cache"
+            check_finite(_list_rows(inputs.features.data, rows, what, encodings), todo)
+
+
+def check_log_mels(features: Features, rows: ndarray) -> None:
+    """Check that the log-mels of `rows` are finite. Raises UserError that names each clip."""
+    data = features.data
+    todo = f"`avsc-core features {data.root} --verify` computes it again"
+    check_finite(_list_rows(data, rows, "its log-mel in the cache", features.log_mel), todo)
 
 
 def shuffle_rows(rows: ndarray, seed: int, epoch: int) -> ndarray:
@@ -170,3 +198,11 @@ def to_device(array: ndarray, device: torch.device) -> Tensor:
         # A copy from pinned memory runs beside the computation, so the GPU does not wait for it.
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor
+
+
+def _list_rows(
+    data: DataSet, rows: ndarray, what: str, array: ndarray
+) -> Iterator[tuple[str, str, ndarray]]:
+    """Yield (name of the clip, what its row is, the row) of an array (N,...)."""
+    for row in rows:
+        yield data.clips[row].name, what, array[row]

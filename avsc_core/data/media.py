@@ -30,6 +30,7 @@ from torchvision.transforms import functional as transforms
 from avsc_core.data.headers import AudioInfo, VideoInfo
 from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.errors import make_error
+from avsc_core.finite import is_finite
 
 TOLERANCE = (
     0.05  # seconds; recordings are a sample or a frame longer or shorter than they should be
@@ -39,6 +40,7 @@ TOLERANCE = (
 MAX_BYTES = 2**30
 MAX_SECONDS = 600.0
 MAX_PIXELS = 2**25
+MAX_PEAK = 16.0  # full scale is 1; a float file that was not clipped may be somewhat above it
 
 CONTAINERS = ("WAV", "WAVEX", "RF64")
 ENCODINGS = ("PCM", "FLOAT", "DOUBLE")  # how the names of lossless encodings begin
@@ -74,7 +76,7 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> Tensor:
 
     A long recording is cropped to the length of a clip. A short one stays short: it is padded
     later, as a log-mel, like AST's inputs. Raises UserError for a damaged file, and for lengths
-    that `lengths` calls an error.
+    that `lengths` calls an error; for samples that are not numbers or far above full scale.
     """
     with _open_audio(path) as file:
         # A file that holds less than its header says was cut off.
@@ -86,8 +88,16 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> Tensor:
             raise make_error(
                 path, f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s", todo=AGAIN
             )
-    if not np.isfinite(samples).all():
+    if not is_finite(samples):
         raise make_error(path, "has samples that are not numbers", todo=AGAIN)
+    peak = float(np.abs(samples).max())
+    if peak > MAX_PEAK:
+        raise make_error(
+            path,
+            f"has samples up to {peak:.3g}",
+            f"-1 to 1, at most {MAX_PEAK:g}",
+            "float samples on an integer scale? divide them by 32768 (of 16 bits)",
+        )
 
     # Crop, average the channels, resample.
     if seconds > lengths.seconds + TOLERANCE:

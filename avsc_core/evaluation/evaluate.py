@@ -5,7 +5,7 @@ second. The prediction table has the form of the challenge's answer file: TAB-se
 `scene_label`, then ten probabilities in the order of the classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.config import Config, Media
-from avsc_core.data.batches import Inputs
+from avsc_core.data.batches import Inputs, check_inputs
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.dataset import DataSet, hash_media, split_rows
 from avsc_core.data.features import build_features, load_clip_features
@@ -23,6 +23,7 @@ from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_unlabelled
 from avsc_core.errors import make_error
 from avsc_core.evaluation.segments import SEGMENTS, predict_segments
+from avsc_core.finite import check_finite, is_finite
 from avsc_core.metrics import compute_scores
 from avsc_core.model.network import AudioVisualNet, Outputs
 from avsc_core.processes import Progress
@@ -30,10 +31,24 @@ from avsc_core.trainer.device import choose_device
 from avsc_core.trainer.frozen import find_colours
 from avsc_core.trainer.inference import run_raw_clips, scene_probabilities
 from avsc_core.trainer.loop import predict_rows
-from avsc_core.weights.model_folder import read_model_folder, write_model_folder
+from avsc_core.weights.model_folder import DESCRIPTION, read_model_folder, write_model_folder
 
 FIT = Media(short="pad", long="crop")  # one's own clips may be of any length
 LIKELIEST = 5  # events, and objects, that `predict` names
+
+
+class Provenance(NamedTuple):
+    """What a model was trained on and for; empty in model folders of earlier versions."""
+
+    splits: Sequence[str] = ()  # train; or train and validation, of a retrained winner
+    fingerprint: str = ""  # of the data set
+
+    # Of a retrained winner.
+    study: str = ""
+    trial: str = ""  # the id of its MLflow run
+    trial_key: str = ""
+    row: str = ""  # of the paper, that the trial's arm stands beside
+    check: str = ""  # what `train --best --check` found
 
 
 class Trained(NamedTuple):
@@ -46,6 +61,7 @@ class Trained(NamedTuple):
     object_names: list[str]  # O
     scene_names: list[str]  # S
     trained_on: str = ""  # the data set's title; empty for model folders of earlier versions
+    provenance: Provenance = Provenance()
 
 
 class Evaluation(NamedTuple):
@@ -62,6 +78,7 @@ def save_trained(folder: Path, trained: Trained) -> None:
     """Write a model folder: safetensors and JSON, nothing pickled."""
     extra = trained._asdict()
     extra["scale"] = trained.scale._asdict()
+    extra["provenance"] = trained.provenance._asdict()
     write_model_folder(folder, extra.pop("model"), extra.pop("config"), extra)
 
 
@@ -70,14 +87,33 @@ def load_trained(folder: Path) -> Trained:
     model, config, extra = read_model_folder(folder)
     model.to(choose_device(config))
     extra["scale"] = Scale(**extra["scale"])
-    known = {name: value for name, value in extra.items() if name in Trained._fields}
-    return Trained(model, config, **known)
+    scale = (str(folder / DESCRIPTION), "the scale of log-mels", np.array(extra["scale"]))
+    check_finite([scale], todo="train the model again")
+    provenance = _select_fields(extra.get("provenance", {}), Provenance)
+    extra["provenance"] = Provenance(**provenance)
+    return Trained(model, config, **_select_fields(extra, Trained))
+
+
+def is_trained_on(trained: Trained, data: DataSet, split: str) -> bool:
+    """Tell whether the model is known to have been trained on the clips of a split."""
+    provenance = trained.provenance
+    return provenance.fingerprint == data.fingerprint and split in provenance.splits
 
 
 def evaluate_split(
     trained: Trained, data: DataSet, split: str, progress: Progress, protocol: str = "clip"
 ) -> Evaluation:
-    """Score the model on split `train`, `validation` or `test`, by protocol `clip` or `segment`."""
+    """Score the model on split `train`, `validation` or `test`, by protocol `clip` or `segment`.
+
+    Raises UserError for the validation clips of a model that was trained on them too.
+    """
+    if split == "validation" and is_trained_on(trained, data, split):
+        raise make_error(
+            "--split",
+            "the model was trained on the validation clips too, so they tell nothing new",
+            "test, or train for the figures of a training",
+            "the validation figures of its configuration are those of the study's trial",
+        )
     config = trained.config
     features = build_features(data, config, progress)
     inputs = Inputs(features, trained.scale, find_colours(config.visual.backbone))
@@ -102,6 +138,10 @@ def evaluate_rows(
     else:
         probability, _ = predict_rows(model, inputs, rows, config)  # (N,S)
 
+    # The features may be the reason; a model that was trained to its end is not.
+    if not is_finite(probability):
+        check_inputs(inputs, rows)
+        _check_answers(names, probability)
     return Evaluation(names, probability, scenes, locations, compute_scores(probability, scenes))
 
 
@@ -130,7 +170,10 @@ def answer_unlabelled(
         probabilities.append(scene_probabilities(outputs))  # (B,S)
         progress("answering", stop, len(clips))
 
-    return [f"{clip.name}.wav" for clip in clips], np.concatenate(probabilities)
+    names = [f"{clip.name}.wav" for clip in clips]
+    answers = np.concatenate(probabilities)  # (N,S)
+    _check_answers(names, answers)
+    return names, answers
 
 
 def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
@@ -143,9 +186,10 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
     log_mel, _ = compute_log_mel(clip, config.log_mel, FIT)  # (T,128)
     frames, _ = compute_frames(clip, config.pictures, FIT)  # (F,3,H,W)
     outputs = _run_clips(trained, log_mel[None], frames[None])
-    probability = scene_probabilities(outputs)[0].tolist()  # S
+    probability = scene_probabilities(outputs)  # (1,S)
+    _check_answers([clip.name], probability)
     return {
-        "scenes": dict(zip(trained.scene_names, probability, strict=True)),
+        "scenes": dict(zip(trained.scene_names, probability[0].tolist(), strict=True)),
         "events": _find_likeliest(outputs.event_logits, trained.event_names),
         "objects": _find_likeliest(outputs.object_logits, trained.object_names),
     }
@@ -158,6 +202,18 @@ def find_pair(path: Path) -> tuple[Path, Path]:
     """
     base = path.with_suffix("") if path.suffix in (".wav", ".mp4") else path
     return _find_file(path, base, ".wav", "audio"), _find_file(path, base, ".mp4", "video")
+
+
+def _check_answers(names: Sequence[str], probability: ndarray) -> None:
+    """Check that probabilities (N,S) are finite. Raises UserError that names each clip."""
+    answers = zip(names, probability, strict=True)
+    entries = ((name, "the model's answer", row) for name, row in answers)
+    check_finite(entries, todo="training.precision fp16 can overflow; train with bf16 or float32")
+
+
+def _select_fields(values: Mapping[str, Any], fields: type[NamedTuple]) -> dict[str, Any]:
+    """Leave out what this version does not know: a later one may have written more."""
+    return {name: value for name, value in values.items() if name in fields._fields}
 
 
 def _run_clips(trained: Trained, log_mel: ndarray, frames: ndarray) -> Outputs:

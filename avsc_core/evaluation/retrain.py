@@ -5,6 +5,9 @@ stays unread. The winner of a study (`--best`): train on train plus validation f
 its best epoch had, with nothing left to select, then read the test split once, record `test_acc`
 and `test_logloss`, and register the model in MLflow.
 
+`check_winner` first trains the winning trial again, on the study's own split, and compares: what a
+record says is believed once it came out again. `verdict` of the check goes into the model.
+
 A training that was interrupted continues in the same run when the same command is given again.
 While it runs, another process cannot start it.
 """
@@ -16,23 +19,34 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from numpy import ndarray
 
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.features import Features
-from avsc_core.errors import Diverged, make_error
-from avsc_core.evaluation.evaluate import Evaluation, Trained, evaluate_rows, save_trained
+from avsc_core.errors import Diverged, Fault, NotReproduced, make_error
+from avsc_core.evaluation.evaluate import (
+    Evaluation,
+    Provenance,
+    Trained,
+    evaluate_rows,
+    save_trained,
+)
 from avsc_core.evaluation.figures import draw_confusions
-from avsc_core.metrics import format_confusions, format_predictions
+from avsc_core.evaluation.intervals import Estimate, estimate_scores
+from avsc_core.metrics import format_confusions, format_predictions, parse_predictions
 from avsc_core.processes import Progress, no_progress
 from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.environment import describe_environment
 from avsc_core.record.recorder import Recorder
+from avsc_core.record.study_document import name_place_in_paper
+from avsc_core.record.trials import ARM, TrialRecord
 from avsc_core.record.winner import Winner
 from avsc_core.resolve import trial_key
 from avsc_core.trainer.frozen import restore_encoders
-from avsc_core.trainer.loop import Epoch, fit
+from avsc_core.trainer.loop import Epoch, check_training_rows, fit
 from avsc_core.weights.pretrained import check_pretrained
 
 FOLDER = CHECKPOINTS / "training"
@@ -48,6 +62,38 @@ class Result(NamedTuple):
     registered: str  # models:/NAME@ALIAS of a retrained winner
 
 
+class Check(NamedTuple):
+    """A trial of the record beside the same training done again."""
+
+    run_id: str  # of the training done again
+    metric: str  # the study's deciding one
+    recorded: float
+    again: float
+    low: float  # 95 % interval of the recorded figure; nan when its clips do not give one
+    high: float
+    exact: bool  # whether every probability came out to the last digit
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the figure came out within its interval; without one, the same."""
+        if np.isnan(self.low):
+            return self.exact or bool(np.isclose(self.again, self.recorded))
+        return self.exact or self.low <= self.again <= self.high
+
+    @property
+    def verdict(self) -> str:
+        """Say in one line how it came out."""
+        if self.exact:
+            return f"{self.metric} {self.again:.4f} again, every probability to the last digit"
+        interval = f"95 % interval {self.low:.4f} to {self.high:.4f}"
+        if np.isnan(self.low):
+            interval = "no interval"
+        place = "within" if self.is_met else "outside"
+        return (
+            f"{self.metric} {self.again:.4f}, {place} the trial's {self.recorded:.4f}, {interval}"
+        )
+
+
 class Parts(NamedTuple):
     """The rows of a training, and how long it takes."""
 
@@ -56,6 +102,24 @@ class Parts(NamedTuple):
     scored: ndarray  # rows scored at the end
     split: str  # `val` or `test`, what `scored` is
     epochs: int
+
+
+class Task(NamedTuple):
+    """What a training is for."""
+
+    kind: str  # training, or check
+    winner: Winner | None
+    parts: Parts
+
+    @property
+    def experiment(self) -> str:
+        """The experiment of its run."""
+        return self.winner.study if self.winner else "training"
+
+    @property
+    def metric(self) -> str:
+        """The metric that decides which epoch is best."""
+        return self.winner.metric if self.winner else "val_acc"
 
 
 def check_data(winner: Winner, data: DataSet) -> None:
@@ -77,21 +141,115 @@ def train_recorded(
     report: Report,
     winner: Winner | None = None,
     progress: Progress = no_progress,
+    verdict: str = "",  # of the winner's check
 ) -> Result:
     """Train `config`, plainly or as the retraining of `winner`.
 
     `report` gets each epoch, and their number.
 
-    Raises UserError when another process runs the same training, or when a loss is no longer
-    finite.
+    Raises UserError when another process runs the same training, when there are no clips to train
+    on, or when a loss is no longer finite.
     """
     data = features.data
-    experiment = winner.study if winner else "training"
-    with _lock_training(f"{experiment}-{trial_key(config)}-{data.fingerprint[:16]}"):
-        # a run, once nothing can be wrong with the weights
-        parts = _choose_parts(config, data, winner)
+    parts = _choose_parts(config, data, winner)
+    task = Task("training", winner, parts)
+    with _run_epochs(recorder, task, config, features, report, progress) as (run_id, epoch):
+        # scores, tables, picture and model of the last epoch
+        evaluation = evaluate_rows(epoch.model, epoch.inputs, parts.scored, config)
+        metrics = {f"{parts.split}_{name}": value for name, value in evaluation.metrics.items()}
+        provenance = _describe_provenance(recorder, data, winner, verdict)
+        _record_tables(recorder, run_id, data, evaluation, parts.split)
+        source = _record_model(recorder, run_id, config, epoch, provenance)
+        registered = ""
+        if winner:
+            version = recorder.register_model(run_id, source, f"avsc-{winner.study}", "best")
+            registered = f"models:/avsc-{winner.study}@best"
+            metrics["model_version"] = float(version)
+        recorder.end_run(run_id, "complete", metrics, {"avsc.check": verdict})
+    return Result(run_id, metrics, registered)
+
+
+def check_winner(
+    recorder: Recorder,
+    config: Config,  # the winner's; device, workers and compute may be others
+    features: Features,
+    report: Report,
+    winner: Winner,
+    progress: Progress = no_progress,
+) -> Check:
+    """Train the winning trial again as its study did, and compare the figures.
+
+    The training is a run of its own, of kind `check`, which counts neither as a trial nor as a
+    retraining. The test split is not read. Raises NotReproduced when the figure comes out outside
+    its interval, and UserError as `train_recorded` does.
+    """
+    # the trial's own validation clips, number of threads and kind of device
+    trial = winner.trial
+    data = features.data
+    lines = recorder.read_lines(trial.run_id, "predictions_val.tsv")
+    names, recorded = parse_predictions("\n".join(lines))  # (N,S)
+    parts = _choose_parts_of_trial(config, data, names)
+    if trial.tags.get("avsc.device", "").startswith("cpu"):
+        config = config.model_copy(update={"device": "cpu"})
+
+    task = Task("check", winner, parts)
+    with (
+        _use_threads(trial.tags.get("avsc.threads", "")),
+        _run_epochs(recorder, task, config, features, report, progress) as (run_id, epoch),
+    ):
+        metrics, again = _read_outcome(epoch)
+        interval = _estimate_interval(recorded, data, parts.watched, winner.metric)
+        check = Check(
+            run_id=run_id,
+            metric=winner.metric,
+            recorded=read_figure(trial, winner.metric),
+            again=metrics[winner.metric],
+            low=interval.low,
+            high=interval.high,
+            exact=np.array_equal(again, recorded),
+        )
+        summary = {f"best_{name}": value for name, value in metrics.items()}
+        recorder.end_run(run_id, "complete", summary, {"avsc.check": check.verdict})
+
+    if not check.is_met:
+        todo = "see what changed since the trial, or retrain without --check"
+        what = f"{check.verdict}; the test split was not read"
+        raise NotReproduced(Fault("--check", what, todo=todo))
+    return check
+
+
+def read_figure(trial: TrialRecord, metric: str) -> float:
+    """Return a trial's value of `metric`: at the epochs that its study selected, or at its best."""
+    return trial.metrics.get(f"selected_{metric}", trial.metrics[f"best_{metric}"])
+
+
+def count_epochs(trial: TrialRecord) -> int:
+    """Return for how many epochs a retraining of the trial runs."""
+    return round(trial.metrics.get("selected_epoch", trial.metrics["best_epoch"]))
+
+
+@contextmanager
+def _run_epochs(
+    recorder: Recorder,
+    task: Task,
+    config: Config,
+    features: Features,
+    report: Report,
+    progress: Progress,
+) -> Iterator[tuple[str, Epoch]]:
+    """Train, and yield the id of the run and its last epoch; the caller ends the run.
+
+    The run is a new one, or that of the same training when it was interrupted.
+    """
+    data = features.data
+    parts = task.parts
+    name = f"{task.experiment}-{task.kind}-{trial_key(config)}-{data.fingerprint[:16]}"
+    with _lock_training(name):
+        # a run, once nothing can be wrong with the rows and the weights
+        check_training_rows(parts.train)
         weights = [account._asdict() for account in check_pretrained(config)]
-        run_id, recorded = _open_run(recorder, config, data, winner)
+        run_id, recorded = _open_run(recorder, task, config, data)
+        recorder.add_environment(run_id, describe_environment(config))
         if weights:
             recorder.log_json(run_id, "weights.json", weights)
         checkpoint = FOLDER / f"{run_id}.pt"
@@ -103,6 +261,7 @@ def train_recorded(
                 features,
                 parts.train,
                 parts.watched,
+                metric=task.metric,
                 epochs=parts.epochs,
                 checkpoint=checkpoint,
                 progress=progress,
@@ -110,20 +269,8 @@ def train_recorded(
                 if epoch.number > recorded:
                     recorder.log_epoch(run_id, epoch.number, epoch.metrics)
                 report(epoch, parts.epochs)
-
-            # scores, tables, picture and model of the last epoch
-            evaluation = evaluate_rows(epoch.model, epoch.inputs, parts.scored, config)
-            metrics = {f"{parts.split}_{name}": value for name, value in evaluation.metrics.items()}
-            source = _record_files(recorder, run_id, config, epoch, evaluation, parts.split)
-            registered = ""
-            if winner:
-                version = recorder.register_model(run_id, source, f"avsc-{winner.study}", "best")
-                registered = f"models:/avsc-{winner.study}@best"
-                metrics["model_version"] = float(version)
-            recorder.end_run(run_id, "complete", metrics)
-
+            yield run_id, epoch
         checkpoint.unlink(missing_ok=True)
-        return Result(run_id, metrics, registered)
 
 
 @contextmanager
@@ -160,6 +307,21 @@ def _end_run_on_error(recorder: Recorder, run_id: str, checkpoint: Path) -> Iter
         raise
 
 
+@contextmanager
+def _use_threads(recorded: str) -> Iterator[None]:
+    """Compute with the number of threads that a trial was recorded with, where one is known.
+
+    Sums of several threads are added in another order, which changes digits.
+    """
+    threads = torch.get_num_threads()
+    if recorded.isdigit():
+        torch.set_num_threads(int(recorded))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _choose_parts(config: Config, data: DataSet, winner: Winner | None) -> Parts:
     """Choose what to train on, watch and score: plainly, or as the retraining of a winner."""
     rows = split_rows(data, config.split)
@@ -170,71 +332,127 @@ def _choose_parts(config: Config, data: DataSet, winner: Winner | None) -> Parts
         watched=rows.validation[:0],
         scored=rows.test,
         split="test",
-        epochs=round(winner.trial.metrics["best_epoch"]),
+        epochs=count_epochs(winner.trial),
     )
 
 
-def _open_run(
-    recorder: Recorder, config: Config, data: DataSet, winner: Winner | None
-) -> tuple[str, int]:
+def _choose_parts_of_trial(config: Config, data: DataSet, names: list[str]) -> Parts:
+    """Choose the rows that a trial was trained on, given the names of its validation clips.
+
+    They come from the record, because another version may draw another split.
+    """
+    rows = split_rows(data, config.split)
+    row_of = {clip.name: row for row, clip in enumerate(data.clips)}
+    validation = np.array([row_of[name] for name in names])
+    train = np.setdiff1d(np.concatenate([rows.train, rows.validation]), validation)
+    return Parts(train, validation, validation, "val", config.training.epochs)
+
+
+def _read_outcome(epoch: Epoch) -> tuple[dict[str, float], ndarray]:
+    """Return the figures of a finished training, and its probabilities (N,S) of validation."""
+    assert epoch.best is not None  # a trial has validation clips
+    metrics = {"epoch": float(epoch.best.epoch), **epoch.best.metrics}
+    return metrics, epoch.best.probability.numpy()
+
+
+def _estimate_interval(
+    probability: ndarray,  # (N,S)
+    data: DataSet,
+    rows: ndarray,  # (N,)
+    metric: str,
+) -> Estimate:
+    """Estimate the interval of a trial's figure over the locations of its validation clips."""
+    locations = [data.clips[row].location for row in rows]
+    estimates = estimate_scores(probability, data.scenes[rows], locations)
+    return estimates[metric.removeprefix("val_")]
+
+
+def _open_run(recorder: Recorder, task: Task, config: Config, data: DataSet) -> tuple[str, int]:
     """Open a run, or the unfinished one of the same training.
 
     Returns its id and the last epoch recorded in it.
     """
-    experiment = winner.study if winner else "training"
+    winner = task.winner
     tags = {
-        "avsc.kind": "training",
+        "avsc.kind": task.kind,
         "avsc.arm": "winner" if winner else "training",
         "avsc.study": winner.study if winner else "",
         "avsc.winner": winner.trial.run_id if winner else "",
         "avsc.data": data.title,
         "avsc.data_fingerprint": data.fingerprint,
     }
-    for run in recorder.list_trials(experiment, "training"):
+    for run in recorder.list_trials(task.experiment, task.kind):
         same_tags = all(run.tags.get(name) == value for name, value in tags.items())
         unfinished = run.outcome in ("running", "interrupted")
         if same_tags and unfinished and run.can_continue and run.key == trial_key(config):
             return run.run_id, recorder.resume_run(run.run_id)
-    return recorder.begin_run(experiment, config, tags), 0
+    return recorder.begin_run(task.experiment, config, tags), 0
 
 
-def _record_files(
-    recorder: Recorder,
-    run_id: str,
-    config: Config,
-    epoch: Epoch,
-    evaluation: Evaluation,
-    split: str,
-) -> str:
-    """Record predictions, confusions and the model; return the address of the model."""
-    data = epoch.inputs.features.data
+def _describe_provenance(
+    recorder: Recorder, data: DataSet, winner: Winner | None, verdict: str
+) -> Provenance:
+    """Describe what a model is trained on and for."""
+    if winner is None:
+        return Provenance(splits=["train"], fingerprint=data.fingerprint)
+    return Provenance(
+        splits=["train", "validation"],
+        fingerprint=data.fingerprint,
+        study=winner.study,
+        trial=winner.trial.run_id,
+        trial_key=winner.trial.key,
+        row=_find_row_of_paper(recorder, winner),
+        check=verdict,
+    )
+
+
+def _find_row_of_paper(recorder: Recorder, winner: Winner) -> str:
+    """Return table and row of the figures beside which the winner's arm stands, if it is an arm."""
+    document = recorder.read_study_document(recorder.get_study(winner.study).info.run_id)
+    names = winner.trial.arm.split(" = ") if winner.trial.role == ARM else []
+    for arm in document.get("metadata", {}).get("arms", []):
+        published = arm["published"]
+        if published and arm["name"] in names:
+            return name_place_in_paper(published)
+    return ""
+
+
+def _record_tables(
+    recorder: Recorder, run_id: str, data: DataSet, evaluation: Evaluation, split: str
+) -> None:
+    """Record predictions and confusions, these as a table and as a picture."""
     probability = evaluation.probability  # (N,S)
     scenes = evaluation.scenes  # (N,)
-
-    # tables
     predictions = format_predictions(evaluation.names, probability, data.scene_names)
     confusions = format_confusions(probability, scenes, data.scene_names)
     recorder.log_text(run_id, f"predictions_{split}.tsv", predictions)
     recorder.log_text(run_id, f"confusion_{split}.tsv", confusions)
-
     with TemporaryDirectory() as name:
-        # the whole model, with the frozen encoders that its training did without
-        folder = Path(name) / "model"
-        trained = Trained(
-            model=restore_encoders(epoch.model, config),
-            config=config,
-            scale=epoch.inputs.scale,
-            event_names=data.event_names,
-            object_names=data.object_names,
-            scene_names=list(data.scene_names),
-            trained_on=data.title,
-        )
-        save_trained(folder, trained)
-        source = recorder.log_folder(run_id, folder, "model")
-
-        # the picture of confusions
         picture = Path(name) / f"confusion_{split}.png"
         title = f"{split} clips of {data.title}"
         draw_confusions(picture, probability, scenes, data.scene_names, title)
         recorder.log_file(run_id, picture)
-    return source
+
+
+def _record_model(
+    recorder: Recorder, run_id: str, config: Config, epoch: Epoch, provenance: Provenance
+) -> str:
+    """Record the model, with the frozen encoders that its training did without.
+
+    Returns its address.
+    """
+    data = epoch.inputs.features.data
+    trained = Trained(
+        model=restore_encoders(epoch.model, config),
+        config=config,
+        scale=epoch.inputs.scale,
+        event_names=data.event_names,
+        object_names=data.object_names,
+        scene_names=list(data.scene_names),
+        trained_on=data.title,
+        provenance=provenance,
+    )
+    with TemporaryDirectory() as name:
+        folder = Path(name) / "model"
+        save_trained(folder, trained)
+        return recorder.log_folder(run_id, folder, "model")

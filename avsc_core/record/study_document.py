@@ -12,7 +12,7 @@ Version 0.1.0 wrote four documents: study.json (the definition alone), about.jso
 skipped.json. `read_document` reads both.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from avsc_core.record.trials import OWN_SEARCH
@@ -46,3 +46,10 @@ def read_document(read_json: Callable[[str], Any]) -> dict[str, Any]:
         "weights": read_json("weights.json") or [],
         "skipped": read_json("skipped.json"),
     }
+
+
+def name_place_in_paper(published: Mapping[str, Any]) -> str:
+    """Name the table and row of a published figure: "Table II, row 1"."""
+    table = str(published["table"])
+    word = "Table " if set(table) <= set("IVX") else ""
+    return f"{word}{table}, row {published['row']}"

@@ -200,7 +200,13 @@ def _load_logits(
     return load_or_compute(
         locate_array(given.kind, dependencies, given.contents),
         given.contents,
-        compute=partial(compute_in_batches, start_teacher, batch_size),
+        compute=partial(
+            compute_in_batches,
+            start_teacher,
+            batch_size,
+            names=[clip.name for clip in clips],
+            source=f"the teacher {teacher.layout}",
+        ),
         report=partial(progress, f"asking {teacher.layout}"),
         block=batch_size,
     )

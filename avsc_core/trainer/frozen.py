@@ -105,7 +105,13 @@ def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progr
     return load_or_compute(
         locate_array(f"{branch}_encoding", dependencies, contents),
         contents,
-        compute=partial(compute_in_batches, load_encoder, batch_size),
+        compute=partial(
+            compute_in_batches,
+            load_encoder,
+            batch_size,
+            names=[clip.name for clip in data.clips],
+            source=f"the frozen {branch} encoder",
+        ),
         report=partial(progress, f"running the frozen {branch} encoder"),
         block=batch_size,
     )

@@ -16,9 +16,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.config import Config
-from avsc_core.data.batches import Inputs, iterate_batches, shuffle_rows
+from avsc_core.data.batches import Inputs, check_inputs, iterate_batches, shuffle_rows
 from avsc_core.data.features import Features
-from avsc_core.errors import Diverged
+from avsc_core.errors import Diverged, make_error
 from avsc_core.metrics import compute_scores, is_better
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
@@ -60,8 +60,11 @@ def fit(
     """Train for `epochs` epochs and yield after each; continue from this trial's `checkpoint`.
 
     Continuing yields the checkpoint's own epoch once more, because the process that was stopped may
-    not have recorded it. Raises Diverged when a loss is no longer finite.
+    not have recorded it. Raises Diverged when a loss is no longer finite, UserError when there are
+    no clips to train on or clips whose features are not finite.
     """
+    check_training_rows(train)
+
     # inputs, and the model with its optimiser
     device = choose_device(config)
     inputs = prepare_inputs(config, features, train, progress)
@@ -91,7 +94,7 @@ def fit(
             probability, values = predict_rows(model, inputs, validation, config, losses=True)
             values |= compute_scores(probability, features.data.scenes[validation])
             metrics |= {f"val_{name}": value for name, value in values.items()}
-        _check_finite(number, metrics)
+        _check_metrics(number, metrics, inputs, np.concatenate([train, validation]))
 
         # keep the best epoch; an equal one later does not replace it
         if len(validation) and (
@@ -103,6 +106,16 @@ def fit(
             states = {name: getattr(parts, name).state_dict() for name in STATES}
             save_checkpoint(checkpoint, Checkpoint(key, number, metrics, best=best, **states))
         yield Epoch(number, metrics, best, model, inputs)
+
+
+def check_training_rows(train: ndarray) -> None:
+    """Check that there are clips to train on. Raises UserError."""
+    if not len(train):
+        raise make_error(
+            "split",
+            "leaves no clips to train on",
+            todo="a smaller split.validation, or another split.rule or split.fold",
+        )
 
 
 @torch.inference_mode()
@@ -174,8 +187,9 @@ def _divide_sums(sums: dict[str, Tensor], count: int) -> dict[str, float]:
     return {name: float(value) / count for name, value in sums.items()}
 
 
-def _check_finite(epoch: int, metrics: dict[str, float]) -> None:
-    """Raise Diverged when a metric is not finite."""
+def _check_metrics(epoch: int, metrics: dict[str, float], inputs: Inputs, rows: ndarray) -> None:
+    """Raise Diverged when a metric is not finite, or UserError when inputs are the reason."""
     for name, value in metrics.items():
         if not isfinite(value):
+            check_inputs(inputs, rows)
             raise Diverged(f"epoch {epoch}: {name} is not finite")

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults, make_error
+from avsc_core.finite import NOT_FINITE, is_finite
 from avsc_core.model.network import AudioVisualNet, build_encoder, build_model
 from avsc_core.resolve import find_weights
 from avsc_core.weights.layouts import Tensors
@@ -100,10 +101,12 @@ def check_tensors(
     """Check that a file's tensors are those of a model.
 
     Tensors whose names begin with one of `heads`, the source's own classifier, may be left over.
-    Raises UserError, at `where`, with every tensor that is missing, left over or of another shape.
+    Raises UserError, at `where`, with every tensor that is missing, left over, of another shape or
+    not finite.
     """
     missing = []
     shapes = []
+    broken = []
     for name, tensor in wanted.items():
         if name not in tensors:
             missing.append(f"the file has no tensor {name}, which the model needs")
@@ -111,12 +114,14 @@ def check_tensors(
             found = tuple(tensors[name].shape)
             needed = tuple(tensor.shape)
             shapes.append(f"tensor {name} has shape {found}; {needed} in the configuration")
+        elif not is_finite(tensors[name]):
+            broken.append(f"tensor {name} {NOT_FINITE}; get the file again, or train again")
 
     left = []
     for name, tensor in tensors.items():
         if name not in wanted and not name.startswith(heads):
             left.append(f"tensor {name} {tuple(tensor.shape)} is not one of the model's")
-    texts = _shorten(missing) + _shorten(left) + _shorten(shapes)
+    texts = _shorten(missing) + _shorten(left) + _shorten(shapes) + _shorten(broken)
     if texts:
         raise UserError(Fault(where, text) for text in texts)
 

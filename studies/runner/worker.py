@@ -51,7 +51,6 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         `config` is its resolved configuration as JSON, `checkpoint` the path of its checkpoint.
         """
         self.settings = Config.model_validate_json(new_config["config"])
-        self.environment = describe_environment(self.settings)
         self.epochs = self._train(Path(new_config["checkpoint"]))
         return True
 
@@ -90,6 +89,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
     def _train(self, checkpoint: Path) -> "Iterator[Epoch]":
         from avsc_core.trainer.loop import fit
 
+        self.environment = describe_environment(self.settings)
         features = build_features(self.data, self.settings, no_progress)
         rows = split_rows(self.data, self.settings.split)
         yield from fit(

@@ -4,10 +4,9 @@ A row's figures are means over its seeds of the best epoch on validation, with 9
 locations and seeds.
 """
 
-from collections.abc import Mapping
 from math import nan
-from typing import Any
 
+from avsc_core.record.study_document import name_place_in_paper
 from avsc_core.resolve import complete_settings, identify
 from search_spaces.inactive import list_inactive
 from studies.report.blocks import (
@@ -71,7 +70,7 @@ def make_published_table(study: StudyResults) -> Table | None:
     for row in study.rows:
         if not row.published:
             continue
-        cells = [row.name, _name_place_in_paper(row.published)]
+        cells = [row.name, name_place_in_paper(row.published)]
         for metric in CLIP_VALUES:
             our_value = row.mean(f"val_{metric}")
             # The paper may leave one of the two metrics out.
@@ -118,10 +117,3 @@ def _describe_changes(study: StudyResults, row: ReportRow) -> str:
         if key not in ignored and value != base[key]:
             changes.append(f"{key} {format_setting(value)}")
     return ", ".join(changes) or "nothing"
-
-
-def _name_place_in_paper(published: Mapping[str, Any]) -> str:
-    """Name the table and row of a published figure: "Table II, row 1"."""
-    table = str(published["table"])
-    word = "Table " if set(table) <= set("IVX") else ""
-    return f"{word}{table}, row {published['row']}"
