@@ -85,13 +85,11 @@ class Check(NamedTuple):
         """Say in one line how it came out."""
         if self.exact:
             return f"{self.metric} {self.again:.4f} again, every probability to the last digit"
-        interval = f"95 % interval {self.low:.4f} to {self.high:.4f}"
         if np.isnan(self.low):
-            interval = "no interval"
+            return f"{self.metric} {self.again:.4f}; the trial's {self.recorded:.4f} has no interval"
         place = "within" if self.is_met else "outside"
-        return (
-            f"{self.metric} {self.again:.4f}, {place} the trial's {self.recorded:.4f}, {interval}"
-        )
+        interval = f"95 % interval {self.low:.4f} to {self.high:.4f} ({self.recorded:.4f})"
+        return f"{self.metric} {self.again:.4f}, {place} the trial's {interval}"
 
 
 class Parts(NamedTuple):

@@ -370,6 +370,16 @@ MEDIA: dict[str, tuple[Break, str]] = {
     "a minute": (wav(samples(seconds=60)), f"CLIP.wav: is 60.00 s long; {LENGTH}; {AGAIN}, or --set media.long=crop"),
     "no numbers": (wav(nan), f"CLIP.wav: has samples that are not numbers; {AGAIN}"),
     "infinite": (wav(samples(value=np.inf, subtype="FLOAT")), f"CLIP.wav: has samples that are not numbers; {AGAIN}"),
+    "an integer scale": (
+        wav(samples(value=2.5e6, subtype="FLOAT")),
+        "CLIP.wav: has samples up to 2.5e+06; -1 to 1, at most 16; "
+        "float samples on an integer scale? divide them by 32768 (of 16 bits)",
+    ),
+    "a peak below zero": (
+        wav(samples(value=-17.0, subtype="DOUBLE")),
+        "CLIP.wav: has samples up to 17; -1 to 1, at most 16; "
+        "float samples on an integer scale? divide them by 32768 (of 16 bits)",
+    ),
     "empty mp4": (mp4(replace(b"")), f"CLIP.mp4: is empty; {TEN}; {AGAIN}"),
     "text for mp4": (mp4(replace(b"hello")), f"CLIP.mp4: cannot be decoded (WHY); {DECODE}"),
     "zeros for mp4": (mp4(lambda path: path.write_bytes(bytes(path.stat().st_size)) and None), f"CLIP.mp4: cannot be decoded (WHY); {DECODE}"),

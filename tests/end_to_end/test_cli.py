@@ -120,6 +120,10 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
             "--study: names whose winner to retrain; add --best",
         ),
         (
+            ["avsc-core", "train", "--check"],
+            "--check: repeats the trial of a winner; add --best",
+        ),
+        (
             ["avsc-core", "train", "--best"],
             "mlruns/mlflow.db: no record in this folder; run a study first",
         ),

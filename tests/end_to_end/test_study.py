@@ -140,6 +140,22 @@ def test_the_same_study_elsewhere_gives_the_same_digits(place: Place, finished: 
         }
 
 
+@pytest.mark.slow
+def test_a_study_that_mixes_devices_says_so(place: Place, finished: tuple[str, str]):
+    """On a CPU another number of threads is another device: its digits differ."""
+    command = [*place.run_study, "--name", "mixed", "--set", "seeds=[0]", "--trials", "1"]
+    _, err = place.run(*command)
+    assert "digits differ" not in err
+    out, _ = place.call("avsc-search", "report", "mixed")
+    assert "Not all on one device" not in out
+    _, err = place.run(*command, "--trials", "2", "--cpus", "2")
+    (device,) = {trial.tags["avsc.device"] for trial in place.trials("mixed")}
+    what = f"trials of this study were trained on {device}, 1 thread, and others now on {device}"
+    assert f"note: {what}, 2 threads: their digits differ\n" in err
+    out, _ = place.call("avsc-search", "report", "mixed")
+    assert f"{device}, 2 threads" in " ".join(out.split())
+
+
 def test_a_changed_question_is_refused(place: Place, finished: tuple[str, str]):
     _, err = place.call(
         *place.run_study, "--set", "alignment.k=3", "--set", "metric=val_logloss", code=2
@@ -200,8 +216,13 @@ def test_an_interrupted_study_finishes_without_repeating(
 
 def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str], tmp_path: Path):
     data = ["--data", str(place.scenes)]
-    out, _ = place.run("avsc-core", "train", "--best", "--study", "tiny", *data)
+    out, err = place.run("avsc-core", "train", "--best", "--study", "tiny", "--check", *data)
     assert "models:/avsc-tiny@best" in out
+    assert " again, every probability to the last digit" in err
+    changes = [line for line in err.splitlines() if line.startswith("changed since the trial: ")]
+    assert all("threads: " in line for line in changes)  # a training takes all cores
+    (checked,) = place.recorder.list_trials("tiny", "check")
+    assert checked.tags["avsc.threads"] == "1"
     (trained,) = place.recorder.list_trials("tiny", "training")
     complete = [trial for trial in place.trials() if trial.outcome == "complete"]
     # Trials this small often tie in Acc, now and then in both metrics.
@@ -216,11 +237,22 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     assert len(epochs) == winner.metrics["best_epoch"]
     assert not any(name.startswith("val_") for name in trained.metrics)
     answers = tmp_path / "answers.tsv"
-    out, _ = place.call("avsc-core", "evaluate", "best:tiny", *data, "--out", str(answers))
+    out, err = place.call("avsc-core", "evaluate", "best:tiny", *data, "--out", str(answers))
+    assert err.splitlines()[:2] == [
+        f"model: winner of study tiny, trial {winner.key[:6]}; check: {checked.tags['avsc.check']}",
+        "note: this reads the test split, as the retraining did; "
+        "nothing should be chosen by its figures",
+    ]
     assert f"{trained.metrics['test_acc']:.4f}" in out
     assert f"{trained.metrics['test_logloss']:.4f}" in out
     rows = [line.split("\t") for line in answers.read_text().splitlines()]
     assert len(rows) == 11
+    _, err = place.call(
+        "avsc-core", "evaluate", "best:tiny", *data, "--split", "validation", code=2
+    )
+    assert "--split: the model was trained on the validation clips too" in err
+    out, _ = place.call("avsc-core", "evaluate", "best:tiny", *data, "--split", "train")
+    assert "on which the model was trained" in " ".join(out.split())
     figure = tmp_path / "confusion.png"
     out, _ = place.call(
         "avsc-core",
