@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from avsc_core.files import atomic_path
+from avsc_core.finite import check_finite
 
 FORMAT = 1  # raised when the content changes; a file of another format is not used
 
@@ -49,12 +50,15 @@ def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
     """Return the checkpoint of trial `key` at `path`, or None.
 
     A file of another trial, or of another format (earlier versions wrote none), counts as no
-    checkpoint: the trial then trains from its start and ends with the same numbers.
+    checkpoint: the trial then trains from its start and ends with the same numbers. Raises
+    UserError when a tensor of the model is not finite.
     """
     if not path.is_file():
         return None
     content = torch.load(path, map_location="cpu", weights_only=True)
     if content.pop("format", None) != FORMAT or content["key"] != key:
         return None
+    tensors = ((str(path), f"tensor {name}", value) for name, value in content["model"].items())
+    check_finite(tensors, todo="delete it: the training then begins anew")
     content["best"] = content["best"] and Best(**content["best"])
     return Checkpoint(**content)
