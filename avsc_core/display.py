@@ -100,6 +100,8 @@ def note_provenance(trained: "Trained", data: DataSet, split: str) -> None:
     if provenance.study:
         row = f" ({provenance.row} of the paper)" if provenance.row else ""
         line = f"model: winner of study {provenance.study}, trial {provenance.trial_key[:6]}{row}"
+        if provenance.changed:
+            line += f", with {', '.join(provenance.changed)}"
         err.print(f"{line}; check: {provenance.check or 'none'}", soft_wrap=True)
 
     # What it was trained on, and how that is related to these clips.

@@ -47,6 +47,7 @@ class Provenance(NamedTuple):
     study: str = ""
     trial: str = ""  # the id of its MLflow run
     trial_key: str = ""
+    changed: Sequence[str] = ()  # settings that were given another value, as "key value"
     row: str = ""  # of the paper, that the trial's arm stands beside
     check: str = ""  # what `train --best --check` found
 

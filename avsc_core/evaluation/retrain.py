@@ -44,7 +44,7 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import name_place_in_paper
 from avsc_core.record.trials import ARM, TrialRecord
 from avsc_core.record.winner import Winner
-from avsc_core.resolve import trial_key
+from avsc_core.resolve import flatten, format_value, identify, trial_key
 from avsc_core.trainer.frozen import restore_encoders
 from avsc_core.trainer.loop import Epoch, check_training_rows, fit
 from avsc_core.weights.pretrained import check_pretrained
@@ -86,7 +86,9 @@ class Check(NamedTuple):
         if self.exact:
             return f"{self.metric} {self.again:.4f} again, every probability to the last digit"
         if np.isnan(self.low):
-            return f"{self.metric} {self.again:.4f}; the trial's {self.recorded:.4f} has no interval"
+            return (
+                f"{self.metric} {self.again:.4f}; the trial's {self.recorded:.4f} has no interval"
+            )
         place = "within" if self.is_met else "outside"
         interval = f"95 % interval {self.low:.4f} to {self.high:.4f} ({self.recorded:.4f})"
         return f"{self.metric} {self.again:.4f}, {place} the trial's {interval}"
@@ -155,7 +157,7 @@ def train_recorded(
         # scores, tables, picture and model of the last epoch
         evaluation = evaluate_rows(epoch.model, epoch.inputs, parts.scored, config)
         metrics = {f"{parts.split}_{name}": value for name, value in evaluation.metrics.items()}
-        provenance = _describe_provenance(recorder, data, winner, verdict)
+        provenance = _describe_provenance(recorder, config, data, winner, verdict)
         _record_tables(recorder, run_id, data, evaluation, parts.split)
         source = _record_model(recorder, run_id, config, epoch, provenance)
         registered = ""
@@ -210,20 +212,19 @@ def check_winner(
         recorder.end_run(run_id, "complete", summary, {"avsc.check": check.verdict})
 
     if not check.is_met:
-        todo = "see what changed since the trial, or retrain without --check"
-        what = f"{check.verdict}; the test split was not read"
-        raise NotReproduced(Fault("--check", what, todo=todo))
+        raise _make_miss(check.verdict)
     return check
 
 
 def read_figure(trial: TrialRecord, metric: str) -> float:
     """Return a trial's value of `metric`: at the epochs that its study selected, or at its best."""
-    return trial.metrics.get(f"selected_{metric}", trial.metrics[f"best_{metric}"])
+    selected = f"selected_{metric}"
+    return trial.metrics[selected if selected in trial.metrics else f"best_{metric}"]
 
 
 def count_epochs(trial: TrialRecord) -> int:
     """Return for how many epochs a retraining of the trial runs."""
-    return round(trial.metrics.get("selected_epoch", trial.metrics["best_epoch"]))
+    return round(read_figure(trial, "epoch"))
 
 
 @contextmanager
@@ -252,7 +253,7 @@ def _run_epochs(
             recorder.log_json(run_id, "weights.json", weights)
         checkpoint = FOLDER / f"{run_id}.pt"
 
-        with _end_run_on_error(recorder, run_id, checkpoint):
+        with _end_run_on_error(recorder, run_id, checkpoint, task.kind):
             # epochs; those of an interrupted process are in the record already
             for epoch in fit(
                 config,
@@ -287,16 +288,20 @@ def _lock_training(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _end_run_on_error(recorder: Recorder, run_id: str, checkpoint: Path) -> Iterator[None]:
+def _end_run_on_error(
+    recorder: Recorder, run_id: str, checkpoint: Path, kind: str
+) -> Iterator[None]:
     """End the run as diverged or interrupted when the training inside raises.
 
-    Raises UserError for a training that diverged.
+    Raises UserError for a training that diverged, NotReproduced for a check.
     """
     try:
         yield
     except Diverged as error:
         recorder.end_run(run_id, "diverged", {})
         checkpoint.unlink(missing_ok=True)
+        if kind == "check":
+            raise _make_miss(f"the trial did not diverge and now does, {error}") from None
         raise make_error(
             "training", f"diverged, {error}", todo="a lower training.learning_rate"
         ) from None
@@ -318,6 +323,12 @@ def _use_threads(recorded: str) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _make_miss(what: str) -> NotReproduced:
+    """Return the error of a trial that does not come out again."""
+    todo = "see what changed since the trial, or retrain without --check"
+    return NotReproduced(Fault("--check", f"{what}; the test split was not read", todo=todo))
 
 
 def _choose_parts(config: Config, data: DataSet, winner: Winner | None) -> Parts:
@@ -373,7 +384,7 @@ def _open_run(recorder: Recorder, task: Task, config: Config, data: DataSet) -> 
     winner = task.winner
     tags = {
         "avsc.kind": task.kind,
-        "avsc.arm": "winner" if winner else "training",
+        "avsc.arm": "winner" if winner and task.kind == "training" else task.kind,
         "avsc.study": winner.study if winner else "",
         "avsc.winner": winner.trial.run_id if winner else "",
         "avsc.data": data.title,
@@ -388,20 +399,33 @@ def _open_run(recorder: Recorder, task: Task, config: Config, data: DataSet) -> 
 
 
 def _describe_provenance(
-    recorder: Recorder, data: DataSet, winner: Winner | None, verdict: str
+    recorder: Recorder, config: Config, data: DataSet, winner: Winner | None, verdict: str
 ) -> Provenance:
     """Describe what a model is trained on and for."""
     if winner is None:
         return Provenance(splits=["train"], fingerprint=data.fingerprint)
+    changed = _list_changes(winner.trial.config, config)
     return Provenance(
         splits=["train", "validation"],
         fingerprint=data.fingerprint,
         study=winner.study,
         trial=winner.trial.run_id,
         trial_key=winner.trial.key,
-        row=_find_row_of_paper(recorder, winner),
+        changed=changed,
+        row="" if changed else _find_row_of_paper(recorder, winner),
         check=verdict,
     )
+
+
+def _list_changes(trial: Config, config: Config) -> list[str]:
+    """List, as "key value", what a retraining sets otherwise than its trial, besides the seed."""
+    before = dict(flatten(identify(trial)))
+    now = dict(flatten(identify(config)))
+    return [
+        f"{key} {format_value(value)}"
+        for key, value in now.items()
+        if key != "seed" and before.get(key) != value
+    ]
 
 
 def _find_row_of_paper(recorder: Recorder, winner: Winner) -> str:

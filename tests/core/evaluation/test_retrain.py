@@ -14,7 +14,7 @@ import torch
 
 from avsc_core import display
 from avsc_core.config import Config
-from avsc_core.data.dataset import SplitRows, split_rows
+from avsc_core.data.dataset import DataSet, SplitRows, split_rows
 from avsc_core.data.features import Features
 from avsc_core.errors import Diverged, NotReproduced, UserError
 from avsc_core.evaluation import retrain
@@ -228,6 +228,7 @@ def test_a_retrained_model_says_where_it_comes_from(
         study="s",
         trial=winner.trial.run_id,
         trial_key=winner.trial.key,
+        changed=[],
         row="Table II, row 4",
         check="it came out",
     )
@@ -250,10 +251,48 @@ def test_a_retrained_model_says_where_it_comes_from(
     assert evaluate_split(trained, other, "validation", no_progress).names
 
 
+def test_a_retraining_with_other_settings_is_not_a_row_of_the_paper(
+    recorder: Recorder,
+    tiny: Config,
+    features: Features,
+    data: DataSet,
+    capsys: pytest.CaptureFixture[str],
+):
+    winner = record_winner(recorder, tiny, features)
+    training = tiny.training.model_copy(update={"batch_size": 7})
+    other = tiny.model_copy(update={"seed": 3, "training": training})
+    result = train_recorded(recorder, other, features, print, winner)
+    trained = load_trained(recorder.fetch_model(result.run_id))
+    assert trained.provenance.changed == ["training.batch_size 7"]
+    assert trained.provenance.row == ""
+    capsys.readouterr()
+    display.note_provenance(trained, data, "train")
+    trial = winner.trial.key[:6]
+    told = f"model: winner of study s, trial {trial}, with training.batch_size 7; check: none\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_check_that_diverges_is_a_miss(
+    recorder: Recorder, tiny: Config, features: Features, monkeypatch: pytest.MonkeyPatch
+):
+    def diverges(*args: Any, **kwargs: Any) -> Iterator[None]:
+        yield from ()
+        raise Diverged("epoch 1: train_total is not finite")
+
+    winner = record_winner(recorder, tiny, features)
+    monkeypatch.setattr(retrain, "fit", diverges)
+    with pytest.raises(NotReproduced) as caught:
+        check(recorder, winner, features)
+    assert str(caught.value) == (
+        "--check: the trial did not diverge and now does, epoch 1: train_total is not finite; "
+        "the test split was not read; see what changed since the trial, or retrain without --check"
+    )
+
+
 def test_a_plain_model_is_validated(recorder: Recorder, tiny: Config, features: Features):
     result = train_recorded(recorder, tiny, features, print)
     trained = load_trained(recorder.fetch_model(result.run_id))
-    assert trained.provenance == Provenance(["train"], features.data.fingerprint)
+    assert trained.provenance == Provenance(["train"], features.data.fingerprint, changed=[])
     validation = evaluate_split(trained, features.data, "validation", no_progress)
     assert validation.metrics["acc"] == result.metrics["val_acc"]
 
