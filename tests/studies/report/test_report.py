@@ -610,6 +610,27 @@ def test_a_report_says_what_it_was_measured_with(study: Callable[..., Report], r
     assert ["- loss_weights.scene", "0.01 to 100, log"] in told.rows
 
 
+def test_a_study_on_several_devices_says_so(study: Callable[..., Report], recorder: Recorder):
+    name = study(MODULES).name
+
+    def find_lines() -> list[str]:
+        lines = build_report(recorder, name).blocks[0].lines
+        return [line for line in lines if "digits differ" in line]
+
+    trials = recorder.list_trials(name)
+    assert len(trials) == 8
+    device = {"avsc.device": "cpu, x86_64 AVX2", "avsc.threads": "1"}
+    for trial in trials[:5]:  # of the others the record does not know
+        recorder.add_environment(trial.run_id, device)
+    assert find_lines() == []
+    for trial in trials[5:]:
+        recorder.add_environment(trial.run_id, device | {"avsc.threads": "4"})
+    assert find_lines() == [
+        "Not all on one device, so digits differ: "
+        "5 on cpu, x86_64 AVX2, 1 thread; 3 on cpu, x86_64 AVX2, 4 threads."
+    ]
+
+
 def test_between_rows_equal_by_one_metric_the_other_decides():
     """The report names the same best arm as the closing table of a run."""
 
