@@ -348,11 +348,12 @@ def _choose_parts(config: Config, data: DataSet, winner: Winner | None) -> Parts
 def _choose_parts_of_trial(config: Config, data: DataSet, names: list[str]) -> Parts:
     """Choose the rows that a trial was trained on, given the names of its validation clips.
 
-    They come from the record, because another version may draw another split.
+    They come from the record, because another version may draw another split. Where several epochs
+    are recorded, they are given once for each.
     """
     rows = split_rows(data, config.split)
     row_of = {clip.name: row for row, clip in enumerate(data.clips)}
-    validation = np.array([row_of[name] for name in names])
+    validation = np.array([row_of[name] for name in dict.fromkeys(names)])
     train = np.setdiff1d(np.concatenate([rows.train, rows.validation]), validation)
     return Parts(train, validation, validation, "val", config.training.epochs)
 
@@ -365,12 +366,13 @@ def _read_outcome(epoch: Epoch) -> tuple[dict[str, float], ndarray]:
 
 
 def _estimate_interval(
-    probability: ndarray,  # (N,S)
+    probability: ndarray,  # (N,S); or those of several epochs, one after another
     data: DataSet,
     rows: ndarray,  # (N,)
     metric: str,
 ) -> Estimate:
     """Estimate the interval of a trial's figure over the locations of its validation clips."""
+    rows = np.tile(rows, len(probability) // len(rows))
     locations = [data.clips[row].location for row in rows]
     estimates = estimate_scores(probability, data.scenes[rows], locations)
     return estimates[metric.removeprefix("val_")]
