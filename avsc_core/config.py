@@ -54,13 +54,45 @@ def _check_freezing(value: str | int) -> str | int:
     return value
 
 
+def _unwrap_single(value: object) -> object:
+    """Replace a list of one by its element, so that both ways to write it are the same trial."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return value[0]
+    return value
+
+
+def _check_backbones(value: object) -> object:
+    """Accept the name of a backbone, or a list of names. Raises ValueError."""
+    names = value if isinstance(value, list | tuple) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("the name of a backbone, or a list of names")
+    return _unwrap_single(value)
+
+
+def _check_weights(value: object) -> object:
+    """Accept a source of weights, none, or a list of these, and make paths absolute.
+
+    Raises ValueError.
+    """
+    sources = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(source, str | None) for source in sources):
+        raise ValueError("a file, a folder, hf-hub:OWNER/NAME@COMMIT or null, or a list of these")
+    paths = tuple(source and make_absolute(source) for source in sources)
+    return _unwrap_single(paths)
+
+
 TwoOrMore = Annotated[int, Field(ge=2)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-WeightsFile = Annotated[str, AfterValidator(make_absolute)]
+EncodingsFile = Annotated[str, AfterValidator(make_absolute)]
+# Checked before pydantic tries the types one by one, because it would report a fault for each.
+Backbones = Annotated[str | tuple[str, ...], BeforeValidator(_check_backbones)]
+Weights = Annotated[str | tuple[str | None, ...] | None, BeforeValidator(_check_weights)]
 # Checked before pydantic converts the value, because pydantic would convert `true` to 1.
 Freezing = Annotated[str | int, BeforeValidator(_check_freezing)]
+# How the encodings of a clip's pictures, or of its pieces of sound, become one (model/pooling.py).
+Pooling = Literal["mean", "max", "mean+max", "attention", "gru", "transformer"]
 
 
 class Section(BaseModel):
@@ -121,6 +153,8 @@ class Pictures(Section):
     size.
     """
 
+    ADDED: ClassVar[frozenset[str]] = frozenset({"interpolation", "squash"})
+
     # F, spread evenly over the clip.
     frames: PositiveInt = 10
 
@@ -128,9 +162,22 @@ class Pictures(Section):
     # avoids the key frame with which a second may begin.
     offset_s: NonNegativeFloat = 0.4
 
+    # Where the next four settings come from when another backbone stands in for ConvNeXt.
+    # backbone: from what timm lists for it. settings: from here, as they always do for ConvNeXt.
+    # Not in the paper; a backbone does best with the pictures that it was trained on.
+    preparation: Literal["backbone", "settings"] = "backbone"
+
+    # How pictures are resized. Not in the paper; torchvision prepares pictures for ConvNeXt-Base in
+    # this way.
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
     # Pixels of the shorter side before the centre is cut out; none: the same as `size`.
     # Not in the paper; torchvision prepares pictures for ConvNeXt-Base in this way.
     resize: PositiveInt | None = 232
+
+    # Whether both sides are resized to `resize`, so that a picture loses its proportions and not its
+    # edges. Not in the paper.
+    squash: bool = False
 
     # H = W in pixels, after the cut.
     size: Annotated[int, Field(ge=32)] = 224
@@ -143,7 +190,46 @@ class Pictures(Section):
         return self
 
 
-class Audio(Section):
+class Encoder(Section):
+    """The settings of an encoder that both branches have."""
+
+    # The name of a backbone, or a list of names whose encodings are put side by side.
+    backbone: Backbones
+
+    # Pretrained weights: a file, a folder or hf-hub:OWNER/NAME@COMMIT; none: random weights. A list
+    # for a list of backbones. The paper starts from published weights, which have to be given here
+    # because they are not part of this package.
+    weights: Weights = None
+
+    # Which part of each backbone stays as it is: none, all, or the first N stages (a transformer's
+    # blocks). Not in the paper, which says only that part of the published weights is used.
+    freeze: Freezing = "none"
+
+    # A file of encodings that were computed elsewhere, in the encoder's place: an .npz with `clips`
+    # (N names) and `encodings`, (N,D) or (N,T,D). The settings of the encoder are then inactive.
+    encodings: EncodingsFile | None = None
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The names of all backbones."""
+        return self.backbone if isinstance(self.backbone, tuple) else (self.backbone,)
+
+    @property
+    def sources(self) -> tuple[str | None, ...]:
+        """The source of weights of each backbone; None: random weights."""
+        if self.weights is None:
+            return (None,) * len(self.backbones)
+        return self.weights if isinstance(self.weights, tuple) else (self.weights,)
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> "Encoder":
+        if len(self.sources) != len(self.backbones):
+            counts = f"{len(self.sources)} weights for {len(self.backbones)} backbones"
+            raise ValueError(f"{counts}; as many of both, null where weights are random")
+        return self
+
+
+class Audio(Encoder):
     """The audio branch (Section II-A): log-mel (B,T,128) -> embedding (B,D) -> event logits (B,E).
 
     The paper's backbone is AST, a transformer over patches of the log-mel: 12 layers, 12 heads, 768
@@ -152,16 +238,9 @@ class Audio(Section):
     are then inactive settings.
     """
 
-    backbone: str = "ast"
+    ADDED: ClassVar[frozenset[str]] = frozenset({"encodings", "pieces", "pooling"})
 
-    # Pretrained weights: a file, a folder or hf-hub:OWNER/NAME@COMMIT; none: random weights. The
-    # paper starts from published weights, which have to be given here because they are not part of
-    # this package.
-    weights: WeightsFile | None = None
-
-    # Which part of the backbone stays as it is: none, all, or the first N stages (a transformer's
-    # blocks). Not in the paper, which says only that part of the published weights is used.
-    freeze: Freezing = "none"
+    backbone: Backbones = "ast"
 
     width: PositiveInt = 768
     depth: PositiveInt = 12
@@ -171,6 +250,13 @@ class Audio(Section):
     # values of AST, whose patches overlap by 6.
     patch: PositiveInt = 16
     stride: PositiveInt = 10
+
+    # Into how many equal pieces of time the log-mel is cut. Each has T // pieces frames and is
+    # encoded on its own; the frames left over at the end are not used. Not in the paper.
+    pieces: Annotated[int, Field(ge=1, le=100)] = 1
+
+    # How the encodings of the pieces become one; without effect on a log-mel in one piece.
+    pooling: Pooling = "mean"
 
     # D. Section II-C states it: the classifier's weights are (E,1024).
     embedding: PositiveInt = 1024
@@ -185,7 +271,7 @@ class Audio(Section):
         return self
 
 
-class Visual(Section):
+class Visual(Encoder):
     """The visual branch (Section II-B): pictures (B,F,3,H,W) -> embedding (B,D) -> object logits
     (B,O).
 
@@ -193,13 +279,9 @@ class Visual(Section):
     allowed by its name; `depths` and `dims` are then inactive settings.
     """
 
-    backbone: str = "convnext"
+    ADDED: ClassVar[frozenset[str]] = frozenset({"encodings"})
 
-    # As `audio.weights`.
-    weights: WeightsFile | None = None
-
-    # As `audio.freeze`.
-    freeze: Freezing = "none"
+    backbone: Backbones = "convnext"
 
     # Blocks and channels of the four stages.
     depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 3, 27, 3)
@@ -207,7 +289,7 @@ class Visual(Section):
 
     # How the encodings of a clip's pictures become one. Not in the paper; AST averages its two
     # tokens too.
-    pooling: Literal["mean", "max", "mean+max"] = "mean"
+    pooling: Pooling = "mean"
 
     # D, which must be that of the audio branch. Section II-C states it: the classifier's weights
     # are (O,1024).
@@ -468,7 +550,14 @@ class Config(Section):
             message = "must equal audio.embedding: Eq. 3 multiplies the two classifiers"
             raise FieldError("visual.embedding", message)
 
+        shortest = self.audio.patch if "ast" in self.audio.backbones else 1
+        longest = self.log_mel.frames // shortest
+        if self.audio.pieces > longest and self.audio.encodings is None:
+            frames = f"pieces of {self.log_mel.frames} frames have less than {shortest}"
+            raise FieldError("audio.pieces", f"{self.audio.pieces} {frames}; at most {longest}")
+
         is_frozen = "all" in (self.audio.freeze, self.visual.freeze)
+        is_frozen = is_frozen or bool(self.audio.encodings or self.visual.encodings)
         if is_frozen and self.augmentation != Augmentation():
             message = "the features of a frozen encoder are computed once, of clips as they are"
             raise FieldError("augmentation", message)

@@ -111,34 +111,86 @@ def identify(config: Config) -> dict[str, Any]:
         for added in getattr(section, "ADDED", ()):
             if values[name][added] == default[name][added]:
                 del values[name][added]
-    for branch, weights in find_weights(config).items():
-        values[branch]["weights"] = hash_source(weights)
+    if not follows_backbone(config):
+        del values["pictures"]["preparation"]
+
+    for branch, weights in hash_weights(config).items():
+        values[branch]["weights"] = weights
+    for branch, file in find_given_encodings(config).items():
+        values[branch]["encodings"] = hash_source(file)
     return values
 
 
 def complete_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `identify` returned as dotted settings, with the defaults that it left out."""
     default = Config()
-    settings = {}
+    settings = {"pictures.preparation": "settings"}
     for name in Config.model_fields:
         for added in getattr(getattr(default, name), "ADDED", ()):
             settings[f"{name}.{added}"] = list_settings(default)[f"{name}.{added}"]
     return {**settings, **dict(flatten(identity))}
 
 
-def find_weights(config: Config) -> dict[str, str]:
-    """Map each branch that starts from pretrained weights to the source of these weights."""
+def read_recorded(values: Mapping[str, Any]) -> Config:
+    """Check the settings of a record or of a model folder, perhaps of an earlier version.
+
+    Earlier versions prepared the pictures of all backbones as the settings say. Raises
+    ValidationError.
+    """
+    pictures = {"preparation": "settings", **values.get("pictures", {})}
+    return Config.model_validate({**values, "pictures": pictures})
+
+
+def follows_backbone(config: Config) -> bool:
+    """Tell whether the pictures are prepared as a stand-in for ConvNeXt expects them."""
+    visual = config.visual
+    reads_pictures = "visual" in config.modality and visual.encodings is None
+    is_stand_in = visual.backbones[0] != "convnext"
+    return reads_pictures and is_stand_in and config.pictures.preparation == "backbone"
+
+
+def find_given_encodings(config: Config) -> dict[str, str]:
+    """Map each branch that has encodings in its encoder's place to the file of these."""
     found = {}
     for branch in config.modality.split("-"):
-        weights = getattr(config, branch).weights
-        if weights:
-            found[branch] = weights
+        file = getattr(config, branch).encodings
+        if file:
+            found[branch] = file
+    return found
+
+
+def find_weights(config: Config) -> dict[str, tuple[str | None, ...]]:
+    """Map each branch that starts from pretrained weights to their sources, one a backbone.
+
+    None stands for a backbone with random weights. A branch without an encoder is left out.
+    """
+    found = {}
+    given = find_given_encodings(config)
+    for branch in config.modality.split("-"):
+        sources = getattr(config, branch).sources
+        if any(sources) and branch not in given:
+            found[branch] = sources
+    return found
+
+
+def hash_weights(config: Config) -> dict[str, str | list[str | None]]:
+    """Map each branch with pretrained weights to their SHA-256, a list for several backbones."""
+    found: dict[str, str | list[str | None]] = {}
+    for branch, sources in find_weights(config).items():
+        hashes = [source and hash_source(source) for source in sources]
+        found[branch] = hashes if len(hashes) > 1 else str(hashes[0])
     return found
 
 
 def find_random_branches(config: Config) -> list[str]:
     """List the branches that start from random weights; the paper's start from published ones."""
-    return [name for name in config.modality.split("-") if name not in find_weights(config)]
+    weights = find_weights(config)
+    given = find_given_encodings(config)
+    found = []
+    for name in config.modality.split("-"):
+        if name not in given and not all(weights.get(name, (None,))):
+            found.append(name)
+    return found
 
 
 def trial_key(config: Config) -> str:

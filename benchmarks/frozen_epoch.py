@@ -14,7 +14,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from avsc_core.data.batches import IMAGENET, Inputs, iterate_batches, shuffle_rows
+from avsc_core.data.batches import Inputs, iterate_batches, shuffle_rows
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.model import build_model, fusion

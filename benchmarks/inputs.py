@@ -27,7 +27,7 @@ from torch import Tensor
 from torchvision.transforms import functional as pictures
 
 from avsc_core.config import Media
-from avsc_core.data.batches import IMAGENET, Inputs, iterate_batches
+from avsc_core.data.batches import Inputs, iterate_batches
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET

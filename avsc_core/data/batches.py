@@ -22,38 +22,28 @@ from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET, Scale, normalise
 from avsc_core.files import cache_root
 from avsc_core.finite import check_finite
-
-
-class Colours(NamedTuple):
-    """Mean and deviation of red, green and blue that a visual backbone was trained with."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-# The constants of torchvision's weights, with which ConvNeXt was trained.
-IMAGENET = Colours(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+from avsc_core.weights.preparation import IMAGENET, Colours
 
 
 class Inputs(NamedTuple):
-    """What a model is trained on: features of a data set, normalisations, frozen encodings.
+    """What a model is trained on: features of a data set, normalisations, encodings.
 
-    Where an encoder is frozen, its encodings of all N clips take the place of the log-mels or the
-    frames.
+    Where an encoder is frozen, or encodings were computed elsewhere, those of all N clips take the
+    place of the log-mels or the frames.
     """
 
     features: Features
     scale: Scale  # normalisation of the log-mels
     colours: Colours  # normalisation of the frames
-    audio: ndarray | None = None  # (N,width) float32, encodings of the frozen audio encoder
-    visual: ndarray | None = None  # (N,width) float32, encodings of the frozen visual encoder
+    audio: ndarray | None = None  # (N,width) or (N,steps,width) float32, encodings
+    visual: ndarray | None = None  # (N,width) or (N,steps,width) float32, encodings
 
 
 class Batch(NamedTuple):
     """B clips, ready for the model and the losses."""
 
-    log_mel: Tensor  # (B,T,128) float32, normalised; or encodings (B,width)
-    frames: Tensor  # (B,F,3,H,W) float32, normalised; or encodings (B,width)
+    log_mel: Tensor  # (B,T,128) float32, normalised; or encodings (B,...)
+    frames: Tensor  # (B,F,3,H,W) float32, normalised; or encodings (B,...)
     events: Tensor  # (B,E) float32 of 0 and 1
     objects: Tensor  # (B,O) float32 of 0 and 1
     scenes: Tensor  # (B,) int64; or targets (B,S) of mixed clips
@@ -155,7 +145,7 @@ def load_log_mels(
 ) -> Tensor:
     """Load log-mels onto the device, augment them when asked, normalise: (B,T,128) float32.
 
-    Encodings (B,width) of a frozen encoder are final: they are neither augmented nor normalised.
+    Encodings (B,...) are final: they are neither augmented nor normalised.
     """
     if inputs.audio is not None:
         return to_device(inputs.audio[rows], device)
@@ -174,7 +164,7 @@ def load_frames(
 ) -> Tensor:
     """Load frames onto the device, augment them when asked, normalise: (B,F,3,H,W) float32.
 
-    Encodings (B,width) of a frozen encoder are final: they are neither augmented nor normalised.
+    Encodings (B,...) are final: they are neither augmented nor normalised.
     """
     if inputs.visual is not None:
         return to_device(inputs.visual[rows], device)

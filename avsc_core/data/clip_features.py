@@ -60,6 +60,8 @@ def compute_frames(
         resize=settings.resize or settings.size,
         size=settings.size,
         lengths=Lengths(media.short, media.long, seconds),
+        interpolation=settings.interpolation,
+        squash=settings.squash,
     )
     note = describe_length(probe_video(clip.video).seconds, seconds)
     return frames.numpy(), note

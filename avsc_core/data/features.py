@@ -31,6 +31,7 @@ from avsc_core.errors import Fault, UserError
 from avsc_core.files import cache_root
 from avsc_core.labels import EVENT_SCORES, name_object_scores
 from avsc_core.processes import Progress
+from avsc_core.weights.preparation import choose_pictures
 
 
 class Features(NamedTuple):
@@ -67,7 +68,7 @@ def build_features(data: DataSet, config: Config, progress: Progress) -> Feature
     _check_labels(data, config)
     common = (config.media, config.workers, progress)
     log_mel = load_clip_features(data.clips, data.sounds, config.log_mel, *common)
-    frames = load_clip_features(data.clips, data.films, config.pictures, *common)
+    frames = load_clip_features(data.clips, data.films, choose_pictures(config), *common)
     events, objects = select_labels(data, config.pseudo)
     return Features(data, log_mel, frames, events, objects)
 
@@ -101,7 +102,7 @@ def count_odd_lengths(data: DataSet, config: Config) -> dict[str, int]:
 def locate_features(data: DataSet, config: Config) -> tuple[Path, Path]:
     """Return the folders of a data set's log-mels and frames."""
     log_mel = locate_feature_folder(data.sounds, config.log_mel, config.media)
-    frames = locate_feature_folder(data.films, config.pictures, config.media)
+    frames = locate_feature_folder(data.films, choose_pictures(config), config.media)
     return log_mel, frames
 
 
@@ -110,11 +111,16 @@ def locate_feature_folder(
 ) -> Path:
     """Return the folder of the log-mels or frames of files with these SHA-256."""
     settings = section.model_dump()
+    # Settings that came after version 0.1.0 and change nothing are not in a folder's name.
+    for name in section.ADDED:
+        if settings[name] == type(section).model_fields[name].default:
+            del settings[name]
     if isinstance(section, LogMel):
         # Log-mels are kept before normalisation; only `peak` acts earlier, on the samples.
         settings["peak"] = settings.pop("normalise") == "peak"
         kind = "log_mel"
     else:
+        del settings["preparation"]  # the other settings say what it led to
         kind = "frames"
     return locate_array(kind, [settings, media.model_dump(), seconds], contents)
 

@@ -118,13 +118,20 @@ def probe_video(path: Path) -> VideoInfo:
 
 
 def read_frames(
-    path: Path, count: int, offset_s: float, resize: int, size: int, lengths: Lengths = FIT
+    path: Path,
+    count: int,
+    offset_s: float,
+    resize: int,
+    size: int,
+    lengths: Lengths = FIT,
+    interpolation: str = "bilinear",
+    squash: bool = False,
 ) -> Tensor:
     """Read F = `count` frames of an mp4 file, upright: (F,3,size,size) uint8.
 
-    Frame i is the one shown at offset_s + i * lengths.seconds / count. It is resized (bilinear,
-    antialiased) so that its shorter side is `resize`, then its centre is cut out, as torchvision's
-    weights expect. A video that ends early repeats its last frame. Raises UserError when it cannot
+    Frame i is the one shown at offset_s + i * lengths.seconds / count. It is resized (antialiased)
+    so that its shorter side, or with `squash` both sides, are `resize`, then its centre is cut out,
+    as torchvision's and timm's weights expect. A video that ends early repeats its last frame. Raises UserError when it cannot
     be decoded, is damaged, or is of a length that `lengths` calls an error.
     """
     times = [offset_s + index * lengths.seconds / count for index in range(count)]
@@ -132,7 +139,7 @@ def read_frames(
     with _open_video(path) as (container, stream):
         check_length(path, _read_duration(stream), lengths)
         for frame in _select_frames(path, container, stream, times):
-            pictures.append(_convert_frame(frame, resize, size))
+            pictures.append(_convert_frame(frame, resize, size, interpolation, squash))
     return torch.stack(pictures)  # (F,3,size,size)
 
 
@@ -256,11 +263,15 @@ def _read_duration(stream: VideoStream) -> float:
     return float((stream.duration or 0) * (stream.time_base or 0))
 
 
-def _convert_frame(frame: av.VideoFrame, resize: int, size: int) -> Tensor:
+def _convert_frame(
+    frame: av.VideoFrame, resize: int, size: int, interpolation: str, squash: bool
+) -> Tensor:
     """Turn a decoded frame upright, resize it and cut out its centre: (3,size,size) uint8."""
     # Telephones write pictures sideways and note the rotation in the header.
     upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # (H,W,3)
     picture = torch.from_numpy(np.ascontiguousarray(upright)).permute(2, 0, 1)  # (3,H,W)
-    resized = transforms.resize(picture, [resize], antialias=True)
+    sides = [resize, resize] if squash else [resize]
+    mode = transforms.InterpolationMode(interpolation)
+    resized = transforms.resize(picture, sides, mode, antialias=True)
     cropped: Tensor = transforms.center_crop(resized, [size, size])
     return cropped

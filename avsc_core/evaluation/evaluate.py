@@ -27,11 +27,13 @@ from avsc_core.finite import check_finite, is_finite
 from avsc_core.metrics import compute_scores
 from avsc_core.model.network import AudioVisualNet, Outputs
 from avsc_core.processes import Progress
+from avsc_core.resolve import find_given_encodings
 from avsc_core.trainer.device import choose_device
-from avsc_core.trainer.frozen import find_colours
+from avsc_core.trainer.frozen import load_given_encodings
 from avsc_core.trainer.inference import run_raw_clips, scene_probabilities
 from avsc_core.trainer.loop import predict_rows
 from avsc_core.weights.model_folder import DESCRIPTION, read_model_folder, write_model_folder
+from avsc_core.weights.preparation import choose_pictures, find_colours
 
 FIT = Media(short="pad", long="crop")  # one's own clips may be of any length
 LIKELIEST = 5  # events, and objects, that `predict` names
@@ -117,7 +119,9 @@ def evaluate_split(
         )
     config = trained.config
     features = build_features(data, config, progress)
-    inputs = Inputs(features, trained.scale, find_colours(config.visual.backbone))
+    colours = find_colours(config.visual.backbones[0])
+    given = load_given_encodings(config, data)
+    inputs = Inputs(features, trained.scale, colours, **given)
     rows = getattr(split_rows(data, config.split), split)
     return evaluate_rows(trained.model, inputs, rows, config, protocol)
 
@@ -132,6 +136,7 @@ def evaluate_rows(
     locations = [data.clips[row].location for row in rows]
 
     if protocol == "segment":
+        check_has_encoders(config, "a second of a clip")
         probability = predict_segments(model, inputs, rows, config)  # (10 N,S)
         scenes = np.repeat(scenes, SEGMENTS)
         locations = np.repeat(locations, SEGMENTS).tolist()
@@ -152,9 +157,10 @@ def answer_unlabelled(
     """Return file names and (N,S) probabilities for N unlabelled one-second clips."""
     # features of one second with one picture
     config = trained.config
+    check_has_encoders(config, "an unlabelled clip")
     clips = read_unlabelled(root)
     sounds, films = hash_media(root, clips, progress)
-    one_picture = config.pictures.model_copy(update={"frames": 1})
+    one_picture = choose_pictures(config).model_copy(update={"frames": 1})
     common = (config.media, config.workers, progress, 1.0)
     log_mel = load_clip_features(clips, sounds, config.log_mel, *common)  # (N,T,128)
     frames = load_clip_features(clips, films, one_picture, *common)  # (N,1,3,H,W)
@@ -183,9 +189,10 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
     Returns the probabilities of all scenes, and of the likeliest events and objects, by name.
     """
     config = trained.config
+    check_has_encoders(config, "a new file")
     clip = Clip(video.stem, audio, video, 0, "", "")
     log_mel, _ = compute_log_mel(clip, config.log_mel, FIT)  # (T,128)
-    frames, _ = compute_frames(clip, config.pictures, FIT)  # (F,3,H,W)
+    frames, _ = compute_frames(clip, choose_pictures(config), FIT)  # (F,3,H,W)
     outputs = _run_clips(trained, log_mel[None], frames[None])
     probability = scene_probabilities(outputs)  # (1,S)
     _check_answers([clip.name], probability)
@@ -194,6 +201,22 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
         "events": _find_likeliest(outputs.event_logits, trained.event_names),
         "objects": _find_likeliest(outputs.object_logits, trained.object_names),
     }
+
+
+def check_has_encoders(config: Config, what: str) -> None:
+    """Check that a model can encode `what`. Raises UserError where its encodings come from a file.
+
+    The whole clips of that file are all that such a model can be used on.
+    """
+    given = find_given_encodings(config)
+    if given:
+        branch, file = next(iter(given.items()))
+        raise make_error(
+            f"{branch}.encodings",
+            f"{file} has no encoding of {what}, and the model has no {branch} encoder",
+            "whole clips that the file names",
+            "evaluate by protocol clip, on the data set that it was trained on",
+        )
 
 
 def find_pair(path: Path) -> tuple[Path, Path]:
@@ -220,7 +243,7 @@ def _select_fields(values: Mapping[str, Any], fields: type[NamedTuple]) -> dict[
 def _run_clips(trained: Trained, log_mel: ndarray, frames: ndarray) -> Outputs:
     """Run the model on log-mels (B,T,128) and frames (B,F,3,H,W) that are not normalised."""
     config = trained.config
-    colours = find_colours(config.visual.backbone)
+    colours = find_colours(config.visual.backbones[0])
     return run_raw_clips(trained.model, log_mel, frames, trained.scale, colours, config)
 
 

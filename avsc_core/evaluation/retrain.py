@@ -45,7 +45,7 @@ from avsc_core.record.study_document import name_place_in_paper
 from avsc_core.record.trials import ARM, TrialRecord
 from avsc_core.record.winner import Winner
 from avsc_core.resolve import flatten, format_value, identify, trial_key
-from avsc_core.trainer.frozen import restore_encoders
+from avsc_core.trainer.frozen import load_given_encodings, restore_encoders
 from avsc_core.trainer.loop import Epoch, check_training_rows, fit
 from avsc_core.weights.pretrained import check_pretrained
 
@@ -244,8 +244,9 @@ def _run_epochs(
     parts = task.parts
     name = f"{task.experiment}-{task.kind}-{trial_key(config)}-{data.fingerprint[:16]}"
     with _lock_training(name):
-        # a run, once nothing can be wrong with the rows and the weights
+        # a run, once nothing can be wrong with rows, weights and encodings from elsewhere
         check_training_rows(parts.train)
+        load_given_encodings(config, data)
         weights = [account._asdict() for account in check_pretrained(config)]
         run_id, recorded = _open_run(recorder, task, config, data)
         recorder.add_environment(run_id, describe_environment(config))

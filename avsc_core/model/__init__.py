@@ -3,6 +3,7 @@
     branch.py      an encoder, an embedding layer, a classifier
     audio.py       the audio encoder, AST
     visual.py      the visual encoder, ConvNeXt
+    pooling.py     pooling over time: of frames, and of pieces of sound
     alignment.py   contrastive event-object alignment, CEOA (Eq. 3 and 4)
     attention.py   cross-attention between class probabilities (Eq. 5)
     fusion.py      semantic fusion, SF (Eq. 5 and 6), and the fusions it is compared with

@@ -75,6 +75,11 @@ def cross_attention(
     key = key.double()
     w_q, w_k, w_v, w_o = (weight.double() for weight in (w_q, w_k, w_v, w_o))
 
+    # Softmax weights depend on differences of keys only. So the keys' mean is taken off here and
+    # added to F at the end: the variance of keys far from 0 would lose its digits.
+    centre = key.mean(1, True)  # (B,1)
+    key = key - centre
+
     # The products of each head: c, e and g above.
     root = math.sqrt(w_q.shape[1])
     slope = (w_q * w_k).sum(1) / root  # (H,)
@@ -90,7 +95,7 @@ def cross_attention(
     if shift is not None:
         tilt = tilt + shift[:, None]
     mean, variance = _compute_moments(tilt.flatten(1), key, tilt_grid)  # (B,HM)
-    output = torch.einsum("h,bhm->bm", gain, mean.view_as(tilt))  # (B,M)
+    output = torch.einsum("h,bhm->bm", gain, mean.view_as(tilt)) + gain.sum() * centre  # (B,M)
     if query_grid is None:
         return output.to(output_type)
 

@@ -3,7 +3,8 @@
     log_mel (B,T,128) -> patches of 16 x 16 at stride 10 (B,N,width)
                       -> transformer -> (cls + dist) / 2 (B,width)
 
-Any image model of timm may stand in; the log-mel is then a picture with one channel.
+Any image model of timm may stand in; the log-mel is then a picture with one channel. A log-mel may
+be cut into equal pieces of time, each of which is encoded on its own.
 """
 
 from functools import partial
@@ -35,16 +36,28 @@ class Patches(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """log_mel (B,T,128) -> encoding (B,width)."""
+    """log_mel (B,T,128) -> encoding (B,width), or of P pieces (B,P,width), which `pool` pools.
 
-    def __init__(self, backbone: nn.Module) -> None:
+    A piece has T // P frames. The frames left over, less than P of them at the end, are not used.
+    Padding is part of the last pieces: the value of silence, as at the end of a whole log-mel.
+    """
+
+    def __init__(self, backbone: nn.Module, pieces: int, pool: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
+        self.pieces = pieces
+        self.pool = pool
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        picture = log_mel[:, None].mT  # (B,1,128,T)
-        encoding: Tensor = self.backbone(picture)  # (B,width)
-        return encoding
+        if self.pieces == 1:
+            encoding: Tensor = self.backbone(log_mel[:, None].mT)  # (B,width)
+            return encoding
+
+        length = log_mel.shape[1] // self.pieces
+        pieces = log_mel[:, : length * self.pieces].reshape(-1, length, log_mel.shape[2])
+        by_piece = self.backbone(pieces[:, None].mT)  # (BP,width)
+        pooled: Tensor = self.pool(by_piece.unflatten(0, (-1, self.pieces)))
+        return pooled
 
 
 def build_ast(

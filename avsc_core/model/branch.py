@@ -2,12 +2,15 @@
 
     clips -> encoder (B,width) -> Linear + ReLU (B,D) -> Linear (B,C)
 
-The encoders are in audio.py and visual.py. The rows of the classifier's matrix (C,D) are what CEOA
-aligns. A branch without an encoder takes encodings (B,width) instead of clips: an encoder that is
-frozen as a whole is run once, before training. This module also holds what both encoders share:
-freezing, and image models of timm that stand in for the paper's encoders.
+With a learned pooling (pooling.py) the encoder makes a sequence (B,F,width), which is pooled before
+the embedding layer. The encoders are in audio.py and visual.py. The rows of the classifier's matrix
+(C,D) are what CEOA aligns. A branch without an encoder takes encodings instead of clips: an encoder
+that is frozen as a whole is run once, before training. This module also holds what both encoders
+share: several of them side by side, freezing, and image models of timm that stand in for the
+paper's encoders.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -20,24 +23,33 @@ from avsc_core.errors import make_error
 
 
 class Branch(nn.Module):
-    """clips, or encodings (B,width) without an encoder -> embedding (B,D), logits (B,C)."""
+    """clips, or encodings without an encoder -> embedding (B,D), logits (B,C).
+
+    Encodings are (B,width), or (B,F,pool_width) for `pool`, which makes (B,width) of them.
+    """
 
     def __init__(
-        self, width: int, embedding: int, classes: int, micro_batch: int | None = None
+        self,
+        width: int,
+        embedding: int,
+        classes: int,
+        micro_batch: int | None = None,
+        pool: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.encoder: nn.Module | None = None
+        self.pool = pool or nn.Identity()
         self.embed = nn.Sequential(nn.Linear(width, embedding), nn.ReLU())
         self.classifier = nn.Linear(embedding, classes)
         self.micro_batch = micro_batch
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        embedding = self.embed(self.encode(inputs))  # (B,D)
+        embedding = self.embed(self.pool(self.encode(inputs)))  # (B,D)
         logits = to_float32(self.classifier(embedding))  # (B,C)
         return embedding, logits
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Run the encoder on a batch of clips: (B,width).
+        """Run the encoder on a batch of clips: (B,width), or (B,F,width) for a learned pooling.
 
         With `micro_batch`, the encoder runs on a few clips at a time and is computed again in the
         backward pass, so that memory holds the activations of a few clips only. Everything after
@@ -68,6 +80,29 @@ class Branch(nn.Module):
             if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
         return self
+
+
+class JoinedEncoders(nn.Module):
+    """clips -> encodings of several encoders side by side (B,sum of widths), pooled after that."""
+
+    def __init__(self, encoders: Sequence[nn.Module], pool: nn.Module) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.pool = pool
+
+    def forward(self, clips: Tensor) -> Tensor:
+        encodings = torch.cat([encoder(clips) for encoder in self.encoders], -1)
+        pooled: Tensor = self.pool(encodings)
+        return pooled
+
+
+def name_backbones(encoder: nn.Module) -> dict[str, nn.Module]:
+    """Map the names of an encoder's backbones within it to the backbones, in their order."""
+    if isinstance(encoder, JoinedEncoders):
+        names = [f"encoders.{number}.backbone" for number in range(len(encoder.encoders))]
+    else:
+        names = ["backbone"]
+    return {name: encoder.get_submodule(name) for name in names}
 
 
 def freeze(backbone: nn.Module, policy: str | int, where: str) -> None:

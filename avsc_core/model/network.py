@@ -15,10 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from avsc_core.config import Config
+from avsc_core.errors import make_error
 from avsc_core.model.audio import AudioEncoder, build_audio_backbone
-from avsc_core.model.branch import Branch, freeze, read_encoding_width, to_float32
+from avsc_core.model.branch import Branch, JoinedEncoders, freeze, read_encoding_width, to_float32
 from avsc_core.model.fusion import FUSIONS, Branches, FusionLayer, FusionParts
-from avsc_core.model.visual import VisualEncoder, build_visual_backbone
+from avsc_core.model.pooling import FIXED, build_pooling
+from avsc_core.model.visual import Recolour, VisualEncoder, build_visual_backbone
+from avsc_core.resolve import find_given_encodings
+from avsc_core.weights.encodings import read_encoding_shape
+from avsc_core.weights.preparation import choose_pictures, find_colours
 
 
 class Outputs(NamedTuple):
@@ -34,7 +39,7 @@ class Outputs(NamedTuple):
 class AudioVisualNet(nn.Module):
     """log_mel (B,T,128), frames (B,F,3,H,W) -> Outputs.
 
-    A branch without an encoder takes encodings (B,width) instead.
+    A branch without an encoder takes encodings instead, (B,width) or (B,F,width).
     """
 
     def __init__(self, audio: Branch | None, visual: Branch | None, fusion: nn.Module) -> None:
@@ -73,8 +78,8 @@ class AudioVisualNet(nn.Module):
 def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioVisualNet:
     """Build the model of a configuration with random weights.
 
-    The branches named in `without` get no encoder. Raises UserError when a backbone is unknown or
-    does not take the input.
+    The branches named in `without`, and those with encodings computed elsewhere, get no encoder.
+    Raises UserError when a backbone is unknown or does not take the input.
     """
     # Random weights are drawn in this order, so it is part of a trial's numbers.
     branches = {name: _build_branch(config, name) for name in config.modality.split("-")}
@@ -84,7 +89,7 @@ def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioV
 
     model = AudioVisualNet(audio, visual, fusion)
     for name, branch in model.branches.items():
-        if name not in without:
+        if name not in without and name not in find_given_encodings(config):
             branch.encoder = build_encoder(config, name)
     return model
 
@@ -95,49 +100,142 @@ def build_encoder(config: Config, branch: str) -> nn.Module:
     Its random weights depend on the configuration's seed alone. So the encodings of a frozen
     encoder, computed once, are those of every trial with that seed.
     """
+    settings = getattr(config, branch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        backbone = _build_backbone(config, branch)
+        backbones = [_build_backbone(config, branch, name) for name in settings.backbones]
 
-    freeze(backbone, getattr(config, branch).freeze, f"{branch}.freeze")
-    if config.compute.checkpointing:
-        backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+    for backbone in backbones:
+        freeze(backbone, settings.freeze, f"{branch}.freeze")
+        if config.compute.checkpointing:
+            backbone.set_grad_checkpointing(True)  # type: ignore[operator]
 
-    encoder: nn.Module = AudioEncoder(backbone)
-    if branch == "visual":
-        channels_last = config.compute.channels_last
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        encoder = VisualEncoder(backbone, config.visual.pooling, memory_format)
+    # A learned pooling is not part of the encoder: it comes after it, in the branch.
+    width = sum(map(read_encoding_width, backbones))
+    steps = _count_steps(config, branch)
+    pool: nn.Module = nn.Identity()
+    if steps and settings.pooling in FIXED:
+        pool = build_pooling(settings.pooling, width, steps)
+
+    if len(backbones) == 1:
+        encoder = _build_single_encoder(config, branch, 0, backbones[0], pool)
+    else:
+        encoders = []
+        for number, backbone in enumerate(backbones):
+            single = _build_single_encoder(config, branch, number, backbone, nn.Identity())
+            encoders.append(single)
+        encoder = JoinedEncoders(encoders, pool)
     if config.compute.compile:
         encoder.compile()
     return encoder
 
 
-def _build_backbone(config: Config, branch: str) -> nn.Module:
-    """Build the backbone of branch `audio` or `visual` with random weights."""
+def find_encoding_shape(config: Config, branch: str) -> tuple[int, ...]:
+    """Find the shape of what a branch gets of one clip from its encoder, or in its place.
+
+    It is (width,), or (steps,width) before a learned pooling and for sequences computed elsewhere.
+    """
+    settings = getattr(config, branch)
+    if settings.encodings:
+        return read_encoding_shape(settings.encodings, f"{branch}.encodings")
+
+    width = sum(_find_backbone_width(config, branch, name) for name in settings.backbones)
+    steps = _count_steps(config, branch)
+    if not steps:
+        return (width,)
+    if settings.pooling in FIXED:
+        return (build_pooling(settings.pooling, width, steps).width,)  # type: ignore[return-value]
+    return (steps, width)
+
+
+def check_computation(model: AudioVisualNet, config: Config) -> None:
+    """Check that `compute` changes no number of a training. Raises UserError.
+
+    Batch normalisation that learns looks at all clips of a batch at once, and notes their
+    statistics each time it is run; micro-batches show it a few, and both settings run it twice.
+    """
+    size = config.compute.micro_batch
+    changed = []
+    if size is not None and size < config.training.batch_size:
+        changed.append("compute.micro_batch")
+    if config.compute.checkpointing:
+        changed.append("compute.checkpointing")
+    if not changed:
+        return
+
+    for name, branch in model.branches.items():
+        if any(map(_learns_batch_statistics, branch.modules())):
+            what = f"it changes the numbers of {name}.backbone, which normalises over the batch"
+            todo = f"leave it out, or freeze the backbone with {name}.freeze=all"
+            raise make_error(" and ".join(changed), what, todo=todo)
+
+
+def _learns_batch_statistics(module: nn.Module) -> bool:
+    """Tell whether a module normalises over the batch while it trains (see `Branch.train`)."""
+    if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return False
+    parameters = list(module.parameters())
+    return not parameters or any(parameter.requires_grad for parameter in parameters)
+
+
+def _build_backbone(config: Config, branch: str, name: str) -> nn.Module:
+    """Build the backbone `name` of branch `audio` or `visual` with random weights."""
     if branch == "audio":
         sizes = config.audio.model_dump(include={"width", "depth", "heads", "patch", "stride"})
-        frames = config.log_mel.frames
-        return build_audio_backbone(config.audio.backbone, frames, "audio.backbone", **sizes)
+        frames = config.log_mel.frames // config.audio.pieces
+        return build_audio_backbone(name, frames, "audio.backbone", **sizes)
     sizes = config.visual.model_dump(include={"depths", "dims"})
-    size = config.pictures.size
-    return build_visual_backbone(config.visual.backbone, size, "visual.backbone", **sizes)
+    size = choose_pictures(config).size
+    return build_visual_backbone(name, size, "visual.backbone", **sizes)
+
+
+def _build_single_encoder(
+    config: Config, branch: str, number: int, backbone: nn.Module, pool: nn.Module
+) -> nn.Module:
+    """Build an encoder around the backbone that is `number` among those of its branch."""
+    if branch == "audio":
+        return AudioEncoder(backbone, config.audio.pieces, pool)
+
+    channels_last = config.compute.channels_last
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    # Frames come normalised for the first backbone.
+    names = config.visual.backbones
+    given = find_colours(names[0])
+    wanted = find_colours(names[number])
+    recolour = Recolour(given, wanted) if wanted != given else None
+    return VisualEncoder(backbone, pool, memory_format, recolour)
+
+
+def _count_steps(config: Config, branch: str) -> int:
+    """Count the encodings of one clip that a branch pools; 0 for a log-mel in one piece."""
+    if branch == "visual":
+        return config.pictures.frames
+    return config.audio.pieces if config.audio.pieces > 1 else 0
+
+
+def _find_backbone_width(config: Config, branch: str, name: str) -> int:
+    """Find the width of the encodings that a backbone makes."""
+    if (branch, name) == ("audio", "ast"):
+        return config.audio.width
+    if (branch, name) == ("visual", "convnext"):
+        return config.visual.dims[-1]
+    # On torch's meta device a backbone has shapes but takes neither memory nor random numbers.
+    with torch.device("meta"):
+        return read_encoding_width(_build_backbone(config, branch, name))
 
 
 def _build_branch(config: Config, name: str) -> Branch:
     """Build a branch without its encoder."""
     settings = getattr(config, name)
-    if (name, settings.backbone) == ("audio", "ast"):
-        width = settings.width
-    elif (name, settings.backbone) == ("visual", "convnext"):
-        width = settings.dims[-1]
-    else:
-        # On torch's meta device a backbone has shapes but takes neither memory nor random numbers.
-        with torch.device("meta"):
-            width = read_encoding_width(_build_backbone(config, name))
-    if name == "visual" and settings.pooling == "mean+max":
-        width *= 2
-    return Branch(width, settings.embedding, settings.classes, config.compute.micro_batch)
+    *steps, width = find_encoding_shape(config, name)
+    pool = build_pooling(settings.pooling, width, steps[0]) if steps else None
+    return Branch(
+        pool.width if pool else width,  # type: ignore[arg-type]
+        settings.embedding,
+        settings.classes,
+        config.compute.micro_batch,
+        pool,
+    )
 
 
 def _build_fusion(config: Config, audio: Branch | None, visual: Branch | None) -> nn.Module:

@@ -37,8 +37,14 @@ from avsc_core.record.address import ARTIFACTS, DEFAULT_URI, choose_address, fin
 from avsc_core.record.environment import merge_environments
 from avsc_core.record.study_document import DOCUMENT, read_document
 from avsc_core.record.trials import OUTCOMES, TrialRecord, name_row, read_role
-from avsc_core.resolve import find_weights, format_value, list_settings, nest, trial_key
-from avsc_core.weights.sources import hash_source
+from avsc_core.resolve import (
+    format_value,
+    hash_weights,
+    list_settings,
+    nest,
+    read_recorded,
+    trial_key,
+)
 from avsc_core.yaml_file import read_value
 
 Class = TypeVar("Class")
@@ -189,8 +195,9 @@ class Recorder:
         }
         if parent:
             all_tags["mlflow.parentRunId"] = parent
-        for branch, source in find_weights(config).items():
-            all_tags[f"avsc.weights.{branch}"] = hash_source(source)
+        for branch, weights in hash_weights(config).items():
+            several = isinstance(weights, list)
+            all_tags[f"avsc.weights.{branch}"] = json.dumps(weights) if several else weights
         all_tags |= tags
 
         row = name_row(tags.get("avsc.role", ""), tags.get("avsc.arm", "training"))
@@ -377,9 +384,9 @@ def _read_config(run: Run) -> Config:
     """Read the configuration of a run from its tag, or from its params where version 0.1.0 wrote
     no tag."""
     if "avsc.config" in run.data.tags:
-        return Config.model_validate_json(run.data.tags["avsc.config"])
+        return read_recorded(json.loads(run.data.tags["avsc.config"]))
     settings = {name: read_value(value) for name, value in run.data.params.items()}
-    return Config.model_validate(nest(settings))
+    return read_recorded(nest(settings))
 
 
 def _find_start(run: Run) -> int:

@@ -2,9 +2,12 @@
 
 With `audio.freeze` or `visual.freeze` at `all`, an encoder gives a clip the same encoding in every
 epoch of every trial. So the encodings (N,width) go into the cache, and a trial trains only what
-follows the encoder. A clip that changed or was added costs the encoding of that clip, as long as
+follows the encoder. A learned pooling follows it too: then the cache keeps sequences
+(N,F,width), one for all learned poolings. A clip that changed or was added costs the encoding of that clip, as long as
 the normalisation of log-mels stays the same: with `log_mel.normalise: dataset` it is measured on
 the training clips, and all encodings of the audio branch depend on it.
+
+Encodings that were computed elsewhere (`audio.encodings`, `visual.encodings`) take the same place.
 """
 
 from collections.abc import Callable
@@ -16,37 +19,41 @@ from numpy import ndarray
 
 from avsc_core.cache.store import compute_in_batches, load_or_compute, locate_array
 from avsc_core.config import Config
-from avsc_core.data.batches import (
-    IMAGENET,
-    Colours,
-    Inputs,
-    compute_scale,
-    load_frames,
-    load_log_mels,
-)
+from avsc_core.data.batches import Inputs, compute_scale, load_frames, load_log_mels
+from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import Features
+from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.model.network import AudioVisualNet
+from avsc_core.model.pooling import FIXED
 from avsc_core.processes import Progress, no_progress
-from avsc_core.resolve import find_weights, identify
+from avsc_core.resolve import find_given_encodings, follows_backbone, identify
 from avsc_core.trainer.device import autocast, choose_device
+from avsc_core.weights.encodings import load_encodings
+from avsc_core.weights.preparation import choose_pictures, find_colours
 from avsc_core.weights.pretrained import build_pretrained_encoder
 
 
 def find_frozen_branches(config: Config) -> frozenset[str]:
-    """Return the branches whose whole encoder is frozen."""
+    """Return the branches that have an encoder which is frozen as a whole."""
+    given = find_given_encodings(config)
     return frozenset(
-        name for name in config.modality.split("-") if getattr(config, name).freeze == "all"
+        name
+        for name in config.modality.split("-")
+        if getattr(config, name).freeze == "all" and name not in given
     )
 
 
 def prepare_inputs(
     config: Config, features: Features, train: ndarray, progress: Progress = no_progress
 ) -> Inputs:
-    """Return the inputs of a training on rows `train`, with the encodings of frozen encoders."""
-    scale = compute_scale(features, config.log_mel.normalise, train)
-    inputs = Inputs(features, scale, find_colours(config.visual.backbone))
+    """Return the inputs of a training on rows `train`, with encodings where there are any.
 
-    encodings: dict[str, Any] = {}
+    Raises UserError as `load_given_encodings`.
+    """
+    scale = compute_scale(features, config.log_mel.normalise, train)
+    inputs = Inputs(features, scale, find_colours(config.visual.backbones[0]))
+
+    encodings: dict[str, Any] = load_given_encodings(config, features.data)
     for branch in sorted(find_frozen_branches(config)):
         encodings[branch] = _load_encodings(config, inputs, branch, progress)
 
@@ -55,31 +62,37 @@ def prepare_inputs(
     return inputs._replace(**encodings)
 
 
+def load_given_encodings(config: Config, data: DataSet) -> dict[str, ndarray]:
+    """Load the encodings that were computed elsewhere, by branch: (N,D) or (N,T,D) float32.
+
+    Raises UserError with the faults of all files: wrong shapes, missing clips, values not finite.
+    """
+    clips = [clip.name for clip in data.clips]
+    found = {}
+    faults: list[Fault] = []
+    for branch, file in find_given_encodings(config).items():
+        with collect_faults(faults):
+            found[branch] = load_encodings(file, clips, f"{branch}.encodings")
+    if faults:
+        raise UserError(faults)
+    return found
+
+
 def restore_encoders(model: AudioVisualNet, config: Config) -> AudioVisualNet:
     """Give the model the frozen encoders that its training did without, for use on any clip."""
     device = next(model.parameters()).device
-    for name, branch in model.branches.items():
+    for name in find_frozen_branches(config):
+        branch = model.branches[name]
         if branch.encoder is None:
             branch.encoder = build_pretrained_encoder(config, name).to(device)
     return model
 
 
-def find_colours(backbone: str) -> Colours:
-    """Return the normalisation of pictures that a visual backbone expects.
-
-    torchvision's constants for `convnext`; for other backbones those that timm lists, or
-    torchvision's if it has none.
-    """
-    if backbone == "convnext":
-        return IMAGENET
-    import timm
-
-    settings = timm.get_pretrained_cfg(backbone)
-    return IMAGENET if settings is None else Colours(tuple(settings.mean), tuple(settings.std))
-
-
 def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progress) -> ndarray:
-    """Return the encodings (N,width) float32 of every clip, from the cache or computed now."""
+    """Return the encodings float32 of every clip, from the cache or computed now.
+
+    They are (N,width), or (N,F,width) for a learned pooling.
+    """
     data = inputs.features.data
     contents = data.sounds if branch == "audio" else data.films
     batch_size = config.training.batch_size
@@ -91,12 +104,20 @@ def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progr
     encoder = identity[branch]
     for setting in ("embedding", "classes"):
         del encoder[setting]
-    section = "log_mel" if branch == "audio" else "pictures"
+    # A learned pooling comes after the encoder; the sequence is the same for each of them.
+    if getattr(config, branch).pooling not in FIXED:
+        encoder["pooling"] = "none"
+    if branch == "audio":
+        prepared = identity["log_mel"]
+    elif follows_backbone(config):
+        prepared = choose_pictures(config).model_dump()
+    else:
+        prepared = identity["pictures"]
     dependencies = [
         encoder,
-        identity[section],
+        prepared,
         identity["media"],
-        None if branch in find_weights(config) else config.seed,
+        None if all(getattr(config, branch).sources) else config.seed,
         inputs.scale if branch == "audio" else inputs.colours,
         identity["training"]["precision"],
     ]
@@ -118,7 +139,7 @@ def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progr
 
 
 def _load_encoder(config: Config, inputs: Inputs, branch: str) -> Callable[[ndarray], ndarray]:
-    """Return a function that computes the encodings (B,width) float32 of the rows (B,)."""
+    """Return a function that computes the encodings (B,...) float32 of the rows (B,)."""
     device = choose_device(config)
     encoder = build_pretrained_encoder(config, branch).to(device).eval()
     load_inputs = load_log_mels if branch == "audio" else load_frames

@@ -10,10 +10,11 @@ from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.config import Config
-from avsc_core.data.batches import Colours, normalise_frames, to_device
+from avsc_core.data.batches import normalise_frames, to_device
 from avsc_core.data.logmel import Scale, normalise
 from avsc_core.model.network import AudioVisualNet, Outputs
 from avsc_core.trainer.device import autocast
+from avsc_core.weights.preparation import Colours
 
 
 @torch.inference_mode()

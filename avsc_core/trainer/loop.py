@@ -22,7 +22,7 @@ from avsc_core.errors import Diverged, make_error
 from avsc_core.metrics import compute_scores, is_better
 from avsc_core.model import build_model
 from avsc_core.model.losses import build_losses
-from avsc_core.model.network import AudioVisualNet
+from avsc_core.model.network import AudioVisualNet, check_computation
 from avsc_core.processes import Progress, no_progress
 from avsc_core.resolve import trial_key
 from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save_checkpoint
@@ -149,6 +149,7 @@ def _build_initial_model(config: Config, device: torch.device) -> AudioVisualNet
     """Build the model with its pretrained or random weights, without wholly frozen encoders."""
     seed_all(config.seed, 0)
     model = build_model(config, find_frozen_branches(config))
+    check_computation(model, config)
     load_pretrained(model, config)
     return model.to(device)
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,14 +26,16 @@ from avsc_core.data.batches import Batch
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.files import cache_root, write_text
 from avsc_core.model import build_model
-from avsc_core.model.network import AudioVisualNet
+from avsc_core.model.network import AudioVisualNet, find_encoding_shape
 from avsc_core.processes import process_pool
+from avsc_core.resolve import find_given_encodings
 from avsc_core.trainer.device import choose_device
 from avsc_core.trainer.frozen import find_frozen_branches
 from avsc_core.trainer.inference import run_model
 from avsc_core.trainer.step import build_training, train_step
+from avsc_core.weights.preparation import choose_pictures
 
-FORMAT = 1  # raised when what is measured changes
+FORMAT = 2  # raised when what is measured changes
 
 # What changes the cost of a step. Values of weights, rates and a spectrogram's settings do not, so
 # that arms that differ in nothing else are measured once.
@@ -45,7 +48,7 @@ COSTLY: Any = {
     "compute": True,
     "scenes": True,
     "log_mel": {"frames"},
-    "pictures": {"frames", "size"},
+    "pictures": {"frames", "size", "preparation"},
     "training": {"batch_size", "precision"},
 }
 NOT_COSTLY: Any = {"audio": {"weights"}, "visual": {"weights"}}
@@ -65,6 +68,7 @@ class Measured(NamedTuple):
     memory: int  # bytes, the peak: of the process on a CPU, of the card on a GPU
     available: int  # bytes that the device has
     parameters: int
+    encodings: int  # bytes that the cache keeps of a clip for frozen encoders
 
 
 def describe_cost(config: Config) -> str:
@@ -152,7 +156,16 @@ def _measure(config: Config, device_name: str, threads: int) -> Measured:
         predict *= growth
 
     available = _read_available_memory(device)
-    return Measured(device_name, step, predict, memory, available, parameters)
+    values = [prod(find_encoding_shape(config, name)) for name in find_frozen_branches(config)]
+    return Measured(
+        device=device_name,
+        step=step,
+        predict=predict,
+        memory=memory,
+        available=available,
+        parameters=parameters,
+        encodings=4 * sum(values),  # float32
+    )
 
 
 def _time_work(
@@ -160,7 +173,7 @@ def _time_work(
 ) -> tuple[float, float]:
     """Return the seconds of the fastest training step and prediction with `clips` clips."""
     parts = build_training(config, model, steps_per_epoch=1)
-    batch = _make_random_batch(model, config, clips, device)
+    batch = _make_random_batch(config, clips, device)
 
     model.train()
     step = _time_fastest(partial(train_step, parts, batch), device)
@@ -180,18 +193,16 @@ def _time_fastest(work: Callable[[], object], device: torch.device) -> float:
     return min(seconds)
 
 
-def _make_random_batch(
-    model: AudioVisualNet, config: Config, clips: int, device: torch.device
-) -> Batch:
-    """Make random log-mels and frames, or encodings of frozen encoders, and random targets."""
+def _make_random_batch(config: Config, clips: int, device: torch.device) -> Batch:
+    """Make random log-mels and frames, or encodings where there are any, and random targets."""
     log_mel: tuple[int, ...] = (config.log_mel.frames, 128)  # (T,128)
-    size = config.pictures.size
+    size = choose_pictures(config).size
     frames: tuple[int, ...] = (config.pictures.frames, 3, size, size)  # (F,3,H,W)
-    frozen = find_frozen_branches(config)
-    if "audio" in frozen:
-        log_mel = (_find_width(model, "audio"),)
-    if "visual" in frozen:
-        frames = (_find_width(model, "visual"),)
+    without_encoder = find_frozen_branches(config) | find_given_encodings(config).keys()
+    if "audio" in without_encoder:
+        log_mel = find_encoding_shape(config, "audio")
+    if "visual" in without_encoder:
+        frames = find_encoding_shape(config, "visual")
 
     def random_labels(classes: int) -> Tensor:
         return torch.randint(0, 2, (clips, classes), device=device).float()
@@ -203,12 +214,6 @@ def _make_random_batch(
         objects=random_labels(config.visual.classes),  # (B,O)
         scenes=torch.randint(0, config.scenes, (clips,), device=device),  # (B,)
     )
-
-
-def _find_width(model: AudioVisualNet, branch: str) -> int:
-    """Return the width of what the encoder of a branch hands to its embedding layer."""
-    embedding: Any = model.branches[branch].embed[0]
-    return int(embedding.in_features)
 
 
 def _read_peak_memory(device: torch.device) -> int:

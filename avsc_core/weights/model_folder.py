@@ -18,7 +18,9 @@ from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.errors import make_error
 from avsc_core.files import atomic_path, write_json
+from avsc_core.model.branch import name_backbones
 from avsc_core.model.network import AudioVisualNet, build_model
+from avsc_core.resolve import read_recorded
 from avsc_core.weights.pretrained import check_tensors, set_norm_eps
 
 TENSORS = "model.safetensors"
@@ -70,7 +72,7 @@ def read_model_folder(
                 f"the model folder has format {description['format']}",
                 f"avsc {__version__} reads format {FORMAT}",
             )
-        config = Config.model_validate(description["config"])
+        config = read_recorded(description["config"])
         extra = description["extra"]
         tensors = load_file(folder / TENSORS, device=device)
     except (ValueError, KeyError, TypeError, ValidationError, SafetensorError) as error:
@@ -80,20 +82,24 @@ def read_model_folder(
     model = build_model(config).to(device)
     check_tensors(str(folder / TENSORS), model.state_dict(), tensors)
     model.load_state_dict(tensors)
-    # Folders of earlier versions have no epsilons.
+    # Folders of earlier versions name branches here, or have no epsilons.
     for name, eps in description.get("norm_eps", {}).items():
-        set_norm_eps(model.branches[name], eps)
+        set_norm_eps(model.get_submodule(name), eps)
     return model.eval(), config, extra
 
 
 def read_norm_eps(model: AudioVisualNet) -> dict[str, float]:
-    """Read the LayerNorm epsilon of each branch, which differs with the source of its weights.
+    """Read the LayerNorm epsilon of each backbone, which differs with the source of its weights.
 
-    A branch without LayerNorm, or with more than one epsilon, is left out.
+    A backbone without LayerNorm, or with more than one epsilon, is left out.
     """
     found = {}
     for name, branch in model.branches.items():
-        epsilons = {layer.eps for layer in branch.modules() if isinstance(layer, nn.LayerNorm)}
-        if len(epsilons) == 1:
-            found[name] = epsilons.pop()
+        if branch.encoder is None:
+            continue
+        for part, backbone in name_backbones(branch.encoder).items():
+            layers = [layer for layer in backbone.modules() if isinstance(layer, nn.LayerNorm)]
+            epsilons = {layer.eps for layer in layers}
+            if len(epsilons) == 1:
+                found[f"{name}.encoder.{part}"] = epsilons.pop()
     return found

@@ -20,7 +20,13 @@ from torch.nn.functional import interpolate
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults, make_error
 from avsc_core.finite import NOT_FINITE, is_finite
-from avsc_core.model.network import AudioVisualNet, build_encoder, build_model
+from avsc_core.model.branch import name_backbones
+from avsc_core.model.network import (
+    AudioVisualNet,
+    build_encoder,
+    build_model,
+    check_computation,
+)
 from avsc_core.resolve import find_weights
 from avsc_core.weights.layouts import Tensors
 from avsc_core.weights.published import PublishedWeights, find_position_grid, read_published
@@ -41,7 +47,7 @@ class Account(NamedTuple):
     taken: list[str]
     adapted: list[str]  # those taken that were cut or interpolated to this input's size
     dropped: list[str]  # of the source's own classifier
-    new: list[str]  # tensors of the branch with random weights
+    new: list[str]  # tensors of the branch with random weights, which no file gave
 
 
 def load_pretrained(model: AudioVisualNet, config: Config) -> list[Account]:
@@ -57,10 +63,11 @@ def load_pretrained(model: AudioVisualNet, config: Config) -> list[Account]:
         if branch.encoder is None:
             continue
         with collect_faults(faults):
-            account = _load(branch.encoder, config, name)
+            loaded = _load(branch.encoder, config, name)
+            published = tuple(f"encoder.{backbone}." for backbone in loaded)
             state = branch.state_dict()
-            new = [f"{name}.{tensor}" for tensor in state if not tensor.startswith("encoder.")]
-            accounts.append(account._replace(new=new))
+            new = [f"{name}.{tensor}" for tensor in state if not tensor.startswith(published)]
+            accounts += [account._replace(new=new) for account in loaded.values()]
     if faults:
         raise UserError(faults)
     return accounts
@@ -75,10 +82,14 @@ def build_pretrained_encoder(config: Config, branch: str) -> nn.Module:
 
 
 def check_pretrained(config: Config) -> list[Account]:
-    """Check what `load_pretrained` would do, before any work starts. Raises as it does."""
+    """Check what `load_pretrained` would do, before any work starts. Raises as it does.
+
+    Raises UserError too when the backbones cannot be computed as `compute` says.
+    """
     # On torch's meta device a model has shapes but takes no memory.
     with torch.device("meta"):
         model = build_model(config)
+    check_computation(model, config)
     return load_pretrained(model, config)
 
 
@@ -131,21 +142,45 @@ def _shorten(lines: list[str]) -> list[str]:
     return [*lines[:SHOWN], f"... and {more} more like it"] if more > 0 else lines
 
 
-def _load(encoder: nn.Module, config: Config, branch: str) -> Account:
-    """Load the weights of one branch into its encoder."""
+def _load(encoder: nn.Module, config: Config, branch: str) -> dict[str, Account]:
+    """Load the weights of one branch into its encoder; map names of backbones to accounts.
+
+    Raises UserError with the faults of all its files.
+    """
     settings = getattr(config, branch)
-    where = f"{branch}.weights"
-    backbone = encoder.get_submodule("backbone")
-    published = read_published(settings.backbone, settings.weights, where)
+    parts = name_backbones(encoder)
+    accounts = {}
+    faults: list[Fault] = []
+    for number, (part, backbone) in enumerate(parts.items()):
+        source = settings.sources[number]
+        if source is None:
+            continue
+        where = f"{branch}.weights"
+        if len(parts) > 1:
+            where += f"[{number}]"
+        with collect_faults(faults):
+            name = settings.backbones[number]
+            account = _load_backbone(backbone, name, source, config, where)
+            accounts[part] = account._replace(branch=branch)
+    if faults:
+        raise UserError(faults)
+    return accounts
+
+
+def _load_backbone(
+    backbone: nn.Module, name: str, source: str, config: Config, where: str
+) -> Account:
+    """Load one file of weights into the backbone `name`."""
+    published = read_published(name, source, where)
 
     # What the source has, for this input's size.
     tensors = published.tensors
     adapted: list[str] = []
     heads = published.heads
-    if settings.backbone == "ast":
+    if name == "ast":
         _check_heads(published, config.audio.heads)
         tensors, adapted = _fit_positions(published, backbone)
-    elif settings.backbone != "convnext":
+    elif name != "convnext":
         tensors, adapted, heads = _fit_timm(published, backbone)
 
     # Into the backbone, unless it is on the meta device and has no memory for them.
@@ -155,8 +190,8 @@ def _load(encoder: nn.Module, config: Config, branch: str) -> Account:
         backbone.load_state_dict({name: tensors[name] for name in wanted})
     set_norm_eps(backbone, published.norm_eps)
     return Account(
-        branch=branch,
-        source=settings.weights,
+        branch="",
+        source=source,
         file=str(published.file),
         sha256=hash_source(str(published.file)),
         layout=published.layout,

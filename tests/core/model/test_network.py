@@ -11,17 +11,19 @@ from avsc_core.model import build_model
 from avsc_core.model.alignment import alignment_losses
 from avsc_core.model.fusion import cross_attention
 from avsc_core.model.losses import build_losses
-from avsc_core.model.visual import POOLINGS, VisualEncoder, build_visual_backbone
+from avsc_core.model.pooling import FIXED, build_pooling
+from avsc_core.model.visual import VisualEncoder, build_visual_backbone
 from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer.device import autocast
 from tests.builders.configs import TINY
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", FIXED)
 def test_pooling_over_frames(pooling: str):
     torch.manual_seed(0)
     backbone = build_visual_backbone("convnext", 32, "", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
-    encoder = VisualEncoder(backbone, pooling, torch.contiguous_format).eval()
+    pool = build_pooling(pooling, 8, 3)
+    encoder = VisualEncoder(backbone, pool, torch.contiguous_format).eval()
     frames = torch.randn(2, 3, 3, 32, 32)
     shuffled = encoder(frames[:, [2, 0, 1]])
     assert shuffled.shape == (2, 16 if pooling == "mean+max" else 8)
