@@ -74,10 +74,12 @@ def _check_weights(value: object) -> object:
 
     Raises ValueError.
     """
-    sources = value if isinstance(value, list | tuple) else [value]
-    if not all(isinstance(source, str | None) for source in sources):
-        raise ValueError("a file, a folder, hf-hub:OWNER/NAME@COMMIT or null, or a list of these")
-    paths = tuple(source and make_absolute(source) for source in sources)
+    paths = []
+    for source in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(source, str | None):
+            message = "a file, a folder, hf-hub:OWNER/NAME@COMMIT or null, or a list of these"
+            raise ValueError(message)
+        paths.append(source and make_absolute(source))
     return _unwrap_single(paths)
 
 
@@ -175,8 +177,8 @@ class Pictures(Section):
     # Not in the paper; torchvision prepares pictures for ConvNeXt-Base in this way.
     resize: PositiveInt | None = 232
 
-    # Whether both sides are resized to `resize`, so that a picture loses its proportions and not its
-    # edges. Not in the paper.
+    # Whether both sides are resized to `resize`, so that a picture loses its proportions and not
+    # its edges. Not in the paper.
     squash: bool = False
 
     # H = W in pixels, after the cut.

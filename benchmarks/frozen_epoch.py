@@ -20,6 +20,7 @@ from avsc_core.data.logmel import AUDIOSET
 from avsc_core.model import build_model, fusion
 from avsc_core.resolve import resolve
 from avsc_core.trainer.step import build_training, train_step
+from avsc_core.weights.preparation import IMAGENET
 from benchmarks.cross_attention import DEVICE, literal
 from benchmarks.data import make_data
 from benchmarks.report import keep

@@ -33,6 +33,7 @@ from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.data.tables import Clip
 from avsc_core.resolve import resolve
+from avsc_core.weights.preparation import IMAGENET
 from benchmarks.data import make_data
 from benchmarks.report import keep
 

@@ -6,7 +6,7 @@ exist or is narrowed wrongly, one that would be inactive at every point, and com
 dimensions that make no configuration.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -120,25 +120,37 @@ def _find_never_active(
             continue
         needs = []
         for other, wanted in CONDITIONS[key].items():
-            needs.append(f"{other} is {' or '.join(map(str, wanted))}")
+            needs.append(f"{other} is {_describe_values(wanted)}")
         what = f"{key} has an effect only when {' and '.join(needs)}"
         yield Fault(where(key), what, todo="leave it out")
+
+
+def _describe_values(values: Sequence[Any]) -> str:
+    """Write the values that a condition allows, as a person writes them in a study file."""
+    if isinstance(values, range):
+        return f"{values[0]} to {values[-1]}"
+    return " or ".join("null" if value is None else str(value) for value in values)
 
 
 def _find_frozen_augmentation(
     dimensions: Mapping[str, Domain], base: Config, where: LineOf
 ) -> Iterator[Fault]:
-    """Find an encoder that may be frozen together with augmentation.
+    """Find an encoder that may be frozen together with augmentation, or encodings in its place.
 
     Its outputs are computed once, of clips as they are.
     """
-    branches = ("audio.freeze", "visual.freeze")
-    frozen = [key for key in branches if "all" in _list_values(key, dimensions, base)]
+    frozen = []
+    for branch in ("audio", "visual"):
+        if "all" in _list_values(f"{branch}.freeze", dimensions, base):
+            frozen.append(f"{branch}.freeze all")
+        if getattr(base, branch).encodings:
+            frozen.append(f"{branch}.encodings")
     changed = [key for key in dimensions if key.startswith("augmentation.")]
     if frozen and (changed or base.augmentation != Augmentation()):
-        what = f"{changed[0] if changed else 'augmentation'} with {frozen[0]} all"
+        what = f"{changed[0] if changed else 'augmentation'} with {frozen[0]}"
         why = "a frozen encoder runs once, without it"
-        yield Fault(where((changed or frozen)[0]), what, why, "leave out one of them")
+        place = changed[0] if changed else frozen[0].removesuffix(" all")
+        yield Fault(where(place), what, why, "leave out one of them")
 
 
 def _find_nothing_to_learn(

@@ -55,6 +55,8 @@ CATALOGUE: dict[str, Domain] = {
     "fusion.hidden": Int(16, 4096, log=True),
     "fusion.heads": Int(1, 32, log=True),
     "fusion.attention_dropout": Float(0.0, 0.9),
+    "audio.pieces": Choice((1, 2, 5, 10)),
+    "audio.pooling": make_choice("audio.pooling"),
     "audio.freeze": Choice(("none", "all", 1, 2, 4, 8)),
     "visual.freeze": Choice(("none", "all", 1, 2, 3)),
     "training.precision": make_choice("training.precision"),
@@ -72,15 +74,31 @@ CATALOGUE: dict[str, Domain] = {
     "fusion.literal_relu": Choice((False, True)),
 }
 
-# What a setting needs to be active: the other settings, and the values that each of them may have.
-NEEDS_BOTH = {"modality": ("audio-visual",)}
-NEEDS_AUDIO = {"modality": ("audio-visual", "audio")}
-NEEDS_VISUAL = {"modality": ("audio-visual", "visual")}
-NEEDS_ALIGNMENT = {"alignment.enabled": (True,), **NEEDS_BOTH}
-NEEDS_ATTENTION = {"fusion.kind": ("semantic",), **NEEDS_BOTH}
-NEEDS_DECISION = {"fusion.kind": ("decision", "hybrid"), **NEEDS_BOTH}
+# What a setting needs to be active: other settings, and the values that each of them may have.
+Needs = dict[str, tuple[Any, ...] | range]
 
-CONDITIONS: dict[str, dict[str, tuple[Any, ...]]] = {
+NEEDS_BOTH: Needs = {"modality": ("audio-visual",)}
+NEEDS_AUDIO: Needs = {"modality": ("audio-visual", "audio")}
+NEEDS_VISUAL: Needs = {"modality": ("audio-visual", "visual")}
+# Encodings computed elsewhere take the encoder's place, with all that prepares its input.
+NEEDS_AUDIO_ENCODER: Needs = {"audio.encodings": (None,), **NEEDS_AUDIO}
+NEEDS_VISUAL_ENCODER: Needs = {"visual.encodings": (None,), **NEEDS_VISUAL}
+NEEDS_ALIGNMENT: Needs = {"alignment.enabled": (True,), **NEEDS_BOTH}
+NEEDS_ATTENTION: Needs = {"fusion.kind": ("semantic",), **NEEDS_BOTH}
+NEEDS_DECISION: Needs = {"fusion.kind": ("decision", "hybrid"), **NEEDS_BOTH}
+
+AUDIO_ENCODER_FIELDS = (
+    "audio.backbone",
+    "audio.weights",
+    "audio.width",
+    "audio.depth",
+    "audio.heads",
+    "audio.patch",
+    "audio.stride",
+)
+VISUAL_ENCODER_FIELDS = ("visual.backbone", "visual.weights", "visual.depths", "visual.dims")
+
+CONDITIONS: dict[str, Needs] = {
     "alignment.enabled": NEEDS_BOTH,
     "alignment.k": NEEDS_ALIGNMENT,
     "alignment.mode": NEEDS_ALIGNMENT,
@@ -93,22 +111,29 @@ CONDITIONS: dict[str, dict[str, tuple[Any, ...]]] = {
     "fusion.bias": NEEDS_ATTENTION,
     "fusion.attention_dropout": NEEDS_ATTENTION,
     "fusion.decision": NEEDS_DECISION,
-    "audio.freeze": NEEDS_AUDIO,
-    "log_mel.window": NEEDS_AUDIO,
-    "log_mel.normalise": NEEDS_AUDIO,
-    "augmentation.gain_db": NEEDS_AUDIO,
-    "augmentation.time_mask": NEEDS_AUDIO,
-    "augmentation.mel_mask": NEEDS_AUDIO,
+    "audio.freeze": NEEDS_AUDIO_ENCODER,
+    "log_mel.window": NEEDS_AUDIO_ENCODER,
+    "log_mel.normalise": NEEDS_AUDIO_ENCODER,
+    "augmentation.gain_db": NEEDS_AUDIO_ENCODER,
+    "augmentation.time_mask": NEEDS_AUDIO_ENCODER,
+    "augmentation.mel_mask": NEEDS_AUDIO_ENCODER,
     "pseudo.event_threshold": NEEDS_AUDIO,
-    "visual.freeze": NEEDS_VISUAL,
+    "visual.freeze": NEEDS_VISUAL_ENCODER,
     "visual.pooling": NEEDS_VISUAL,
-    "augmentation.flip": NEEDS_VISUAL,
-    "augmentation.crop": NEEDS_VISUAL,
-    "augmentation.rand_augment": NEEDS_VISUAL,
+    "augmentation.flip": NEEDS_VISUAL_ENCODER,
+    "augmentation.crop": NEEDS_VISUAL_ENCODER,
+    "augmentation.rand_augment": NEEDS_VISUAL_ENCODER,
     "pseudo.object_threshold": NEEDS_VISUAL,
     "pseudo.object_activation": NEEDS_VISUAL,
     "pseudo.object_pooling": NEEDS_VISUAL,
+    "audio.encodings": NEEDS_AUDIO,
+    "visual.encodings": NEEDS_VISUAL,
+    "audio.pieces": NEEDS_AUDIO_ENCODER,
+    "audio.pooling": {"audio.pieces": range(2, 101), **NEEDS_AUDIO_ENCODER},
     "augmentation.mixup_partners": NEEDS_BOTH,  # one modality alone has one partner anyway
+    # These are no dimensions. Without a branch they keep their values, as they always did.
+    **{key: {"audio.encodings": (None,)} for key in AUDIO_ENCODER_FIELDS},
+    **{key: {"visual.encodings": (None,)} for key in VISUAL_ENCODER_FIELDS},
 }
 
 # The value of an inactive setting, where that is not its default: without CEOA, lambda_3 and

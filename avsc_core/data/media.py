@@ -131,8 +131,9 @@ def read_frames(
 
     Frame i is the one shown at offset_s + i * lengths.seconds / count. It is resized (antialiased)
     so that its shorter side, or with `squash` both sides, are `resize`, then its centre is cut out,
-    as torchvision's and timm's weights expect. A video that ends early repeats its last frame. Raises UserError when it cannot
-    be decoded, is damaged, or is of a length that `lengths` calls an error.
+    as torchvision's and timm's weights expect. A video that ends early repeats its last frame.
+    Raises UserError when it cannot be decoded, is damaged, or is of a length that `lengths` calls
+    an error.
     """
     times = [offset_s + index * lengths.seconds / count for index in range(count)]
     pictures = []

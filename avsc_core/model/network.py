@@ -154,9 +154,8 @@ def check_computation(model: AudioVisualNet, config: Config) -> None:
     Batch normalisation that learns looks at all clips of a batch at once, and notes their
     statistics each time it is run; micro-batches show it a few, and both settings run it twice.
     """
-    size = config.compute.micro_batch
     changed = []
-    if size is not None and size < config.training.batch_size:
+    if config.compute.micro_batch is not None:
         changed.append("compute.micro_batch")
     if config.compute.checkpointing:
         changed.append("compute.checkpointing")

@@ -196,8 +196,8 @@ class Recorder:
         if parent:
             all_tags["mlflow.parentRunId"] = parent
         for branch, weights in hash_weights(config).items():
-            several = isinstance(weights, list)
-            all_tags[f"avsc.weights.{branch}"] = json.dumps(weights) if several else weights
+            text = weights if isinstance(weights, str) else json.dumps(weights)
+            all_tags[f"avsc.weights.{branch}"] = text
         all_tags |= tags
 
         row = name_row(tags.get("avsc.role", ""), tags.get("avsc.arm", "training"))

@@ -2,10 +2,12 @@
 
 With `audio.freeze` or `visual.freeze` at `all`, an encoder gives a clip the same encoding in every
 epoch of every trial. So the encodings (N,width) go into the cache, and a trial trains only what
-follows the encoder. A learned pooling follows it too: then the cache keeps sequences
-(N,F,width), one for all learned poolings. A clip that changed or was added costs the encoding of that clip, as long as
-the normalisation of log-mels stays the same: with `log_mel.normalise: dataset` it is measured on
-the training clips, and all encodings of the audio branch depend on it.
+follows the encoder. A learned pooling follows it too: then the cache keeps sequences (N,F,width),
+one array for all learned poolings.
+
+A clip that changed or was added costs the encoding of that clip, as long as the normalisation of
+log-mels stays the same: with `log_mel.normalise: dataset` it is measured on the training clips, and
+all encodings of the audio branch depend on it.
 
 Encodings that were computed elsewhere (`audio.encodings`, `visual.encodings`) take the same place.
 """

@@ -68,7 +68,7 @@ class Measured(NamedTuple):
     memory: int  # bytes, the peak: of the process on a CPU, of the card on a GPU
     available: int  # bytes that the device has
     parameters: int
-    encodings: int  # bytes that the cache keeps of a clip for frozen encoders
+    encodings: int = 0  # bytes that the cache keeps of a clip for frozen encoders
 
 
 def describe_cost(config: Config) -> str:

@@ -91,7 +91,7 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
     parameters = max((probe.parameters for probe in measured), default=0)
     device = measured[0] if measured else None
     validation_clips = len(split_rows(data, strategy.plan.study.base.split).validation)
-    features = _count_feature_bytes(work, len(data.clips))
+    features = _count_feature_bytes(work, measured, len(data.clips))
     checkpoints = STATE_BYTES * parameters * min(side_by_side, trials)
     predictions = trials * validation_clips * ROW_BYTES
     return Cost(
@@ -203,17 +203,26 @@ def _estimate_seconds(config: Config, measured: "Measured", data: DataSet) -> fl
     return config.training.epochs * epoch
 
 
-def _count_feature_bytes(work: list[Work], clips: int) -> int:
-    """Count the bytes of the features that trials share, each way to compute them once."""
+def _count_feature_bytes(work: list[Work], measured: "list[Measured]", clips: int) -> int:
+    """Count the bytes of features and encodings that trials share, equal ones once."""
+    from avsc_core.weights.preparation import choose_pictures
+
     sizes = {}
-    for item in work:
-        log_mel = item.config.log_mel
+    for item, probe in zip(work, measured, strict=True):
+        config = item.config
+        log_mel = config.log_mel
         # Of the normalisations only `peak` changes what is stored.
         settings = log_mel.model_dump(exclude={"normalise"})
         settings["peak"] = log_mel.normalise == "peak"
         value_bytes = 2 if log_mel.stored == "float16" else 4
         sizes[f"{settings}"] = clips * log_mel.frames * 128 * value_bytes
 
-        pictures = item.config.pictures
+        pictures = choose_pictures(config)
         sizes[f"{pictures}"] = clips * pictures.frames * 3 * pictures.size**2
+
+        # Frozen encoders keep a pooled encoding of each clip, or a sequence for a learned pooling.
+        # Configurations that share encodings of one size are counted once.
+        if probe.encodings:
+            encoders = config.model_dump(include={"audio", "visual", "log_mel", "pictures"})
+            sizes[f"{encoders} {probe.encodings}"] = clips * probe.encodings
     return sum(sizes.values())

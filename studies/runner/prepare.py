@@ -19,18 +19,33 @@ from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import TrialRecord
 from avsc_core.resolve import find_weights, identify
+from avsc_core.weights.preparation import choose_pictures
 from search_spaces.domains import Choice
 from studies.runner.strategy import Strategy
 from studies.study.plan import Plan, find_changes, make_plan
 from studies.study.schema import Study
 
 # Dimensions whose values need other features, or may not suit a backbone.
-INPUT_DIMENSIONS = ("log_mel.window", "log_mel.normalise", "audio.freeze", "visual.freeze")
+INPUT_DIMENSIONS = (
+    "log_mel.window",
+    "log_mel.normalise",
+    "audio.pieces",
+    "audio.freeze",
+    "visual.freeze",
+)
 
 # Parts of a configuration that decide its features, and those that decide whether its encoders
 # and their pretrained weights fit.
 FEATURE_PARTS = ("media", "log_mel", "pictures", "pseudo")
-ENCODER_PARTS = ("modality", "audio", "visual", "log_mel", "pictures", "training.precision")
+ENCODER_PARTS = (
+    "modality",
+    "audio",
+    "visual",
+    "log_mel",
+    "pictures",
+    "compute",
+    "training.precision",
+)
 
 # The paper's backbones; any other is checked against timm before a study runs.
 PAPER_BACKBONES = {"audio": "ast", "visual": "convnext"}
@@ -104,7 +119,7 @@ def check_same_question(
 
 
 def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[str, Any]]:
-    """Build features, check backbones and weights, compute the encodings of frozen encoders.
+    """Build features, check backbones, weights and encodings from elsewhere, run frozen encoders.
 
     Returns what became of each tensor of pretrained weights. Raises UserError with every misfit.
     """
@@ -121,14 +136,15 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
     by_encoder = _select_distinct(filter(_needs_torch, configs), ENCODER_PARTS)
     if not by_encoder:
         return []
-    from avsc_core.trainer.frozen import prepare_inputs
+    from avsc_core.trainer.frozen import load_given_encodings, prepare_inputs
     from avsc_core.weights.pretrained import check_pretrained
 
-    # Weights that do not fit are reported all at once.
+    # Weights and encodings that do not fit are reported all at once.
     faults: list[Fault] = []
     accounts: list[str] = []
     for config in by_encoder.values():
         with collect_faults(faults):
+            load_given_encodings(config, data)
             accounts += [json.dumps(account._asdict()) for account in check_pretrained(config)]
     if faults:
         raise UserError(dict.fromkeys(faults))
@@ -171,7 +187,8 @@ def _needs_torch(config: Config) -> bool:
     """Tell whether a configuration has encoders that are checked or run before its trials."""
     for branch, backbone in PAPER_BACKBONES.items():
         settings = getattr(config, branch)
-        if settings.backbone != backbone or settings.freeze != "none":
+        is_papers = settings.backbone == backbone and settings.freeze == "none"
+        if not is_papers or settings.encodings:
             return True
     return bool(find_weights(config))
 
@@ -182,8 +199,10 @@ def _select_distinct(configs: Iterable[Config], names: Iterable[str]) -> dict[st
 
 
 def _dump_parts(config: Config, names: Iterable[str]) -> str:
-    """Dump some parts of a configuration's identity as text."""
+    """Dump some parts of a configuration's identity, pictures as they are prepared, as text."""
     settings = identify(config)
+    settings["pictures"] = choose_pictures(config).model_dump()
+    settings["compute"] = config.compute.model_dump()
     parts = []
     for name in names:
         section, _, field = name.partition(".")

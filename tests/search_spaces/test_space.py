@@ -5,18 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from avsc_core.config import Config
+from avsc_core.config import Audio, Config
 from avsc_core.errors import UserError
 from avsc_core.resolve import Override, flatten, list_fields, resolve, trial_key
 from search_spaces.building import build_space
 from search_spaces.catalogue import (
+    AUDIO_ENCODER_FIELDS,
     CATALOGUE,
     CONDITIONS,
     GROUPS,
     INACTIVE_VALUES,
     ONE_METRIC_SAMPLERS,
     SAMPLER_NAMES,
+    VISUAL_ENCODER_FIELDS,
 )
 from search_spaces.domains import Choice, Domain, Float, Int
 from search_spaces.inactive import reset_inactive
@@ -49,10 +52,23 @@ def test_every_dimension_is_a_field_that_accepts_its_ends(key: str):
 
 def test_groups_and_conditions_name_dimensions():
     assert {key for members in GROUPS.values() for key in members} <= set(CATALOGUE)
-    assert set(CONDITIONS) <= set(CATALOGUE)
+    encoders = {
+        *AUDIO_ENCODER_FIELDS,
+        *VISUAL_ENCODER_FIELDS,
+        "audio.encodings",
+        "visual.encodings",
+    }
+    assert set(CONDITIONS) - set(CATALOGUE) == encoders <= set(list_fields())
     for needs in CONDITIONS.values():
         for other, wanted in needs.items():
-            assert all(map(CATALOGUE[other].contains, wanted))
+            if other in encoders:
+                assert wanted == (None,)
+            elif isinstance(wanted, range):
+                assert (other, Audio(pieces=wanted[-1]).pieces) == ("audio.pieces", wanted[-1])
+                with pytest.raises(ValidationError):
+                    Audio(pieces=wanted[-1] + 1)
+            else:
+                assert all(map(CATALOGUE[other].contains, wanted))
     assert set(INACTIVE_VALUES) <= set(CONDITIONS)
 
 
