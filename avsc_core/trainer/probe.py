@@ -173,7 +173,7 @@ def _time_work(
 ) -> tuple[float, float]:
     """Return the seconds of the fastest training step and prediction with `clips` clips."""
     parts = build_training(config, model, steps_per_epoch=1)
-    batch = _make_random_batch(config, clips, device)
+    batch = make_random_batch(config, clips, device)
 
     model.train()
     step = _time_fastest(partial(train_step, parts, batch), device)
@@ -193,7 +193,7 @@ def _time_fastest(work: Callable[[], object], device: torch.device) -> float:
     return min(seconds)
 
 
-def _make_random_batch(config: Config, clips: int, device: torch.device) -> Batch:
+def make_random_batch(config: Config, clips: int, device: torch.device) -> Batch:
     """Make random log-mels and frames, or encodings where there are any, and random targets."""
     log_mel: tuple[int, ...] = (config.log_mel.frames, 128)  # (T,128)
     size = choose_pictures(config).size

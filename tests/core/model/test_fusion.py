@@ -165,6 +165,26 @@ def test_any_keys_and_queries(tensors: list[Tensor]):
     assert (cross_attention(*tensors) - exact).abs().max() <= 1e-12 * norms
 
 
+@pytest.mark.parametrize("queries", [3, 200])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_keys_far_from_zero_keep_their_digits(queries: int, scale: float):
+    """Keys like 1000 + 1e-3 noise, at every query and interpolated."""
+    query, noise, *weights = problem(0, 2, queries, 50, 2, 4, scale)
+    key = 1000 + 1e-3 * noise
+    tensors = [query, key, *weights]
+    offset = at_once(query, key - 1000, *weights)
+    # The 1000 is in every value, so it adds its product with each gain.
+    gain = (weights[2] * weights[3]).sum()
+    ours = cross_attention(*tensors) - gain * 1000
+    assert torch.allclose(ours, offset, rtol=0, atol=1e-11 * float(gain.abs() * 1000 + 1))
+
+    # The derivative at a query is g_h c_h times a variance of 1e-7, which 1000^2 would drown.
+    query = query.requires_grad_()
+    (ours_grad,) = torch.autograd.grad(cross_attention(query, key, *weights).sum(), query)
+    (exact_grad,) = torch.autograd.grad(at_once(query, key - 1000, *weights).sum(), query)
+    assert torch.allclose(ours_grad, exact_grad, rtol=1e-6, atol=1e-9 * exact_grad.abs().max())
+
+
 @pytest.mark.parametrize("ratio", [1, 9, 99, 999])
 @pytest.mark.parametrize("slope", [1.0, 12.0, 200.0])
 def test_the_nearest_poles(ratio: int, slope: float):

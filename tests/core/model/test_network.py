@@ -11,10 +11,14 @@ from avsc_core.model import build_model
 from avsc_core.model.alignment import alignment_losses
 from avsc_core.model.fusion import cross_attention
 from avsc_core.model.losses import build_losses
-from avsc_core.model.pooling import FIXED, build_pooling
+from avsc_core.model.network import check_computation, find_encoding_shape
+from avsc_core.model.pooling import FIXED, POOLINGS, build_pooling
 from avsc_core.model.visual import VisualEncoder, build_visual_backbone
 from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer.device import autocast
+from avsc_core.trainer.probe import make_random_batch
+from avsc_core.trainer.step import build_training, train_step
+from avsc_core.weights.preparation import IMAGENET
 from tests.builders.configs import TINY
 
 
@@ -239,3 +243,126 @@ def test_the_examples_in_docstrings_run(function: Callable[..., object]):
     (example,) = doctest.DocTestFinder(recurse=False).find(function, globs={})
     assert example.examples
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_pieces_of_sound_are_encoded_on_their_own():
+    """64 frames in 3 pieces of 21; the frame left over at the end has no effect."""
+    sets = ["audio.pieces=3", "audio.pooling=gru", "modality=audio"]
+    model = build_model(resolve("demo", parse_set([*TINY, *sets]))).eval()
+    branch = model.branches["audio"]
+    log_mel = torch.randn(2, 64, 128)
+    sequence = branch.encode(log_mel)
+    assert sequence.shape == (2, 3, 16)
+    for number in range(3):
+        piece = log_mel[:, number * 21 : (number + 1) * 21]
+        alone = branch.encoder.backbone(piece[:, None].mT)
+        assert torch.allclose(sequence[:, number], alone, atol=1e-5)
+    cut = torch.cat([log_mel[:, :63], torch.zeros(2, 1, 128)], 1)
+    assert torch.equal(branch.encode(cut), sequence)
+    assert model(log_mel, None).event_embedding.shape == (2, 16)
+
+
+def test_one_piece_is_not_pooled():
+    log_mel = torch.randn(2, 64, 128)
+    results = []
+    for sets in (["audio.pieces=1"], ["audio.pooling=mean+max"]):
+        torch.manual_seed(0)
+        model = build_model(resolve("demo", parse_set([*TINY, *sets, "modality=audio"]))).eval()
+        results.append(model(log_mel, None).scene_logits)
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("freeze", ["none", 1])
+def test_several_backbones_side_by_side(pooling: str, freeze: str | int):
+    names = "[convnext, vit_tiny_patch16_224]"
+    sets = [f"visual.backbone={names}", f"visual.pooling={pooling}", f"visual.freeze={freeze}"]
+    config = resolve("demo", parse_set([*TINY, *sets, "modality=visual", "pictures.frames=2"]))
+    model = build_model(config).eval()
+    frames = torch.rand(2, 2, 3, 32, 32)
+    encoder = model.branches["visual"].encoder
+
+    # Each backbone sees the pictures in its own colours: 0.5 for timm's ViT.
+    first, second = encoder.encoders
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in IMAGENET)
+    by_first = first.backbone(((frames - mean) / std).flatten(0, 1)).unflatten(0, (2, 2))
+    by_second = second.backbone(((frames - 0.5) / 0.5).flatten(0, 1)).unflatten(0, (2, 2))
+    sequence = torch.cat([by_first, by_second], 2)  # (2,2,16+192)
+    expected = sequence
+    if pooling in FIXED:
+        expected = build_pooling(pooling, 208, 2)(sequence)
+    assert torch.allclose(encoder((frames - mean) / std), expected, atol=1e-4)
+    assert find_encoding_shape(config, "visual") == expected.shape[1:]
+    model(None, frames).scene_logits.sum().backward()
+    assert not any("factor" in name for name in model.state_dict())  # constants, no weights
+
+    frozen = [not next(each.backbone.parameters()).requires_grad for each in encoder.encoders]
+    assert frozen == [freeze == 1, freeze == 1]
+
+
+@pytest.mark.parametrize("setting", ["compute.micro_batch=2", "compute.checkpointing=true"])
+def test_batch_statistics_are_not_computed_in_parts(setting: str):
+    def check(*sets: str) -> None:
+        config = resolve("demo", parse_set([*TINY, setting, *sets]))
+        check_computation(build_model(config), config)
+
+    check()
+    check("visual.backbone=resnet10t", "visual.freeze=all")
+    check("visual.backbone=vit_tiny_patch16_224")
+    key = setting.split("=")[0]
+    with pytest.raises(UserError, match=rf"{key}: it changes the numbers of visual\.backbone"):
+        check("visual.backbone=resnet10t", "visual.freeze=1")
+    with pytest.raises(UserError, match=rf"{key}: it changes the numbers of audio\.backbone"):
+        check("audio.backbone=[ast, resnet10t]")
+
+
+# The combinations of fusion, backbones, pooling and augmentation that Table V compares, in small.
+SYSTEMS = {
+    "encodings of sound and pictures, early fusion": (
+        "fusion.kind=intermediate",
+        "audio.backbone=resnet10t",
+        "visual.backbone=resnet10t",
+    ),
+    "recurrent layers over both": (
+        "fusion.kind=hybrid",
+        "audio.backbone=legacy_seresnet18",
+        "visual.backbone=resnet10t",
+        "audio.pieces=2",
+        "audio.pooling=gru",
+        "visual.pooling=gru",
+    ),
+    "attention over frames, late fusion": (
+        "fusion.kind=decision",
+        "visual.backbone=tf_efficientnet_b0",
+        "visual.pooling=attention",
+    ),
+    "a transformer over time": (
+        "fusion.kind=intermediate",
+        "visual.pooling=transformer",
+        "audio.pooling=transformer",
+        "audio.pieces=4",
+    ),
+    "a network of pictures and CLIP": (
+        "fusion.kind=decision",
+        "fusion.decision=class-wise",
+        "audio.backbone=resnet10t",
+        "visual.backbone=[resnet10t, vit_tiny_patch16_224]",
+        "visual.pooling=mean+max",
+    ),
+    "mixup": ("audio.backbone=resnet10t", "augmentation.mixup=0.2", "visual.freeze=1"),
+}
+
+
+@pytest.mark.parametrize("sets", SYSTEMS.values(), ids=SYSTEMS)
+def test_the_systems_of_table_v_train_a_step(sets: tuple[str, ...]):
+    torch.manual_seed(0)
+    config = resolve("demo", parse_set([*TINY, "pictures.frames=2", *sets]))
+    model = build_model(config).train()
+    parts = build_training(config, model, steps_per_epoch=1)
+    before = {name: each.clone() for name, each in model.named_parameters() if each.requires_grad}
+    terms = train_step(parts, make_random_batch(config, 4, torch.device("cpu")))
+    assert terms["total"].isfinite()
+    for name, parameter in model.named_parameters():
+        if name in before and parameter.grad is not None and parameter.grad.any():
+            assert not torch.equal(parameter, before[name]), name
+    assert any(parameter.grad is not None for parameter in model.parameters())
