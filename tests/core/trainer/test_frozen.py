@@ -52,6 +52,9 @@ def run(config: Config, features: Features, parts: SplitRows) -> list[dict[str, 
         ("modality=visual", "visual.pooling=mean+max"),
         ("visual.backbone=resnet10t",),  # whose batch statistics must stay
         ("training.precision=bf16",),
+        ("visual.pooling=gru", "audio.pieces=2", "audio.pooling=transformer"),
+        ("visual.backbone=[convnext, resnet10t]", "visual.pooling=attention"),
+        ("audio.pieces=3", "audio.pooling=mean+max"),
     ],
 )
 def test_the_metrics_of_running_frozen_encoders_at_every_step(
@@ -74,6 +77,27 @@ def test_a_trial_trains_its_heads_only(features: Features, parts: SplitRows):
     assert all(branch.encoder is None for branch in epoch.model.branches.values())
     assert epoch.inputs.audio.shape == epoch.inputs.visual.shape == (30, 16)
     assert isinstance(epoch.inputs.audio, np.memmap)
+
+
+def test_learned_poolings_train_on_sequences(features: Features, parts: SplitRows):
+    sets = ("visual.pooling=transformer", "audio.pieces=2", "audio.pooling=gru")
+    epoch = next(fit(configured(*sets), features, parts.train, parts.validation))
+    assert epoch.inputs.visual.shape == (30, 1, 16)
+    assert epoch.inputs.audio.shape == (30, 2, 16)
+    learned = {name for name, _ in epoch.model.named_parameters() if ".pool." in name}
+    assert {name.split(".")[0] for name in learned} == {"audio", "visual"}
+
+
+def test_caches_are_named_as_in_earlier_versions(
+    features: Features, parts: SplitRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path))
+    prepare_inputs(configured("log_mel.normalise=audioset"), features, parts.train)
+    folders = [path for path in (tmp_path / "features").iterdir() if path.is_dir()]
+    assert {path.name.rsplit("-", 1)[0] for path in folders} == {
+        "audio_encoding-ce0f0573614ac53b",
+        "visual_encoding-3297a6c1f376452f",
+    }
 
 
 def test_once_for_all_trials(
@@ -103,6 +127,9 @@ def test_once_for_all_trials(
     assert ask("seed=1") == {"audio", "visual"}  # other random weights
     assert ask("visual.pooling=max") == {"visual"}
     assert ask("log_mel.normalise=audioset") == {"audio"}
+    assert ask("visual.pooling=attention") == {"visual"}
+    assert ask("visual.pooling=gru", "pictures.frames=1") == set()  # the same sequences
+    assert ask("audio.pieces=2", "audio.pooling=max") == {"audio"}
     weights = (*CONVNEXT, f"visual.weights={tmp_path / 'c.pth'}")
     assert ask(*weights) == {"visual"}
     assert ask(*weights, "seed=1") == set()  # those of a file do not depend on the seed

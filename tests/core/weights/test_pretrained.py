@@ -17,9 +17,9 @@ from torch import nn
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.model import build_model
-from avsc_core.resolve import parse_set, resolve, trial_key
+from avsc_core.resolve import find_random_branches, parse_set, resolve, trial_key
 from avsc_core.weights.model_folder import read_model_folder, write_model_folder
-from avsc_core.weights.pretrained import check_pretrained, load_pretrained
+from avsc_core.weights.pretrained import check_pretrained, load_pretrained, set_norm_eps
 from avsc_core.weights.sources import locate
 from tests.builders.configs import TINY
 from tests.builders.weights import AST, CONVNEXT, reference_ast, reference_convnext, save_ast
@@ -300,3 +300,53 @@ def test_the_account_is_json(tmp_path: Path):
     torch.save(reference_convnext().state_dict(), tmp_path / "c.pth")
     (account,) = check_pretrained(configured(*CONVNEXT, f"visual.weights={tmp_path / 'c.pth'}"))
     assert json.loads(json.dumps(account._asdict()))["layout"] == "ConvNeXt torchvision"
+
+
+def test_several_backbones_each_with_its_own_weights(tmp_path: Path):
+    """Torchvision's ConvNeXt from its file, a ResNet of timm from its own, and one at random."""
+    torch.save(reference_convnext().state_dict(), tmp_path / "convnext.pth")
+    resnet = timm.create_model("resnet10t", num_classes=3)
+    torch.save(resnet.state_dict(), tmp_path / "resnet.pth")
+    sources = f"[{tmp_path}/convnext.pth, {tmp_path}/resnet.pth, null]"
+    names = "[convnext, resnet10t, resnet10t]"
+    sets = [*CONVNEXT, f"visual.backbone={names}", f"visual.weights={sources}", "modality=visual"]
+    config = resolve("demo", parse_set(sets))
+
+    model = build_model(config)
+    accounts = load_pretrained(model, config)
+    assert [account.layout for account in accounts] == ["ConvNeXt torchvision", "timm resnet10t"]
+    assert [account.branch for account in accounts] == ["visual", "visual"]
+    _, timms, random = model.branches["visual"].encoder.encoders
+    for name, tensor in timms.backbone.state_dict().items():
+        assert torch.equal(tensor, resnet.state_dict()[name])
+    assert any("encoders.2.backbone.conv1" in name for name in accounts[0].new)
+    assert not any("encoders.1.backbone" in name for name in accounts[0].new)
+    assert not torch.equal(random.backbone.conv1[0].weight, timms.backbone.conv1[0].weight)
+    assert find_random_branches(config) == ["visual"]
+
+    # Two files that do not fit are named together; the key knows their content and order.
+    swapped = f"[{tmp_path}/resnet.pth, {tmp_path}/convnext.pth, null]"
+    other = resolve("demo", parse_set([*sets, f"visual.weights={swapped}"]))
+    assert trial_key(other) != trial_key(config)
+    with pytest.raises(UserError) as caught:
+        check_pretrained(other)
+    places = {str(fault).split(":")[0] for fault in caught.value.faults}
+    assert f"visual.weights[1] {tmp_path}/convnext.pth" in places
+
+
+def test_a_saved_model_keeps_the_epsilon_of_each_backbone(tmp_path: Path):
+    names = "[convnext, vit_tiny_patch16_224]"
+    sets = [*TINY, f"visual.backbone={names}", "visual.pooling=transformer", "modality=visual"]
+    config = resolve("demo", parse_set(sets))
+    model = build_model(config)
+    branch = model.branches["visual"]
+    set_norm_eps(branch.encoder.encoders[0], 1e-3)
+    write_model_folder(tmp_path / "model", model, config, {})
+    loaded = read_model_folder(tmp_path / "model")[0].branches["visual"]
+    assert {
+        layer.eps
+        for layer in loaded.encoder.encoders[0].modules()
+        if isinstance(layer, nn.LayerNorm)
+    } == {1e-3}
+    assert loaded.encoder.encoders[1].backbone.norm.eps == 1e-6
+    assert loaded.pool.encoder_layers.norm.eps == 1e-5
