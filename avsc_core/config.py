@@ -254,8 +254,9 @@ class Audio(Encoder):
     stride: PositiveInt = 10
 
     # Into how many equal pieces of time the log-mel is cut. Each has T // pieces frames and is
-    # encoded on its own; the frames left over at the end are not used. Not in the paper.
-    pieces: Annotated[int, Field(ge=1, le=100)] = 1
+    # encoded on its own; the frames left over at the end are not used. With `encodings` (N,T,D) it
+    # must be their T. Not in the paper.
+    pieces: Annotated[int, Field(ge=1, le=1000)] = 1
 
     # How the encodings of the pieces become one; without effect on a log-mel in one piece.
     pooling: Pooling = "mean"

@@ -128,8 +128,8 @@ CONDITIONS: dict[str, Needs] = {
     "pseudo.object_pooling": NEEDS_VISUAL,
     "audio.encodings": NEEDS_AUDIO,
     "visual.encodings": NEEDS_VISUAL,
-    "audio.pieces": NEEDS_AUDIO_ENCODER,
-    "audio.pooling": {"audio.pieces": range(2, 101), **NEEDS_AUDIO_ENCODER},
+    "audio.pieces": NEEDS_AUDIO,
+    "audio.pooling": {"audio.pieces": range(2, 1001), **NEEDS_AUDIO},
     "augmentation.mixup_partners": NEEDS_BOTH,  # one modality alone has one partner anyway
     # These are no dimensions. Without a branch they keep their values, as they always did.
     **{key: {"audio.encodings": (None,)} for key in AUDIO_ENCODER_FIELDS},

@@ -137,7 +137,7 @@ def find_encoding_shape(config: Config, branch: str) -> tuple[int, ...]:
     """
     settings = getattr(config, branch)
     if settings.encodings:
-        return read_encoding_shape(settings.encodings, f"{branch}.encodings")
+        return _find_given_shape(config, branch)
 
     width = sum(_find_backbone_width(config, branch, name) for name in settings.backbones)
     steps = _count_steps(config, branch)
@@ -146,6 +146,21 @@ def find_encoding_shape(config: Config, branch: str) -> tuple[int, ...]:
     if settings.pooling in FIXED:
         return (build_pooling(settings.pooling, width, steps).width,)  # type: ignore[return-value]
     return (steps, width)
+
+
+def _find_given_shape(config: Config, branch: str) -> tuple[int, ...]:
+    """Find the shape of a clip's encoding that was computed elsewhere.
+
+    Raises UserError when it has another number of pieces of sound than `audio.pieces`, which says
+    whether `audio.pooling` has an effect.
+    """
+    file = getattr(config, branch).encodings
+    shape = read_encoding_shape(file, f"{branch}.encodings")
+    pieces = shape[0] if len(shape) == 2 else 1
+    if branch == "audio" and pieces != config.audio.pieces:
+        what = f"{config.audio.pieces} in the configuration, {pieces} in {file}"
+        raise make_error("audio.pieces", what, todo=f"set it to {pieces}")
+    return shape
 
 
 def check_computation(model: AudioVisualNet, config: Config) -> None:

@@ -98,7 +98,10 @@ def test_a_trial_on_encodings_from_elsewhere(
 ):
     file = encode_labels(features, tmp_path, shape)
     sets = [f"{branch}.encodings={file}", f"{branch}.pooling={pooling}", *QUICK]
-    config = resolve("demo", parse_set([*TINY, *sets]))
+    if branch == "audio" and len(shape) == 2:
+        sets.append("audio.pieces=3")
+    config = reset_inactive(resolve("demo", parse_set([*TINY, *sets])))
+    assert getattr(config, branch).pooling == pooling
     rows = split_rows(features.data, config.split)
 
     inputs = prepare_inputs(config, features, rows.train)
@@ -144,7 +147,7 @@ def test_settings_of_an_absent_encoder_are_inactive(tmp_path: Path):
     others = ["audio.backbone=[ast, resnet10t]", "audio.freeze=all", "audio.depth=3"]
     one, other = (
         reset_inactive(resolve("demo", parse_set(sets)))
-        for sets in (given, [*given, *others, "audio.weights=[x.pth, null]", "audio.pieces=2"])
+        for sets in (given, [*given, *others, "audio.weights=[x.pth, null]"])
     )
     assert trial_key(one) == trial_key(other)
     assert build_model(one).branches["audio"].embed[0].in_features == 2
@@ -155,3 +158,12 @@ def test_encodings_are_of_clips_as_they_are(tmp_path: Path):
     sets = [f"visual.encodings={file}", "augmentation.mixup=0.2"]
     with pytest.raises(UserError, match="augmentation: the features of a frozen encoder"):
         resolve("demo", parse_set(sets))
+
+
+def test_pieces_of_sound_must_be_those_of_the_file(tmp_path: Path):
+    file = save(tmp_path, clips=CLIPS, encodings=np.ones((3, 4, 2)))
+    config = resolve("demo", parse_set([f"audio.encodings={file}"]))
+    with pytest.raises(UserError) as caught:
+        build_model(config)
+    what = f"audio.pieces: 1 in the configuration, 4 in {file}; set it to 4"
+    assert str(caught.value) == what
