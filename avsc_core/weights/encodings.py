@@ -46,7 +46,7 @@ def load_encodings(file: str, clips: Sequence[str], where: str) -> ndarray:
 
     found: ndarray = encodings[[row_of[clip] for clip in clips]].astype(np.float32)
     finite = np.isfinite(found).reshape(len(clips), -1).all(1)  # (N,)
-    broken = [clip for clip, is_finite in zip(clips, finite, strict=True) if not is_finite]
+    broken = [clip for clip, whole in zip(clips, finite, strict=True) if not whole]
     if broken:
         what = f"values of {_name_some(broken)} are not finite numbers"
         raise make_error(f"{where} {file}", what, todo="encode them again")
