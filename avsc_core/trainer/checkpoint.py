@@ -14,7 +14,7 @@ from torch import Tensor
 from avsc_core.files import atomic_path
 from avsc_core.finite import check_finite
 
-FORMAT = 1  # raised when the content changes; a file of another format is not used
+FORMAT = 2  # raised when the content changes; a file of another format is not used
 
 
 class Best(NamedTuple):
@@ -36,6 +36,7 @@ class Checkpoint(NamedTuple):
     schedule: dict[str, Any]
     scaler: dict[str, Any]  # of fp16's loss; empty otherwise
     best: Best | None
+    ema: dict[str, Any] | None = None  # the averaged weights, with `training.ema`
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
