@@ -59,7 +59,8 @@ def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
     content = torch.load(path, map_location="cpu", weights_only=True)
     if content.pop("format", None) != FORMAT or content["key"] != key:
         return None
-    tensors = ((str(path), f"tensor {name}", value) for name, value in content["model"].items())
+    weights = {**content["model"], **(content["ema"] or {})}
+    tensors = ((str(path), f"tensor {name}", value) for name, value in weights.items())
     check_finite(tensors, todo="delete it: the training then begins anew")
     content["best"] = content["best"] and Best(**content["best"])
     return Checkpoint(**content)

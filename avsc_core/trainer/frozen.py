@@ -92,12 +92,14 @@ def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progr
     for setting in ("embedding", "classes"):
         del encoder[setting]
     section = "log_mel" if branch == "audio" else "pictures"
+    # A scale without a value for padding stands here as it did before there was one.
+    scale = inputs.scale if inputs.scale.padding is not None else inputs.scale[:2]
     dependencies = [
         encoder,
         identity[section],
         identity["media"],
         None if branch in find_weights(config) else config.seed,
-        inputs.scale if branch == "audio" else inputs.colours,
+        scale if branch == "audio" else inputs.colours,
         identity["training"]["precision"],
     ]
 

@@ -101,7 +101,7 @@ def list_undecayed(model: nn.Module) -> set[str]:
 
 
 def build_schedule(optimiser: AdamW, settings: Training, steps_per_epoch: int) -> LambdaLR:
-    """Build the schedule that multiplies the rate of every group by `compute_factor` of the step."""
+    """Build the schedule that multiplies every group's rate by `compute_factor` of the step."""
     return LambdaLR(optimiser, partial(compute_factor, settings, steps_per_epoch))
 
 

@@ -118,9 +118,7 @@ def test_first_the_new_layers_then_everything():
         "audio.freeze=1",
         "audio.embedding=16",
     )
-    frozen = {
-        name for name, value in training.model.named_parameters() if not value.requires_grad
-    }
+    frozen = {name for name, value in training.model.named_parameters() if not value.requires_grad}
     for number in (1, 2, 3):
         before = {name: value.clone() for name, value in training.model.state_dict().items()}
         start_epoch(training, number)
