@@ -93,8 +93,8 @@ class LogMel(Section):
     frames: PositiveInt = 1024
 
     # Not in the paper. audioset: mean and deviation of AudioSet, as AST uses them. dataset: mean
-    # and deviation of the training clips, without padding, which keeps AST's value. peak: AudioSet's
-    # constants, after scaling each recording to a peak of 1.
+    # and deviation of the training clips, without padding, which keeps AST's value. peak: the
+    # constants of AudioSet, after scaling each recording to a peak of 1.
     normalise: Literal["audioset", "dataset", "peak"] = "audioset"
 
     # The number format in the feature cache; float16 takes half the space and keeps about 3 digits.

@@ -162,7 +162,7 @@ class StudyResults:
         search = definition["search"] or {}
         self.space = Space({}, {})  # without a search, it has no dimensions
         if search:
-            self.space = Space.from_json(search["space"], definition["base"])
+            self.space = Space.from_json(search["space"], self.base_settings)
         self.space_hash: str = search.get("space_hash", "")
         self.search_options = {}  # sampler, scheduler, seed and others that are set
         for name, value in search.items():
