@@ -24,9 +24,6 @@ from torchvision.transforms.v2 import functional as transforms
 from avsc_core.config import Augmentation
 from avsc_core.data.logmel import find_padding
 
-# A log-mel is the natural logarithm of a power.
-DECIBEL = math.log(10) / 10
-
 # The partner of each clip (B,), and the share that a clip keeps of itself (B,).
 Mixing = tuple[Tensor, Tensor]
 
@@ -144,15 +141,20 @@ def _pick_frames(log_mel: Tensor, frames: Tensor) -> Tensor:
 
 def _change_gain(log_mel: Tensor, gain_db: float) -> Tensor:
     """Add to each log-mel of (B,T,128) its own gain, at most `gain_db` either way."""
-    gain = gain_db * (2 * torch.rand(len(log_mel)) - 1) * DECIBEL  # (B,)
+    gain = _convert_decibels(gain_db * (2 * torch.rand(len(log_mel)) - 1))  # (B,)
     return log_mel + gain.to(log_mel.device)[:, None, None]
 
 
 def _add_noise(log_mel: Tensor, most_db: float) -> Tensor:
     """Add normal noise to each log-mel of (B,T,128), with its own deviation up to `most_db`."""
-    deviation = most_db * torch.rand(len(log_mel)) * DECIBEL  # (B,)
+    deviation = _convert_decibels(most_db * torch.rand(len(log_mel)))  # (B,)
     noise = deviation[:, None, None] * torch.randn(log_mel.shape)  # (B,T,128)
     return log_mel + noise.to(log_mel.device)
+
+
+def _convert_decibels(decibels: Tensor) -> Tensor:
+    """Convert decibels to the unit of log-mels, which are natural logarithms of a power."""
+    return decibels * math.log(10) / 10
 
 
 def _draw_spans(clips: int, size: int, widest: float) -> Tensor:

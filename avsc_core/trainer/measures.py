@@ -34,11 +34,11 @@ def measure_fusion(model: AudioVisualNet, outputs: Outputs) -> dict[str, Tensor]
         return {}
     assert outputs.event_logits is not None
     assert outputs.object_logits is not None
-    tokens, added = model.fusion.attend(outputs.event_logits, outputs.object_logits)
+    both_tokens, both_added = model.fusion.attend(outputs.event_logits, outputs.object_logits)
     measures = {}
-    for name, own, other in zip(("events", "objects"), tokens, added, strict=True):
-        ratio = other.double().std(1) / own.double().std(1).clamp_min(SMALLEST)  # (B,)
-        measures[f"sf_added_{name}"] = ratio.mean()
+    for name, tokens, added in zip(("events", "objects"), both_tokens, both_added, strict=True):
+        spread = tokens.double().std(1).clamp_min(SMALLEST)  # (B,)
+        measures[f"sf_added_{name}"] = (added.double().std(1) / spread).mean()
     return measures
 
 

@@ -252,16 +252,16 @@ def _conclude_on_ladder(study: StudyResults) -> Iterator[str]:
 def _conclude_on_modules(study: StudyResults) -> Iterator[str]:
     """Name the rows with a module that never did anything; earlier records do not have measures."""
     for measures, sentence in MODULE_MEASURES.values():
-        idle = []
+        names = []
         largest = 0.0
         for row in study.rows:
             share = study.find_largest(row, measures)
             if share is not None and share < NOTHING_BELOW:
-                idle.append(row.name)
+                names.append(row.name)
                 largest = max(largest, share)
-        if idle:
+        if names:
             what = sentence.format(f"at most {largest:.2g}")
-            yield f"{'; '.join(idle)}: {what}, in every epoch: its ablation measures nothing."
+            yield f"{'; '.join(names)}: {what}, in every epoch: its ablation measures nothing."
 
 
 def _make_finding(name: str, figure: Estimate) -> Finding:
