@@ -87,6 +87,7 @@ TwoOrMore = Annotated[int, Field(ge=2)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Factor = Annotated[float, Field(gt=0, le=1)]
 EncodingsFile = Annotated[str, AfterValidator(make_absolute)]
 # Checked before pydantic tries the types one by one, because it would report a fault for each.
 Backbones = Annotated[str | tuple[str, ...], BeforeValidator(_check_backbones)]
@@ -126,8 +127,8 @@ class LogMel(Section):
     frames: PositiveInt = 1024
 
     # Not in the paper. audioset: mean and deviation of AudioSet, as AST uses them. dataset: mean
-    # and deviation of the training clips. peak: AudioSet's constants, after scaling each recording
-    # to a peak of 1.
+    # and deviation of the training clips, without padding, which keeps AST's value. peak: the
+    # constants of AudioSet, after scaling each recording to a peak of 1.
     normalise: Literal["audioset", "dataset", "peak"] = "audioset"
 
     # The number format in the feature cache; float16 takes half the space and keeps about 3 digits.
@@ -373,17 +374,47 @@ class LossWeights(Section):
 
 
 class Losses(Section):
-    """How the event loss and the object loss (Eq. 1 and 2) are reduced over classes."""
+    """How the event loss and the object loss (Eq. 1 and 2) are reduced over classes, and what the
+    scene loss has beyond the paper's cross-entropy.
+    """
+
+    ADDED = frozenset({"label_smoothing", "class_weights", "coarse"})
 
     # The equations sum. `mean` with weight lambda is the same as `sum` with lambda / C for C
     # classes.
     bce_reduction: Literal["sum", "mean"] = "sum"
+
+    # The rest is not in the paper; systems of Table V have it. Share of the scene's target that is
+    # spread evenly over all scenes.
+    label_smoothing: Share = 0.0
+
+    # balanced: a scene with n_c of the n training clips counts n / (S n_c) times in the scene loss.
+    class_weights: Literal["none", "balanced"] = "none"
+
+    # Weight of a second scene loss, of a head that tells indoor, outdoor and transportation apart
+    # (avsc_core/labels.py); 0: no such head. Both heads then decide together: the probability of a
+    # scene is multiplied by that of its coarse class. Only for TAU's ten scenes.
+    coarse: Weight = 0.0
 
 
 class Training(Section):
     """The optimisation (Section III-A): AdamW at a learning rate of 5e-6, batches of 16 clips, 100
     epochs.
     """
+
+    ADDED = frozenset(
+        {
+            "schedule",
+            "step_epochs",
+            "step_factor",
+            "layer_decay",
+            "fusion_multiplier",
+            "clip_norm",
+            "ema",
+            "heads_first",
+            "second_stage",
+        }
+    )
 
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 16
@@ -404,14 +435,53 @@ class Training(Section):
     # none.
     warmup: Share = 0.0
 
+    # The rest is not in the paper either, and off. The learning rate after the warm-up. cosine: it
+    # falls along half a cosine, to 0 at the end. step: every `step_epochs` epochs it is multiplied
+    # by `step_factor`.
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    step_epochs: PositiveInt = 30
+    step_factor: Factor = 0.1
+
+    # Learning rate of a backbone's layer, as a multiple of that of the layer after it; 1: the same
+    # for all.
+    layer_decay: Factor = 1.0
+
+    # Learning rate of the fusion, as a multiple of the backbones'; none: `head_multiplier`.
+    fusion_multiplier: PositiveFloat | None = None
+
+    # Largest norm of the gradient of all parameters together; larger ones are scaled down to it.
+    # 0: no limit.
+    clip_norm: Weight = 0.0
+
+    # Decay, at every step, of an exponential moving average of the weights, such as 0.999. The
+    # averaged model is then validated, predicts and is saved. 0: none.
+    ema: Share = 0.0
+
+    # In how many epochs, from the first on, only the new layers learn. Everything learns after
+    # them, at `second_stage` times all learning rates.
+    heads_first: NonNegativeInt = 0
+    second_stage: PositiveFloat = 1.0
+
 
 class Augmentation(Section):
     """Random changes to training clips (avsc_core/data/augment.py). The paper uses none, so all are
     off.
     """
 
+    ADDED = frozenset({"time_shift", "noise", "speed"})
+
+    # Sound: each clip becomes faster or slower by up to this share of its tempo.
+    speed: Share = 0.0
+
+    # Sound: each clip is rolled in time, either way, by up to this share of its length.
+    time_shift: Share = 0.0
+
     # Sound: each clip becomes louder or quieter by up to this many dB.
     gain_db: Weight = 0.0
+
+    # Sound: normal noise is added to each value of a clip's log-mel, with a deviation of up to this
+    # many dB.
+    noise: Weight = 0.0
 
     # Sound: SpecAugment hides a part of the log-mel; the widest part, as a share of its frames and
     # of its bands.
@@ -564,6 +634,10 @@ class Config(Section):
         if is_frozen and self.augmentation != Augmentation():
             message = "the features of a frozen encoder are computed once, of clips as they are"
             raise FieldError("augmentation", message)
+
+        if self.losses.coarse and self.scenes != 10:
+            message = f"the coarse classes are those of TAU's 10 scenes, not of {self.scenes}"
+            raise FieldError("losses.coarse", message)
 
         if not any(self.loss_weights.model_dump().values()):
             raise FieldError("loss_weights", "all five are 0: nothing to learn")

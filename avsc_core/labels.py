@@ -39,6 +39,23 @@ SCENES = (
     "street_traffic",
     "tram",
 )
+
+# The three classes of DCASE's task 1B (2020), the class of each scene, and its number (S,).
+COARSE_CLASSES = ("indoor", "outdoor", "transportation")
+COARSE_OF_SCENE = {
+    "airport": "indoor",
+    "bus": "transportation",
+    "metro": "transportation",
+    "metro_station": "indoor",
+    "park": "outdoor",
+    "public_square": "outdoor",
+    "shopping_mall": "indoor",
+    "street_pedestrian": "outdoor",
+    "street_traffic": "outdoor",
+    "tram": "transportation",
+}
+COARSE_NUMBERS = [COARSE_CLASSES.index(name) for name in COARSE_OF_SCENE.values()]
+
 LABEL_FILE = "labels.npz"
 ARRAYS = ("clips", "events", "objects", "event_names", "object_names")
 
@@ -70,6 +87,18 @@ def name_object_scores(activation: str, pooling: str) -> str:
 
 
 SCORES = (EVENT_SCORES, *(name_object_scores(*reading) for reading in OBJECT_READINGS))
+
+
+def check_coarse(scene_names: Sequence[str], title: str) -> None:
+    """Check that scenes have coarse classes: TAU's alone do. Raises UserError that names others."""
+    if tuple(scene_names) != SCENES:
+        foreign = sorted(set(scene_names) - set(SCENES)) or scene_names
+        raise make_error(
+            "losses.coarse",
+            f"{title} has scenes without a coarse class: {', '.join(foreign)}",
+            f"all ten of {', '.join(SCENES)}",
+            "set it to 0",
+        )
 
 
 def write_labels(

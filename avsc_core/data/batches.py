@@ -19,7 +19,7 @@ from avsc_core.config import Augmentation
 from avsc_core.data.augment import apply_mixup, augment_frames, augment_log_mel
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import Features
-from avsc_core.data.logmel import AUDIOSET, Scale, normalise
+from avsc_core.data.logmel import AST_PADDING, AUDIOSET, Scale, normalise
 from avsc_core.files import cache_root
 from avsc_core.finite import check_finite
 from avsc_core.weights.preparation import IMAGENET, Colours
@@ -53,26 +53,29 @@ def compute_scale(features: Features, normalisation: str, rows: ndarray) -> Scal
     """Compute the `Scale` that the setting `log_mel.normalise` asks for.
 
     "dataset": mean and deviation of the log-mels over `rows`, which are training rows only, so that
-    nothing of validation or test reaches the model. "audioset" and "peak": AudioSet's constants
-    ("peak" scales the samples before the logarithm).
+    nothing of validation or test reaches the model. Padded frames do not count, and get the value
+    that they have with AudioSet's constants. "audioset" and "peak": AudioSet's constants ("peak"
+    scales the samples before the logarithm).
     """
     if normalisation != "dataset":
         return AUDIOSET
 
     # One clip at a time, because the log-mels of TAU's training split fill 4.5 GB.
+    count = 0  # of values in recorded frames
     total = 0.0
     total_of_squares = 0.0
     for row in rows:
         log_mel = features.log_mel[row].astype(np.float64)  # (T,128)
-        total += log_mel.mean()
-        total_of_squares += (log_mel**2).mean()
+        recorded = log_mel[log_mel.any(1)]  # frames that are not padding
+        count += recorded.size
+        total += recorded.sum()
+        total_of_squares += (recorded**2).sum()
 
-    # All clips have the same number of values, so the mean of their means is the mean over all.
-    mean = total / len(rows)
-    variance = total_of_squares / len(rows) - mean**2
+    mean = total / max(count, 1)
+    variance = total_of_squares / max(count, 1) - mean**2
     if not np.isfinite(variance):
         check_log_mels(features, rows)
-    return Scale(float(mean), float(np.sqrt(variance)))
+    return Scale(float(mean), float(np.sqrt(variance)), AST_PADDING)
 
 
 def check_inputs(inputs: Inputs, rows: ndarray) -> None:

@@ -27,9 +27,9 @@ from avsc_core.data.dataset import DataSet, read_dataset
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.demo.scenes import write_demo
-from avsc_core.errors import Fault, UserError
+from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.files import cache_root
-from avsc_core.labels import EVENT_SCORES, name_object_scores
+from avsc_core.labels import EVENT_SCORES, check_coarse, name_object_scores
 from avsc_core.processes import Progress
 from avsc_core.weights.preparation import choose_pictures
 
@@ -156,6 +156,10 @@ def _check_labels(data: DataSet, config: Config) -> None:
     if not data.scores and config.pseudo != PseudoLabels():
         what = f"{data.title} has true labels, no teachers' probabilities to apply thresholds to"
         faults.append(Fault("pseudo", what, todo="leave it out, or run `avsc-core pseudo`"))
+
+    if config.losses.coarse:
+        with collect_faults(faults):
+            check_coarse(data.scene_names, data.title)
 
     if faults:
         raise UserError(faults)

@@ -2,14 +2,15 @@
 
 That is kaldi's fbank, padded, then normalised.
 
-Padding comes before normalising, so padded frames carry the value that AST saw for silence in its
-training. The constants of AudioSet are AST's own. TAU's recordings are about 28 dB quieter, which
-is why the setting `log_mel.normalise` also offers `dataset` and `peak` (not in the paper; because a
-quieter input is a shifted input).
+Padding comes before normalising, so padded frames, which are exactly 0, carry the value that AST
+saw there in its training. The constants of AudioSet are AST's own. TAU's recordings are about 28 dB
+quieter, which is why the setting `log_mel.normalise` also offers `dataset` and `peak` (not in the
+paper; because a quieter input is a shifted input). With `dataset`, padding keeps AST's value.
 """
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torchaudio.compliance.kaldi import fbank
@@ -24,8 +25,13 @@ class Scale(NamedTuple):
     mean: float
     std: float
 
+    # The value of padded frames after normalisation. None: what zeros become, which is right for
+    # AudioSet's constants and is what models of earlier versions were trained with.
+    padding: float | None = None
+
 
 AUDIOSET = Scale(-4.2677393, 4.5689974)  # AST, Gong et al. 2021
+AST_PADDING = -AUDIOSET.mean / (2 * AUDIOSET.std)  # what AST saw in padded frames, 0.467
 
 
 def convert_to_log_mel(
@@ -63,5 +69,16 @@ def convert_to_log_mel(
 
 
 def normalise(mel: Tensor, scale: Scale) -> Tensor:
-    """Normalise a log-mel of any shape as AST does."""
-    return (mel.float() - scale.mean) / (2 * scale.std)
+    """Normalise log-mels (...,T,128) as AST does; padded frames get `scale.padding`."""
+    normalised = (mel.float() - scale.mean) / (2 * scale.std)
+    if scale.padding is None:
+        return normalised
+    return torch.where(find_padding(mel), scale.padding, normalised)
+
+
+def find_padding(mel: Tensor) -> Tensor:
+    """Tell which frames of log-mels (...,T,128), not normalised yet, are padding: (...,T,1) bool.
+
+    All their values are exactly 0. Those of a recorded frame never are: digital silence is -15.9.
+    """
+    return (mel == 0).all(-1, keepdim=True)

@@ -90,7 +90,8 @@ def load_trained(folder: Path) -> Trained:
     model, config, extra = read_model_folder(folder)
     model.to(choose_device(config))
     extra["scale"] = Scale(**extra["scale"])
-    scale = (str(folder / DESCRIPTION), "the scale of log-mels", np.array(extra["scale"]))
+    numbers = [value for value in extra["scale"] if value is not None]
+    scale = (str(folder / DESCRIPTION), "the scale of log-mels", np.array(numbers))
     check_finite([scale], todo="train the model again")
     provenance = _select_fields(extra.get("provenance", {}), Provenance)
     extra["provenance"] = Provenance(**provenance)

@@ -127,17 +127,25 @@ class SemanticFusion(nn.Module):
         self.layer = parts.layer(parts.events + parts.objects)
 
     def forward(self, branches: Branches) -> Tensor:
-        event_logits, object_logits = branches.logits()
-        events = self.tokens(event_logits)  # (B,E)
-        objects = self.tokens(object_logits)  # (B,O)
-
-        # Eq. 5 in both directions, added to the tokens that ask.
-        fused_events = events + self.events_ask(events, objects)  # (B,E)
-        fused_objects = objects + self.objects_ask(objects, events)  # (B,O)
+        (events, objects), (added_events, added_objects) = self.attend(*branches.logits())
+        fused_events = events + added_events  # (B,E)
+        fused_objects = objects + added_objects  # (B,O)
 
         # Eq. 6.
         scene_logits: Tensor = self.layer(torch.cat([fused_events, fused_objects], 1))  # (B,S)
         return scene_logits
+
+    def attend(
+        self,
+        event_logits: Tensor,  # (B,E)
+        object_logits: Tensor,  # (B,O)
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return the tokens (B,E), (B,O), and what Eq. 5 adds to them in both directions."""
+        events = self.tokens(event_logits)  # (B,E)
+        objects = self.tokens(object_logits)  # (B,O)
+        added_events = self.events_ask(events, objects)  # (B,E)
+        added_objects = self.objects_ask(objects, events)  # (B,O)
+        return (events, objects), (added_events, added_objects)
 
 
 class Concatenation(nn.Module):

@@ -7,15 +7,20 @@
     total = lambda_1 event + lambda_2 object + lambda_3 e2o + lambda_4 o2e + lambda_5 scene   Eq. 7
 
 A loss whose branch is not in the model, or whose module is off, is left out of the sum.
+
+Not in the paper, and off: smoothed labels and class weights of the scene loss, and a sixth loss,
+`coarse`, the cross-entropy of a head that tells indoor, outdoor and transportation apart.
 """
 
 from collections.abc import Callable
 
 import torch
+from numpy import ndarray
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from avsc_core.config import Config
+from avsc_core.labels import COARSE_CLASSES, COARSE_NUMBERS
 from avsc_core.model.alignment import alignment_losses
 from avsc_core.model.network import AudioVisualNet, Outputs
 
@@ -25,9 +30,13 @@ Losses = Callable[
 ]
 
 
-def build_losses(config: Config) -> Losses:
+def build_losses(
+    config: Config,
+    class_weights: Tensor | None = None,  # (S,), of the scene loss
+) -> Losses:
     """Build a function that computes the unweighted losses of a configuration, and `total`."""
-    weights = config.loss_weights.model_dump()
+    weights = {**config.loss_weights.model_dump(), "coarse": config.losses.coarse}
+    smoothing = config.losses.label_smoothing
     alignment = config.alignment
     aligned = alignment.enabled and (weights["e2o"] or weights["o2e"])
     per_class = config.losses.bce_reduction == "mean"
@@ -66,8 +75,12 @@ def build_losses(config: Config) -> Losses:
                 generator=generator,
             )
 
+        losses["scene"] = scene_loss(outputs.scene_logits, scenes, class_weights, smoothing)
+        if outputs.coarse_logits is not None:
+            coarse = coarsen(scenes, len(outputs.scene_logits[0]))  # (B,3)
+            losses["coarse"] = cross_entropy(outputs.coarse_logits.float(), coarse)
+
         # Eq. 7.
-        losses["scene"] = cross_entropy(outputs.scene_logits.float(), scenes)
         total = torch.zeros_like(losses["scene"])
         for name, loss in losses.items():
             total = total + weights[name] * loss
@@ -91,3 +104,38 @@ def tagging_loss(
     )  # (B,C)
     by_clip = losses.mean(1) if per_class else losses.sum(1)  # (B,)
     return by_clip.mean()
+
+
+def scene_loss(
+    logits: Tensor,  # (B,S)
+    scenes: Tensor,  # (B,), or probabilities (B,S) of mixed clips
+    class_weights: Tensor | None,  # (S,)
+    smoothing: float,
+) -> Tensor:
+    """Compute the cross-entropy of scenes, averaged over clips; a scalar.
+
+    A target t (S,), of 0 and 1 or mixed, becomes (1 - smoothing) t + smoothing / S, and the loss of
+    a clip is the sum of -w_s t_s ln p_s over scenes: a mixed clip has the mixed weight of its
+    scenes. The mean over clips is not divided by their weights, whose mean over the training clips
+    is 1, so that the same clip counts as much in every batch.
+    """
+    # With weights, torch treats numbers of classes in another way than probabilities.
+    if class_weights is not None and not scenes.is_floating_point():
+        scenes = one_hot(scenes, logits.shape[1]).float()
+    return cross_entropy(logits.float(), scenes, class_weights, label_smoothing=smoothing)
+
+
+def balance_classes(scenes: ndarray, count: int) -> Tensor:
+    """Return the weight n / (S n_c) of each of S = `count` scenes: (S,).
+
+    n_c of the n training clips `scenes` (n,) are of scene c. A scene without clips is not a target.
+    """
+    clips = torch.bincount(torch.from_numpy(scenes), minlength=count)  # (S,)
+    return len(scenes) / (count * clips.clamp_min(1))
+
+
+def coarsen(scenes: Tensor, count: int) -> Tensor:
+    """Turn scenes (B,), or targets (B,S) with S = `count`, into targets (B,3) of coarse classes."""
+    targets = scenes if scenes.is_floating_point() else one_hot(scenes, count).float()
+    coarse = torch.tensor(COARSE_NUMBERS, device=scenes.device)  # (S,)
+    return targets @ one_hot(coarse, len(COARSE_CLASSES)).to(targets.dtype)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from avsc_core.config import Config
 from avsc_core.errors import make_error
+from avsc_core.labels import COARSE_CLASSES
 from avsc_core.model.audio import AudioEncoder, build_audio_backbone
 from avsc_core.model.branch import Branch, JoinedEncoders, freeze, read_encoding_width, to_float32
 from avsc_core.model.fusion import FUSIONS, Branches, FusionLayer, FusionParts
@@ -34,19 +35,28 @@ class Outputs(NamedTuple):
     scene_logits: Tensor  # (B,S)
     event_embedding: Tensor | None  # (B,D)
     object_embedding: Tensor | None  # (B,D)
+    coarse_logits: Tensor | None = None  # (B,3), with `losses.coarse`
 
 
 class AudioVisualNet(nn.Module):
     """log_mel (B,T,128), frames (B,F,3,H,W) -> Outputs.
 
-    A branch without an encoder takes encodings instead, (B,width) or (B,F,width).
+    A branch without an encoder takes encodings instead, (B,width) or (B,F,width). `coarse` is a
+    second fusion, with logits of indoor, outdoor and transportation.
     """
 
-    def __init__(self, audio: Branch | None, visual: Branch | None, fusion: nn.Module) -> None:
+    def __init__(
+        self,
+        audio: Branch | None,
+        visual: Branch | None,
+        fusion: nn.Module,
+        coarse: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.audio = audio
         self.visual = visual
         self.fusion = fusion
+        self.coarse = coarse
 
     def forward(self, log_mel: Tensor | None, frames: Tensor | None) -> Outputs:
         # Embeddings (B,D) and logits (B,E) and (B,O) of the branches.
@@ -56,7 +66,15 @@ class AudioVisualNet(nn.Module):
 
         branches = Branches(event_logits, object_logits, event_embedding, object_embedding)
         scene_logits = to_float32(self.fusion(branches))  # (B,S)
-        return Outputs(event_logits, object_logits, scene_logits, event_embedding, object_embedding)
+        coarse_logits = to_float32(self.coarse(branches)) if self.coarse else None  # (B,3)
+        return Outputs(
+            event_logits,
+            object_logits,
+            scene_logits,
+            event_embedding,
+            object_embedding,
+            coarse_logits,
+        )
 
     @property
     def event_classifier_weight(self) -> Tensor | None:
@@ -85,9 +103,12 @@ def build_model(config: Config, without: frozenset[str] = frozenset()) -> AudioV
     branches = {name: _build_branch(config, name) for name in config.modality.split("-")}
     audio = branches.get("audio")
     visual = branches.get("visual")
-    fusion = _build_fusion(config, audio, visual)
+    fusion = _build_fusion(config, audio, visual, config.scenes)
+    coarse = None
+    if config.losses.coarse:
+        coarse = _build_fusion(config, audio, visual, len(COARSE_CLASSES))
 
-    model = AudioVisualNet(audio, visual, fusion)
+    model = AudioVisualNet(audio, visual, fusion, coarse)
     for name, branch in model.branches.items():
         if name not in without and name not in find_given_encodings(config):
             branch.encoder = build_encoder(config, name)
@@ -252,17 +273,18 @@ def _build_branch(config: Config, name: str) -> Branch:
     )
 
 
-def _build_fusion(config: Config, audio: Branch | None, visual: Branch | None) -> nn.Module:
+def _build_fusion(
+    config: Config, audio: Branch | None, visual: Branch | None, scenes: int
+) -> nn.Module:
+    """Build a fusion of the configured kind that ends in `scenes` logits."""
     settings = config.fusion
-    layer = partial(
-        FusionLayer, settings.hidden, settings.dropout, config.scenes, settings.literal_relu
-    )
+    layer = partial(FusionLayer, settings.hidden, settings.dropout, scenes, settings.literal_relu)
     parts = FusionParts(
         events=config.audio.classes if audio else 0,
         objects=config.visual.classes if visual else 0,
         embedding=config.audio.embedding,
         layer=layer,
-        scenes=config.scenes,
+        scenes=scenes,
         **settings.model_dump(exclude={"kind", "hidden", "dropout", "literal_relu"}),
     )
     # One modality has nothing to fuse.

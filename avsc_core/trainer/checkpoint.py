@@ -14,7 +14,7 @@ from torch import Tensor
 from avsc_core.files import atomic_path
 from avsc_core.finite import check_finite
 
-FORMAT = 1  # raised when the content changes; a file of another format is not used
+FORMAT = 2  # raised when the content changes; a file of another format is not used
 
 
 class Best(NamedTuple):
@@ -36,6 +36,7 @@ class Checkpoint(NamedTuple):
     schedule: dict[str, Any]
     scaler: dict[str, Any]  # of fp16's loss; empty otherwise
     best: Best | None
+    ema: dict[str, Any] | None = None  # the averaged weights, with `training.ema`
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -58,7 +59,8 @@ def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
     content = torch.load(path, map_location="cpu", weights_only=True)
     if content.pop("format", None) != FORMAT or content["key"] != key:
         return None
-    tensors = ((str(path), f"tensor {name}", value) for name, value in content["model"].items())
+    weights = {**content["model"], **(content["ema"] or {})}
+    tensors = ((str(path), f"tensor {name}", value) for name, value in weights.items())
     check_finite(tensors, todo="delete it: the training then begins anew")
     content["best"] = content["best"] and Best(**content["best"])
     return Checkpoint(**content)

@@ -11,6 +11,7 @@ PRECISIONS = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+RKM_STREAM = 1  # numpy's hash takes (seed, epoch) for (seed, epoch, 0)
 
 
 def choose_device(config: Config) -> torch.device:
@@ -33,7 +34,15 @@ def autocast(config: Config, device: torch.device) -> torch.autocast:
 
 
 def seed_all(seed: int, epoch: int) -> torch.Generator:
-    """Seed dropout and initial weights from (seed, epoch); return the generator of RKM's draws."""
-    number = int(np.random.default_rng((seed, epoch)).integers(2**62))
-    torch.manual_seed(number)
-    return torch.Generator().manual_seed(number)
+    """Seed torch (initial weights, dropout, augmentation); return the generator of RKM's draws.
+
+    Both follow from (seed, epoch). They are two streams: with one seed RKM would draw the numbers
+    that dropout draws.
+    """
+    torch.manual_seed(_draw_seed(seed, epoch))
+    return torch.Generator().manual_seed(_draw_seed(seed, epoch, RKM_STREAM))
+
+
+def _draw_seed(*numbers: int) -> int:
+    """Hash `numbers` to one seed."""
+    return int(np.random.default_rng(numbers).integers(2**62))

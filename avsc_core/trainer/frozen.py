@@ -115,12 +115,14 @@ def _load_encodings(config: Config, inputs: Inputs, branch: str, progress: Progr
         prepared = choose_pictures(config).model_dump()
     else:
         prepared = identity["pictures"]
+    # A scale without a value for padding stands here as it did before there was one.
+    scale = inputs.scale if inputs.scale.padding is not None else inputs.scale[:2]
     dependencies = [
         encoder,
         prepared,
         identity["media"],
         None if all(getattr(config, branch).sources) else config.seed,
-        inputs.scale if branch == "audio" else inputs.colours,
+        scale if branch == "audio" else inputs.colours,
         identity["training"]["precision"],
     ]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from avsc_core.config import Config
 from avsc_core.data.batches import normalise_frames, to_device
 from avsc_core.data.logmel import Scale, normalise
+from avsc_core.labels import COARSE_NUMBERS
 from avsc_core.model.network import AudioVisualNet, Outputs
 from avsc_core.trainer.device import autocast
 from avsc_core.weights.preparation import Colours
@@ -47,5 +48,13 @@ def run_raw_clips(
 
 
 def scene_probabilities(outputs: Outputs) -> ndarray:
-    """Return the scene probabilities (B,S) in float64, which keeps the digits of small ones."""
-    return outputs.scene_logits.double().softmax(1).cpu().numpy()
+    """Return the scene probabilities (B,S) in float64, which keeps the digits of small ones.
+
+    With a coarse head, both heads decide together, as two-stage classifiers do: the probability of
+    a scene is proportional to the product of that of the scene and that of its coarse class.
+    """
+    logits = outputs.scene_logits.double()  # (B,S)
+    if outputs.coarse_logits is not None:
+        coarse = outputs.coarse_logits.double().log_softmax(1)  # (B,3)
+        logits = logits + coarse[:, COARSE_NUMBERS]
+    return logits.softmax(1).cpu().numpy()

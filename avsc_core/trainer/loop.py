@@ -21,7 +21,7 @@ from avsc_core.data.features import Features
 from avsc_core.errors import Diverged, make_error
 from avsc_core.metrics import compute_scores, is_better
 from avsc_core.model import build_model
-from avsc_core.model.losses import build_losses
+from avsc_core.model.losses import Losses, balance_classes
 from avsc_core.model.network import AudioVisualNet, check_computation
 from avsc_core.processes import Progress, no_progress
 from avsc_core.resolve import trial_key
@@ -29,11 +29,12 @@ from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save
 from avsc_core.trainer.device import choose_device, seed_all
 from avsc_core.trainer.frozen import find_frozen_branches, prepare_inputs
 from avsc_core.trainer.inference import run_model, scene_probabilities
-from avsc_core.trainer.step import TrainingParts, build_training, train_step
+from avsc_core.trainer.measures import copy_rows, measure_fusion, measure_rows
+from avsc_core.trainer.step import TrainingParts, build_training, start_epoch, train_step
 from avsc_core.weights.pretrained import load_pretrained
 
 # Parts of a training whose state a checkpoint has, under the same names.
-STATES = ("model", "optimiser", "schedule", "scaler")
+STATES = ("model", "optimiser", "schedule", "scaler", "ema")
 
 
 class Epoch(NamedTuple):
@@ -69,8 +70,15 @@ def fit(
     device = choose_device(config)
     inputs = prepare_inputs(config, features, train, progress)
     model = _build_initial_model(config, device)
+    first_rows = copy_rows(model) if config.alignment.enabled else {}
     steps_per_epoch = ceil(len(train) / config.training.batch_size)
-    parts = build_training(config, model, steps_per_epoch)
+    class_weights = None
+    if config.losses.class_weights == "balanced":
+        class_weights = balance_classes(features.data.scenes[train], config.scenes).to(device)
+    parts = build_training(config, model, steps_per_epoch, class_weights)
+    states = {name: getattr(parts, name) for name in STATES}
+    if parts.ema is None:
+        del states["ema"]
 
     # continue where an earlier process stopped
     key = trial_key(config)
@@ -79,11 +87,11 @@ def fit(
     best = None
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
     if saved:
-        for name in STATES:
-            getattr(parts, name).load_state_dict(getattr(saved, name))
+        for name, part in states.items():
+            part.load_state_dict(getattr(saved, name))
         first_epoch = saved.epoch + 1
         best = saved.best
-        yield Epoch(saved.epoch, saved.metrics, best, model, inputs)
+        yield Epoch(saved.epoch, saved.metrics, best, parts.result, inputs)
 
     for number in range(first_epoch, last_epoch + 1):
         # one pass over the training clips
@@ -91,9 +99,14 @@ def fit(
 
         # loss terms and scores on validation
         if len(validation):
-            probability, values = predict_rows(model, inputs, validation, config, losses=True)
-            values |= compute_scores(probability, features.data.scenes[validation])
-            metrics |= {f"val_{name}": value for name, value in values.items()}
+            probability, values = predict_rows(
+                parts.result, inputs, validation, config, losses=parts.losses
+            )
+            scores = compute_scores(probability, features.data.scenes[validation])
+            metrics |= values
+            metrics |= {f"val_{name}": value for name, value in scores.items()}
+            if first_rows:
+                metrics |= measure_rows(parts.result, first_rows)
         _check_metrics(number, metrics, inputs, np.concatenate([train, validation]))
 
         # keep the best epoch; an equal one later does not replace it
@@ -103,9 +116,9 @@ def fit(
             best = Best(number, metrics, torch.from_numpy(probability))
 
         if checkpoint:
-            states = {name: getattr(parts, name).state_dict() for name in STATES}
-            save_checkpoint(checkpoint, Checkpoint(key, number, metrics, best=best, **states))
-        yield Epoch(number, metrics, best, model, inputs)
+            saved_states = {name: part.state_dict() for name, part in states.items()}
+            save_checkpoint(checkpoint, Checkpoint(key, number, metrics, best=best, **saved_states))
+        yield Epoch(number, metrics, best, parts.result, inputs)
 
 
 def check_training_rows(train: ndarray) -> None:
@@ -125,11 +138,13 @@ def predict_rows(
     rows: ndarray,  # (N,)
     config: Config,
     *,
-    losses: bool = False,
+    losses: Losses | None = None,
 ) -> tuple[ndarray, dict[str, float]]:
-    """Return (N,S) float64 scene probabilities of `rows`, and with `losses` the mean loss terms."""
+    """Return (N,S) float64 scene probabilities of `rows`, and with `losses` metrics by name.
+
+    These are the mean loss terms as val_*, and what SF adds.
+    """
     device = next(model.parameters()).device
-    compute = build_losses(config)
     generator = seed_all(config.seed, 0)  # RKM's draws on validation are the same after every epoch
 
     probabilities = []
@@ -139,8 +154,10 @@ def predict_rows(
         probabilities.append(scene_probabilities(outputs))  # (B,S)
         if losses:
             targets = (batch.events, batch.objects, batch.scenes)
-            terms = compute(model, outputs, *targets, generator)
-            _add_terms(sums, terms, len(batch.scenes))
+            terms = losses(model, outputs, *targets, generator)
+            metrics = {f"val_{name}": term for name, term in terms.items()}
+            metrics |= measure_fusion(model, outputs)
+            _add_terms(sums, metrics, len(batch.scenes))
 
     return np.concatenate(probabilities), _divide_sums(sums, len(rows))
 
@@ -164,7 +181,7 @@ def _train_epoch(
     order = shuffle_rows(train, config.seed, number)
     batch_size = config.training.batch_size
 
-    parts.model.train()
+    start_epoch(parts, number)
     sums: dict[str, Tensor] = {}
     for batch in iterate_batches(inputs, order, batch_size, device, config.augmentation):
         terms = train_step(parts, batch, generator)

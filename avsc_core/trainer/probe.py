@@ -49,7 +49,8 @@ COSTLY: Any = {
     "scenes": True,
     "log_mel": {"frames"},
     "pictures": {"frames", "size", "preparation"},
-    "training": {"batch_size", "precision"},
+    "losses": {"coarse"},
+    "training": {"batch_size", "precision", "ema"},
 }
 NOT_COSTLY: Any = {"audio": {"weights"}, "visual": {"weights"}}
 
@@ -146,11 +147,11 @@ def _measure(config: Config, device_name: str, threads: int) -> Measured:
         clips = batch_size
     memory = _read_peak_memory(device)
 
-    # Extrapolate from few clips: weights, gradients and AdamW's two moments (float32) stay as they
-    # are, the rest of the memory grows with the batch.
+    # Extrapolate from few clips: weights, gradients, AdamW's two moments and the averaged weights
+    # (float32) stay as they are, the rest of the memory grows with the batch.
     if clips < batch_size:
         growth = batch_size / clips
-        constant = 4 * 4 * parameters
+        constant = 4 * (5 if config.training.ema else 4) * parameters
         memory = int(constant + max(memory - constant, 0) * growth)
         step *= growth
         predict *= growth

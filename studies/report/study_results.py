@@ -10,7 +10,7 @@ others ask `StudyResults` and the functions on trials at the end of the file.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -323,6 +323,20 @@ class StudyResults:
     def read_curve(self, trial: TrialRecord, metric: str) -> list[tuple[int, float]]:
         """Read a metric of every epoch: (epoch, value), in order."""
         return self._recorder.read_history(trial.run_id, metric)
+
+    def find_largest(self, row: ReportRow, metrics: Sequence[str]) -> float | None:
+        """Find the largest value of several metrics over the epochs of a row's trials.
+
+        None without trials, and when a trial lacks a metric: its configuration has no such module,
+        or an earlier version recorded it.
+        """
+        values = []
+        for trial in row.trials.values():
+            for metric in metrics:
+                if metric not in trial.metrics:
+                    return None
+                values += [value for _, value in self.read_curve(trial, metric)]
+        return max(values, default=None)
 
     def count_epochs(self, trial: TrialRecord) -> int:
         """Count the epochs that a trial ran."""

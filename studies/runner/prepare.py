@@ -15,6 +15,7 @@ from avsc_core.config import Config, PseudoLabels
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.data.features import build_features
 from avsc_core.errors import Fault, UserError, collect_faults
+from avsc_core.labels import check_coarse
 from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import TrialRecord
@@ -55,8 +56,11 @@ def make_served_plan(study: Study, data: DataSet) -> Plan:
     """Plan a study on this data set, without the arms that the data set cannot serve.
 
     Settings that read teachers' probabilities in another way need labels that come from teachers.
-    Raises UserError when a search has such dimensions, or no arm can be served.
+    Raises UserError when a search has such dimensions, or no arm can be served; and when a
+    configuration has a head for coarse classes that the scenes do not have.
     """
+    if _has_coarse_head(study):
+        check_coarse(data.scene_names, data.title)
     if data.scores:
         return make_plan(study)
     why = f"{data.title} has true labels, no teachers' probabilities to read otherwise"
@@ -71,6 +75,15 @@ def make_served_plan(study: Study, data: DataSet) -> Plan:
     # With all arms missing nothing would be left; then building features reports the fault.
     missing = {arm.name: why for arm in study.arms if arm.config.pseudo != PseudoLabels()}
     return make_plan(study, missing if len(missing) < len(study.arms) else {})
+
+
+def _has_coarse_head(study: Study) -> bool:
+    """Tell whether a configuration of the study has a coarse head, or its search may."""
+    configs = [study.base, *(arm.config for arm in study.arms)]
+    if study.final:
+        configs.append(study.final)
+    searched = study.search.space.dimensions if study.search else {}
+    return "losses.coarse" in searched or any(config.losses.coarse for config in configs)
 
 
 def describe_missing_arms(plan: Plan) -> list[str]:

@@ -22,6 +22,7 @@ from studies.study.plan import Plan, PlannedTrial
 
 SCENES = tuple(f"scene_{number}" for number in range(10))
 Outcome = Callable[[PlannedTrial], str]
+Measure = Callable[[PlannedTrial, int], dict[str, float]]  # of an epoch, by name
 
 
 def make_dataset(embedded: bool = True) -> DataSet:
@@ -71,10 +72,22 @@ def complete(trial: PlannedTrial) -> str:
     return "complete"
 
 
-def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome) -> None:
+def measure_nothing(trial: PlannedTrial, epoch: int) -> dict[str, float]:
+    """Return no further metrics of an epoch, as earlier versions did."""
+    return {}
+
+
+def record_study(
+    recorder: Recorder,
+    plan: Plan,
+    data: DataSet,
+    outcome: Outcome,
+    measure: Measure = measure_nothing,
+) -> None:
     """Record a study as a run leaves it.
 
-    `outcome` says how each trial ends; with "killed" the study ends there.
+    `outcome` says how each trial ends; with "killed" the study ends there. `measure` returns what
+    else is recorded of an epoch.
     """
     study = plan.study
     tags = {
@@ -97,7 +110,7 @@ def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome
     strategy = Strategy(plan, recorder.list_trials(study.name))
     while trial := strategy.next():
         ending = outcome(trial)
-        best = _record_trial(recorder, plan, data, trial, ending, parent)
+        best = _record_trial(recorder, plan, data, trial, ending, parent, measure)
         if ending == "killed":
             return
         strategy.finish(trial, ending, best)
@@ -105,7 +118,13 @@ def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome
 
 
 def _record_trial(
-    recorder: Recorder, plan: Plan, data: DataSet, trial: PlannedTrial, ending: str, parent: str
+    recorder: Recorder,
+    plan: Plan,
+    data: DataSet,
+    trial: PlannedTrial,
+    ending: str,
+    parent: str,
+    measure: Measure,
 ) -> dict[str, float]:
     """Record one trial of three epochs; return its summary metrics."""
     study = plan.study
@@ -134,7 +153,8 @@ def _record_trial(
     worse = {"val_acc": 0.5 * good["val_acc"], "val_logloss": 2 * good["val_logloss"]}
     for epoch, metrics in enumerate((worse, good, worse), start=1):
         seconds = 10.0 * epoch
-        recorder.log_epoch(run_id, epoch, {**metrics, "train_total": 1.0, "seconds": seconds})
+        further = {"train_total": 1.0, "seconds": seconds, **measure(trial, epoch)}
+        recorder.log_epoch(run_id, epoch, {**metrics, **further})
 
     if ending == "complete":
         names = [data.clips[row].name for row in rows]

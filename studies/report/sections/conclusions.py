@@ -30,6 +30,21 @@ from studies.report.sections.search_results import find_pareto_front, measure_im
 from studies.report.study_results import ReportRow, StudyResults
 
 BELIEVED_BELOW = 0.05
+
+# A module whose measure stays below this share in every epoch did nothing: a thousandth of what the
+# tokens vary by, or of the rows' norm, is less than bf16 can tell apart.
+NOTHING_BELOW = 1e-3
+# What is measured of each module (avsc_core/trainer/measures.py), and how a share of it is told.
+MODULE_MEASURES = {
+    "SF": (
+        ("sf_added_events", "sf_added_objects"),
+        "SF added {} of what its tokens vary by",
+    ),
+    "CEOA": (
+        ("event_row_moved", "object_row_moved"),
+        "the rows that CEOA aligns moved by {} of their norm",
+    ),
+}
 MOST_SPELLED_OUT = 3  # unsure differences with their intervals; of more, the names alone are given
 
 
@@ -63,6 +78,7 @@ def write_conclusions(study: StudyResults) -> Words | None:
         *_conclude_on_factors(study),
         *_conclude_on_search(study),
         *_conclude_on_ladder(study),
+        *_conclude_on_modules(study),
     ]
     if not lines:
         return None
@@ -231,6 +247,21 @@ def _conclude_on_ladder(study: StudyResults) -> Iterator[str]:
     if correlation != correlation:
         shown = "unknown, they are fewer than three or all alike"
     yield f"Rank correlation of the two rungs over {count} configurations: {shown}."
+
+
+def _conclude_on_modules(study: StudyResults) -> Iterator[str]:
+    """Name the rows with a module that never did anything; earlier records do not have measures."""
+    for measures, sentence in MODULE_MEASURES.values():
+        names = []
+        largest = 0.0
+        for row in study.rows:
+            share = study.find_largest(row, measures)
+            if share is not None and share < NOTHING_BELOW:
+                names.append(row.name)
+                largest = max(largest, share)
+        if names:
+            what = sentence.format(f"at most {largest:.2g}")
+            yield f"{'; '.join(names)}: {what}, in every epoch: its ablation measures nothing."
 
 
 def _make_finding(name: str, figure: Estimate) -> Finding:

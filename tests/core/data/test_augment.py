@@ -18,6 +18,9 @@ from avsc_core.trainer.loop import fit
 from tests.builders.configs import TINY
 
 KINDS = {
+    "speed": 0.2,
+    "time_shift": 0.5,
+    "noise": 3.0,
     "gain_db": 6.0,
     "time_mask": 0.5,
     "mel_mask": 0.5,
@@ -104,6 +107,68 @@ def test_masks_hide_one_span(kind: str, axis: int):
     row = int(widths.argmax())
     masked = changed[row][hidden[row]] if axis == 1 else changed[row][:, hidden[row]]
     assert torch.allclose(masked, mel[row].mean())
+
+
+def make_padded_clips(clips: int) -> tuple[torch.Tensor, list[int]]:
+    """Log-mels of 60 frames, of which 30 to 59 are recorded."""
+    lengths = torch.randint(30, 60, (clips,)).tolist()
+    mel = torch.randn(clips, 60, 128) - 10
+    for clip, length in zip(mel, lengths, strict=True):
+        clip[length:] = 0
+    return mel, lengths
+
+
+def test_speed_is_interpolation_in_time():
+    """Against numpy, frame by frame: positions r t, to the end of the recording."""
+    mel, lengths = make_padded_clips(40)
+    torch.manual_seed(5)
+    changed = augment_log_mel(mel, Augmentation(speed=0.3))
+    torch.manual_seed(5)
+    tempos = 1 + 0.3 * (2 * torch.rand(40) - 1)
+    assert tempos.min() < 0.8
+    assert tempos.max() > 1.2
+    for clip, old, length, tempo in zip(changed, mel, lengths, tempos.tolist(), strict=True):
+        places = np.arange(length) * tempo
+        kept = int((places <= length - 1 + 1e-4).sum())
+        for band in (0, 77):
+            wanted = np.interp(places[:kept], np.arange(length), old[:length, band].double())
+            assert np.allclose(clip[:kept, band], wanted, atol=1e-3)
+        assert not clip[kept:].any()
+
+
+def test_a_shift_rolls_what_is_recorded():
+    mel, lengths = make_padded_clips(60)
+    torch.manual_seed(5)
+    changed = augment_log_mel(mel, Augmentation(time_shift=0.4))
+    torch.manual_seed(5)
+    shares = (0.4 * (2 * torch.rand(60) - 1)).tolist()
+    for clip, old, length, share in zip(changed, mel, lengths, shares, strict=True):
+        assert torch.equal(clip[:length], old[:length].roll(round(share * length), 0))
+        assert not clip[length:].any()
+
+
+def test_noise_has_its_deviation_in_decibels():
+    mel, lengths = make_padded_clips(200)
+    changed = augment_log_mel(mel, Augmentation(noise=6))
+    deviations = []
+    for clip, old, length in zip(changed, mel, lengths, strict=True):
+        added = (clip - old)[:length] * 10 / np.log(10)
+        assert float(added.mean()) == pytest.approx(0, abs=0.5)
+        deviations.append(float(added.std()))
+        assert not clip[length:].any()
+    assert max(deviations) <= 6.3
+    assert np.mean(deviations) == pytest.approx(3, rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["time_mask", "mel_mask"])
+def test_masks_leave_padding_out(kind: str):
+    """It is neither hidden nor part of the mean that hides."""
+    mel, lengths = make_padded_clips(50)
+    changed = augment_log_mel(mel, Augmentation(**{kind: 0.5}))
+    for clip, old, length in zip(changed, mel, lengths, strict=True):
+        assert not clip[length:].any()
+        hidden = clip[:length] != old[:length]
+        assert torch.allclose(clip[:length][hidden], old[:length].mean())
 
 
 def test_pictures_of_a_clip_change_alike():

@@ -11,7 +11,7 @@ from avsc_core.data.batches import IMAGENET, Inputs, compute_scale, iterate_batc
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import Features, build_features, locate_feature_folder
-from avsc_core.data.logmel import AUDIOSET, Scale
+from avsc_core.data.logmel import AUDIOSET, Scale, normalise
 from avsc_core.errors import UserError
 from avsc_core.files import cache_root
 from avsc_core.processes import no_progress
@@ -95,12 +95,41 @@ def test_folders_are_named_as_in_earlier_versions():
 
 
 def test_scale_is_the_training_rows_own(features: Features):
+    """Mean and deviation of the recorded frames, in float64; a tenth of the frames is padding."""
     rows = np.array([3, 4, 9])
     values = features.log_mel[rows].astype(np.float64)
-    assert compute_scale(features, "dataset", rows) == pytest.approx(
-        Scale(values.mean(), values.std())
-    )
+    recorded = values[(values != 0).any(2)]
+    assert 0 < len(recorded) < 3 * values.shape[1]
+    scale = compute_scale(features, "dataset", rows)
+    assert (scale.mean, scale.std) == pytest.approx((recorded.mean(), recorded.std()))
     assert compute_scale(features, "audioset", rows) == AUDIOSET
+
+
+def test_padding_counts_nowhere_and_keeps_the_value_of_ast(features: Features):
+    """Whatever the share of padding, statistics stay, and padded frames are what AST saw: 0.467."""
+    rows = np.arange(9)
+    scale = compute_scale(features, "dataset", rows)
+    padded = np.pad(np.array(features.log_mel), ((0, 0), (0, 500), (0, 0)))
+    longer = compute_scale(features._replace(log_mel=padded), "dataset", rows)
+    assert longer == pytest.approx(scale)
+
+    inputs = Inputs(features._replace(log_mel=padded), scale, IMAGENET)
+    (batch,) = iterate_batches(inputs, rows, 9, torch.device("cpu"))
+    plain = normalise(torch.from_numpy(padded[rows]), AUDIOSET)
+    assert torch.allclose(batch.log_mel[:, -500:], plain[:, -500:])
+    assert float(batch.log_mel[0, -1, 0]) == pytest.approx(4.2677393 / (2 * 4.5689974))
+    recorded = batch.log_mel[(torch.from_numpy(padded[rows]) != 0).any(2)]
+    assert float(recorded.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(recorded.std()) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_models_of_earlier_versions_keep_the_padding_they_were_trained_with():
+    """Their folders have a mean and a deviation alone."""
+    mel = torch.zeros(1, 4, 128)
+    mel[:, :2] = -9
+    normalised = normalise(mel, Scale(mean=-8.0, std=2.0))
+    assert normalised[0, :, 0].tolist() == [-0.25, -0.25, 2.0, 2.0]
+    assert normalise(mel, Scale(-8.0, 2.0, 0.5))[0, :, 0].tolist() == [-0.25, -0.25, 0.5, 0.5]
 
 
 def test_batches_hold_every_row_once(features: Features):

@@ -112,3 +112,15 @@ def test_bad_rows(root: Path, old: str, new: str, fault: str):
         read_dataset(root)
     found = [str(caught_fault) for caught_fault in caught.value.faults]
     assert any(fault in text for text in found)
+
+
+def test_a_coarse_head_is_refused(root: Path):
+    """Before any feature is computed; TAU's ten scenes alone have coarse classes."""
+    settings = parse_set([*TINY, "scenes=3"])
+    with pytest.raises(UserError, match=r"--set: losses.coarse: the coarse classes are those of"):
+        resolve("demo", [*settings, *parse_set(["losses.coarse=1"])])
+    data = read_dataset(root)
+    ten = data._replace(scene_names=(*"abcdefg", *SCENES))
+    config = resolve("demo", parse_set([*TINY, "losses.coarse=1"]))
+    with pytest.raises(UserError, match=r"losses.coarse: .* without a coarse class: a, b, beach"):
+        build_features(ten, config, no_progress)

@@ -2,25 +2,36 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from avsc_core.config import Config
+from avsc_core.data.batches import IMAGENET, Inputs, compute_scale
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.data.tau import is_unlabelled, read_unlabelled
 from avsc_core.errors import UserError
-from avsc_core.evaluation.evaluate import Trained, answer_unlabelled, evaluate_split
-from avsc_core.evaluation.segments import cut_segments
+from avsc_core.evaluation.evaluate import (
+    Trained,
+    answer_unlabelled,
+    evaluate_split,
+    load_trained,
+    save_trained,
+)
+from avsc_core.evaluation.segments import cut_segments, predict_segments
 from avsc_core.labels import SCENES
 from avsc_core.metrics import compute_scores, format_predictions, parse_predictions
 from avsc_core.model import build_model
+from avsc_core.model.network import Outputs
 from avsc_core.processes import no_progress
 from avsc_core.resolve import resolve
+from avsc_core.trainer import inference
 from tests.builders.media import write_evaluation_set
 
 
@@ -57,6 +68,31 @@ def test_a_second_keeps_its_own_sound_and_picture():
         assert sounds[second, :98, 0].tolist() == list(range(100 * second, 100 * second + 98))
         assert not sounds[second, 98:].any()
         assert (pictures[second] == second).all()
+
+
+def test_the_rest_of_a_second_is_what_ast_saw_in_padding(
+    features: Features, tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With `normalise: dataset` too, also after saving and loading: it is most of the input."""
+    scale = compute_scale(features, "dataset", np.arange(20))
+    saved = Trained(build_model(tiny), tiny, scale, [], [], list(SCENES))
+    save_trained(tmp_path, saved)
+    loaded = load_trained(tmp_path)
+    assert loaded.scale == scale
+
+    seen: list[torch.Tensor] = []
+    run = inference.run_model
+
+    def run_spied(model: nn.Module, log_mel: torch.Tensor, *rest: Any) -> Outputs:
+        seen.append(log_mel)
+        return run(model, log_mel, *rest)
+
+    monkeypatch.setattr(inference, "run_model", run_spied)
+    inputs = Inputs(features, loaded.scale, IMAGENET)
+    predict_segments(loaded.model, inputs, np.arange(2), tiny)
+    padding = seen[0][:, 10:]  # of 64 frames; a second has 6 or 7
+    assert torch.allclose(padding, torch.tensor(0.46703), atol=1e-4)
+    assert not torch.allclose(seen[0][:, :5], torch.tensor(0.46703), atol=1e-2)
 
 
 def test_fewer_pictures_than_seconds():

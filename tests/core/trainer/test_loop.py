@@ -14,6 +14,7 @@ from avsc_core.metrics import direction_of, is_better
 from avsc_core.model import build_model
 from avsc_core.resolve import parse_set, resolve, trial_key
 from avsc_core.trainer.checkpoint import FORMAT, load_checkpoint
+from avsc_core.trainer.device import seed_all
 from avsc_core.trainer.loop import fit
 from avsc_core.trainer.optim import build_optimiser, build_schedule
 from tests.builders.configs import TINY
@@ -70,6 +71,47 @@ def test_a_continued_trial_ends_with_the_same_digits(
     continued = run(config, features, parts, checkpoint=path)
     assert told == whole[:stop_after]
     assert continued == whole[stop_after - 1 :]  # the checkpoint's own epoch is told once more
+
+
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_a_trial_with_all_of_training_continues_to_the_same_digits(
+    features: Features, parts: SplitRows, tmp_path: Path, stop_after: int, precision: str
+):
+    """Averaged weights, a falling rate, stages, layer-wise rates, clipping, class weights."""
+    sets = (
+        "training.ema=0.8",
+        "training.schedule=cosine",
+        "training.heads_first=1",
+        "training.second_stage=0.3",
+        "training.layer_decay=0.7",
+        "training.fusion_multiplier=2",
+        "training.clip_norm=1",
+        "losses.class_weights=balanced",
+        "losses.label_smoothing=0.1",
+        "losses.coarse=0.5",
+        f"training.precision={precision}",
+    )
+    config = resolve("demo", parse_set([*TINY, *sets]))
+    whole = run(config, features, parts)
+    path = tmp_path / "trial.pt"
+    running = fit(config, features, parts.train, parts.validation, checkpoint=path)
+    for _ in range(stop_after):
+        next(running)
+    running.close()
+    assert run(config, features, parts, checkpoint=path) == whole[stop_after - 1 :]
+
+
+def test_rkm_does_not_draw_the_numbers_of_dropout():
+    """One seed, two streams; each follows from seed and epoch alone."""
+    for seed in range(5):
+        for epoch in range(5):
+            generator = seed_all(seed, epoch)
+            ours, theirs = torch.rand(20, generator=generator), torch.rand(20)
+            assert not torch.equal(ours, theirs)
+            assert generator.initial_seed() != torch.initial_seed()
+            again = seed_all(seed, epoch)
+            assert torch.equal(torch.rand(20, generator=again), ours)
 
 
 @pytest.mark.gpu

@@ -1,9 +1,14 @@
-"""Which parameters decay, the rate that each one learns at, and the warm-up in closed form."""
+"""Which parameters decay, the rate that each one learns at, and schedules against libraries."""
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.optim import param_groups_layer_decay
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
 from avsc_core.config import Config
 from avsc_core.model import build_model
@@ -167,3 +172,144 @@ def test_the_warm_up_continues_from_its_state():
         state = [optimiser.state_dict(), schedule.state_dict()]
     warm = torch.arange(1, 11) / 6
     assert rates == pytest.approx(warm.clamp_max(1).tolist(), rel=1e-6)
+
+
+def list_factors(*sets: str, steps_per_epoch: int = 7) -> list[float]:
+    """The factor of the learning rate at every step of a training, from its optimiser."""
+    config = configure(*sets)
+    optimiser = build_optimiser(nn.Linear(2, 2), config.training)
+    base = optimiser.param_groups[0]["lr"]
+    schedule = build_schedule(optimiser, config.training, steps_per_epoch)
+    factors = []
+    for _ in range(config.training.epochs * steps_per_epoch):
+        factors.append(optimiser.param_groups[0]["lr"] / base)
+        optimiser.step()
+        schedule.step()
+    return factors
+
+
+def make_sgd() -> SGD:
+    return SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
+def test_cosine_and_step_are_those_of_torch():
+    optimisers = make_sgd(), make_sgd()
+    schedules = CosineAnnealingLR(optimisers[0], 70), StepLR(optimisers[1], 3 * 7, 0.2)
+    wanted: list[list[float]] = [[], []]
+    for _ in range(70):
+        for values, optimiser, schedule in zip(wanted, optimisers, schedules, strict=True):
+            values.append(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            schedule.step()
+    cosine = list_factors("training.epochs=10", "training.schedule=cosine", "training.warmup=0")
+    assert cosine == pytest.approx(wanted[0], rel=1e-9, abs=1e-12)
+    step = ("training.schedule=step", "training.step_epochs=3", "training.step_factor=0.2")
+    assert list_factors("training.epochs=10", "training.warmup=0", *step) == pytest.approx(
+        wanted[1], rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("warmup", [0.1, 0.35])
+def test_after_the_warm_up_they_are_those_of_timm(warmup: float):
+    warm = round(warmup * 70)
+    common = {
+        "warmup_t": warm,
+        "warmup_prefix": True,
+        "warmup_lr_init": 1 / (warm + 1),
+        "t_in_epochs": False,
+    }
+    cosine = CosineLRScheduler(make_sgd(), t_initial=70 - warm, **common)
+    step = StepLRScheduler(make_sgd(), decay_t=2 * 7, decay_rate=0.3, **common)
+    wanted: dict[str, list[float]] = {"cosine": [], "step": []}
+    for number in range(70):
+        for name, schedule in (("cosine", cosine), ("step", step)):
+            schedule.step_update(number)
+            wanted[name].append(schedule.optimizer.param_groups[0]["lr"])
+    for name, values in wanted.items():
+        found = list_factors(
+            f"training.schedule={name}",
+            f"training.warmup={warmup}",
+            "training.epochs=10",
+            "training.step_epochs=2",
+            "training.step_factor=0.3",
+        )
+        assert found == pytest.approx(values, rel=1e-9)
+
+
+def test_the_second_stage_multiplies_every_rate():
+    common = ("training.epochs=6", "training.schedule=cosine", "training.warmup=0.1")
+    plain = list_factors(*common)
+    staged = list_factors(*common, "training.heads_first=2", "training.second_stage=0.05")
+    assert staged[: 2 * 7] == plain[: 2 * 7]
+    assert staged[2 * 7 :] == pytest.approx([0.05 * factor for factor in plain[2 * 7 :]])
+    assert list_factors(*common, "training.second_stage=0.05") == plain  # without a first stage
+
+
+@pytest.mark.parametrize(
+    "backbones",
+    [
+        (),
+        ("visual.backbone=resnet10t", "audio.backbone=vit_tiny_patch16_224"),
+        ("visual.backbone=swin_tiny_patch4_window7_224", "pictures.size=224"),
+    ],
+)
+def test_layers_decay_as_timm_has_it(backbones: tuple[str, ...]):
+    sets = ("audio.depth=3", "pictures.resize=null", *backbones)
+    model, groups = groups_by_name(configure("training.layer_decay=0.6", *sets))
+    rates = {name: group["lr"] / 2e-3 for name, (group,) in groups.items()}
+    compared = 0
+    for branch in ("audio", "visual"):
+        prefix = f"{branch}.encoder.backbone."
+        backbone = model.get_submodule(prefix.removesuffix("."))
+        names = {parameter: name for name, parameter in backbone.named_parameters()}
+        for group in param_groups_layer_decay(backbone, layer_decay=0.6):
+            for parameter in group["params"]:
+                name = f"{prefix}{names[parameter]}"
+                assert rates.pop(name) == pytest.approx(group["lr_scale"]), name
+                compared += 1
+    assert compared > 20
+    assert min(rates.values()) == pytest.approx(10)  # the heads have the rate that they had
+    assert max(rates.values()) == pytest.approx(10)
+
+
+def test_the_fusion_may_have_a_rate_of_its_own():
+    _, groups = groups_by_name(configure("training.fusion_multiplier=500", "losses.coarse=1"))
+    for name, (group,) in groups.items():
+        part = 1.0 if ".encoder." in name else 10
+        part = 500 if name.startswith(("fusion.", "coarse.")) else part
+        assert group["lr"] == pytest.approx(2e-3 * part), name
+
+
+@given(
+    layer_decay=st.sampled_from([0.3, 0.75, 1.0]),
+    fusion=st.sampled_from(["null", "1", "10", "0.5"]),
+    head=st.sampled_from([1, 10]),
+    freeze=st.sampled_from(["none", 1, "all"]),
+    kind=st.sampled_from(["semantic", "none", "hybrid"]),
+    coarse=st.sampled_from([0, 1]),
+    heads_first=st.sampled_from([0, 2]),
+)
+@settings(max_examples=40)
+def test_every_combination_has_each_trainable_parameter_in_one_group(
+    layer_decay: float,
+    fusion: str,
+    head: int,
+    freeze: str | int,
+    kind: str,
+    coarse: int,
+    heads_first: int,
+):
+    model, groups = groups_by_name(
+        configure(
+            "audio.depth=2",
+            f"training.layer_decay={layer_decay}",
+            f"training.fusion_multiplier={fusion}",
+            f"training.head_multiplier={head}",
+            f"training.heads_first={heads_first}",
+            f"audio.freeze={freeze}",
+            f"fusion.kind={kind}",
+            f"losses.coarse={coarse}",
+        )
+    )
+    for name, parameter in model.named_parameters():
+        assert len(groups[name]) == parameter.requires_grad, name

@@ -43,7 +43,13 @@ from studies.study.metadata import (
 )
 from studies.study.plan import PlannedTrial, make_plan
 from studies.study.reading import read_study
-from tests.builders.reports import complete, make_dataset, record_study, table
+from tests.builders.reports import (
+    complete,
+    make_dataset,
+    measure_nothing,
+    record_study,
+    table,
+)
 from tests.builders.studies import LADDER, MODULES, SEARCH, STUDIES
 
 
@@ -108,6 +114,34 @@ def test_planted_effects_are_found_and_absent_ones_are_not_claimed(study: Callab
     ]
     low, high = map(float, one["95 %"].split(" to "))
     assert 0 < low < float(one["Acc"]) < high
+
+
+def test_modules_that_never_did_anything_are_named(recorder: Recorder, tmp_path: Path):
+    """By the largest value of both directions over all epochs and seeds, below a thousandth."""
+
+    def measure(trial: PlannedTrial, epoch: int) -> dict[str, float]:
+        measures = {}
+        if trial.config.fusion.kind == "semantic":
+            measures |= {"sf_added_events": 2e-4 / epoch, "sf_added_objects": 1e-4}
+        if trial.config.alignment.enabled:
+            moved = 0.2 if trial.seed and epoch == 2 else 1e-5  # in one epoch of one seed
+            measures |= {"event_row_moved": 1e-5, "object_row_moved": moved}
+        if trial.config.fusion.kind == "semantic" and trial.config.alignment.enabled:
+            measures["sf_added_objects"] = 0.5 if trial.seed and epoch == 2 else 0.0
+        return measures
+
+    path = tmp_path / "modules.yaml"
+    path.write_text(MODULES)
+    for name, chosen in (("measured", measure), ("earlier", measure_nothing)):
+        plan = make_plan(read_study(path, name=name))
+        record_study(recorder, plan, make_dataset(), complete, chosen)
+        report = build_report(recorder, name)
+        words = next(block for block in report.blocks if block.title == "In short").lines
+        said = [line for line in words if line.endswith("its ablation measures nothing.")]
+        assert said == [
+            "SF with, CEOA without: SF added at most 0.0002 of what its tokens vary by, "
+            "in every epoch: its ablation measures nothing."
+        ] * (name == "measured")
 
 
 def short(effect: dict[str, str]) -> str:

@@ -109,3 +109,25 @@ def test_readings_of_teachers_need_teachers(tmp_path: Path, data: DataSet):
     assert str(caught.value) == f"{study.path}:8: {told}"
     labelled = data._replace(scores={"events": data.events})
     assert make_served_plan(study, labelled).searches
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace("{alignment.k: 4}", "{losses.coarse: 1}"),
+        GOOD.replace("fusion: {kind: none}", "losses: {coarse: 1}"),
+        GOOD.replace("    alignment.mode:\n", "    losses.coarse: [0, 1]\n"),
+    ],
+)
+def test_a_coarse_head_needs_the_scenes_of_tau(tmp_path: Path, data: DataSet, text: str):
+    """One line names the scenes without a coarse class, before anything runs."""
+    study = read(tmp_path, text)
+    assert make_served_plan(study, data).trials
+    foreign = data._replace(scene_names=("beach", *data.scene_names[1:]))
+    with pytest.raises(UserError) as caught:
+        make_served_plan(study, foreign)
+    assert len(caught.value.faults) == 1
+    assert str(caught.value).startswith(
+        f"losses.coarse: {data.title} has scenes without a coarse class: beach; all ten of airport,"
+    )
+    make_served_plan(read(tmp_path, GOOD), foreign)
