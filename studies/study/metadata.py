@@ -37,6 +37,7 @@ def describe_study(plan: Plan) -> dict[str, Any]:
         "best_of": study.best_of,
         "metrics": list(study.metrics),
         "seeds": list(study.seeds),
+        "looks": list(study.looks),
         "design": study.design,
         "retune": study.retune,
         "arms": [_describe_arm(arm, plan.missing.get(arm.name, "")) for arm in study.arms],

@@ -28,8 +28,8 @@ from studies.report.sections.effects import list_effects
 from studies.report.sections.ladder import measure_agreement
 from studies.report.sections.search_results import find_pareto_front, measure_importances
 from studies.report.study_results import ReportRow, StudyResults
+from studies.study.schema import BELIEVED_BELOW
 
-BELIEVED_BELOW = 0.05
 MOST_SPELLED_OUT = 3  # unsure differences with their intervals; of more, the names alone are given
 
 
