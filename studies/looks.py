@@ -67,8 +67,8 @@ def take_look(study: StudyResults) -> Look:
     pairs = pair_arms(list_compared_arms(study))
     contrasts = [subtract(*pair) for pair in pairs]
     figures = estimate_contrasts(study, contrasts, study.short_metric)
-    told = []
-    still_open = []
+    told: list[list[str]] = []
+    still_open: list[list[str]] = []
     for (one, other), figure in zip(pairs, figures, strict=True):
         names = [one.name, other.name]
         (told if figure.p < BELIEVED_BELOW else still_open).append(names)

@@ -40,7 +40,8 @@ POINTS, WEIGHTS = np.polynomial.legendre.leggauss(201)  # of integrals over -1 t
 
 def list_information(looks: Sequence[int]) -> ndarray:
     """List the information of every look, given its number of seeds, 3 or more: (K,)."""
-    return (np.array(looks) - 2) / (looks[-1] - 2)
+    information: ndarray = (np.array(looks) - 2) / (looks[-1] - 2)
+    return information
 
 
 def spend_level(information: ndarray, level: float) -> ndarray:
