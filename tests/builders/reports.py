@@ -82,6 +82,8 @@ def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome
         "avsc.data": data.title,
         "avsc.embedded": str(data.embedded).lower(),
     }
+    run = recorder.find_study(study.name)
+    earlier = recorder.read_study_document(run.info.run_id) if run else {}
     document = {
         "format": FORMAT,
         "definition": define_study(plan, data),
@@ -90,6 +92,7 @@ def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome
         "cost": None,
         "weights": [],
         "skipped": {},
+        "looks": earlier.get("looks", []),
     }
     parent = recorder.open_study_run(study.name, tags, document)
     recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))

@@ -3,7 +3,7 @@
 `studies/looks.py` takes them; `avsc_core/evaluation/sequential.py` has the rule.
 """
 
-from studies.report.blocks import METRIC_TITLES, Table, format_number, format_p
+from studies.report.blocks import METRIC_TITLES, Table, format_number
 from studies.report.study_results import StudyResults
 
 
@@ -18,8 +18,8 @@ def make_looks_table(study: StudyResults) -> Table | None:
             [
                 str(look["seeds"]),
                 format_number(look["information"], digits=3),
-                format_p(look["spent"]),
-                format_p(look["threshold"]),
+                f"{look['spent']:.2g}",
+                f"{look['threshold']:.2g}",
                 f"{len(look['told'])} of {len(look['told']) + len(look['open'])}",
                 still_open,
             ]
