@@ -43,10 +43,9 @@ def main() -> None:
 
 def list_cases() -> Iterator[tuple[int, Spread, float]]:
     """List the cases: number of arms, spread of each arm, what one arm has more than the others."""
-    for spread in SPREADS:
-        yield 2, spread, 0.0
-    for spread in SPREADS[:2]:
-        yield 4, spread, 0.0
+    for arms in (2, 4):
+        for spread in SPREADS:
+            yield arms, spread, 0.0
     for spread in SPREADS[1:3]:
         for difference in DIFFERENCES:
             yield 2, spread, difference
