@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import ray
 from filelock import FileLock, Timeout
@@ -36,7 +35,12 @@ from studies.runner.prepare import (
 )
 from studies.runner.strategy import Strategy, describe_exhausted
 from studies.runner.tune import Ending, run_trials, start_ray
-from studies.study.metadata import describe_invocation, describe_study, format_clips
+from studies.study.metadata import (
+    describe_invocation,
+    describe_study,
+    format_clips,
+    list_seed_counts,
+)
 from studies.study.plan import Plan
 from studies.study.schema import Study
 
@@ -157,7 +161,7 @@ def _open_study(
         "weights": weights or earlier.get("weights", []),
         "skipped": dict(data.skipped),
         "looks": earlier.get("looks", []),
-        "earlier_seed_counts": _list_seed_counts(earlier, study),
+        "earlier_seed_counts": list_seed_counts(earlier, study),
     }
     tags = {
         "avsc.metric": study.metric,
@@ -167,13 +171,6 @@ def _open_study(
     parent = recorder.open_study_run(study.name, tags, document)
     recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
     return parent
-
-
-def _list_seed_counts(earlier: dict[str, Any], study: Study) -> list[int]:
-    """List how many seeds the study had each time before seeds were added."""
-    counts: list[int] = earlier.get("earlier_seed_counts", [])
-    count = len(earlier["definition"]["seeds"]) if earlier else len(study.seeds)
-    return [*counts, count] if count < len(study.seeds) else counts
 
 
 def _note_other_version(version: str) -> None:

@@ -17,7 +17,12 @@ from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
 from studies.report.blocks import Report
 from studies.runner.prepare import define_study
 from studies.runner.strategy import Strategy
-from studies.study.metadata import describe_invocation, describe_study, format_clips
+from studies.study.metadata import (
+    describe_invocation,
+    describe_study,
+    format_clips,
+    list_seed_counts,
+)
 from studies.study.plan import Plan, PlannedTrial
 
 SCENES = tuple(f"scene_{number}" for number in range(10))
@@ -93,6 +98,7 @@ def record_study(recorder: Recorder, plan: Plan, data: DataSet, outcome: Outcome
         "weights": [],
         "skipped": {},
         "looks": earlier.get("looks", []),
+        "earlier_seed_counts": list_seed_counts(earlier, study),
     }
     parent = recorder.open_study_run(study.name, tags, document)
     recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))

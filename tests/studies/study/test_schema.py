@@ -110,7 +110,7 @@ def test_the_command_line_wins(tmp_path: Path):
         ),
         (
             "seeds: [0, 1]",
-            "seeds: {until: told, at_most: 10}",
+            "seeds: {until: told, at most: 10, at_most: 10}",
             "study.yaml:3: unknown key 'at_most'; did you mean 'at most'?",
         ),
         (
