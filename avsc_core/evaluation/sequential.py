@@ -76,7 +76,8 @@ def find_bounds(information: ndarray, spent: ndarray) -> ndarray:
         density = np.exp(-(steps**2) / 2) @ masses / (deviation * np.sqrt(2 * np.pi))  # (Q',)
         masses = bound * WEIGHTS * density
         places = inside
-    return np.array(bounds) / np.sqrt(information)
+    standardised: ndarray = np.array(bounds) / np.sqrt(information)
+    return standardised
 
 
 def find_thresholds(looks: Sequence[int], level: float) -> ndarray:
