@@ -10,16 +10,16 @@ among the *looks*. Its parts:
                   Phi(z) = 1 - level/4. Early looks get almost nothing, because three seeds say
                   little of how much seeds differ; the last one keeps most, so that a study which
                   reaches its limit has nearly the power of one with N seeds from the start.
-    bounds        z values that a difference without substance crosses with just these
-                  probabilities, when its sum grows as a Brownian motion does between looks
+    bounds        z values that a difference which is truly 0 crosses with just these
+                  probabilities, when its sum moves as a Brownian motion does between looks
     thresholds    the bounds as p values, so that Student's t may take the place of the normal
                   distribution (Jennison and Turnbull 2000, section 3.8)
 
 All looks share their locations, so the information of a figure grows more slowly than its seeds,
 and looks are more alike than assumed: then the bounds are too strict, never too lax. Where only
 seeds vary, t statistics of few seeds are less alike than sums, for each look estimates the spread
-anew; information that counts seeds beyond the second makes up for that (0.053 instead of 0.057
-for the level 0.05, N = 10). `python -m benchmarks sequential` measures level, power and seeds.
+anew; information that counts seeds beyond the second makes up for most of that (a rate of 0.053
+instead of 0.057 for the level 0.05, N = 10). `python -m benchmarks sequential` measures level, power and seeds.
 
 The *sequential p value* of the looks so far is the smallest level at which one of them crosses its
 threshold (Liu and Anderson 2008). It is a p value whenever the study stops; so several of them may
