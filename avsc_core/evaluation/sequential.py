@@ -19,7 +19,8 @@ All looks share their locations, so the information of a figure grows more slowl
 and looks are more alike than assumed: then the bounds are too strict, never too lax. Where only
 seeds vary, t statistics of few seeds are less alike than sums, for each look estimates the spread
 anew; information that counts seeds beyond the second makes up for most of that (a rate of 0.053
-instead of 0.057 for the level 0.05, N = 10). `python -m benchmarks sequential` measures level, power and seeds.
+instead of 0.057 for the level 0.05, N = 10). `python -m benchmarks sequential` measures level,
+power and seeds.
 
 The *sequential p value* of the looks so far is the smallest level at which one of them crosses its
 threshold (Liu and Anderson 2008). It is a p value whenever the study stops; so several of them may
