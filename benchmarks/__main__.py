@@ -10,6 +10,7 @@ ALL = (
     "frozen_epoch",
     "inputs",
     "coverage",
+    "sequential",
 )
 
 if __name__ == "__main__":

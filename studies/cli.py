@@ -142,11 +142,11 @@ def run(options: StudyOptions, max_hours: MaxHours = None, address: Address = No
               avsc-search run studies/lambda.yaml --data /data/TAU --gpus 1 --address 10.0.0.1:6379
     """
     study = _read_study(options)
+    from studies.looks import run_with_looks  # torch, ray and mlflow load here
     from studies.report.status import print_closing
-    from studies.runner.run import run_study  # torch, ray and mlflow load here
 
     with progress() as show:
-        ending = run_study(study, options.data, options.tracking_uri, address, show, max_hours)
+        ending = run_with_looks(study, options.data, options.tracking_uri, address, show, max_hours)
     print_closing(ending.recorder, study, finished=not ending.signal)
     if ending.signal:
         print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)

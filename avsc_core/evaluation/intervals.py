@@ -99,11 +99,11 @@ def estimate_scores(
     return found
 
 
-def estimate(values: ndarray, clips: Clips, metric: str) -> Estimate:
+def estimate(values: ndarray, clips: Clips, metric: str, level: float = LEVEL) -> Estimate:
     """Estimate the mean of (R,N) values of R seeds on N clips, or of contrasts of such values.
 
     The mean is one of class means for `acc` and `logloss_classwise`, and one over all clips for
-    `acc_overall` and `logloss`.
+    `acc_overall` and `logloss`. The interval holds the truth with probability `level`.
     """
     # each clip's weight in the mean, and the mean of each seed
     seeds, count = values.shape
@@ -127,7 +127,7 @@ def estimate(values: ndarray, clips: Clips, metric: str) -> Estimate:
     if not error > ROUNDING * np.abs(values).max():
         p = np.nan if values.any() else 1.0
         return Estimate(value, np.nan, np.nan, p, seeds)
-    reach = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * error
+    reach = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
     p = float(2 * stats.t.sf(abs(value) / error, freedom))
     return Estimate(value, value - reach, value + reach, p, seeds)
 

@@ -7,6 +7,8 @@
     cost          what the latest of them estimated before its first trial
     weights       what became of every tensor of pretrained files
     skipped       the clips that skip.tsv left out, and why
+    looks         of a study that adds seeds until told: what every look found (studies/looks.py)
+    earlier_seed_counts  how many seeds the study had each time before seeds were added
 
 Version 0.1.0 wrote four documents: study.json (the definition alone), about.json, weights.json and
 skipped.json. `read_document` reads both.

@@ -11,6 +11,7 @@ from math import nan
 import numpy as np
 
 from avsc_core.evaluation.intervals import Estimate, bound, compute_costs, estimate, mark_correct
+from avsc_core.evaluation.sequential import combine_looks
 from studies.report.statistics import correct_by_holm
 from studies.report.study_results import ReportRow, StudyResults
 
@@ -44,16 +45,29 @@ def estimate_contrast(
     for row, weight in contrast:
         probabilities = study.read_probabilities(row, seeds)  # (R,N,S)
         values = values + weight * CLIP_VALUES[metric](probabilities, study.clips.scenes)
-    return estimate(values, study.clips, metric)
+    return estimate(values, study.clips, metric, study.difference_level)
 
 
 def estimate_contrasts(
     study: StudyResults, contrasts: Sequence[Contrast], metric: str
 ) -> list[Estimate]:
     """Estimate every contrast, with p values that are corrected for being several (Holm)."""
-    figures = [estimate_contrast(study, each, metric) for each in contrasts]
+    figures = [_estimate_over_looks(study, each, metric) for each in contrasts]
     corrected = correct_by_holm([figure.p for figure in figures])
     return [figure._replace(p=p) for figure, p in zip(figures, corrected, strict=True)]
+
+
+def _estimate_over_looks(study: StudyResults, contrast: Contrast, metric: str) -> Estimate:
+    """Estimate a contrast; its p is that of all looks so far, where seeds were added until told."""
+    figure = estimate_contrast(study, contrast, metric)
+    if not study.looks or figure.p != figure.p:
+        return figure
+    p = []
+    for count in range(study.looks[0], len(study.seeds)):
+        later_seeds = set(study.seeds[count:])
+        p.append(estimate_contrast(study, contrast, metric, later_seeds).p)
+    combined = combine_looks(np.array([*p, figure.p]), study.looks)
+    return figure._replace(p=float(combined))
 
 
 def subtract(row: ReportRow, other: ReportRow) -> Contrast:

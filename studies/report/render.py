@@ -23,8 +23,8 @@ from studies.report.blocks import INTERVAL_TITLE, MISSING_CELL, Picture, Report,
 # The keys of all tables and pictures that a report can have: files of these names are a report's,
 # any others a person's.
 TABLE_KEYS = (
-    *("results", "published", "settings", "comparisons", "effects", "retuned", "ladder", "test"),
-    *("search", "importance", "pareto", "missing", "cost", "reproduce"),
+    *("results", "published", "settings", "comparisons", "looks", "effects", "retuned"),
+    *("ladder", "test", "search", "importance", "pareto", "missing", "cost", "reproduce"),
 )
 PICTURE_KEYS = ("rows", "factors", "importance", "slices", "pareto", "curves", "confusion")
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from avsc_core.data.dataset import LABEL
 from avsc_core.errors import Fault, UserError
-from avsc_core.evaluation.intervals import Clips
+from avsc_core.evaluation.intervals import LEVEL, Clips
+from avsc_core.evaluation.sequential import find_thresholds
 from avsc_core.metrics import parse_predictions, rank_key
 from avsc_core.record.environment import name_device
 from avsc_core.record.recorder import Recorder
@@ -105,6 +106,9 @@ class StudyResults:
             raise UserError(Fault(name, what, todo=todo))
         self._take_metadata(metadata)
         self._take_definition(document["definition"])
+        self.looks_taken: list[dict[str, Any]] = document.get("looks", [])
+        # How many seeds the study had each time before seeds were added.
+        self.earlier_seed_counts: list[int] = document.get("earlier_seed_counts", [])
 
         # Figures of the embedded scenes must say so on every page, table and picture.
         tags = run.data.tags
@@ -137,6 +141,8 @@ class StudyResults:
         self.metric = self.metrics[0]  # the deciding one: "val_acc" or "val_logloss"
         self.short_metric = self.metric.removeprefix("val_")  # as estimates call it
         self.seeds: list[int] = metadata["seeds"]  # the first is that of the searches
+        # The numbers of seeds at which differences are looked at, when seeds are added until told.
+        self.looks: list[int] = metadata.get("looks", [])
 
         # Arms and searches. A factorial has all combinations of the levels of its factors. A
         # ladder searches with short trainings (cheap rung) and repeats a few in full (full rung).
@@ -168,6 +174,18 @@ class StudyResults:
         for name, value in search.items():
             if name not in ("space", "space_hash") and value:
                 self.search_options[name] = value
+
+    @cached_property
+    def difference_level(self) -> float:
+        """The level of each interval of a difference.
+
+        When seeds were added until told it is so high that the intervals of all looks together
+        hold the truth with probability LEVEL (Jennison and Turnbull 1989).
+        """
+        if not self.looks:
+            return LEVEL
+        thresholds = find_thresholds(self.looks, 1 - LEVEL)
+        return 1 - float(thresholds[self.looks.index(len(self.seeds))])
 
     @cached_property
     def clips(self) -> Clips:

@@ -6,18 +6,21 @@ are not stopped early.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
+
+from rich.table import Table
 
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
 from avsc_core.record.trials import OWN_SEARCH
-from avsc_core.terminal import format_duration
+from avsc_core.terminal import format_duration, make_table
 from studies.runner.strategy import Strategy
+from studies.study.plan import make_plan
 from studies.study.schema import Resources, Study
 
 if TYPE_CHECKING:
@@ -107,6 +110,28 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
         disk=features + checkpoints + predictions,
         device=device.device if device else "",
     )
+
+
+def estimate_range(
+    strategy: Strategy, data: DataSet, side_by_side: int, progress: Progress
+) -> list[Cost]:
+    """Estimate what is left at least and at most; one cost, unless seeds are added until told."""
+    costs = [estimate_cost(strategy, data, side_by_side, progress)]
+    plan = strategy.plan
+    if plan.study.looks:
+        longest = make_plan(plan.study.with_seeds(plan.study.looks[-1]), plan.missing)
+        with_all_seeds = Strategy(longest, strategy.records, strategy.earlier)
+        costs.append(estimate_cost(with_all_seeds, data, side_by_side, progress))
+    return costs
+
+
+def make_cost_table(title: str, costs: Sequence[Cost]) -> Table:
+    """Make the table that people see of `estimate_range`."""
+    header = ["", "at least", "at most"] if len(costs) > 1 else ["", "about"]
+    rows = []
+    for lines in zip(*(cost.make_rows() for cost in costs), strict=True):
+        rows.append([lines[0][0], *(figure for _, figure in lines)])
+    return make_table(title, header, rows)
 
 
 def trim_search(study: Study, cost: Cost, max_hours: float) -> Study:

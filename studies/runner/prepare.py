@@ -91,6 +91,15 @@ def describe_missing_arms(plan: Plan) -> list[str]:
     return [f"note: arm {name} is left out: {why}" for name, why in plan.missing.items()]
 
 
+def take_recorded_seeds(study: Study, recorder: Recorder) -> Study:
+    """Return the study with the seeds that were added earlier, if it adds seeds until told."""
+    run = recorder.find_study(study.name)
+    recorded = recorder.read_definition(run.info.run_id) if run else {}
+    if not study.looks or "until" not in recorded:
+        return study
+    return study.with_seeds(max(len(study.seeds), len(recorded["seeds"])))
+
+
 def check_warm_start(recorder: Recorder, study: Study) -> None:
     """Check that the study for a warm start is in the record. Raises UserError."""
     if study.search and study.search.warm_start:

@@ -8,7 +8,12 @@ from avsc_core.record.address import find_missing_file
 from avsc_core.record.recorder import open_record
 from avsc_core.terminal import err, make_table, out, progress
 from studies.runner import prepare
-from studies.runner.cost import count_local_places, estimate_cost, trim_search
+from studies.runner.cost import (
+    count_local_places,
+    estimate_range,
+    make_cost_table,
+    trim_search,
+)
 from studies.runner.strategy import Strategy
 from studies.study.plan import describe_plan, describe_searches, make_plan
 from studies.study.schema import Study
@@ -31,6 +36,7 @@ def preview_study(
     recorder = None if find_missing_file(tracking_uri) else open_record(tracking_uri)
     if recorder:
         prepare.check_warm_start(recorder, study)
+        study = prepare.take_recorded_seeds(study, recorder)
     with progress() as show:
         data = open_data(root, show)
         plan = prepare.make_served_plan(study, data)
@@ -54,11 +60,11 @@ def _print_cost(strategy: Strategy, data: DataSet, max_hours: float | None) -> N
     """
     study = strategy.plan.study
     with progress() as show:
-        cost = estimate_cost(strategy, data, count_local_places(study.resources), show)
+        costs = estimate_range(strategy, data, count_local_places(study.resources), show)
     title = "what is left costs" if strategy.reused else "what it costs"
-    out.print(make_table(f"{title} on {data.title}", ["", "about"], cost.make_rows()))
+    out.print(make_cost_table(f"{title} on {data.title}", costs))
 
     if max_hours is not None:
-        search = trim_search(study, cost, max_hours).search
+        search = trim_search(study, costs[-1], max_hours).search
         trials = f": {search.trials} trials of the search" if search else ""
         out.print(f"within {max_hours:g} h{trials}")

@@ -22,8 +22,8 @@ from avsc_core.record.address import CHECKPOINTS
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
 from avsc_core.resolve import find_random_branches
-from avsc_core.terminal import err, make_table
-from studies.runner.cost import Cost, estimate_cost, trim_search
+from avsc_core.terminal import err
+from studies.runner.cost import Cost, estimate_range, make_cost_table, trim_search
 from studies.runner.prepare import (
     check_warm_start,
     compare_with_record,
@@ -31,10 +31,16 @@ from studies.runner.prepare import (
     describe_missing_arms,
     make_served_plan,
     prepare_study,
+    take_recorded_seeds,
 )
 from studies.runner.strategy import Strategy, describe_exhausted
 from studies.runner.tune import Ending, run_trials, start_ray
-from studies.study.metadata import describe_invocation, describe_study, format_clips
+from studies.study.metadata import (
+    describe_invocation,
+    describe_study,
+    format_clips,
+    list_seed_counts,
+)
 from studies.study.plan import Plan
 from studies.study.schema import Study
 
@@ -82,6 +88,7 @@ def _run_locked(
 ) -> Ending:
     # What is asked, of which data, and what the record has of it already.
     check_warm_start(recorder, study)
+    study = take_recorded_seeds(study, recorder)
     data = open_data(root, progress)
     plan = make_served_plan(study, data)
     strategy = compare_with_record(plan, data, recorder)
@@ -102,18 +109,18 @@ def _run_locked(
     weights = prepare_study(plan, data, progress)
 
     # What it costs, and whether that is too much.
-    cost = estimate_cost(strategy, data, workers, progress)
+    costs = estimate_range(strategy, data, workers, progress)
     if max_hours is not None:
-        trimmed = trim_search(study, cost, max_hours)
+        trimmed = trim_search(study, costs[-1], max_hours)
         _announce_trimming(study, trimmed)
         plan = make_served_plan(trimmed, data)
         strategy = Strategy(plan, strategy.records, strategy.earlier)
-        cost = estimate_cost(strategy, data, workers, progress)  # the probes are not repeated
+        costs = estimate_range(strategy, data, workers, progress)  # the probes are not repeated
     _announce(strategy, data)
-    err.print(make_table("what it costs", ["", "about"], cost.make_rows()))
+    err.print(make_cost_table("what it costs", costs))
 
     # The study's run is in the record before its first trial.
-    parent = _open_study(plan, data, recorder, run_id, cost, weights)
+    parent = _open_study(plan, data, recorder, run_id, costs[0], weights)
     outcome = "interrupted"
     try:
         ending = run_trials(strategy, data, recorder, parent, workers)
@@ -153,6 +160,8 @@ def _open_study(
         "cost": asdict(cost),
         "weights": weights or earlier.get("weights", []),
         "skipped": dict(data.skipped),
+        "looks": earlier.get("looks", []),
+        "earlier_seed_counts": list_seed_counts(earlier, study),
     }
     tags = {
         "avsc.metric": study.metric,

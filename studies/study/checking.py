@@ -58,6 +58,11 @@ def _check_question(file: StudyFile, located: Located) -> Iterator[Fault]:
         yield Fault(located.where(), "nothing to run", "arms, an ablation, or a search")
     if len(set(file.seeds)) < len(file.seeds):
         yield Fault(located.where("seeds"), "a seed is given twice")
+    # The names of levels and designs are checked elsewhere; every ablation makes several arms.
+    if file.seeds_part and not file.ablation and len(file.arms) < 2:
+        what = "seeds until told without arms to compare"
+        need = "two arms or more, or an ablation"
+        yield Fault(located.where("seeds"), what, need, "or seeds: [0, 1, 2]")
     # Whatever is retuned is an arm, and how it is retuned is in the search.
     if file.retune and (file.search is None or not has_arms):
         what = "retune gives every arm a search of its own"

@@ -10,6 +10,7 @@ order of every trial's predictions.
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def describe_study(plan: Plan) -> dict[str, Any]:
         "best_of": study.best_of,
         "metrics": list(study.metrics),
         "seeds": list(study.seeds),
+        "looks": list(study.looks),
         "design": study.design,
         "retune": study.retune,
         "arms": [_describe_arm(arm, plan.missing.get(arm.name, "")) for arm in study.arms],
@@ -57,6 +59,16 @@ def describe_invocation() -> dict[str, str]:
         "avsc": f"{__version__}, commit {commit}" if commit else __version__,
         "libraries": environment.list_versions(LIBRARIES),
     }
+
+
+def list_seed_counts(earlier: Mapping[str, Any], study: Study) -> list[int]:
+    """List how many seeds a study had each time before seeds were added.
+
+    `earlier` is its document in the record, empty when the study is new.
+    """
+    counts: list[int] = earlier.get("earlier_seed_counts", [])
+    count = len(earlier["definition"]["seeds"]) if earlier else len(study.seeds)
+    return [*counts, count] if count < len(study.seeds) else counts
 
 
 def configuration_key(config: Config) -> str:

@@ -22,6 +22,7 @@ from studies.study.schema import (
     PublishedFigures,
     Resources,
     SearchPart,
+    SeedsPart,
     StudyFile,
 )
 
@@ -35,6 +36,7 @@ PLAIN_MESSAGES = {"model_type": "a mapping", "dict_type": "a mapping"}
 PARTS: dict[Trail, type[FilePart]] = {
     (): StudyFile,
     ("search",): SearchPart,
+    ("seeds",): SeedsPart,
     ("resources",): Resources,
     ("arms",): ArmPart,
     ("arms", "published"): PublishedFigures,

@@ -16,7 +16,7 @@ from avsc_core.record.trials import ARM, BASE, FINALIST, OWN_SEARCH, RETUNED, SE
 from avsc_core.resolve import flatten, identify, list_settings, nest, trial_key
 from search_spaces.inactive import list_active, reset_inactive
 from search_spaces.space import Space
-from studies.study.schema import Arm, Search, Study
+from studies.study.schema import BELIEVED_BELOW, Arm, Search, Study
 
 # A completed trial: its configuration, and what the record has of it.
 Completed = tuple[Config, Mapping[str, float]]
@@ -104,7 +104,9 @@ class Plan:
     def definition(self) -> dict[str, Any]:
         """What the study asks, as JSON. The number of trials is left out: more are welcome."""
         study = self.study
+        limit = {"until": describe_limit(study)} if study.looks else {}
         return {
+            **limit,
             "metric": ", ".join(study.metrics),
             "seeds": list(study.seeds),
             "base": identify(study.base),
@@ -186,15 +188,22 @@ def reseed(config: Config, seed: int) -> Config:
 def find_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """List field by field what two definitions ask differently.
 
-    Arms may be added, not changed or dropped.
+    Arms and seeds may be added, not changed or dropped. The first seed stays the first, because
+    the searches use it.
     """
-    before = dict(flatten(old))
-    after = dict(flatten(new))
+    old_seeds = old.get("seeds", [])
+    new_seeds = new["seeds"]
+    shared = [seed for seed in old_seeds if seed in new_seeds]
+    is_superset = shared == old_seeds and old_seeds[:1] == new_seeds[:1]
+    before = dict(flatten(_select_seeds(old, shared)))
+    after = dict(flatten(_select_seeds(new, shared)))
 
     # What only follows from another difference is not listed beside it.
     consequences = ["search.space_hash"]
     if old.get("base") != new.get("base"):
         consequences.append("arms.")
+    if is_superset or before.get("until") != after.get("until"):
+        consequences.append("seeds")
 
     changes = []
     for key in dict.fromkeys([*before, *after]):
@@ -223,14 +232,30 @@ def describe_plan(plan: Plan) -> Iterator[list[str]]:
 
 
 def describe_searches(study: Study) -> str:
-    """Say which searches follow the trials of the arms, as the end of a sentence."""
+    """Say which seeds and searches follow the trials of the arms, as the end of a sentence."""
     words = ""
+    if study.looks:
+        words += f", seed after seed until the differences are told, at most {study.looks[-1]}"
     search = study.search
     if search and search.trials:
         words += f", then {search.trials} by {search.sampler} with scheduler {search.scheduler}"
     if study.retune:
         words += f", then {study.retune} for each arm"
     return words
+
+
+def describe_limit(study: Study) -> str:
+    """Say until when a study adds seeds."""
+    return f"told at level {BELIEVED_BELOW}, at most {study.looks[-1]} seeds"
+
+
+def _select_seeds(definition: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """Return a definition whose arms have only the keys of some of its seeds."""
+    places = [definition["seeds"].index(seed) for seed in seeds]
+    arms = {}
+    for name, keys in definition.get("arms", {}).items():
+        arms[name] = [keys[place] for place in places]
+    return {**definition, "arms": arms}
 
 
 def _list_keys(arm: Arm, seeds: Sequence[int]) -> list[str]:

@@ -17,7 +17,7 @@ from avsc_core.yaml_file import Located, read_yaml
 from studies.study.arms import make_setting_fault, read_arms
 from studies.study.checking import find_conflicts, find_rung_conflicts
 from studies.study.parsing import Settings, list_overrides, parse_study_file, resolve_trainable
-from studies.study.schema import Arm, Metric, Study, StudyFile
+from studies.study.schema import FIRST_LOOK, Arm, Metric, Study, StudyFile
 from studies.study.search import check_metrics, read_search
 
 # What `--set` may change besides the base, and of which of these it may change a part alone.
@@ -113,6 +113,7 @@ def read_study(
         base=rungs[0].config,
         metrics=metrics,
         seeds=tuple(file.seeds),
+        looks=range(FIRST_LOOK, file.seeds_part.at_most + 1) if file.seeds_part else range(0),
         design=file.ablation.design if file.ablation else None,
         arms=tuple(arms),
         retune=file.retune or 0,

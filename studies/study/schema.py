@@ -10,17 +10,18 @@ There are two kinds of classes here, and most things have one of each:
     StudyFile                                      Study
     ArmPart, AblationPart                          Arm
     SearchPart                                     Search
+    SeedsPart                                      Study.seeds, Study.looks
 
 A part of the file has the right types and nothing more: its settings may not exist and its names
 may clash. Only reading.py turns the one kind into the other.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from avsc_core.config import Config
 from avsc_core.metrics import direction_of
@@ -31,11 +32,38 @@ Metric = Literal["val_acc", "val_logloss"]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # as Config.seed
 
+# Of a study that adds seeds until its differences are told: how many it has when they are first
+# looked at, and the largest limit; the bounds of avsc_core/evaluation/sequential.py are exact
+# enough for so many.
+FIRST_LOOK = 3
+LARGEST_LIMIT = 30
+
+# A difference is told, or believed, when its p value is below this, corrected for the number of
+# differences and of looks.
+BELIEVED_BELOW = 0.05
+
 
 class FilePart(BaseModel):
     """A part of a study file; keys that it does not know are faults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SeedsPart(FilePart):
+    """Seeds that are added, from 0 on, until the arms' differences are told."""
+
+    until: Literal["told"]
+    at_most: Annotated[int, Field(alias="at most", gt=FIRST_LOOK, le=LARGEST_LIMIT)]
+
+
+def _take_list(seeds: Any) -> Any:
+    """Return the seeds of a study's first look where the file has a SeedsPart."""
+    return list(range(FIRST_LOOK)) if isinstance(seeds, Mapping) else seeds
+
+
+def _take_part(seeds: Any) -> Any:
+    """Return a SeedsPart, and None where the file has a list."""
+    return seeds if isinstance(seeds, Mapping) else None
 
 
 class PublishedFigures(FilePart):
@@ -97,7 +125,12 @@ class StudyFile(FilePart):
     best_of: Annotated[str | None, Field(alias="best-of")] = None
     base: dict[str, Any] = {}
     metric: Any = "val_acc"  # or a list of two, the first deciding
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    # `seeds` is a list or a SeedsPart. Two fields read it, because in the faults of a union
+    # pydantic names its own types.
+    seeds: Annotated[list[Seed], Field(min_length=1), BeforeValidator(_take_list)] = [0]
+    seeds_part: Annotated[SeedsPart | None, Field(alias="seeds"), BeforeValidator(_take_part)] = (
+        None
+    )
     arms: list[ArmPart] = []
     ablation: AblationPart | None = None
     retune: Count | None = None
@@ -150,7 +183,8 @@ class Study:
     base: Config
 
     metrics: tuple[Metric, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # those planned so far; the first is that of the searches
+    looks: range  # the numbers of seeds at which differences are looked at; empty with a list
     design: str | None
     arms: tuple[Arm, ...]
     retune: int
@@ -171,6 +205,10 @@ class Study:
     def directions(self) -> tuple[str, ...]:
         """The better direction of each metric: more Acc is better, less Logloss."""
         return tuple(map(direction_of, self.metrics))
+
+    def with_seeds(self, count: int) -> "Study":
+        """Return the study with so many seeds, from 0 on."""
+        return replace(self, seeds=tuple(range(count)))
 
     @property
     def direction(self) -> str:

@@ -17,7 +17,12 @@ from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
 from studies.report.blocks import Report
 from studies.runner.prepare import define_study
 from studies.runner.strategy import Strategy
-from studies.study.metadata import describe_invocation, describe_study, format_clips
+from studies.study.metadata import (
+    describe_invocation,
+    describe_study,
+    format_clips,
+    list_seed_counts,
+)
 from studies.study.plan import Plan, PlannedTrial
 
 SCENES = tuple(f"scene_{number}" for number in range(10))
@@ -95,6 +100,8 @@ def record_study(
         "avsc.data": data.title,
         "avsc.embedded": str(data.embedded).lower(),
     }
+    run = recorder.find_study(study.name)
+    earlier = recorder.read_study_document(run.info.run_id) if run else {}
     document = {
         "format": FORMAT,
         "definition": define_study(plan, data),
@@ -103,6 +110,8 @@ def record_study(
         "cost": None,
         "weights": [],
         "skipped": {},
+        "looks": earlier.get("looks", []),
+        "earlier_seed_counts": list_seed_counts(earlier, study),
     }
     parent = recorder.open_study_run(study.name, tags, document)
     recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))

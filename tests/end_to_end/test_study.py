@@ -115,6 +115,48 @@ def test_a_plan_counts_what_is_left(place: Place, finished: tuple[str, str]):
     assert "1, " in out.split("trials")[-1]
     _, err = place.call(*plan, "--set", "alignment.k=3", code=2)
     assert "base.alignment.k: 5, now 3" in err
+    out, _ = place.call(*plan, "--set", "seeds=[0, 1, 2]")  # of two arms
+    assert "8 of 10 trials are in the record already" in out
+    _, err = place.call(*plan, "--set", "seeds=[0]", code=2)
+    assert err == (
+        "tiny.yaml: study tiny is in the record with seeds: [0, 1], now [0]; "
+        "use --name for a new study, or undo the change\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_study_adds_seeds_until_told(place: Place, finished: tuple[str, str]):
+    """It is killed when it has looked once; the same command looks again and goes on."""
+    seeds = ["--set", "seeds={until: told, at most: 4}"]
+    command = [*place.run_study, "--name", "told", "--trials", "1", *seeds]
+    process = place.start(*command)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("look at 3 seeds: 0 of 1 differences told; seed 3 is added"):
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    before = {trial.key: trial for trial in place.trials("told") if trial.outcome == "complete"}
+    assert len(before) >= 6
+    time.sleep(1)
+
+    _, err = place.run(*command)
+    assert "look at 4 seeds" in err
+    assert "what it costs" in err
+    after = {trial.key: trial for trial in place.trials("told")}
+    assert sorted(trial.seed for trial in after.values() if trial.arm == "all") == [0, 1, 2, 3]
+    assert before.items() <= after.items()  # nothing is trained twice
+    recorder = place.recorder
+    document = recorder.read_study_document(recorder.get_study("told").info.run_id)
+    assert [look["seeds"] for look in document["looks"]] == [3, 4]
+    assert document["definition"]["seeds"] == [0, 1, 2, 3]
+
+    # The same command trains nothing; another limit is another question.
+    place.run(*command)
+    assert {trial.key: trial for trial in place.trials("told")} == after
+    longer = [word.replace("most: 4", "most: 5") for word in command]
+    _, err = place.call(*longer, code=2)
+    assert "with until: told at level 0.05, at most 4 seeds, now told at level 0.05, at most" in err
 
 
 @pytest.mark.slow

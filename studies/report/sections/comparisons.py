@@ -10,6 +10,7 @@ from itertools import combinations
 
 from studies.report.blocks import INTERVAL_TITLE, Table, format_p, make_cells
 from studies.report.estimates import CLIP_VALUES, Contrast, estimate_contrasts, subtract
+from studies.report.sections.looks import describe_added_seeds
 from studies.report.study_results import ReportRow, StudyResults
 
 MOST_ARMS_FOR_ALL_PAIRS = 5  # of more arms, each is compared with the first
@@ -29,6 +30,7 @@ def make_comparisons_table(study: StudyResults) -> Table | None:
 
     correction = CORRECTION_NOTE.format(f"{len(pairs)} comparisons")
     note = f"Paired by clip, location and seed. {correction}"
+    note += describe_added_seeds(study)
     if any(len(row.trials) == 1 for row in arms):
         note += " Where there is one seed, the luck of trainings is unknown."
     for first, *others in _group_equal_arms(study):

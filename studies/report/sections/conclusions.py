@@ -28,8 +28,7 @@ from studies.report.sections.effects import list_effects
 from studies.report.sections.ladder import measure_agreement
 from studies.report.sections.search_results import find_pareto_front, measure_importances
 from studies.report.study_results import ReportRow, StudyResults
-
-BELIEVED_BELOW = 0.05
+from studies.study.schema import BELIEVED_BELOW
 
 # A module whose measure stays below this share in every epoch did nothing: a thousandth of what the
 # tokens vary by, or of the rows' norm, is less than bf16 can tell apart.

@@ -28,7 +28,10 @@ def describe_question(study: StudyResults) -> Words:
         base = f"the best of study {study.base_trial[0]}"
     if study.preset_changes:
         base += f", with {', '.join(study.preset_changes)}"
-    lines.append(f"Base: {base}. Seeds: {', '.join(map(str, study.seeds))}.")
+    seeds = ", ".join(map(str, study.seeds))
+    if study.looks:
+        seeds += f"; added until every difference is told, at most {study.looks[-1]}"
+    lines.append(f"Base: {base}. Seeds: {seeds}.")
 
     # What makes the full rung of a ladder full.
     if study.is_ladder:

@@ -42,6 +42,47 @@ def test_more_trials_and_arms_are_welcome_anything_else_is_told(tmp_path: Path):
     assert [line.split(":")[0] for line in find_changes(old, dropped)] == ["arms.all"]
 
 
+def test_seeds_may_be_added(tmp_path: Path):
+    old = json.loads(json.dumps(make_plan(read(tmp_path, GOOD)).definition))
+
+    def ask(seeds: str, text: str = GOOD) -> list[str]:
+        return find_changes(
+            old, make_plan(read(tmp_path, text, sets=[f"seeds={seeds}"])).definition
+        )
+
+    new_arm = "  - {name: new, set: {alignment.k: 3}}\nsearch:\n"
+    assert ask("[0, 1, 2]") == ask("[0, 7, 1]") == []
+    assert ask("[0, 1, 2]", GOOD.replace("search:\n", new_arm, 1)) == []
+    assert ask("[0]") == ["seeds: [0, 1], now [0]"]
+    assert ask("[0, 2]") == ["seeds: [0, 1], now [0, 2]"]
+    assert ask("[1, 0, 2]") == ["seeds: [0, 1], now [1, 0, 2]"]  # searches use the first
+    # A changed arm is told beside seeds that are dropped, and beside seeds that are added.
+    changed = GOOD.replace("fusion: {kind: none}", "fusion: {kind: decision}")
+    lines = [ask("[0]", changed), ask("[0, 1, 2]", changed)]
+    assert [[line.split(":")[0] for line in found] for found in lines] == [
+        ["seeds", "arms.no SF"],
+        ["arms.no SF"],
+    ]
+
+
+def test_a_rule_for_seeds_is_part_of_the_question(tmp_path: Path):
+    def define(seeds: str) -> dict[str, object]:
+        study = read(tmp_path, GOOD, sets=[f"seeds={seeds}"])
+        definition = make_plan(study).definition
+        longer = make_plan(study.with_seeds(5)).definition
+        assert find_changes(definition, longer) == []
+        return definition
+
+    listed = define("[0, 1]")
+    ten = define("{until: told, at most: 10}")
+    twelve = define("{until: told, at most: 12}")
+    assert ten["seeds"] == [0, 1, 2]
+    rule = "told at level 0.05, at most {} seeds"
+    assert find_changes(listed, ten) == [f"until: nothing, now {rule.format(10)}"]
+    assert find_changes(ten, twelve) == [f"until: {rule.format(10)}, now {rule.format(12)}"]
+    assert find_changes(ten, listed) == [f"until: {rule.format(10)}, now nothing"]
+
+
 def test_the_record_gives_back_the_same_question(tmp_path: Path):
     names = ("contrast", "readings", "training", "modules")
     groups = "".join(f"    {name}:\n" for name in names) + "    loss_weights.event: [1, 10]\n"

@@ -94,6 +94,26 @@ def test_the_command_line_wins(tmp_path: Path):
         ),
         ("seeds: [0, 1]", "seeds: [1, 1]", "study.yaml:3: a seed is given twice"),
         (
+            "seeds: [0, 1]",
+            "seeds: {until: sure, at most: 10}",
+            "study.yaml:3: seeds.until: 'sure' is not allowed; input should be 'told'",
+        ),
+        (
+            "seeds: [0, 1]",
+            "seeds: {until: told}",
+            "study.yaml:3: 'at most' is missing",
+        ),
+        (
+            "seeds: [0, 1]",
+            "seeds: {until: told, at most: 3}",
+            "study.yaml:3: seeds.at most: 3 is not allowed; input should be greater than 3",
+        ),
+        (
+            "seeds: [0, 1]",
+            "seeds: {until: told, at most: 10, at_most: 10}",
+            "study.yaml:3: unknown key 'at_most'; did you mean 'at most'?",
+        ),
+        (
             "alignment.k: 4",
             "alignment.k: 40",
             "study.yaml:2: alignment.k: 40 is above half the classes; allowed: 1 to 32",
@@ -219,6 +239,10 @@ PRESET_RUNG = (
     "study.yaml:4: preset {} as a rung; the best trial has a value for every setting; "
     "settings as rungs, such as {{training.epochs: 5}}"
 )
+NO_ARMS = (
+    "seeds until told without arms to compare; two arms or more, or an ablation; "
+    "or seeds: [0, 1, 2]"
+)
 CLIPS = "the rungs are validated on different clips; one split"
 CLASSES = "the rungs have different classes; audio.classes and visual.classes of the data"
 SAME = "study.yaml:3: both rungs are the same training; a cheap one and a full one"
@@ -262,6 +286,18 @@ def best(own: str, source: str, where: str) -> tuple[str, Config]:
             SEARCH.replace("}, scheduler", "}, finalists: 2, scheduler"),
             {},
             ["study.yaml:2: finalists without a ladder; ladder: [..., ...]; leave it out"],
+        ),
+        # seeds that are added until told
+        (ARM + "seeds: {until: told, at most: 10}\n", {}, [f"study.yaml:3: {NO_ARMS}"]),
+        (
+            SEARCH + "seeds: {until: told, at most: 10}\nladder: [frozen, paper]\n",
+            {},
+            [f"study.yaml:3: {NO_ARMS}"],
+        ),
+        (
+            GOOD,
+            {"sets": ["seeds={until: told, at most: 100}"]},
+            ["--set: seeds.at most: 100 is not allowed; input should be less than or equal to 30"],
         ),
         # what a command line puts over a file
         (
