@@ -17,7 +17,7 @@ from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.record import environment
-from avsc_core.resolve import format_value, list_settings, resolve, trial_key
+from avsc_core.resolve import configuration_key, format_value, list_settings, resolve
 from search_spaces.inactive import reset_inactive
 from studies.study.plan import Plan, PlannedSearch, reseed
 from studies.study.schema import Arm, Study
@@ -57,11 +57,6 @@ def describe_invocation() -> dict[str, str]:
         "avsc": f"{__version__}, commit {commit}" if commit else __version__,
         "libraries": environment.list_versions(LIBRARIES),
     }
-
-
-def configuration_key(config: Config) -> str:
-    """Name a configuration whatever its seed: trials with the same name fill one row of a table."""
-    return trial_key(reseed(config, 0))
 
 
 def format_clips(data: DataSet, config: Config) -> str:

@@ -107,14 +107,14 @@ def record_winner(
 
     rows = rows or split_rows(data, config.split)
     *_, epoch = fit(config, features, rows.train, rows.validation, metric="val_logloss")
-    assert epoch.best
-    probability = change(epoch.best.probability.numpy())
+    best = epoch.selection.best
+    probability = change(best.probability.numpy())
     names = [data.clips[row].name for row in rows.validation]
     table = format_predictions(names, probability, data.scene_names)
     recorder.log_text(run_id, "predictions_val.tsv", table)
     scores = compute_scores(probability, data.scenes[rows.validation])
     metrics = {f"best_val_{name}": value for name, value in scores.items()}
-    recorder.end_run(run_id, "complete", metrics | {"best_epoch": float(epoch.best.epoch)})
+    recorder.end_run(run_id, "complete", metrics | {"best_epoch": float(best.epoch)})
     return find_winner(recorder, "s")
 
 
@@ -208,7 +208,7 @@ def test_what_changed_since_the_trial_is_said(
     assert capsys.readouterr().err == ""
     older = winner.trial.tags | {"avsc.threads": "7"}
     del older["avsc.commit"]
-    display.note_changes(winner._replace(trial=winner.trial._replace(tags=older)), tiny)
+    display.note_changes(winner._replace(trials=(winner.trial._replace(tags=older),)), tiny)
     assert capsys.readouterr().err.splitlines() == [
         "changed since the trial: threads: 7, now 1",
         "changed since the trial: commit: not recorded",
