@@ -34,25 +34,45 @@ def sign_of(metric: str) -> int:
     return 1 if direction_of(metric) == "max" else -1
 
 
-def is_better(metric: str, value: float, than: float) -> bool:
-    """Tell whether `value` beats `than`."""
-    return sign_of(metric) * value > sign_of(metric) * than
+def order_figures(metric: str, acc: float, logloss: float) -> tuple[float, float]:
+    """Return what epochs and trials are sorted by, the best first.
 
-
-def rank_key(metric: str, figures: Mapping[str, float], key: str) -> tuple[float, float, str]:
-    """Return what trials are sorted by, the best first.
-
-    `figures` are those of the record, of each trial's best epoch.
-
-    Trials that are equal by `metric` (few clips have few values of Acc) are sorted by the other
-    metric. Those that are equal by both are sorted by key, and not by which was completed first, so
-    that a study that continues, and its report, pick the same one.
+    Those that are equal by `metric` (few clips have few values of Acc) are sorted by the other one.
     """
-    name = metric.removeprefix("val_")
-    other = "logloss" if name == "acc" else "acc"
-    first = -sign_of(name) * figures[f"best_val_{name}"]
-    second = -sign_of(other) * figures[f"best_val_{other}"]
-    return first, second, key
+    costs = (-acc, logloss)
+    return costs if metric.removeprefix("val_") == "acc" else costs[::-1]
+
+
+def is_better(metric: str, figures: Mapping[str, float], than: Mapping[str, float]) -> bool:
+    """Tell whether an epoch's figures (`val_acc`, `val_logloss`) beat those of another."""
+    one, other = (
+        order_figures(metric, epoch["val_acc"], epoch["val_logloss"]) for epoch in (figures, than)
+    )
+    return one < other
+
+
+def find_figure(metrics: Mapping[str, float], name: str) -> float | None:
+    """Find the figure by which a trial counts, such as `val_acc`, in its metrics in the record.
+
+    It is that of the epochs which the study's rule selects. Records of versions without such rules
+    have that of the best epoch alone. None for a trial that has neither.
+    """
+    return metrics.get(f"selected_{name}", metrics.get(f"best_{name}"))
+
+
+def rank_key(metric: str, metrics: Mapping[str, float], key: str) -> tuple[float, float, str]:
+    """Return what trials, or configurations, are sorted by, the best first.
+
+    `metrics` are those of the record. Those that are equal by both Acc and Logloss are sorted by
+    key, and not by which was completed first, so that a study that continues, and its report, pick
+    the same one.
+    """
+    acc = find_figure(metrics, "val_acc")
+    logloss = find_figure(metrics, "val_logloss")
+    # Every completed trial has both.
+    assert acc is not None
+    assert logloss is not None
+    return *order_figures(metric, acc, logloss), key
 
 
 def compute_scores(probability: ndarray, scenes: ndarray) -> dict[str, float]:
@@ -65,15 +85,19 @@ def compute_scores(probability: ndarray, scenes: ndarray) -> dict[str, float]:
     """
     if not len(scenes):
         raise ValueError("no clips to score")
-    true = probability[np.arange(len(scenes)), scenes].astype(np.float64)  # (N,)
-    right = probability.argmax(1) == scenes  # (N,)
-    cost = -np.log(np.clip(true, SMALLEST, 1.0))  # (N,)
+    right, cost = _judge_clips(probability, scenes)
     return {
-        "acc": _mean_by_class(right, scenes),
+        "acc": _share_by_class(right, scenes),
         "acc_overall": float(right.mean()),
         "logloss": float(cost.mean()),
         "logloss_classwise": _mean_by_class(cost, scenes),
     }
+
+
+def compute_deciding_scores(probability: ndarray, scenes: ndarray) -> dict[str, float]:
+    """Compute acc and logloss alone, as `compute_scores` does: what epochs are compared by."""
+    right, cost = _judge_clips(probability, scenes)
+    return {"acc": _share_by_class(right, scenes), "logloss": float(cost.mean())}
 
 
 def count_confusions(probability: ndarray, scenes: ndarray) -> ndarray:
@@ -115,6 +139,21 @@ def format_confusions(probability: ndarray, scenes: ndarray, scene_names: Sequen
     for name, row in zip(scene_names, count_confusions(probability, scenes), strict=True):
         lines.append("\t".join((name, *map(str, row))))
     return "\n".join(lines) + "\n"
+
+
+def _judge_clips(probability: ndarray, scenes: ndarray) -> tuple[ndarray, ndarray]:
+    """Return of each clip whether its decision is right, and its cross-entropy: (N,), (N,)."""
+    true = probability[np.arange(len(scenes)), scenes].astype(np.float64)  # (N,)
+    right = probability.argmax(1) == scenes  # (N,)
+    cost = -np.log(np.clip(true, SMALLEST, 1.0))  # (N,)
+    return right, cost
+
+
+def _share_by_class(right: ndarray, scenes: ndarray) -> float:
+    """Return the mean over scenes of their shares of right clips."""
+    counts = np.bincount(scenes)  # (S,)
+    present = counts > 0
+    return float((np.bincount(scenes, right)[present] / counts[present]).mean())
 
 
 def _mean_by_class(values: ndarray, scenes: ndarray) -> float:

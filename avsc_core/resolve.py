@@ -203,6 +203,11 @@ def trial_key(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def configuration_key(config: Config) -> str:
+    """Name a configuration whatever its seed: trials with the same name fill one row of a table."""
+    return trial_key(config.model_copy(update={"seed": 0}))
+
+
 @cache
 def list_fields() -> Mapping[str, Any]:
     """Map every dotted key of a configuration to its field, in order."""

@@ -4,7 +4,7 @@ The figures are simulated: ten scenes with three locations of six clips each, as
 part. They vary by location, by seed, by both together and by clip, in all scenes or, as with good
 models, in two. Each row of the table has its own standard deviations and 2,000 simulated studies.
 It shows the share of intervals that hold the truth (0.95 is right), and the mean width of ours as a
-multiple of the bootstrap's.
+multiple of the bootstrap's. `epochs.py` asks the same of figures whose epoch has been selected.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from avsc_core.evaluation.intervals import Clips, estimate
+from benchmarks import epochs
 from benchmarks.report import keep
 
 STUDIES = 2000
@@ -46,6 +47,7 @@ def main() -> None:
     rows = [measure(*case) for case in list_cases()]
     question = "95 % intervals that hold the truth, of 2,000 simulated studies"
     keep("coverage", question, rows)
+    epochs.main()
 
 
 def list_cases() -> Iterator[tuple[int, Spread, int]]:

@@ -176,9 +176,7 @@ def best(name: StudyName, tracking_uri: Uri = None) -> None:
 
     winner = find_winner(_open_record(name, tracking_uri), name, "NAME")
     trial = winner.trial
-    value = trial.metrics[f"best_{winner.metric}"]
-    figure = f"{winner.metric} {value:.4f} ({trial.tags['avsc.data']})"
-    err.print(f"{trial.name} {trial.key[:6]}: {figure}")
+    err.print(f"{trial.name} {trial.key[:6]}: {winner.figure} ({trial.tags['avsc.data']})")
     for key, setting in list_settings(trial.config).items():
         typer.echo(f"{key}={format_value(setting)}")
 

@@ -2,8 +2,8 @@
 
 Plain: train on the training split, watch validation, keep the last epoch's model; the test split
 stays unread. The winner of a study (`--best`): train on train plus validation for as many epochs as
-its best epoch had, with nothing left to select, then read the test split once, record `test_acc`
-and `test_logloss`, and register the model in MLflow.
+its study selected (the mean over seeds), with nothing left to select, then read the test split
+once, record `test_acc` and `test_logloss`, and register the model in MLflow.
 
 `check_winner` first trains the winning trial again, on the study's own split, and compares: what a
 record says is believed once it came out again. `verdict` of the check goes into the model.
@@ -42,8 +42,8 @@ from avsc_core.record.address import CHECKPOINTS
 from avsc_core.record.environment import describe_environment
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import name_place_in_paper
-from avsc_core.record.trials import ARM, TrialRecord
-from avsc_core.record.winner import Winner
+from avsc_core.record.trials import ARM
+from avsc_core.record.winner import Winner, average
 from avsc_core.resolve import flatten, format_value, identify, trial_key
 from avsc_core.trainer.frozen import load_given_encodings, restore_encoders
 from avsc_core.trainer.loop import Epoch, check_training_rows, fit
@@ -197,34 +197,25 @@ def check_winner(
         _use_threads(trial.tags.get("avsc.threads", "")),
         _run_epochs(recorder, task, config, features, report, progress) as (run_id, epoch),
     ):
-        metrics, again = _read_outcome(epoch)
+        # the figures of the epochs that the study's rule selects
+        assert epoch.selection is not None  # a trial has validation clips
+        summary = epoch.selection.summarise(winner.rule)
+        again = epoch.selection.select(winner.rule).probability
         interval = _estimate_interval(recorded, data, parts.watched, winner.metric)
         check = Check(
             run_id=run_id,
             metric=winner.metric,
-            recorded=read_figure(trial, winner.metric),
-            again=metrics[winner.metric],
+            recorded=average([trial], winner.metric),
+            again=summary[f"selected_{winner.metric}"],
             low=interval.low,
             high=interval.high,
             exact=np.array_equal(again, recorded),
         )
-        summary = {f"best_{name}": value for name, value in metrics.items()}
         recorder.end_run(run_id, "complete", summary, {"avsc.check": check.verdict})
 
     if not check.is_met:
         raise _make_miss(check.verdict)
     return check
-
-
-def read_figure(trial: TrialRecord, metric: str) -> float:
-    """Return a trial's value of `metric`: at the epochs that its study selected, or at its best."""
-    selected = f"selected_{metric}"
-    return trial.metrics[selected if selected in trial.metrics else f"best_{metric}"]
-
-
-def count_epochs(trial: TrialRecord) -> int:
-    """Return for how many epochs a retraining of the trial runs."""
-    return round(read_figure(trial, "epoch"))
 
 
 @contextmanager
@@ -342,7 +333,7 @@ def _choose_parts(config: Config, data: DataSet, winner: Winner | None) -> Parts
         watched=rows.validation[:0],
         scored=rows.test,
         split="test",
-        epochs=count_epochs(winner.trial),
+        epochs=winner.epochs,
     )
 
 
@@ -357,13 +348,6 @@ def _choose_parts_of_trial(config: Config, data: DataSet, names: list[str]) -> P
     validation = np.array([row_of[name] for name in dict.fromkeys(names)])
     train = np.setdiff1d(np.concatenate([rows.train, rows.validation]), validation)
     return Parts(train, validation, validation, "val", config.training.epochs)
-
-
-def _read_outcome(epoch: Epoch) -> tuple[dict[str, float], ndarray]:
-    """Return the figures of a finished training, and its probabilities (N,S) of validation."""
-    assert epoch.best is not None  # a trial has validation clips
-    metrics = {"epoch": float(epoch.best.epoch), **epoch.best.metrics}
-    return metrics, epoch.best.probability.numpy()
 
 
 def _estimate_interval(

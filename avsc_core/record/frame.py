@@ -1,8 +1,8 @@
 """A study as a table: one row for each trial, for pandas, CSV and Parquet.
 
 Columns: `run_id`, `key`, `role`, `arm`, `seed`, `outcome`, `data` and `rung`; then every setting
-under its dotted key; then the metrics of the record, the last value of each and the best epoch's
-as `best_*`.
+under its dotted key; then the metrics of the record: the last value of each, those by which the
+trial counts as `selected_*`, and the best epoch's as `best_*`.
 """
 
 import pandas as pd

@@ -7,6 +7,7 @@ A study trains configurations for several reasons. The role says which one, the 
     search     "search"              was suggested by the sampler of the study's own search
     search     the arm's name        was suggested by the sampler that retunes this arm
     retuned    the arm's name        repeats the best of that search with the study's other seeds
+    repeated   "search"              repeats the best of the study's own search with its other seeds
     base       "base"                is the base of a ladder, at its cheap or its full rung
     finalist   "finalist 1", ...     repeats one of a ladder's best cheap trials at the full rung
 
@@ -23,10 +24,12 @@ from avsc_core.config import Config
 ARM = "arm"
 SEARCH = "search"
 RETUNED = "retuned"
+REPEATED = "repeated"
 BASE = "base"
 FINALIST = "finalist"
 
 OWN_SEARCH = "search"  # the arm of the trials of a study's own search
+BEST_ROW = "best of the search"  # what people call those of role `repeated`
 OUTCOMES = {
     "complete": "FINISHED",
     "stopped": "FINISHED",
@@ -48,7 +51,7 @@ class TrialRecord(NamedTuple):
     seed: int
     outcome: str  # one of OUTCOMES, or "running"
     config: Config
-    metrics: dict[str, float]  # the last value of each; best_* are those of the best epoch
+    metrics: dict[str, float]  # the last value of each; selected_* and best_* of its summary
     tags: dict[str, str]
     started: float  # seconds since 1970
 
@@ -74,6 +77,8 @@ def name_row(role: str, arm: str) -> str:
         return f"search of {arm}"
     if role == RETUNED:
         return f"{arm} retuned"
+    if role == REPEATED:
+        return BEST_ROW
     return arm
 
 

@@ -9,20 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from avsc_core.files import atomic_path
 from avsc_core.finite import check_finite
 
 FORMAT = 2  # raised when the content changes; a file of another format is not used
-
-
-class Best(NamedTuple):
-    """The best epoch so far, with its metrics and predictions."""
-
-    epoch: int  # from 1
-    metrics: dict[str, float]
-    probability: Tensor  # (N,S) of the validation clips
 
 
 class Checkpoint(NamedTuple):
@@ -35,14 +26,13 @@ class Checkpoint(NamedTuple):
     optimiser: dict[str, Any]
     schedule: dict[str, Any]
     scaler: dict[str, Any]  # of fp16's loss; empty otherwise
-    best: Best | None
+    selection: dict[str, Any] | None  # selection.py; None without validation clips
     ema: dict[str, Any] | None = None  # the averaged weights, with `training.ema`
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` atomically."""
     content = {"format": FORMAT, **checkpoint._asdict()}
-    content["best"] = checkpoint.best and checkpoint.best._asdict()
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 
@@ -62,5 +52,4 @@ def load_checkpoint(path: Path, key: str) -> Checkpoint | None:
     weights = {**content["model"], **(content["ema"] or {})}
     tensors = ((str(path), f"tensor {name}", value) for name, value in weights.items())
     check_finite(tensors, todo="delete it: the training then begins anew")
-    content["best"] = content["best"] and Best(**content["best"])
     return Checkpoint(**content)

@@ -19,17 +19,17 @@ from avsc_core.config import Config
 from avsc_core.data.batches import Inputs, check_inputs, iterate_batches, shuffle_rows
 from avsc_core.data.features import Features
 from avsc_core.errors import Diverged, make_error
-from avsc_core.metrics import compute_scores, is_better
 from avsc_core.model import build_model
 from avsc_core.model.losses import Losses, balance_classes
 from avsc_core.model.network import AudioVisualNet, check_computation
 from avsc_core.processes import Progress, no_progress
 from avsc_core.resolve import trial_key
-from avsc_core.trainer.checkpoint import Best, Checkpoint, load_checkpoint, save_checkpoint
+from avsc_core.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from avsc_core.trainer.device import choose_device, seed_all
 from avsc_core.trainer.frozen import find_frozen_branches, prepare_inputs
 from avsc_core.trainer.inference import run_model, scene_probabilities
 from avsc_core.trainer.measures import copy_rows, measure_fusion, measure_rows
+from avsc_core.trainer.selection import Selection, deal_halves, score_clips
 from avsc_core.trainer.step import TrainingParts, build_training, start_epoch, train_step
 from avsc_core.weights.pretrained import load_pretrained
 
@@ -42,7 +42,8 @@ class Epoch(NamedTuple):
 
     number: int  # from 1
     metrics: dict[str, float]  # loss terms as train_* and val_*; val_acc, val_logloss and the like
-    best: Best | None  # by the metric asked for; None without validation clips
+    # Of the epochs up to this one, by the metric asked for; None without validation clips.
+    selection: Selection | None
     model: AudioVisualNet  # without the encoders that are frozen as a whole
     inputs: Inputs  # what it was trained on
 
@@ -84,41 +85,40 @@ def fit(
     key = trial_key(config)
     last_epoch = epochs or config.training.epochs
     first_epoch = 1
-    best = None
+    selection = _open_selection(features, validation, metric)
     saved = load_checkpoint(checkpoint, key) if checkpoint else None
     if saved:
         for name, part in states.items():
             part.load_state_dict(getattr(saved, name))
         first_epoch = saved.epoch + 1
-        best = saved.best
-        yield Epoch(saved.epoch, saved.metrics, best, parts.result, inputs)
+        if selection and saved.selection:
+            selection.load_state_dict(saved.selection)
+        yield Epoch(saved.epoch, saved.metrics, selection, parts.result, inputs)
 
     for number in range(first_epoch, last_epoch + 1):
         # one pass over the training clips
         metrics = _train_epoch(parts, inputs, train, number)
 
         # loss terms and scores on validation
-        if len(validation):
+        if selection:
             probability, values = predict_rows(
                 parts.result, inputs, validation, config, losses=parts.losses
             )
-            scores = compute_scores(probability, features.data.scenes[validation])
             metrics |= values
-            metrics |= {f"val_{name}": value for name, value in scores.items()}
+            metrics |= score_clips(probability, selection.scenes)
             if first_rows:
                 metrics |= measure_rows(parts.result, first_rows)
         _check_metrics(number, metrics, inputs, np.concatenate([train, validation]))
 
-        # keep the best epoch; an equal one later does not replace it
-        if len(validation) and (
-            best is None or is_better(metric, metrics[metric], best.metrics[metric])
-        ):
-            best = Best(number, metrics, torch.from_numpy(probability))
+        # the epochs that the trial's figures may be taken from
+        if selection:
+            selection.add(number, metrics, probability)
 
         if checkpoint:
             saved_states = {name: part.state_dict() for name, part in states.items()}
-            save_checkpoint(checkpoint, Checkpoint(key, number, metrics, best=best, **saved_states))
-        yield Epoch(number, metrics, best, parts.result, inputs)
+            saved_states["selection"] = selection.state_dict() if selection else None
+            save_checkpoint(checkpoint, Checkpoint(key, number, metrics, **saved_states))
+        yield Epoch(number, metrics, selection, parts.result, inputs)
 
 
 def check_training_rows(train: ndarray) -> None:
@@ -169,6 +169,15 @@ def _build_initial_model(config: Config, device: torch.device) -> AudioVisualNet
     check_computation(model, config)
     load_pretrained(model, config)
     return model.to(device)
+
+
+def _open_selection(features: Features, validation: ndarray, metric: str) -> Selection | None:
+    """Make the selection among epochs; None without validation clips."""
+    if not len(validation):
+        return None
+    scenes = features.data.scenes[validation]
+    locations = [features.data.clips[row].location for row in validation]
+    return Selection(metric, scenes, deal_halves(scenes, locations))
 
 
 def _train_epoch(

@@ -1,7 +1,7 @@
 """Estimates of rows and of their contrasts: values with 95 % intervals and p values.
 
-The figures are means over seeds of the best epoch on validation. Every estimate starts from the
-values of single clips, (R,N) for R seeds and N clips, so that differences of rows pair the same
+The figures are means over seeds of the selected epochs on validation. Every estimate starts from
+the values of single clips, (R,N) for R seeds and N clips, so that differences of rows pair the same
 clips, locations and seeds. `avsc_core.evaluation.intervals` has the method.
 """
 
@@ -15,7 +15,7 @@ from avsc_core.evaluation.sequential import combine_looks
 from studies.report.statistics import correct_by_holm
 from studies.report.study_results import ReportRow, StudyResults
 
-# metric -> the function from probabilities (R,N,S) and scenes (N,) to values of clips (R,N)
+# metric -> the function from probabilities (R,B,N,S) and scenes (N,) to values of clips (R,B,N)
 CLIP_VALUES = {"acc": mark_correct, "logloss": compute_costs}
 
 NO_ESTIMATE = Estimate(nan, nan, nan, nan, seeds=0)  # of rows that have no seed to estimate it from
@@ -28,7 +28,7 @@ def estimate_level(study: StudyResults, row: ReportRow, metric: str) -> Estimate
     """Estimate a row's own figure; NO_ESTIMATE without trials."""
     if not row.trials:
         return NO_ESTIMATE
-    values = CLIP_VALUES[metric](study.read_probabilities(row), study.clips.scenes)  # (R,N)
+    values = _read_values(study, row, metric, sorted(row.trials))  # (R,N)
     return bound(estimate(values, study.clips, metric), metric)
 
 
@@ -43,8 +43,7 @@ def estimate_contrast(
 
     values = np.zeros(())  # becomes (R,N)
     for row, weight in contrast:
-        probabilities = study.read_probabilities(row, seeds)  # (R,N,S)
-        values = values + weight * CLIP_VALUES[metric](probabilities, study.clips.scenes)
+        values = values + weight * _read_values(study, row, metric, seeds)
     return estimate(values, study.clips, metric, study.difference_level)
 
 
@@ -73,3 +72,10 @@ def _estimate_over_looks(study: StudyResults, contrast: Contrast, metric: str) -
 def subtract(row: ReportRow, other: ReportRow) -> Contrast:
     """Make the contrast `row` less `other`."""
     return [(row, 1.0), (other, -1.0)]
+
+
+def _read_values(study: StudyResults, row: ReportRow, metric: str, seeds: list[int]) -> np.ndarray:
+    """Read the values of clips of which `metric` is a mean: (R,N), means over B epochs."""
+    probabilities = study.read_probabilities(row, seeds)  # (R,B,N,S)
+    values: np.ndarray = CLIP_VALUES[metric](probabilities, study.clips.scenes).mean(1)
+    return values

@@ -12,7 +12,6 @@ from avsc_core.files import atomic_path, write_text
 from avsc_core.record.frame import trial_frame
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import Winner, find_winner
-from studies.report.study_results import best_value
 
 
 def export_study(recorder: Recorder, name: str, folder: Path) -> list[Path]:
@@ -37,9 +36,8 @@ def export_study(recorder: Recorder, name: str, folder: Path) -> list[Path]:
 def _render_configuration(winner: Winner, file_name: str) -> str:
     """Render the winner's configuration as YAML, with comments that say what it is."""
     trial = winner.trial
-    figure = f"{best_value(trial, winner.metric):.4f} on {trial.tags['avsc.data']}"
     comments = [
-        f"Best of study {winner.study} by {winner.metric}: {figure}",
+        f"Best of study {winner.study}: {winner.figure} on {trial.tags['avsc.data']}",
         f"{trial.name}, trial {trial.key}",
         f"avsc-core train --config {file_name}",
     ]

@@ -216,9 +216,10 @@ def _draw_confusions(study: StudyResults, rows: list[ReportRow]) -> Figure:
     """Draw the confusions of each row side by side: shares of every true scene, over all seeds."""
     figure = make_figure(study, 5.6 * len(rows), 5.4)
     for place, row in enumerate(rows, start=1):
-        # Seeds stand one after another, as if all had judged different clips.
-        probabilities = np.concatenate(study.read_probabilities(row))  # (R*N,S)
-        scenes = np.tile(study.clips.scenes, len(row.trials))  # (R*N,)
+        # Seeds, and their epochs, stand one after another, as if all had judged different clips.
+        tables = study.read_probabilities(row)  # (R,B,N,S)
+        probabilities = tables.reshape(-1, tables.shape[-1])  # (R*B*N,S)
+        scenes = np.resize(study.clips.scenes, len(probabilities))  # (R*B*N,), repeated
         draw_confusion_matrix(
             figure.add_subplot(1, len(rows), place),
             count_confusions(probabilities, scenes),

@@ -2,13 +2,13 @@
 
 from rich.table import Table
 
-from avsc_core.metrics import rank_key
+from avsc_core.metrics import find_figure, rank_key
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import TrialRecord
-from avsc_core.record.winner import pick_best, select_full_trials
+from avsc_core.record.winner import average, find_winner, select_full_trials
 from avsc_core.terminal import make_table, out
 from search_spaces.inactive import list_active
-from studies.report.study_results import best_value, is_searched
+from studies.report.study_results import is_searched
 from studies.study.schema import Study
 
 MOST_SEARCHED_SHOWN = 5  # in the closing table
@@ -22,7 +22,7 @@ def print_status(recorder: Recorder, name: str) -> None:
 
 
 def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
-    """Print the arms, the best searched trials, the best trial of all, and what to do next.
+    """Print the arms, the best searched trials, the best configuration, and what to do next.
 
     A winner is retrained only of a `finished` study, so only then is that a next step.
     """
@@ -40,14 +40,17 @@ def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
     shown = arms + searched[:MOST_SEARCHED_SHOWN]
     out.print(_make_trials_table(f"{study.name} on {data_title}", shown, completed))
 
-    # The best trial.
+    # The best configuration.
     stopped = sum(trial.outcome == "stopped" for trial in trials)
     out.print(f"{len(completed)} completed trials, {stopped} stopped early", soft_wrap=True)
-    best = pick_best(completed, study.metric)
+    winner = find_winner(recorder, study.name)
+    best = winner.trial
+    count = len(winner.trials)
+    mean = f", mean over {count} seeds," if count > 1 else ""
     out.print(
         f"best by {study.metric}: {best.name} {best.key[:6]}, "
-        f"val Acc {best_value(best, 'val_acc'):.4f}, "
-        f"val Logloss {best_value(best, 'val_logloss'):.4f} on {data_title}",
+        f"val Acc {average(winner.trials, 'val_acc'):.4f}, "
+        f"val Logloss {average(winner.trials, 'val_logloss'):.4f}{mean} on {data_title}",
         style="bold",
         soft_wrap=True,
     )
@@ -89,10 +92,11 @@ def _make_row(trial: TrialRecord, varying: list[str]) -> list[str]:
         value = settings.get(key, "")
         cells.append(f"{value:.3g}" if isinstance(value, float) else str(value))
 
-    # A trial that was cut short has no best epoch; its cells stay empty.
+    # A trial that was cut short has no figures; its cells stay empty.
     cells.append(trial.outcome)
-    figures = {"best_epoch": ".0f", "best_val_acc": ".4f", "best_val_logloss": ".4f"}
-    for name, digits in figures.items():
-        figure = trial.metrics.get(name)
-        cells.append("" if figure is None else f"{figure:{digits}}")
+    best_epoch = trial.metrics.get("best_epoch")
+    cells.append("" if best_epoch is None else f"{best_epoch:.0f}")
+    for name in ("val_acc", "val_logloss"):
+        figure = find_figure(trial.metrics, name)
+        cells.append("" if figure is None else f"{figure:.4f}")
     return cells

@@ -22,11 +22,12 @@ from avsc_core.data.dataset import LABEL
 from avsc_core.errors import Fault, UserError
 from avsc_core.evaluation.intervals import LEVEL, Clips
 from avsc_core.evaluation.sequential import find_thresholds
-from avsc_core.metrics import parse_predictions, rank_key
+from avsc_core.metrics import find_figure, parse_predictions, rank_key
 from avsc_core.record.environment import name_device
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import (
     BASE,
+    BEST_ROW,
     CHEAP_RUNG,
     FULL_RUNG,
     OWN_SEARCH,
@@ -35,13 +36,10 @@ from avsc_core.record.trials import (
     TrialRecord,
     name_row,
 )
-from avsc_core.record.winner import pick_best, select_full_trials
-from avsc_core.resolve import complete_settings, identify, list_settings
+from avsc_core.record.winner import average, pick_best
+from avsc_core.resolve import complete_settings, configuration_key, identify, list_settings
 from search_spaces.inactive import list_inactive
 from search_spaces.space import Space
-from studies.study.metadata import configuration_key
-
-BEST_ROW = "best of the search"
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,12 @@ class ReportRow:
         return f"{len(self.trials)}/{self.seeds_wanted}"
 
     def mean(self, metric: str) -> float:
-        """Average a metric of the best epoch over seeds; nan without trials."""
-        values = [best_value(trial, metric) for trial in self.trials.values()]
+        """Average a metric of the selected epochs over seeds; nan without trials."""
+        return average(self.trials.values(), metric)
+
+    def mean_of_best_epochs(self, metric: str) -> float:
+        """Average a metric of each trial's best epoch over seeds, which is too good."""
+        values = [trial.metrics[f"best_{metric}"] for trial in self.trials.values()]
         return float(np.mean(values)) if values else np.nan
 
 
@@ -129,7 +131,7 @@ class StudyResults:
         for trial in self.completed:
             if trial.seed in self.seeds:
                 self._trials_by_row[configuration_key(trial.config)][trial.seed] = trial
-        self._probabilities: dict[str, np.ndarray] = {}  # run id -> (N,S)
+        self._probabilities: dict[str, np.ndarray] = {}  # run id -> (B,N,S)
 
     def _take_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Take over what was asked, as the study file said when it last ran."""
@@ -164,6 +166,10 @@ class StudyResults:
         full_rung = definition["final"]
         self.full_rung_settings = complete_settings(full_rung) if full_rung else {}
         self.data_fingerprint: str = definition["data"]
+        # How a trial's epochs are selected. Versions that did not say took the best, and did not
+        # repeat the best of a search with the other seeds.
+        self.rule: str = definition.get("select", "best")
+        self.repeats_best = "select" in definition
 
         search = definition["search"] or {}
         self.space = Space({}, {})  # without a search, it has no dimensions
@@ -209,12 +215,13 @@ class StudyResults:
         Winners are trained again on training and validation clips. The bool tells whether it is
         the current winner.
         """
-        full_trials = select_full_trials(self.trials)
-        winner = pick_best(full_trials, self.metric).run_id if full_trials else ""
+        # Any seed of the configuration will do: earlier versions retrained the luckiest.
+        winner = pick_best(self.trials, self.metric, self.seeds)
+        run_ids = [trial.run_id for trial in winner]
         retrainings = []
         for trial in self._recorder.list_trials(self.name, "training"):
             if trial.outcome == "complete":
-                retrainings.append((trial, trial.tags.get("avsc.winner") == winner))
+                retrainings.append((trial, trial.tags.get("avsc.winner") in run_ids))
         return retrainings
 
     @cached_property
@@ -283,7 +290,7 @@ class StudyResults:
         for trial in self.completed:
             if is_of_own_search(trial) or self._in_space(trial):
                 trials.append(trial)
-        return sorted(trials, key=lambda trial: rank_key(self.metric, trial.metrics, trial.key))
+        return sorted(trials, key=self._rank)
 
     @cached_property
     def best_row(self) -> ReportRow | None:
@@ -292,7 +299,8 @@ class StudyResults:
         if not found or self.is_ladder:
             return None
         trials = self._trials_by_row[configuration_key(found[0].config)]
-        return ReportRow(BEST_ROW, trials, seeds_wanted=1, selected=True)
+        seeds_wanted = len(self.seeds) if self.repeats_best else 1
+        return ReportRow(BEST_ROW, trials, seeds_wanted, selected=True)
 
     @cached_property
     def full_rung_rows(self) -> list[ReportRow]:
@@ -331,9 +339,10 @@ class StudyResults:
     # Predictions and curves.
 
     def read_probabilities(self, row: ReportRow, seeds: list[int] | None = None) -> np.ndarray:
-        """Read a row's probabilities of the validation clips: (R,N,S), R seeds in ascending order.
+        """Read a row's probabilities of the validation clips: (R,B,N,S), R seeds in order.
 
-        Raises UserError when a trial was validated on other clips than the study says.
+        B is the number of epochs whose figures are averaged: 1 but with rule `last 3`. Raises
+        UserError when a trial was validated on other clips than the study says.
         """
         chosen = seeds or sorted(row.trials)
         return np.stack([self._read_trial_probabilities(row.trials[seed]) for seed in chosen])
@@ -371,7 +380,13 @@ class StudyResults:
         # A search that finds nothing new to try ends with fewer trials than asked for. Then the
         # study's own outcome says that it is over.
         is_over = len(trials) >= search.trials or self.is_finished
-        return pick_best(candidates, self.metric) if is_over and candidates else None
+        if not is_over:
+            return None
+        return min(candidates, key=self._rank, default=None)
+
+    def _rank(self, trial: TrialRecord) -> tuple[float, float, str]:
+        """Return what single trials of one seed are sorted by, the best first."""
+        return rank_key(self.metric, trial.metrics, trial.key)
 
     def _in_space(self, trial: TrialRecord) -> bool:
         """Tell whether a trial is the base but for legal values of the search's dimensions."""
@@ -394,23 +409,27 @@ class StudyResults:
         cheap = self.find_cheap_trial(trial)
         if cheap is None:
             return (np.inf, 0.0, trial.key)
-        return rank_key(self.metric, cheap.metrics, cheap.key)
+        return self._rank(cheap)
 
     def _read_trial_probabilities(self, trial: TrialRecord) -> np.ndarray:
-        """Read (N,S) probabilities once, for many tables and figures ask for them."""
+        """Read (B,N,S) probabilities once, for many tables and figures ask for them."""
         if trial.run_id not in self._probabilities:
             text = "\n".join(self._recorder.read_lines(trial.run_id, "predictions_val.tsv"))
             names, table = parse_predictions(text)
-            if tuple(names) != self.clips.names:
+            # The file has one epoch after another.
+            epochs = max(1, len(names) // len(self.clips.names))
+            if tuple(names) != epochs * self.clips.names:
                 what = f"trial {trial.key[:6]} was validated on other clips than the study says"
                 raise UserError(Fault(self.name, what))
-            self._probabilities[trial.run_id] = table
+            self._probabilities[trial.run_id] = table.reshape(epochs, len(self.clips.names), -1)
         return self._probabilities[trial.run_id]
 
 
 def best_value(trial: TrialRecord, metric: str) -> float:
-    """Return a trial's value of `metric` at its best epoch."""
-    return trial.metrics[f"best_{metric}"]
+    """Return the value of `metric` by which a trial counts, at the epochs that are selected."""
+    value = find_figure(trial.metrics, metric)
+    assert value is not None  # every completed trial has it
+    return value
 
 
 def is_searched(trial: TrialRecord) -> bool:

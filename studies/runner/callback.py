@@ -2,7 +2,7 @@
 
 Ray calls the methods of `RecordCallback` in the driver as trials report and end; nothing else
 writes the record while a study runs. A trial's MLflow run is opened before the trial starts, and
-closed with its outcome, the figures of its best epoch, and the predictions of that epoch.
+closed with its outcome, the figures of the epochs that are selected, and their predictions.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ import numpy as np
 from ray import tune
 
 from avsc_core.data.dataset import DataSet, split_rows
-from avsc_core.metrics import format_confusions, format_predictions
+from avsc_core.metrics import find_figure, format_confusions, format_predictions
 from avsc_core.record.address import CHECKPOINTS
 from avsc_core.record.environment import name_device
 from avsc_core.record.recorder import Recorder
@@ -138,7 +138,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         if outcome == "complete":
             self._log_predictions(running, result["probability"])
         tags = {"avsc.error": result["error"][-LONGEST_ERROR:]} if "error" in result else {}
-        metrics = {f"best_{name}": value for name, value in result.get("best", {}).items()}
+        metrics = result.get("summary", {})
         self.recorder.end_run(running.run_id, outcome, metrics, tags)
         locate_checkpoint(self.study.name, planned.key).unlink(missing_ok=True)
 
@@ -146,15 +146,19 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         if outcome in ("failed", "diverged"):
             self.failed += 1
         self.strategy.finish(planned, outcome, metrics)
-        value = metrics.get(f"best_{self.study.metric}")
+        value = find_figure(metrics, self.study.metric)
         self.display.finish(planned, outcome, value, running.seconds)
 
     def _log_predictions(self, running: RunningTrial, probability: list[list[float]]) -> None:
-        """Record the best epoch's probabilities (N,S) of the validation clips, and confusions."""
+        """Record the selected epochs' probabilities of the validation clips, and confusions.
+
+        They are (N,S); when several epochs are averaged, those of one epoch stand after another.
+        """
         rows = split_rows(self.data, running.planned.config.split).validation
+        table = np.array(probability)  # (B*N,S), B epochs
+        rows = np.tile(rows, len(table) // len(rows))  # (B*N,)
         names = [self.data.clips[row].name for row in rows]
         scene_names = self.data.scene_names
-        table = np.array(probability)  # (N,S)
         predictions = format_predictions(names, table, scene_names)
         confusions = format_confusions(table, self.data.scenes[rows], scene_names)
         self.recorder.log_text(running.run_id, "predictions_val.tsv", predictions)

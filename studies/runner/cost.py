@@ -191,11 +191,12 @@ def _list_work(strategy: Strategy) -> Iterator[Work]:
         yield Work(base, search.left, name)
         if search.over:  # its follow-up trials are waiting, or trained
             continue
-        if name != OWN_SEARCH and len(study.seeds) > 1:
-            yield Work(base, len(study.seeds) - 1, "")
-        elif study.final and study.search:
+        if study.final and study.search:
             # The finalists and the base.
             yield Work(study.final, (study.search.finalists + 1) * len(study.seeds), "")
+        elif not (name == OWN_SEARCH and study.begun_earlier):
+            # Its best with the other seeds.
+            yield Work(base, len(study.seeds) - 1, "")
 
 
 def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "list[Measured]":

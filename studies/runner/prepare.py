@@ -7,7 +7,8 @@ before anything runs.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -110,9 +111,14 @@ def check_warm_start(recorder: Recorder, study: Study) -> None:
 def compare_with_record(plan: Plan, data: DataSet, recorder: Recorder) -> Strategy:
     """Combine the plan with what the record knows of it.
 
-    Raises UserError when the study in the record asks something else.
+    The plan of the strategy is that of the study as it was begun. Raises UserError when the study
+    in the record asks something else.
     """
     study = plan.study
+    recorded = _read_recorded_definition(recorder, study)
+    if recorded and "select" not in recorded:
+        study = replace(study, begun_earlier=True)
+        plan = replace(plan, study=study)
     trials = recorder.list_trials(study.name)
     check_same_question(recorder, study, define_study(plan, data), trials)
     return Strategy(plan, trials, _list_warm_start_trials(recorder, study, data))
@@ -124,15 +130,16 @@ def define_study(plan: Plan, data: DataSet) -> dict[str, Any]:
 
 
 def check_same_question(
-    recorder: Recorder, study: Study, definition: dict[str, Any], trials: list[TrialRecord]
+    recorder: Recorder, study: Study, definition: Mapping[str, Any], trials: list[TrialRecord]
 ) -> None:
     """Refuse to mix trials that answer different questions in one study. Raises UserError."""
-    run = recorder.find_study(study.name)
-    recorded = recorder.read_definition(run.info.run_id) if run else {}
+    recorded = _read_recorded_definition(recorder, study)
     if not recorded and not trials:
         return
+    # Versions without rules selected the best epoch.
+    before = {"select": "best", **recorded} if recorded else {}
     faults = []
-    for change in find_changes(recorded, definition):
+    for change in find_changes(before, {**definition, "select": study.rule}):
         what = f"study {study.name} is in the record with {change}"
         todo = "use --name for a new study, or undo the change"
         faults.append(Fault(str(study.path), what, todo=todo))
@@ -177,6 +184,12 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
         config_features = features[_dump_parts(config, FEATURE_PARTS)]
         prepare_inputs(config, config_features, training_rows, progress)
     return [json.loads(account) for account in dict.fromkeys(accounts)]
+
+
+def _read_recorded_definition(recorder: Recorder, study: Study) -> dict[str, Any]:
+    """Read what the study in the record asks; empty when there is none."""
+    run = recorder.find_study(study.name)
+    return recorder.read_definition(run.info.run_id) if run else {}
 
 
 def _list_warm_start_trials(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecord]:

@@ -92,6 +92,8 @@ def _run_locked(
     data = open_data(root, progress)
     plan = make_served_plan(study, data)
     strategy = compare_with_record(plan, data, recorder)
+    plan = strategy.plan
+    study = plan.study
     run = recorder.find_study(study.name)
     run_id = run.info.run_id if run else ""
     tags = run.data.tags if run else {}
@@ -201,6 +203,9 @@ def _announce(strategy: Strategy, data: DataSet) -> None:
     err.print(line, soft_wrap=True)
     for note in describe_missing_arms(strategy.plan):
         err.print(note, soft_wrap=True)
+    if study.begun_earlier:
+        why = "it was begun by a version without `select`"
+        err.print(f"note: trials count with their best epoch: {why}", soft_wrap=True)
 
     branches = find_random_branches(study.base)
     if branches and not data.embedded:

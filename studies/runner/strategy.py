@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from avsc_core.record.trials import SEARCH, TrialRecord
+from avsc_core.metrics import find_figure
+from avsc_core.record.trials import OWN_SEARCH, SEARCH, TrialRecord
 from search_spaces.sampling import Sampler
 from studies.study.plan import Completed, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
 
@@ -26,7 +27,7 @@ STATES = {
     "failed": "failed",
 }
 
-Values = tuple[float, ...]  # of every metric of the study, at the best epoch by the first
+Values = tuple[float, ...]  # of every metric of the study
 
 
 @dataclass
@@ -38,7 +39,7 @@ class SearchProgress:
     keys: set[str] = field(default_factory=set)  # trials that are over, running or waiting
     asked: dict[str, int] = field(default_factory=dict)  # running trial -> the sampler's number
     unfinished: set[str] = field(default_factory=set)  # trials that are not over
-    completed: list[Completed] = field(default_factory=list)  # its trials and its base
+    completed: list[Completed] = field(default_factory=list)  # what follow-up trials may repeat
     exhausted: bool = False  # the sampler finds nothing new
     over: bool = False  # its follow-up trials are planned
 
@@ -80,7 +81,7 @@ class Strategy:
     @property
     def total(self) -> int:
         """Trials of the whole study as far as it is planned, those of the record included."""
-        keys = set(self.planned)
+        keys = self.planned | self.known
         left = 0
         for search in self.searches.values():
             keys |= search.keys
@@ -121,14 +122,25 @@ class Strategy:
             elif point is not None:
                 search.sampler.replay(point, state, values)
 
-            belongs = is_asking or trial.key == search.plan.base_key
-            if point is not None and outcome == "complete" and belongs:
+            if point is not None and outcome == "complete" and self._may_repeat(search, trial):
                 search.completed.append((trial.config, metrics))
 
     def list_values(self, metrics: Mapping[str, float]) -> Values | None:
         """List a trial's value of every metric of the study; None when one is missing."""
-        names = [f"best_{metric}" for metric in self.plan.study.metrics]
-        return tuple(metrics[name] for name in names) if metrics.keys() >= set(names) else None
+        values = [find_figure(metrics, metric) for metric in self.plan.study.metrics]
+        found = [value for value in values if value is not None]
+        return tuple(found) if len(found) == len(values) else None
+
+    def _may_repeat(self, search: SearchProgress, trial: PlannedTrial) -> bool:
+        """Tell whether the follow-up trials of a search may repeat a trial.
+
+        They may repeat the search's own trials, and of an arm's search the arm, which is the base
+        of it. The base of the study's own search is left out, because it has seeds as an arm.
+        """
+        if trial.search == search.plan.name:
+            return True
+        is_base = trial.key == search.plan.base_key
+        return is_base and (search.plan.name != OWN_SEARCH or self.plan.study.final is not None)
 
     def _open_search(self, plan: PlannedSearch) -> SearchProgress:
         search = self.plan.study.search

@@ -147,7 +147,12 @@ def run_trials(
 
     # The data set is put into Ray's object store once, not sent with every trial.
     trainable = tune.with_parameters(
-        StudyTrial, data=data, metric=study.metric, threads=max(1, int(cpus)), gpus=gpus
+        StudyTrial,
+        data=data,
+        metric=study.metric,
+        rule=study.rule,
+        threads=max(1, int(cpus)),
+        gpus=gpus,
     )
     with interruption.installed(), tempfile.TemporaryDirectory() as folder, display.live:
         tuner = tune.Tuner(

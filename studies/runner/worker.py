@@ -28,7 +28,13 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
     """Ray's interface to `trainer.loop.fit`."""
 
     def setup(
-        self, config: dict[str, Any], data: DataSet, metric: str, threads: int, gpus: float
+        self,
+        config: dict[str, Any],
+        data: DataSet,
+        metric: str,
+        rule: str,  # that selects epochs
+        threads: int,
+        gpus: float,
     ) -> None:
         """Prepare the worker process, and start its first trial."""
         # These imports stand here because the driver imports this file too and should start fast.
@@ -43,6 +49,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             torch.cuda.set_per_process_memory_fraction(gpus)
         self.data = data
         self.metric = metric
+        self.rule = rule
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -64,12 +71,12 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         except Exception:
             return {"done": True, "outcome": "failed", "error": traceback.format_exc()}
 
-        best = epoch.best
-        assert best is not None  # a study always has validation clips
+        selection = epoch.selection
+        assert selection is not None  # a study always has validation clips
         result = {
             "epoch": epoch.number,
             "metrics": epoch.metrics,
-            "best": {"epoch": best.epoch, **best.metrics},
+            "summary": selection.summarise(self.rule),
             "seconds": time.perf_counter() - start,
             "environment": self.environment,
             self.metric: epoch.metrics[self.metric],  # what the scheduler compares
@@ -77,7 +84,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         if epoch.number == self.settings.training.epochs:
             result["done"] = True
             result["outcome"] = "complete"
-            result["probability"] = best.probability.tolist()  # (N,S) of the validation clips
+            result["probability"] = selection.select(self.rule).probability.tolist()
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

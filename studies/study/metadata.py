@@ -18,7 +18,7 @@ from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.record import environment
-from avsc_core.resolve import format_value, list_settings, resolve, trial_key
+from avsc_core.resolve import configuration_key, format_value, list_settings, resolve
 from search_spaces.inactive import reset_inactive
 from studies.study.plan import Plan, PlannedSearch, reseed
 from studies.study.schema import Arm, Study
@@ -69,11 +69,6 @@ def list_seed_counts(earlier: Mapping[str, Any], study: Study) -> list[int]:
     counts: list[int] = earlier.get("earlier_seed_counts", [])
     count = len(earlier["definition"]["seeds"]) if earlier else len(study.seeds)
     return [*counts, count] if count < len(study.seeds) else counts
-
-
-def configuration_key(config: Config) -> str:
-    """Name a configuration whatever its seed: trials with the same name fill one row of a table."""
-    return trial_key(reseed(config, 0))
 
 
 def format_clips(data: DataSet, config: Config) -> str:

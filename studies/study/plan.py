@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 from avsc_core.config import Config
 from avsc_core.metrics import rank_key
-from avsc_core.record.trials import ARM, BASE, FINALIST, OWN_SEARCH, RETUNED, SEARCH, name_row
+from avsc_core.record.trials import (
+    ARM,
+    BASE,
+    FINALIST,
+    OWN_SEARCH,
+    REPEATED,
+    RETUNED,
+    SEARCH,
+    name_row,
+)
 from avsc_core.resolve import flatten, identify, list_settings, nest, trial_key
 from search_spaces.inactive import list_active, reset_inactive
 from search_spaces.space import Space
@@ -105,7 +114,7 @@ class Plan:
         """What the study asks, as JSON. The number of trials is left out: more are welcome."""
         study = self.study
         limit = {"until": describe_limit(study)} if study.looks else {}
-        return {
+        definition = {
             **limit,
             "metric": ", ".join(study.metrics),
             "seeds": list(study.seeds),
@@ -115,6 +124,10 @@ class Plan:
             "arms": {arm.name: _list_keys(arm, study.seeds) for arm in study.arms},
             "search": study.search and _define_search(study.search),
         }
+        # Studies of versions without rules stay recognisable by this.
+        if not study.begun_earlier:
+            definition["select"] = study.rule
+        return definition
 
 
 def make_plan(study: Study, missing: Mapping[str, str] | None = None) -> Plan:
@@ -145,8 +158,9 @@ def plan_follow_ups(
 ) -> list[PlannedTrial]:
     """Plan what is trained once a search is over, given its completed trials.
 
-    After the search of an arm: its best configuration with the study's other seeds. After the
-    search of a ladder: the best few and the base, at the full rung, with every seed.
+    After the search of a ladder: the best few and the base, at the full rung, with every seed.
+    After any other, of the study or of an arm: its best configuration with the study's other seeds,
+    so that it is compared with arms that have them all.
     """
     study = plan.study
     if not completed:
@@ -155,10 +169,13 @@ def plan_follow_ups(
         completed, key=lambda trial: rank_key(study.metric, trial[1], trial_key(trial[0]))
     )
     configs = [config for config, _ in ranked]
-    if search.name == OWN_SEARCH:
+    if study.final:
         return _plan_full_rung(study, search, configs)
+    if search.name == OWN_SEARCH and study.begun_earlier:
+        return []
+    role = REPEATED if search.name == OWN_SEARCH else RETUNED
     other_seeds = [seed for seed in study.seeds if seed != search.seed]
-    return [_make_trial(RETUNED, search.name, configs[0], seed) for seed in other_seeds]
+    return [_make_trial(role, search.name, configs[0], seed) for seed in other_seeds]
 
 
 def _plan_full_rung(

@@ -21,7 +21,7 @@ from studies.study.schema import FIRST_LOOK, Arm, Metric, Study, StudyFile
 from studies.study.search import check_metrics, read_search
 
 # What `--set` may change besides the base, and of which of these it may change a part alone.
-OF_THE_STUDY = ("search", "resources", "seeds", "metric", "retune", "ladder")
+OF_THE_STUDY = ("search", "resources", "seeds", "metric", "select", "retune", "ladder")
 WITH_PARTS = ("search", "resources")
 
 # (this study, the study that its base comes from, the place that names the latter)
@@ -112,6 +112,7 @@ def read_study(
         best_of=best_of,
         base=rungs[0].config,
         metrics=metrics,
+        select=file.select,
         seeds=tuple(file.seeds),
         looks=range(FIRST_LOOK, file.seeds_part.at_most + 1) if file.seeds_part else range(0),
         design=file.ablation.design if file.ablation else None,

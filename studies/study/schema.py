@@ -29,6 +29,7 @@ from avsc_core.yaml_file import Located
 from search_spaces.space import Space
 
 Metric = Literal["val_acc", "val_logloss"]
+Rule = Literal["crossfit", "best", "last", "last 3"]  # avsc_core/trainer/selection.py
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # as Config.seed
 
@@ -125,6 +126,7 @@ class StudyFile(FilePart):
     best_of: Annotated[str | None, Field(alias="best-of")] = None
     base: dict[str, Any] = {}
     metric: Any = "val_acc"  # or a list of two, the first deciding
+    select: Rule | None = None  # none: Study.rule says which
     # `seeds` is a list or a SeedsPart. Two fields read it, because in the faults of a union
     # pydantic names its own types.
     seeds: Annotated[list[Seed], Field(min_length=1), BeforeValidator(_take_list)] = [0]
@@ -183,6 +185,7 @@ class Study:
     base: Config
 
     metrics: tuple[Metric, ...]
+    select: Rule | None  # what the file says
     seeds: tuple[int, ...]  # those planned so far; the first is that of the searches
     looks: range  # the numbers of seeds at which differences are looked at; empty with a list
     design: str | None
@@ -195,6 +198,15 @@ class Study:
     # The lines of the file, and the flags of the command line that replaced some of it, for the
     # faults that only a data set or the record brings to light; no part of what the study asks.
     source_lines: Located = field(compare=False, repr=False)
+
+    # Whether the record has the study from a version that knew no rules: it counted with the best
+    # epoch, and did not repeat the best of its search with other seeds.
+    begun_earlier: bool = False
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that selects the epochs which a trial's figures are taken from."""
+        return self.select or ("best" if self.begun_earlier else "crossfit")
 
     @property
     def metric(self) -> Metric:

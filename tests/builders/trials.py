@@ -7,7 +7,7 @@ from studies.study.plan import PlannedTrial
 
 def told(acc: float) -> dict[str, float]:
     """Return the metrics that the record has of a trial with this Acc."""
-    return {"best_val_acc": acc, "best_val_logloss": 1 - acc}
+    return {"selected_val_acc": acc, "selected_val_logloss": 1 - acc}
 
 
 def record(trial: PlannedTrial, outcome: str, value: float | None = None) -> TrialRecord:

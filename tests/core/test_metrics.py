@@ -13,6 +13,7 @@ from avsc_core.metrics import (
     compute_scores,
     count_confusions,
     direction_of,
+    find_figure,
     is_better,
     rank_key,
     sign_of,
@@ -74,6 +75,23 @@ def test_every_score_has_a_direction():
 )
 def test_directions(metric: str, direction: str, sign: int):
     assert (direction_of(metric), sign_of(metric)) == (direction, sign)
-    assert is_better(metric, 0.6, 0.5) == (direction == "max")
-    assert is_better(metric, 0.5, 0.6) == (direction == "min")
-    assert not is_better(metric, 0.5, 0.5)
+
+
+def epoch(acc: float, logloss: float) -> dict[str, float]:
+    return {"val_acc": acc, "val_logloss": logloss}
+
+
+@pytest.mark.parametrize("metric", ["val_acc", "val_logloss"])
+def test_of_equal_epochs_the_better_by_the_other_metric(metric: str):
+    assert is_better(metric, epoch(0.6, 0.4), epoch(0.5, 0.5))
+    assert not is_better(metric, epoch(0.5, 0.5), epoch(0.5, 0.5))
+    assert is_better(metric, epoch(0.6, 0.5), epoch(0.5, 0.5))
+    assert is_better(metric, epoch(0.5, 0.4), epoch(0.5, 0.5))
+    # where the two disagree, the deciding one counts
+    assert is_better(metric, epoch(0.6, 0.9), epoch(0.5, 0.5)) == (metric == "val_acc")
+
+
+def test_a_trial_counts_by_what_was_selected_and_else_by_its_best_epoch():
+    assert find_figure({"selected_val_acc": 0.7, "best_val_acc": 0.8}, "val_acc") == 0.7
+    assert find_figure({"best_val_acc": 0.8}, "val_acc") == 0.8
+    assert find_figure({"val_acc": 0.6}, "val_acc") is None

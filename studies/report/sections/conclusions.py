@@ -10,7 +10,8 @@ from itertools import combinations
 from typing import NamedTuple
 
 from avsc_core.evaluation.intervals import Estimate
-from avsc_core.metrics import rank_key, sign_of
+from avsc_core.metrics import sign_of
+from avsc_core.record.winner import rank_trials
 from studies.report.blocks import (
     METRIC_TITLES,
     Words,
@@ -164,10 +165,9 @@ def _conclude_on_arms(study: StudyResults) -> Iterator[str]:
         yield from write_verdicts(list(findings.values()), arms[0].name, sign)
 
 
-def rank_row(row: ReportRow, metric: str) -> tuple[float, float]:
-    """Return what rows are sorted by, the best first; between equals the other metric decides."""
-    means = {f"best_{name}": row.mean(name) for name in ("val_acc", "val_logloss")}
-    return rank_key(metric, means, "")[:2]
+def rank_row(row: ReportRow, metric: str) -> tuple[float, float, str]:
+    """Return what rows are sorted by, the best first, as winners are ranked."""
+    return rank_trials(row.trials.values(), metric)
 
 
 def _compare_ranked_arms(

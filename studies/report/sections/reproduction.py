@@ -69,6 +69,7 @@ def make_reproduction_table(study: StudyResults) -> Table:
     # The data and the seeds.
     rows.append(["data", f"{study.data_title}, fingerprint {study.data_fingerprint[:16]}"])
     rows.append(["seeds", ", ".join(map(str, study.seeds))])
+    rows.append(["epochs", f"select: {study.rule}"])
 
     # The searches, with every dimension of their space.
     if study.space.dimensions:

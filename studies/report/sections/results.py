@@ -1,7 +1,7 @@
 """The rows of a study with their figures: results, published figures beside them, and settings.
 
-A row's figures are means over its seeds of the best epoch on validation, with 95 % intervals over
-locations and seeds.
+A row's figures are means over its seeds on validation, at the epochs that the study's rule selects,
+with 95 % intervals over locations and seeds.
 """
 
 from math import nan
@@ -21,6 +21,14 @@ from studies.report.blocks import (
 from studies.report.estimates import CLIP_VALUES, estimate_level
 from studies.report.study_results import ReportRow, StudyResults
 
+# Rule -> which epochs the figures are of.
+EPOCHS = {
+    "crossfit": "each clip at the epoch that is best on the other half of the locations",
+    "best": "the best epoch",
+    "last": "the last epoch",
+    "last 3": "the mean of the last three epochs",
+}
+
 
 def make_results_table(study: StudyResults) -> Table | None:
     """Make the study's own table: of every row the seeds, Acc and Logloss with intervals."""
@@ -30,6 +38,9 @@ def make_results_table(study: StudyResults) -> Table | None:
     header = ["arm", "seeds"]
     for metric in CLIP_VALUES:
         header += [METRIC_TITLES[metric], INTERVAL_TITLE]
+    shows_best_epoch = study.rule != "best"
+    if shows_best_epoch:
+        header.append(f"{METRIC_TITLES[study.metric]}, best epoch")
 
     # A row without trials has the marks of missing figures.
     table_rows = []
@@ -37,10 +48,17 @@ def make_results_table(study: StudyResults) -> Table | None:
         cells = [row.name, row.seed_count]
         for metric in CLIP_VALUES:
             cells += make_cells(estimate_level(study, row, metric))
+        if shows_best_epoch:
+            cells.append(format_number(row.mean_of_best_epochs(study.metric)))
         table_rows.append(cells)
 
     # What readers must know to judge the figures of this table.
-    note = "Means of the best epoch on validation; intervals over locations and seeds."
+    note = f"Means on validation, {EPOCHS[study.rule]}; intervals over locations and seeds."
+    if shows_best_epoch:
+        note += (
+            " The last column is the best epoch on these same clips:"
+            " a maximum, which looks better than it is."
+        )
     if any(len(row.trials) == 1 for row in study.rows):
         note += (
             " One seed says nothing about the luck of a training:"

@@ -77,7 +77,7 @@ def make_pareto_table(study: StudyResults) -> Table | None:
 
     title = f"Pareto front{name_search_rung(study)}"
     header = ["trial", *study.metrics, *_name_dimensions(study)]
-    note = "Trials that no other beats in both metrics, each at its best epoch by the first."
+    note = "Trials that no other beats in both metrics; their epochs are selected by the first."
     return Table("pareto", title, header, rows, note)
 
 
@@ -87,7 +87,7 @@ def find_trial_point(study: StudyResults, trial: TrialRecord) -> dict[str, Any]:
 
 
 def collect_best_values(study: StudyResults, trials: Sequence[TrialRecord]) -> np.ndarray:
-    """Collect the best value of every trial for every metric of the study: (trials,metrics)."""
+    """Collect the value of every trial for every metric of the study: (trials,metrics)."""
     return np.array([[best_value(trial, metric) for metric in study.metrics] for trial in trials])
 
 

@@ -68,7 +68,7 @@ def test_from_the_table_to_a_trained_model(root: Path, tmp_path: Path):
 
     # Train, save, and use the model on the test split and on single files.
     *_, epoch = fit(config, features, parts.train, parts.validation)
-    assert epoch.best.probability.shape == (len(parts.validation), 3)
+    assert epoch.selection.best.probability.shape == (len(parts.validation), 3)
     names = ([], [], list(data.scene_names))
     save_trained(tmp_path / "model", Trained(epoch.model, config, epoch.inputs.scale, *names))
     trained = load_trained(tmp_path / "model")

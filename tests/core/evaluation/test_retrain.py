@@ -92,6 +92,7 @@ def record_winner(
     features: Features,
     rows: SplitRows | None = None,
     change: Change = np.asarray,
+    rule: str = "best",
 ) -> Winner:
     """Train and record a study of one trial as the runner does.
 
@@ -100,21 +101,22 @@ def record_winner(
     data = features.data
     arms = [{"name": "both", "published": PUBLISHED}, {"name": "none", "published": None}]
     tags = {"avsc.metric": "val_logloss"}
-    recorder.open_study_run("s", tags, {"format": 2, "metadata": {"arms": arms}})
+    document = {"format": 2, "definition": {"select": rule}, "metadata": {"arms": arms}}
+    recorder.open_study_run("s", tags, document)
     about = {"avsc.kind": "trial", "avsc.study": "s", "avsc.role": "arm", "avsc.arm": "none = both"}
     run_id = recorder.begin_run("s", config, about | {"avsc.data_fingerprint": data.fingerprint})
     recorder.add_environment(run_id, describe_environment(config))
 
     rows = rows or split_rows(data, config.split)
     *_, epoch = fit(config, features, rows.train, rows.validation, metric="val_logloss")
-    assert epoch.best
-    probability = change(epoch.best.probability.numpy())
+    selected = epoch.selection.select(rule)
+    probability = change(selected.probability)
     names = [data.clips[row].name for row in rows.validation]
     table = format_predictions(names, probability, data.scene_names)
     recorder.log_text(run_id, "predictions_val.tsv", table)
     scores = compute_scores(probability, data.scenes[rows.validation])
     metrics = {f"best_val_{name}": value for name, value in scores.items()}
-    recorder.end_run(run_id, "complete", metrics | {"best_epoch": float(epoch.best.epoch)})
+    recorder.end_run(run_id, "complete", metrics | {"best_epoch": float(selected.epochs)})
     return find_winner(recorder, "s")
 
 
@@ -122,10 +124,15 @@ def check(recorder: Recorder, winner: Winner, features: Features) -> retrain.Che
     return check_winner(recorder, winner.trial.config, features, print, winner)
 
 
+@pytest.mark.parametrize("rule", ["best", "crossfit"])
 def test_a_trial_comes_out_again_to_the_last_digit(
-    recorder: Recorder, tiny: Config, features: Features, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder,
+    tiny: Config,
+    features: Features,
+    monkeypatch: pytest.MonkeyPatch,
+    rule: str,
 ):
-    winner = record_winner(recorder, tiny, features)
+    winner = record_winner(recorder, tiny, features, rule=rule)
     monkeypatch.setattr(retrain, "evaluate_rows", lambda *args: pytest.fail("test was read"))
     torch.set_num_threads(2)  # a check computes with the trial's one thread
     try:
@@ -208,7 +215,7 @@ def test_what_changed_since_the_trial_is_said(
     assert capsys.readouterr().err == ""
     older = winner.trial.tags | {"avsc.threads": "7"}
     del older["avsc.commit"]
-    display.note_changes(winner._replace(trial=winner.trial._replace(tags=older)), tiny)
+    display.note_changes(winner._replace(trials=(winner.trial._replace(tags=older),)), tiny)
     assert capsys.readouterr().err.splitlines() == [
         "changed since the trial: threads: 7, now 1",
         "changed since the trial: commit: not recorded",

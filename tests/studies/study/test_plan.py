@@ -38,6 +38,8 @@ def test_more_trials_and_arms_are_welcome_anything_else_is_told(tmp_path: Path):
     told = find_changes(old, changed)
     assert told[0] == "metric: val_acc, now val_logloss"
     assert "search.space.loss_weights.scene.high: 10.0, now 20.0" in told
+    last = make_plan(read(tmp_path, GOOD, sets=["select=last 3"])).definition
+    assert find_changes(old, last) == ["select: crossfit, now last 3"]
     dropped = make_plan(read(tmp_path, GOOD.replace("name: all", "name: base"))).definition
     assert [line.split(":")[0] for line in find_changes(old, dropped)] == ["arms.all"]
 

@@ -183,6 +183,12 @@ def test_the_command_line_wins(tmp_path: Path):
         ),
         (
             "seeds: [0, 1]",
+            "select: lucky",
+            "study.yaml:3: select: 'lucky' is not allowed; input should be 'crossfit', 'best', "
+            "'last' or 'last 3'",
+        ),
+        (
+            "seeds: [0, 1]",
             "metric: acc",
             "study.yaml:3: metric: 'acc' is not allowed; input should be 'val_acc' or "
             "'val_logloss'",
