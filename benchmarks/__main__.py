@@ -10,6 +10,8 @@ ALL = (
     "frozen_epoch",
     "inputs",
     "coverage",
+    "power",
+    "importance",
 )
 
 if __name__ == "__main__":
