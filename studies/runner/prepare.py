@@ -64,10 +64,20 @@ def describe_missing_arms(plan: Plan) -> list[str]:
 
 
 def check_warm_start(recorder: Recorder, study: Study) -> None:
-    """Check that the study for a warm start is in the record. Raises UserError."""
-    if study.search and study.search.warm_start:
-        where = study.source_lines.where("search", "warm_start")
-        recorder.get_study(study.search.warm_start, where)
+    """Check that the study for a warm start is in the record, decided by the same metric.
+
+    The best epoch of a trial is that by its study's deciding metric, so that figures of studies
+    that decide by another one are not comparable. Raises UserError.
+    """
+    if study.search is None or study.search.warm_start is None:
+        return
+    where = study.source_lines.where("search", "warm_start")
+    tags = recorder.get_study(study.search.warm_start, where).data.tags
+    metric = tags.get("avsc.metric", study.metric)
+    if metric != study.metric:
+        what = f"study {study.search.warm_start} is decided by {metric}, this one by {study.metric}"
+        todo = "set the same metric, or leave warm_start out"
+        raise UserError(Fault(where, what, todo=todo))
 
 
 def compare_with_record(plan: Plan, data: DataSet, recorder: Recorder) -> Strategy:
