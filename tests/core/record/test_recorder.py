@@ -209,6 +209,7 @@ def test_a_warm_start_from_a_study_of_another_metric_is_refused(
 ):
     """The best epoch of its trials is that by another metric."""
     text = "question: q\nmetric: METRIC\nsearch:\n  space: {alignment.k: }\n  warm_start: lambda\n"
+    text += "  scheduler: none\n"
     recorder.open_study_run("lambda", {"avsc.metric": "val_acc"}, {})
     study = read(tmp_path, text.replace("METRIC", "val_logloss"))
     with pytest.raises(UserError) as caught:
