@@ -204,9 +204,7 @@ def test_a_warm_start_from_no_study_is_told_with_its_line(recorder: Recorder, tm
     check_warm_start(recorder, read(tmp_path, text.replace("lamda", "lambda")))
 
 
-def test_a_warm_start_from_a_study_of_another_metric_is_refused(
-    recorder: Recorder, tmp_path: Path
-):
+def test_a_warm_start_from_a_study_of_another_metric_is_refused(recorder: Recorder, tmp_path: Path):
     """The best epoch of its trials is that by another metric."""
     text = "question: q\nmetric: METRIC\nsearch:\n  space: {alignment.k: }\n  warm_start: lambda\n"
     text += "  scheduler: none\n"
