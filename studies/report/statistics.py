@@ -37,7 +37,8 @@ def correlate_ranks(one: Sequence[float], other: Sequence[float]) -> tuple[float
 
     # With the ranks given, the correlation rises with the sum of their products alone.
     def sum_products(orders: np.ndarray, axis: int) -> np.ndarray:
-        return np.sum(orders * other_ranks, axis)
+        sums: np.ndarray = np.sum(orders * other_ranks, axis)
+        return sums
 
     tested = stats.permutation_test(
         [ranks],
