@@ -20,7 +20,7 @@ ENOUGH = 5
 class Agreement(NamedTuple):
     """How far the rungs agree, over the configurations with figures at both."""
 
-    count: int
+    configurations: int
     correlation: float  # Spearman's; nan for fewer than three configurations, or when all are alike
     p: float  # one-sided
     best_at_cheap: str  # the name of the best; empty without any configuration
@@ -90,7 +90,7 @@ def describe_best(agreement: Agreement) -> str:
 
 def _describe_agreement(agreement: Agreement) -> str:
     """Say how far the rungs agree, and what so many configurations can show."""
-    count = agreement.count
+    count = agreement.configurations
     sentences = [describe_best(agreement)] if agreement.best_at_full else []
     sentences.append(
         f"Rank correlation (Spearman) of the two rungs over {count} configurations:"
