@@ -92,6 +92,7 @@ def measure(seeds: int, spread: Spread, difference: float) -> dict[str, Any]:
         if seed_counts[-1] <= MOST_SEEDS:
             found_with_seeds.append(finds(int(seed_counts[-1]), difference)[1])
 
+    stated = float(np.median(seed_counts))
     return {
         "seeds": seeds,
         "locations": spread.locations,
@@ -103,7 +104,7 @@ def measure(seeds: int, spread: Spread, difference: float) -> dict[str, Any]:
         "found": float(np.mean(found)),
         "smallest": float(np.median(smallest)),
         "found at it": float(np.mean(found_at_smallest)),
-        "seeds stated": float(np.median(seed_counts)),
+        "seeds stated": "none" if np.isinf(stated) else stated,
         "found with them": float(np.mean(found_with_seeds)),
         "none suffices": float(np.mean(np.isinf(seed_counts))),
     }

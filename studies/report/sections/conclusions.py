@@ -243,7 +243,8 @@ def _conclude_on_ladder(study: StudyResults) -> Iterator[str]:
     shown = "unknown, they are fewer than three or all alike"
     if agreement.correlation == agreement.correlation:
         shown = f"{agreement.correlation:.2f}, p {format_p(agreement.p)}"
-    yield f"Rank correlation of the two rungs over {agreement.configurations} configurations: {shown}."
+    count = agreement.configurations
+    yield f"Rank correlation of the two rungs over {count} configurations: {shown}."
 
 
 def _make_finding(name: str, figure: Estimate, power: Power) -> Finding:
