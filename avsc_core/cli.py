@@ -428,6 +428,8 @@ def _train_seeds(
             display.note_changes(winner, config)
         features = build_features(dataset, config, show)
     display.note_random_weights(config, dataset)
+    if not winner:
+        display.announce_split(config, dataset)
 
     # The trial again, before anything reads the test split.
     verdict = ""

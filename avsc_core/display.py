@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avsc_core.data.dataset import DataSet
+from avsc_core.data.dataset import DataSet, describe_split
 from avsc_core.data.features import Features
 from avsc_core.data.inspect import Inspection, summarise
 from avsc_core.errors import Fault
@@ -114,6 +114,11 @@ def note_provenance(trained: "Trained", data: DataSet, split: str) -> None:
         again = ", as the retraining did" if is_same and provenance.study else ""
         what = f"this reads the test split{again}; nothing should be chosen by its figures"
         err.print(f"note: {what}", soft_wrap=True)
+
+
+def announce_split(config: "Config", data: DataSet) -> None:
+    """Say which share of the training clips is held out for validation."""
+    err.print(f"{data.title}, {describe_split(data, config.split)}", soft_wrap=True)
 
 
 def print_trainings(

@@ -11,6 +11,8 @@ ALL = (
     "inputs",
     "coverage",
     "sequential",
+    "power",
+    "importance",
 )
 
 if __name__ == "__main__":

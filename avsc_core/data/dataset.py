@@ -2,7 +2,7 @@
 
 In: the tables (tau.py, own.py) and the label file (../labels.py) of a folder. Out: a `DataSet` of N
 clips, and from `split_rows` the row numbers of train, validation and test. Validation is cut from
-the training split by location.
+the training split by location; a location of a data set of one's own is a group.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from avsc_core.labels import LABEL_FILE, Labels, read_labels
 from avsc_core.processes import Progress, no_progress
 
 BASELINE_SEED = 30  # of the challenge's baseline
+DRAWS = 100  # of groups that scenes share
 SYNTHETIC = "SYNTHETIC.txt"  # marks a folder of embedded scenes (../demo), wherever it is moved
 LABEL = "embedded scenes: synthetic, says nothing about real streets"  # shown beside their figures
 EMBEDDED = "embedded scenes (synthetic)"  # begins their titles
@@ -123,39 +124,53 @@ def read_dataset(
 def split_rows(data: DataSet, split: Split) -> SplitRows:
     """Cut a validation part of whole locations from the training split, by `split.rule`.
 
-    Raises UserError when a scene has too few training locations for that.
+    Locations are drawn scene by scene, unless scenes share some of them: then they are drawn for
+    all scenes at once. Raises UserError when a scene has too few training locations for that, or a
+    part would be empty.
     """
-    by_fold = split.rule == "fold"
-    needed = split.folds if by_fold else 2
-    allowed = f"{needed} or more, one for each fold" if by_fold else "two or more, to hold one out"
-
-    # One generator for all scenes: what a scene holds out depends on the scenes before it.
-    rng = np.random.default_rng(split.seed)
-    baseline_rng = random.Random(BASELINE_SEED)
-    faults = []
-    held_out = set()
-    for scene, scene_name in enumerate(data.scene_names):
-        training = [clip for clip in data.clips if clip.scene == scene and clip.split == "train"]
-        clip_counts = Counter(clip.location for clip in training)
-        if not clip_counts:
-            continue
-        if len(clip_counts) < needed:
-            plural = "s" if len(clip_counts) > 1 else ""
-            what = f"{scene_name} has {len(clip_counts)} training location{plural}"
-            faults.append(Fault(str(data.root), what, allowed))
-        elif split.rule == "baseline":
-            held_out |= _hold_out_as_baseline(clip_counts, split.validation, baseline_rng)
-        else:
-            held_out |= _hold_out_at_random(sorted(clip_counts), split, rng)
-    if faults:
-        raise UserError(faults)
+    training = [clip for clip in data.clips if clip.split == "train"]
+    _check_location_counts(data, training, split)
+    scenes_of: dict[str, set[int]] = {}
+    for clip in training:
+        scenes_of.setdefault(clip.location, set()).add(clip.scene)
+    if any(len(scenes) > 1 for scenes in scenes_of.values()):
+        held_out = _hold_out_of_all_scenes(data, training, split)
+    else:
+        held_out = _hold_out_scene_by_scene(data, training, split)
 
     # All clips of a location that is held out are validation; none is of the test (find_leaks).
     parts = []
     for clip in data.clips:
         parts.append("validation" if clip.location in held_out else clip.split)
     rows = {name: np.flatnonzero(np.array(parts) == name) for name in SplitRows._fields}
+    for name, noun in (("train", "training"), ("validation", "validation")):
+        if not len(rows[name]):
+            what = f"no clips are left for the {noun} part"
+            raise make_error(data.root, what, todo="change split, or add training clips")
     return SplitRows(**rows)
+
+
+def select_rows(data: DataSet, split: Split, part: str) -> ndarray:
+    """Return the rows of `train`, `validation` or `test`; only the first two need a split."""
+    if part == "test":
+        return np.flatnonzero([clip.split == "test" for clip in data.clips])
+    rows: ndarray = getattr(split_rows(data, split), part)
+    return rows
+
+
+def describe_split(data: DataSet, split: Split) -> str:
+    """Describe what is held out: "validation: 90 of 900 training clips (10.0 %)"."""
+    rows = split_rows(data, split)
+    held_out = len(rows.validation)
+    count = held_out + len(rows.train)
+    text = f"validation: {held_out} of {count} training clips ({held_out / count:.1%})"
+
+    # Where scenes share locations, few of them may not hold every scene.
+    scenes = data.scenes
+    missing = sorted(set(scenes[rows.train]) - set(scenes[rows.validation]))
+    if missing:
+        text += f", none of {', '.join(data.scene_names[scene] for scene in missing)}"
+    return text.replace("%", " %")
 
 
 def hash_media(
@@ -182,6 +197,107 @@ def _compute_fingerprint(
     for array in (labels.events, labels.objects, *labels.scores.values()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _check_location_counts(data: DataSet, training: Sequence[Clip], split: Split) -> None:
+    """Check that every scene has enough training locations to be split. Raises UserError."""
+    by_fold = split.rule == "fold"
+    needed = split.folds if by_fold else 2
+    allowed = f"{needed} or more, one for each fold" if by_fold else "two or more, to hold one out"
+
+    faults = []
+    for scene, scene_name in enumerate(data.scene_names):
+        count = len({clip.location for clip in training if clip.scene == scene})
+        if 0 < count < needed:
+            plural = "s" if count > 1 else ""
+            what = f"{scene_name} has {count} training location{plural}"
+            faults.append(Fault(str(data.root), what, allowed))
+    if faults:
+        raise UserError(faults)
+
+
+def _hold_out_scene_by_scene(data: DataSet, training: Sequence[Clip], split: Split) -> set[str]:
+    """Hold out locations of one scene after another."""
+    # One generator for all scenes: what a scene holds out depends on the scenes before it.
+    rng = np.random.default_rng(split.seed)
+    baseline_rng = random.Random(BASELINE_SEED)
+    held_out = set()
+    for scene in range(len(data.scene_names)):
+        clip_counts = Counter(clip.location for clip in training if clip.scene == scene)
+        if not clip_counts:
+            continue
+        if split.rule == "baseline":
+            held_out |= _hold_out_as_baseline(clip_counts, split.validation, baseline_rng)
+        else:
+            held_out |= _hold_out_at_random(sorted(clip_counts), split, rng)
+    return held_out
+
+
+def _hold_out_of_all_scenes(data: DataSet, training: Sequence[Clip], split: Split) -> set[str]:
+    """Hold out locations that scenes share.
+
+    Drawn scene by scene, each would take its share of every other scene with it, too. Raises
+    UserError when a fold leaves a scene without training clips, or for the baseline's rule.
+    """
+    if split.rule == "baseline":
+        what = "split.rule baseline draws scene by scene, and scenes share groups"
+        raise make_error(data.root, what, todo="split.rule=share or fold")
+    locations = sorted({clip.location for clip in training})
+    numbers = {location: number for number, location in enumerate(locations)}
+    groups = np.array([numbers[clip.location] for clip in training])  # (N,)
+    scenes = np.array([clip.scene for clip in training])  # (N,)
+    if split.rule == "share":
+        held_out = _draw_share(groups, scenes, split)
+    else:
+        held_out = _draw_fold(groups, scenes, split)
+
+    missing = set(scenes) - set(scenes[~np.isin(groups, held_out)])
+    if missing:
+        names = ", ".join(data.scene_names[scene] for scene in sorted(missing))
+        what = f"fold {split.fold} of {split.folds} leaves no training clips of {names}"
+        raise make_error(
+            data.root, what, todo="fewer folds, another split.seed, or split.rule=share"
+        )
+    return {locations[group] for group in held_out}
+
+
+def _draw_share(groups: ndarray, scenes: ndarray, split: Split) -> ndarray:
+    """Draw groups that hold about `split.validation` of the clips of every scene: (held,).
+
+    Of the beginnings of many random orders, the one that comes nearest to the share, over all clips
+    and in every scene, and leaves training clips of every scene. Holding out a single group always
+    does, because every scene has two.
+    """
+    # The clips of every scene in every group; scenes without training clips are left out.
+    counts = np.zeros((groups.max() + 1, scenes.max() + 1))  # (G,S)
+    np.add.at(counts, (groups, scenes), 1)
+    counts = counts[:, counts.any(0)]
+    totals = counts.sum(0)  # (S,)
+
+    rng = np.random.default_rng(split.seed)
+    best = np.inf
+    chosen = groups[:0]
+    for _ in range(DRAWS):
+        order = rng.permutation(len(counts))
+        held = counts[order].cumsum(0)  # (G,S), of the first 1 to G groups
+        by_scene = ((held / totals - split.validation) ** 2).mean(1)  # (G,)
+        of_all = (held.sum(1) / totals.sum() - split.validation) ** 2  # (G,)
+        distance = np.where((held < totals).all(1), by_scene + of_all, np.inf)
+        place = int(distance.argmin())
+        if distance[place] < best:
+            best = distance[place]
+            chosen = order[: place + 1]
+    return chosen
+
+
+def _draw_fold(groups: ndarray, scenes: ndarray, split: Split) -> ndarray:
+    """Draw one of several parts of the groups, alike in size and scenes: (held,)."""
+    # Only here, because it takes a second to import.
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = StratifiedGroupKFold(split.folds, shuffle=True, random_state=split.seed)
+    _, rows = list(folds.split(groups, scenes, groups))[split.fold]
+    return np.unique(groups[rows])
 
 
 def _hold_out_at_random(locations: list[str], split: Split, rng: np.random.Generator) -> set[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from avsc_core.config import Config, Media
 from avsc_core.data.batches import Inputs, check_inputs
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
-from avsc_core.data.dataset import DataSet, hash_media, split_rows
+from avsc_core.data.dataset import DataSet, hash_media, select_rows
 from avsc_core.data.features import build_features, load_clip_features
 from avsc_core.data.logmel import Scale
 from avsc_core.data.tables import Clip
@@ -123,7 +123,7 @@ def evaluate_split(
     colours = find_colours(config.visual.backbones[0])
     given = load_given_encodings(config, data)
     inputs = Inputs(features, trained.scale, colours, **given)
-    rows = getattr(split_rows(data, config.split), split)
+    rows = select_rows(data, config.split, split)
     return evaluate_rows(trained.model, inputs, rows, config, protocol)
 
 

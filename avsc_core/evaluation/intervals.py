@@ -40,6 +40,35 @@ class Clips(NamedTuple):
     places: ndarray  # (N,) int, locations
 
 
+class Variance(NamedTuple):
+    """The parts of the variance of a figure of several seeds; see the head of this module."""
+
+    locations: tuple[float, ...]  # V_locations, by stratum
+    both: tuple[float, ...]  # V_both, by stratum
+    freedom_of_locations: tuple[int, ...]  # the degrees of freedom of a stratum's locations
+    seeds: float  # V_seeds; 0 for a single seed, which does not show how trainings differ
+    seed_count: int
+
+    @property
+    def total(self) -> float:
+        """V = V_locations + V_seeds - V_both, never below either of the first two."""
+        locations = sum(self.locations)
+        return max(locations + self.seeds - sum(self.both), locations, self.seeds)
+
+    @property
+    def freedom(self) -> float:
+        """Satterthwaite's degrees of freedom.
+
+        V squared over the sum of each part squared over its own degrees of freedom.
+        """
+        seed_freedom = max(1, self.seed_count - 1)
+        spread = self.seeds**2 / seed_freedom
+        parts = zip(self.locations, self.both, self.freedom_of_locations, strict=True)
+        for location, both, freedom in parts:
+            spread += location**2 / freedom + both**2 / (freedom * seed_freedom)
+        return max(1.0, self.total**2 / spread) if spread else 1.0
+
+
 class Estimate(NamedTuple):
     """A figure with its interval, and the p value of a test that it is 0 (for differences)."""
 
@@ -58,6 +87,14 @@ class Score(NamedTuple):
     values: Callable[[ndarray, ndarray], ndarray]  # (...,N,S), (N,) -> (...,N)
     over_classes: bool  # a mean of class means; else of all clips
     highest: float  # the lowest is 0
+
+
+class Parts(NamedTuple):
+    """A figure of each seed, and what each location contributes beyond its mean."""
+
+    per_seed: ndarray  # (R,)
+    by_location: ndarray  # (R,L)
+    strata: ndarray  # (L,) int, the stratum of each location
 
 
 class Strata(NamedTuple):
@@ -105,31 +142,23 @@ def estimate(values: ndarray, clips: Clips, metric: str, level: float = LEVEL) -
     The mean is one of class means for `acc` and `logloss_classwise`, and one over all clips for
     `acc_overall` and `logloss`. The interval holds the truth with probability `level`.
     """
-    # each clip's weight in the mean, and the mean of each seed
-    seeds, count = values.shape
-    groups = clips.scenes if SCORES[metric].over_classes else np.zeros(count, int)
-    sizes = np.bincount(groups)  # (G,) clips of each group
-    present = sizes > 0
-    weight = 1 / (present.sum() * sizes[groups])  # (N,), adds up to 1
-    per_seed = values @ weight  # (R,)
-    value = float(per_seed.mean())
-
-    # what each location contributes beyond the mean of its group; a scene's only location is
-    # compared with the mean over all, because it is the mean of its own scene
-    strata = _find_strata(clips)
-    means = _sum_by_group(values, groups) / np.maximum(sizes, 1)  # (R,G)
-    means = np.where(strata.alone[strata.location], per_seed[:, None], means[:, groups])  # (R,N)
-    parts = _sum_by_group((values - means) * weight, strata.location)  # (R,L)
+    seeds = len(values)
+    value, variance = _measure(values, clips, metric)
 
     # Student's t; no interval where nothing varies
-    variance, freedom = _estimate_variance(per_seed, parts, strata.stratum)
-    error = float(np.sqrt(variance))
-    if not error > ROUNDING * np.abs(values).max():
+    if variance is None:
         p = np.nan if values.any() else 1.0
         return Estimate(value, np.nan, np.nan, p, seeds)
-    reach = float(stats.t.ppf(0.5 + level / 2, freedom)) * error
-    p = float(2 * stats.t.sf(abs(value) / error, freedom))
+    error = float(np.sqrt(variance.total))
+    reach = float(stats.t.ppf(0.5 + level / 2, variance.freedom)) * error
+    p = float(2 * stats.t.sf(abs(value) / error, variance.freedom))
     return Estimate(value, value - reach, value + reach, p, seeds)
+
+
+def estimate_variance(values: ndarray, clips: Clips, metric: str) -> Variance | None:
+    """Estimate the variance of what `estimate` estimates; None where that gives no interval."""
+    _, variance = _measure(values, clips, metric)
+    return variance
 
 
 def bound(figure: Estimate, metric: str) -> Estimate:
@@ -140,6 +169,34 @@ def bound(figure: Estimate, metric: str) -> Estimate:
     highest = SCORES[metric].highest
     value, low, high = np.clip(figure[:3], 0.0, highest).tolist()
     return figure._replace(value=value, low=low, high=high)
+
+
+def _measure(values: ndarray, clips: Clips, metric: str) -> tuple[float, Variance | None]:
+    """Return the mean of (R,N) values, and its variance where they vary."""
+    parts = _divide(values, clips, metric)
+    variance = _estimate_variance(parts)
+    if variance and not np.sqrt(variance.total) > ROUNDING * np.abs(values).max():
+        variance = None
+    return float(parts.per_seed.mean()), variance
+
+
+def _divide(values: ndarray, clips: Clips, metric: str) -> Parts:
+    """Divide the mean of (R,N) values into what seeds and locations contribute."""
+    # each clip's weight in the mean, and the mean of each seed
+    count = values.shape[1]
+    groups = clips.scenes if SCORES[metric].over_classes else np.zeros(count, int)
+    sizes = np.bincount(groups)  # (G,) clips of each group
+    present = sizes > 0
+    weight = 1 / (present.sum() * sizes[groups])  # (N,), adds up to 1
+    per_seed = values @ weight  # (R,)
+
+    # what each location contributes beyond the mean of its group; a scene's only location is
+    # compared with the mean over all, because it is the mean of its own scene
+    strata = _find_strata(clips)
+    means = _sum_by_group(values, groups) / np.maximum(sizes, 1)  # (R,G)
+    means = np.where(strata.alone[strata.location], per_seed[:, None], means[:, groups])  # (R,N)
+    by_location = _sum_by_group((values - means) * weight, strata.location)  # (R,L)
+    return Parts(per_seed=per_seed, by_location=by_location, strata=strata.stratum)
 
 
 def _find_strata(clips: Clips) -> Strata:
@@ -163,47 +220,38 @@ def _sum_by_group(values: ndarray, groups: ndarray) -> ndarray:
     return np.stack([np.bincount(groups, row, groups.max() + 1) for row in values])
 
 
-def _estimate_variance(
-    per_seed: ndarray,  # (R,)
-    parts: ndarray,  # (R,L)
-    strata: ndarray,  # (L,)
-) -> tuple[float, float]:
-    """Estimate the variance of the mean over seeds, and its degrees of freedom (Satterthwaite).
+def _estimate_variance(parts: Parts) -> Variance | None:
+    """Estimate the parts of the variance of the mean over seeds.
 
-    Both are nan when a stratum has only one location, so that nothing tells how far locations
+    Returns None when a stratum has only one location, so that nothing tells how far locations
     differ.
     """
-    seeds = len(per_seed)
+    seeds = len(parts.per_seed)
     seed_freedom = max(1, seeds - 1)
 
     # locations, and locations with seeds, stratum by stratum
     of_locations = []
     of_both = []
     freedom = []
-    for stratum in np.unique(strata):
-        inside = parts[:, strata == stratum]  # (R,L_h)
+    for stratum in np.unique(parts.strata):
+        inside = parts.by_location[:, parts.strata == stratum]  # (R,L_h)
         count = inside.shape[1]
         if count == 1:
-            return np.nan, np.nan
+            return None
         centred = inside - inside.mean(1, keepdims=True)  # (R,L_h)
         mean = centred.mean(0)  # (L_h,)
         scale = count / (count - 1)
-        of_locations.append(scale * (mean**2).sum())
-        of_both.append(scale * ((centred - mean) ** 2).sum() / (seeds * seed_freedom))
+        of_locations.append(float(scale * (mean**2).sum()))
+        of_both.append(float(scale * ((centred - mean) ** 2).sum() / (seeds * seed_freedom)))
         freedom.append(count - 1)
 
-    # V = V_locations + V_seeds - V_both, never below either of the first two
-    of_seeds = per_seed.var(ddof=1) / seeds if seeds > 1 else 0.0
-    whole = sum(of_locations) + of_seeds - sum(of_both)
-    variance = max(whole, sum(of_locations), of_seeds)
-
-    # Satterthwaite: V squared over the sum of each part squared over its own degrees of freedom
-    spread = of_seeds**2 / seed_freedom
-    for location, both, free in zip(of_locations, of_both, freedom, strict=True):
-        spread += location**2 / free + both**2 / (free * seed_freedom)
-    if not spread:
-        return float(variance), 1.0
-    return float(variance), max(1.0, float(variance**2 / spread))
+    return Variance(
+        locations=tuple(of_locations),
+        both=tuple(of_both),
+        freedom_of_locations=tuple(freedom),
+        seeds=float(parts.per_seed.var(ddof=1)) / seeds if seeds > 1 else 0.0,
+        seed_count=seeds,
+    )
 
 
 SCORES = {

@@ -14,6 +14,7 @@ from avsc_core.evaluation.intervals import Estimate
 from avsc_core.resolve import format_value
 
 INTERVAL_TITLE = "95 %"  # of a column of intervals
+POWER_TITLE = "80 % power"  # of a column of differences that could have been told
 METRIC_TITLES = {
     "acc": "val Acc",
     "logloss": "val Logloss",

@@ -7,21 +7,41 @@ clips, locations and seeds. `avsc_core.evaluation.intervals` has the method.
 
 from collections.abc import Sequence, Set
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 
-from avsc_core.evaluation.intervals import Estimate, bound, compute_costs, estimate, mark_correct
+from avsc_core.evaluation.intervals import (
+    Estimate,
+    bound,
+    compute_costs,
+    estimate,
+    estimate_variance,
+    mark_correct,
+)
+from avsc_core.evaluation.power import count_seeds, find_smallest_difference
 from avsc_core.evaluation.sequential import combine_looks
 from studies.report.statistics import correct_by_holm
 from studies.report.study_results import ReportRow, StudyResults
+from studies.study.schema import BELIEVED_BELOW
 
 # metric -> the function from probabilities (R,B,N,S) and scenes (N,) to values of clips (R,B,N)
 CLIP_VALUES = {"acc": mark_correct, "logloss": compute_costs}
+
+ONE_POINT = 0.01  # of Acc, and as much of Logloss
 
 NO_ESTIMATE = Estimate(nan, nan, nan, nan, seeds=0)  # of rows that have no seed to estimate it from
 
 # A contrast is a weighted sum of rows' figures; a difference has the weights 1 and -1.
 Contrast = Sequence[tuple[ReportRow, float]]
+
+
+class Power(NamedTuple):
+    """What the test of a contrast could have told."""
+
+    level: float  # of the test, corrected
+    smallest: float = nan  # the smallest difference that it tells with 80 % power
+    more_seeds: float = nan  # that ONE_POINT would take; inf when no number suffices
 
 
 def estimate_level(study: StudyResults, row: ReportRow, metric: str) -> Estimate:
@@ -36,14 +56,9 @@ def estimate_contrast(
     study: StudyResults, contrast: Contrast, metric: str, omitted_seeds: Set[int] = frozenset()
 ) -> Estimate:
     """Estimate a contrast over the seeds that all of its rows have; NO_ESTIMATE without any."""
-    shared_seeds = set.intersection(*(set(row.trials) for row, _ in contrast))
-    seeds = sorted(shared_seeds - omitted_seeds)
-    if not seeds:
+    values = _read_clip_values(study, contrast, metric, omitted_seeds)
+    if values is None:
         return NO_ESTIMATE
-
-    values = np.zeros(())  # becomes (R,N)
-    for row, weight in contrast:
-        values = values + weight * _read_values(study, row, metric, seeds)
     return estimate(values, study.clips, metric, study.difference_level)
 
 
@@ -69,9 +84,43 @@ def _estimate_over_looks(study: StudyResults, contrast: Contrast, metric: str) -
     return figure._replace(p=float(combined))
 
 
+def state_powers(study: StudyResults, contrasts: Sequence[Contrast], metric: str) -> list[Power]:
+    """State what the test of every contrast could have told.
+
+    Each is tested at the level that Holm's correction asks of the smallest p value, the strictest.
+    """
+    nothing = Power(level=BELIEVED_BELOW / max(1, len(contrasts)))
+    powers = []
+    for contrast in contrasts:
+        values = _read_clip_values(study, contrast, metric)
+        variance = None if values is None else estimate_variance(values, study.clips, metric)
+        if variance is None:
+            powers.append(nothing)
+            continue
+        smallest = find_smallest_difference(variance, nothing.level)
+        seeds = count_seeds(variance, ONE_POINT, nothing.level)
+        powers.append(Power(nothing.level, smallest, seeds - variance.seed_count))
+    return powers
+
+
 def subtract(row: ReportRow, other: ReportRow) -> Contrast:
     """Make the contrast `row` less `other`."""
     return [(row, 1.0), (other, -1.0)]
+
+
+def _read_clip_values(
+    study: StudyResults, contrast: Contrast, metric: str, omitted_seeds: Set[int] = frozenset()
+) -> np.ndarray | None:
+    """Read a contrast's values of single clips, (R,N), over the seeds that all of its rows have."""
+    shared_seeds = set.intersection(*(set(row.trials) for row, _ in contrast))
+    seeds = sorted(shared_seeds - omitted_seeds)
+    if not seeds:
+        return None
+
+    values = np.zeros(())  # becomes (R,N)
+    for row, weight in contrast:
+        values = values + weight * _read_values(study, row, metric, seeds)
+    return values
 
 
 def _read_values(study: StudyResults, row: ReportRow, metric: str, seeds: list[int]) -> np.ndarray:

@@ -18,7 +18,15 @@ from rich.console import Console
 
 from avsc_core.files import atomic_path, write_text
 from avsc_core.terminal import make_table
-from studies.report.blocks import INTERVAL_TITLE, MISSING_CELL, Picture, Report, Table, Words
+from studies.report.blocks import (
+    INTERVAL_TITLE,
+    MISSING_CELL,
+    POWER_TITLE,
+    Picture,
+    Report,
+    Table,
+    Words,
+)
 
 # The keys of all tables and pictures that a report can have: files of these names are a report's,
 # any others a person's.
@@ -42,7 +50,7 @@ LATEX_ESCAPES = str.maketrans(
 MARKDOWN_ESCAPES = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>&|#~$"})
 
 # CSV: columns that describe the figure before them.
-TITLES_OF_FIGURE = (INTERVAL_TITLE, "p", "ours - it")
+TITLES_OF_FIGURE = (INTERVAL_TITLE, "p", POWER_TITLE, "ours - it")
 # What spreadsheets take for a formula; numbers with a sign are none.
 FORMULA = re.compile(r"^[=+\-@\t\r](?![\d.]+(e[+-]?\d+)?\Z).+", re.DOTALL)
 

@@ -4,6 +4,7 @@ Every `make_..._picture` returns None when the record has nothing to draw.
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,13 +14,14 @@ from search_spaces.domains import Choice, Domain
 from studies.report.blocks import METRIC_TITLES, Picture
 from studies.report.figures import COLOURS, make_figure
 from studies.report.sections.search_results import (
+    Judgement,
     collect_best_values,
     find_pareto_front,
     find_trial_point,
-    measure_importances,
+    judge_importance,
     name_search_rung,
 )
-from studies.report.study_results import StudyResults, best_value
+from studies.report.study_results import StudyResults
 
 MOST_COLUMNS = 3  # of the slices
 
@@ -38,7 +40,7 @@ def make_pareto_picture(study: StudyResults) -> Picture | None:
 
 def make_importance_picture(study: StudyResults) -> Picture | None:
     """Picture how much each dimension of a search mattered."""
-    if not measure_importances(study)[0].shares:
+    if not _list_telling(study):
         return None
     return Picture(
         key="importance",
@@ -50,7 +52,7 @@ def make_importance_picture(study: StudyResults) -> Picture | None:
 
 def make_slices_picture(study: StudyResults) -> Picture | None:
     """Picture the deciding metric along each dimension of a search."""
-    if not measure_importances(study)[0].shares:
+    if not _list_telling(study):
         return None
     return Picture(
         key="slices",
@@ -77,17 +79,21 @@ def _draw_pareto(study: StudyResults) -> Figure:
 
 
 def _draw_importance(study: StudyResults) -> Figure:
-    """Draw a bar for each dimension and metric, and a line where chance alone would reach."""
-    # The first metric's dimensions, the most important first, are the order of all bars.
-    importances = measure_importances(study)
-    keys = list(importances[0].shares)
+    """Draw bars for each dimension, and lines where chance alone would reach.
+
+    There is a bar for every metric, and one for the first rung where trials were stopped.
+    """
+    # The first one's dimensions, the most important first, are the order of all bars.
+    judgements = _list_telling(study)
+    keys = list(judgements[0].importance.shares)
     places = np.arange(len(keys))
-    bar_height = 0.8 / len(importances)
+    bar_height = 0.8 / len(judgements)
 
     figure = make_figure(study, 7, 1 + 0.35 * len(keys))
     axes = figure.subplots()
-    for number, (metric, importance) in enumerate(zip(study.metrics, importances, strict=True)):
-        title = METRIC_TITLES[metric]
+    for number, judgement in enumerate(judgements):
+        importance = judgement.importance
+        title = _name_judgement(judgement)
         colour = COLOURS[number]
         shares = [importance.shares.get(key, 0.0) for key in keys]
         axes.barh(places + number * bar_height, shares, bar_height, color=colour, label=title)
@@ -95,7 +101,7 @@ def _draw_importance(study: StudyResults) -> Figure:
         axes.axvline(importance.chance, color=colour, linestyle=":", label=by_chance)
 
     # The name of a dimension stands in the middle of its bars.
-    axes.set_yticks(places + bar_height * (len(importances) - 1) / 2, keys)
+    axes.set_yticks(places + bar_height * (len(judgements) - 1) / 2, keys)
     axes.set_xlabel("share of importance")
     axes.invert_yaxis()
     axes.legend(fontsize=8)
@@ -103,7 +109,12 @@ def _draw_importance(study: StudyResults) -> Figure:
 
 
 def _draw_slices(study: StudyResults) -> Figure:
-    """Draw the deciding metric over each dimension, a point for every trial where it exists."""
+    """Draw the deciding metric over each dimension, a point for every trial where it exists.
+
+    Where trials were stopped, hollow points are those of all trials at the first rung.
+    """
+    judgements = [each for each in judge_importance(study) if each.metric == study.metric]
+
     # A grid with a small picture for each dimension; all share the axis of the metric.
     dimensions = study.space.dimensions
     columns = min(MOST_COLUMNS, len(dimensions))
@@ -112,18 +123,19 @@ def _draw_slices(study: StudyResults) -> Figure:
     grid = np.atleast_1d(np.asarray(figure.subplots(lines, columns, sharey=True))).ravel()
 
     for axes, (key, domain) in zip(grid, dimensions.items(), strict=False):
-        values = []
-        heights = []
-        for trial in study.searched:
-            point = find_trial_point(study, trial)
-            if key in point:
-                values.append(point[key])
-                heights.append(best_value(trial, study.metric))
-        # The values of a choice stand at 0, 1, 2, ... in the order of the space.
-        if isinstance(domain, Choice):
-            values = list(map(domain.values.index, values))
         _set_value_axis(axes, domain)
-        axes.plot(values, heights, "o", color=COLOURS[0], alpha=0.6)
+        for judgement in judgements:
+            values, heights = _list_points(study, judgement, key, domain)
+            at_end = judgement.epoch is None
+            axes.plot(
+                values,
+                heights,
+                "o",
+                color=COLOURS[0] if at_end else COLOURS[1],
+                fillstyle="full" if at_end else "none",
+                alpha=0.6,
+                label=_name_judgement(judgement),
+            )
         axes.set_xlabel(key, fontsize=8)
         axes.grid(alpha=0.3)
 
@@ -132,7 +144,39 @@ def _draw_slices(study: StudyResults) -> Figure:
         axes.set_visible(False)
     for axes in grid[::columns]:
         axes.set_ylabel(METRIC_TITLES[study.metric], fontsize=8)
+    if len(judgements) > 1:
+        grid[0].legend(fontsize=6)
     return figure
+
+
+def _list_telling(study: StudyResults) -> list[Judgement]:
+    """List the judgements of importance that say something; none without a search."""
+    if not study.searched:
+        return []
+    return [each for each in judge_importance(study) if each.importance.shares]
+
+
+def _name_judgement(judgement: Judgement) -> str:
+    """Name a judgement in a legend: the metric, and the epoch of a first rung."""
+    title = METRIC_TITLES[judgement.metric]
+    return title if judgement.epoch is None else f"{title}, all trials at epoch {judgement.epoch}"
+
+
+def _list_points(
+    study: StudyResults, judgement: Judgement, key: str, domain: Domain
+) -> tuple[list[Any], list[float]]:
+    """List the values of a dimension of the trials that have it, and what was judged of them."""
+    values = []
+    heights = []
+    for trial, height in zip(judgement.trials, judgement.values, strict=True):
+        point = find_trial_point(study, trial)
+        if key in point:
+            values.append(point[key])
+            heights.append(height)
+    # The values of a choice stand at 0, 1, 2, ... in the order of the space.
+    if isinstance(domain, Choice):
+        values = list(map(domain.values.index, values))
+    return values, heights
 
 
 def _set_value_axis(axes: Axes, domain: Domain) -> None:

@@ -293,6 +293,18 @@ class StudyResults:
         return sorted(trials, key=self._rank)
 
     @cached_property
+    def stopped(self) -> list[TrialRecord]:
+        """The trials of the study's own search that a scheduler stopped early."""
+        trials = filter(is_of_own_search, self.trials)
+        return [trial for trial in trials if trial.outcome == "stopped"]
+
+    @cached_property
+    def lost(self) -> list[TrialRecord]:
+        """The trials of the study's own search that diverged or failed."""
+        trials = filter(is_of_own_search, self.trials)
+        return [trial for trial in trials if trial.outcome in ("diverged", "failed")]
+
+    @cached_property
     def best_row(self) -> ReportRow | None:
         """The best of the search; None without one, and for ladders, whose searches are cheap."""
         found = [trial for trial in self.searched if is_of_own_search(trial)]

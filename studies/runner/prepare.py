@@ -102,10 +102,27 @@ def take_recorded_seeds(study: Study, recorder: Recorder) -> Study:
 
 
 def check_warm_start(recorder: Recorder, study: Study) -> None:
-    """Check that the study for a warm start is in the record. Raises UserError."""
-    if study.search and study.search.warm_start:
-        where = study.source_lines.where("search", "warm_start")
-        recorder.get_study(study.search.warm_start, where)
+    """Check that the study for a warm start is in the record, and selects epochs in the same way.
+
+    The figures of a trial are of the epochs that its study selects, by a rule and a metric; those
+    of studies that select otherwise are not comparable. Raises UserError.
+    """
+    if study.search is None or study.search.warm_start is None:
+        return
+    where = study.source_lines.where("search", "warm_start")
+    run = recorder.get_study(study.search.warm_start, where)
+    metric = run.data.tags.get("avsc.metric", study.metric)
+    if metric != study.metric:
+        what = f"study {study.search.warm_start} is decided by {metric}, this one by {study.metric}"
+        todo = "set the same metric, or leave warm_start out"
+        raise UserError(Fault(where, what, todo=todo))
+
+    # Studies of versions without rules count with the best epoch.
+    rule = recorder.read_definition(run.info.run_id).get("select", "best")
+    if rule != study.rule:
+        what = f"study {study.search.warm_start} selects {rule}, this one {study.rule}"
+        todo = f"set select: {rule}, or leave warm_start out"
+        raise UserError(Fault(where, what, todo=todo))
 
 
 def compare_with_record(plan: Plan, data: DataSet, recorder: Recorder) -> Strategy:

@@ -14,7 +14,7 @@ import ray
 from filelock import FileLock, Timeout
 
 from avsc_core import __version__
-from avsc_core.data.dataset import DataSet
+from avsc_core.data.dataset import DataSet, describe_split
 from avsc_core.data.features import open_data
 from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
@@ -195,7 +195,7 @@ def _announce(strategy: Strategy, data: DataSet) -> None:
     line = f"{study.name} on {data.title}"
     if data.skipped:
         line += f", {len(data.skipped)} clips left out"
-    line += f": {strategy.total} trials"
+    line += f", {describe_split(data, study.base.split)}: {strategy.total} trials"
     if strategy.reused:
         line += f", {strategy.reused} of them in the record already"
     if study.search and study.search.warm_start:

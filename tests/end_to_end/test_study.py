@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -83,6 +84,7 @@ def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
     recorder.open_study_run("tiny", {}, document)  # and was killed there
     _, err = place.run(*place.run_study)
     assert "9 trials, 9 of them in the record already" in err
+    assert re.search(r", validation: \d+ of \d+ training clips \(\d+\.\d %\): 9 trials", err)
     assert [(trial.run_id, trial.metrics) for trial in place.trials()] == before
     study = recorder.get_study("tiny")
     assert (study.info.status, study.data.tags["avsc.outcome"]) == ("FINISHED", "complete")

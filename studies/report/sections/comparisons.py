@@ -8,14 +8,35 @@ used the same clips.
 from collections.abc import Sequence
 from itertools import combinations
 
-from studies.report.blocks import INTERVAL_TITLE, Table, format_p, make_cells
-from studies.report.estimates import CLIP_VALUES, Contrast, estimate_contrasts, subtract
+from studies.report.blocks import (
+    INTERVAL_TITLE,
+    POWER_TITLE,
+    Table,
+    format_number,
+    format_p,
+    make_cells,
+)
+from studies.report.estimates import (
+    CLIP_VALUES,
+    Contrast,
+    estimate_contrasts,
+    state_powers,
+    subtract,
+)
 from studies.report.sections.looks import describe_added_seeds
 from studies.report.study_results import ReportRow, StudyResults
+from studies.study.schema import BELIEVED_BELOW
 
 MOST_ARMS_FOR_ALL_PAIRS = 5  # of more arms, each is compared with the first
-DIFFERENCE_HEADER = ["Acc", INTERVAL_TITLE, "p", "Logloss", INTERVAL_TITLE, "p"]
-CORRECTION_NOTE = "p is corrected for {} of each metric (Holm); intervals are not corrected."
+DIFFERENCE_HEADER = [
+    *("Acc", INTERVAL_TITLE, "p", POWER_TITLE),
+    *("Logloss", INTERVAL_TITLE, "p", POWER_TITLE),
+]
+CORRECTION_NOTE = (
+    "p is corrected for {} of each metric (Holm); intervals are not corrected."
+    f" {POWER_TITLE}: the smallest true difference that such a study tells with a power of 80 %,"
+    " at the level that Holm's correction asks of the smallest p, {:.2g}."
+)
 
 
 def make_comparisons_table(study: StudyResults) -> Table | None:
@@ -28,7 +49,7 @@ def make_comparisons_table(study: StudyResults) -> Table | None:
     names = [[one.name, other.name] for one, other in pairs]
     rows = make_difference_rows(study, names, [subtract(*pair) for pair in pairs])
 
-    correction = CORRECTION_NOTE.format(f"{len(pairs)} comparisons")
+    correction = describe_correction(len(pairs), "comparisons")
     note = f"Paired by clip, location and seed. {correction}"
     note += describe_added_seeds(study)
     if any(len(row.trials) == 1 for row in arms):
@@ -61,13 +82,21 @@ def make_difference_rows(
     `names` holds the first cells of each contrast.
     """
     estimates = [estimate_contrasts(study, contrasts, metric) for metric in CLIP_VALUES]
+    powers = [state_powers(study, contrasts, metric) for metric in CLIP_VALUES]
     rows = []
-    for first_cells, *figures in zip(names, *estimates, strict=True):
-        cells = [*first_cells, str(figures[0].seeds)]
-        for figure in figures:
-            cells += [*make_cells(figure, "+"), format_p(figure.p)]
+    for number, first_cells in enumerate(names):
+        cells = [*first_cells, str(estimates[0][number].seeds)]
+        for of_figures, of_powers in zip(estimates, powers, strict=True):
+            figure = of_figures[number]
+            smallest = format_number(of_powers[number].smallest)
+            cells += [*make_cells(figure, "+"), format_p(figure.p), smallest]
         rows.append(cells)
     return rows
+
+
+def describe_correction(count: int, what: str) -> str:
+    """Describe how the p values of a table are corrected, and the level that this leaves."""
+    return CORRECTION_NOTE.format(f"{count} {what}", BELIEVED_BELOW / count)
 
 
 def _group_equal_arms(study: StudyResults) -> list[list[ReportRow]]:

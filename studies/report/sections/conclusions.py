@@ -7,6 +7,7 @@ more than that.
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
+from math import inf
 from typing import NamedTuple
 
 from avsc_core.evaluation.intervals import Estimate
@@ -19,15 +20,22 @@ from studies.report.blocks import (
     format_number,
     format_p,
 )
-from studies.report.estimates import estimate_contrasts, estimate_level, subtract
+from studies.report.estimates import (
+    ONE_POINT,
+    Power,
+    estimate_contrasts,
+    estimate_level,
+    state_powers,
+    subtract,
+)
 from studies.report.sections.comparisons import (
     MOST_ARMS_FOR_ALL_PAIRS,
     list_compared_arms,
     pair_arms,
 )
 from studies.report.sections.effects import list_effects
-from studies.report.sections.ladder import measure_agreement
-from studies.report.sections.search_results import find_pareto_front, measure_importances
+from studies.report.sections.ladder import describe_best, measure_agreement
+from studies.report.sections.search_results import find_pareto_front, judge_importance
 from studies.report.study_results import ReportRow, StudyResults
 from studies.study.schema import BELIEVED_BELOW
 
@@ -54,6 +62,7 @@ class Finding(NamedTuple):
     name: str
     figure: Estimate | None  # None when the two have no seed in common
     p: float  # corrected; nan when nothing varies, or without a figure
+    power: Power | None = None
 
     @property
     def is_believed(self) -> bool:
@@ -119,9 +128,9 @@ def write_verdicts(findings: Sequence[Finding], against: str, sign: int) -> Iter
         yield f"{_describe(losing)} {'lose' if len(losing) > 1 else 'loses'} to {against}."
     if len(unsure) > MOST_SPELLED_OUT:
         names = "; ".join(finding.name for finding in unsure)
-        yield f"{names}: none of them can be told from {against}."
+        yield f"{names}: none of them can be told from {against}.{_describe_power(unsure)}"
     elif unsure:
-        yield f"{_describe(unsure)} cannot be told from {against}."
+        yield f"{_describe(unsure)} cannot be told from {against}.{_describe_power(unsure)}"
     yield from without_p
     yield from without_figure
 
@@ -155,9 +164,10 @@ def _conclude_on_arms(study: StudyResults) -> Iterator[str]:
     # The p values are corrected over all pairs, as in the table of comparisons.
     contrasts = [subtract(*pair) for pair in pairs]
     figures = estimate_contrasts(study, contrasts, study.short_metric)
+    powers = state_powers(study, contrasts, study.short_metric)
     findings = {}
-    for (one, other), figure in zip(pairs, figures, strict=True):
-        findings[one.name, other.name] = _make_finding(one.name, figure)
+    for (one, other), figure, power in zip(pairs, figures, powers, strict=True):
+        findings[one.name, other.name] = _make_finding(one.name, figure, power)
 
     if len(arms) <= MOST_ARMS_FOR_ALL_PAIRS:
         yield from _compare_ranked_arms(study, ranked, findings)
@@ -188,14 +198,15 @@ def _conclude_on_factors(study: StudyResults) -> Iterator[str]:
     effects = list_effects(study)
     contrasts = [effect.contrast for effect in effects]
     figures = estimate_contrasts(study, contrasts, study.short_metric)
+    powers = state_powers(study, contrasts, study.short_metric)
     main_effects: dict[tuple[str, str], list[Finding]] = {}  # by factor and its first level
     interactions = []
-    for effect, figure in zip(effects, figures, strict=True):
+    for effect, figure, power in zip(effects, figures, powers, strict=True):
         if effect.kind == "main":
             findings = main_effects.setdefault((effect.factor, effect.against), [])
-            findings.append(_make_finding(effect.level, figure))
+            findings.append(_make_finding(effect.level, figure, power))
         else:
-            interactions.append(_make_finding(effect.factor, figure))
+            interactions.append(_make_finding(effect.factor, figure, power))
 
     for (factor, first_level), findings in main_effects.items():
         for sentence in write_verdicts(findings, first_level, sign_of(study.metric)):
@@ -221,30 +232,33 @@ def _conclude_on_search(study: StudyResults) -> Iterator[str]:
     )
 
     # The dimensions that mattered more than chance explains.
-    count = len(study.searched)
-    for metric, importance in zip(study.metrics, measure_importances(study), strict=True):
+    for judgement in judge_importance(study):
+        importance = judgement.importance
         mattered = []
         for key, share in importance.shares.items():
             if share > importance.chance:
                 mattered.append(f"{key} ({share:.0%})")
         what = ", ".join(mattered) or "nothing that can be told from chance"
         if importance.shares:
-            title = METRIC_TITLES[metric]
-            yield f"What mattered for {title} over {count} completed trials: {what}."
+            title = METRIC_TITLES[judgement.metric]
+            yield f"What mattered for {title} over {judgement.basis}: {what}."
 
     if len(study.metrics) > 1:
         front = len(find_pareto_front(study))
-        yield f"Beaten by none in both metrics: {front} of {count} completed trials."
+        yield f"Beaten by none in both metrics: {front} of {len(study.searched)} completed trials."
 
 
 def _conclude_on_ladder(study: StudyResults) -> Iterator[str]:
-    """Say whether the rungs of a ladder agree."""
+    """Say whether the rungs of a ladder have the same best, and rank alike."""
     if not study.is_ladder:
         return
-    count, correlation = measure_agreement(study)
-    shown = format_number(correlation, digits=2)
-    if correlation != correlation:
-        shown = "unknown, they are fewer than three or all alike"
+    agreement = measure_agreement(study)
+    if agreement.best_at_full:
+        yield describe_best(agreement)
+    shown = "unknown, they are fewer than three or all alike"
+    if agreement.correlation == agreement.correlation:
+        shown = f"{agreement.correlation:.2f}, p {format_p(agreement.p)}"
+    count = agreement.configurations
     yield f"Rank correlation of the two rungs over {count} configurations: {shown}."
 
 
@@ -263,9 +277,9 @@ def _conclude_on_modules(study: StudyResults) -> Iterator[str]:
             yield f"{'; '.join(names)}: {what}, in every epoch: its ablation measures nothing."
 
 
-def _make_finding(name: str, figure: Estimate) -> Finding:
+def _make_finding(name: str, figure: Estimate, power: Power) -> Finding:
     """Make a finding of an estimate whose p value is corrected."""
-    return Finding(name, figure if figure.seeds else None, figure.p)
+    return Finding(name, figure if figure.seeds else None, figure.p, power)
 
 
 def _describe(findings: Sequence[Finding]) -> str:
@@ -277,4 +291,29 @@ def _reverse(finding: Finding, name: str) -> Finding:
     figure = finding.figure
     if figure:
         figure = figure._replace(value=-figure.value, low=-figure.high, high=-figure.low)
-    return Finding(name, figure, finding.p)
+    return finding._replace(name=name, figure=figure)
+
+
+def _describe_power(findings: Sequence[Finding]) -> str:
+    """Say what differences could have been told, and what it takes to tell one point."""
+    powers = [finding.power for finding in findings if finding.power]
+    powers = [power for power in powers if power.smallest == power.smallest]
+    if not powers:
+        return ""
+
+    smallest = sorted(power.smallest for power in powers)
+    ends = [format_number(value, digits=3) for value in (smallest[0], smallest[-1])]
+    text = (
+        f" With 80 % power, such a study tells a difference of"
+        f" {' to '.join(dict.fromkeys(ends))}"
+        f" (at level {powers[0].level:.2g}); "
+    )
+    more_seeds = max(power.more_seeds for power in powers)
+    if more_seeds != more_seeds:
+        return f"{text}one seed does not show how many tell {ONE_POINT}."
+    if more_seeds == inf:
+        return f"{text}no number of seeds tells {ONE_POINT}: the locations alone vary too much."
+    if more_seeds == 0:
+        return f"{text}its seeds are enough to tell {ONE_POINT}."
+    plural = "s" if more_seeds > 1 else ""
+    return f"{text}to tell {ONE_POINT} takes {more_seeds:.0f} more seed{plural}."

@@ -1,14 +1,16 @@
 """What a search found: its best trials, which dimensions mattered, and the Pareto front.
 
 Arms that are points of the space count with the searched trials, since the sampler knows them, too.
-Only completed trials are here: those that a scheduler stopped early are counted in the costs alone.
+Only completed trials are the best, or on the front. What mattered is also judged at the first rung,
+the last epoch that every trial reached: completed trials alone are those that a scheduler let run,
+so that a dimension that decides this looks as if it did not matter.
 """
 
 from collections.abc import Sequence
 from functools import cache
 from itertools import compress
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +22,28 @@ from studies.report.blocks import Table, Words, format_number, format_setting
 from studies.report.study_results import StudyResults, best_value
 
 MOST_TRIALS_SHOWN = 10
+
+
+class Judgement(NamedTuple):
+    """How much each dimension mattered, by the values of some trials of one metric."""
+
+    metric: str
+    epoch: int | None  # at which the trials have these values; None for their final figures
+    trials: list[TrialRecord]
+    values: list[float]  # of the metric, one for each trial
+    importance: Importance
+
+    @property
+    def title(self) -> str:
+        """What a column calls it: the metric, and which trials where, if not all at their end."""
+        return self.metric if self.epoch is None else f"{self.metric} at epoch {self.epoch}"
+
+    @property
+    def basis(self) -> str:
+        """Which trials were judged by which of their values."""
+        if self.epoch is None:
+            return f"{len(self.trials)} completed trials"
+        return f"all {len(self.trials)} trials at epoch {self.epoch}, the first rung"
 
 
 def make_best_trials_table(study: StudyResults) -> Table | None:
@@ -45,26 +69,23 @@ def make_importance_table(study: StudyResults) -> Table | Words | None:
     if not study.searched:
         return None
     title = f"What mattered{name_search_rung(study)}"
-    trials = f"{len(study.searched)} completed trials"
-    importances = measure_importances(study)
-    if not importances[0].shares:
-        reason = f"{trials}; importance needs at least {ENOUGH}, with values that differ."
+    judgements = judge_importance(study)
+    telling = [judgement for judgement in judgements if judgement.importance.shares]
+    if not telling:
+        bases = " or ".join(judgement.basis for judgement in judgements)
+        reason = f"{bases}; importance needs at least {ENOUGH}, with values that differ."
         return Words(title, [reason])
 
-    # A line for each dimension, the most important for the first metric first; then chance.
+    # A line for each dimension, the most important of the first column first; then chance.
     rows = []
-    for key in importances[0].shares:
-        cells = [format_number(each.shares.get(key, nan), digits=2) for each in importances]
-        rows.append([key, *cells])
-    by_chance = [format_number(each.chance, digits=2) for each in importances]
+    for key in telling[0].importance.shares:
+        shares = [judgement.importance.shares.get(key, nan) for judgement in judgements]
+        rows.append([key, *(format_number(share, digits=2) for share in shares)])
+    by_chance = [format_number(judgement.importance.chance, digits=2) for judgement in judgements]
     rows.append(["by chance, at most", *by_chance])
 
-    note = (
-        f"PED-ANOVA over {trials}; shares add up to 1. A share does not say which values are good."
-        f" By chance: the largest share of any dimension in {SHUFFLES} shuffles of the trials'"
-        " values; a share below it may be luck."
-    )
-    return Table("importance", title, ["dimension", *study.metrics], rows, note)
+    header = ["dimension", *(judgement.title for judgement in judgements)]
+    return Table("importance", title, header, rows, _describe_importance(study, judgements))
 
 
 def make_pareto_table(study: StudyResults) -> Table | None:
@@ -92,14 +113,36 @@ def collect_best_values(study: StudyResults, trials: Sequence[TrialRecord]) -> n
 
 
 @cache  # tables, pictures and conclusions ask, and the shuffles take seconds
-def measure_importances(study: StudyResults) -> list[Importance]:
-    """Measure how much each dimension of the search mattered, for every metric of the study."""
-    points = [find_trial_point(study, trial) for trial in study.searched]
-    importances = []
+def judge_importance(study: StudyResults) -> list[Judgement]:
+    """Judge how much each dimension of the search mattered, for every metric of the study.
+
+    Where a scheduler stopped trials, all trials are judged at the first rung, and then the
+    completed ones at their end.
+    """
+    judgements = []
+    epoch = find_first_rung(study)
+    if epoch:
+        trials = [*study.searched, *study.stopped]
+        values = [dict(study.read_curve(trial, study.metric))[epoch] for trial in trials]
+        judgements.append(_judge(study, study.metric, epoch, trials, values))
     for metric in study.metrics:
         values = [best_value(trial, metric) for trial in study.searched]
-        importances.append(measure_importance(study.space, points, values, direction_of(metric)))
-    return importances
+        judgements.append(_judge(study, metric, None, study.searched, values))
+    return judgements
+
+
+def find_first_rung(study: StudyResults) -> int | None:
+    """Find the last epoch that every trial of the search reached; None when none was stopped.
+
+    The scheduler's first decision was made there, or at one of several first rungs the earliest.
+    """
+    if not study.stopped:
+        return None
+    last_epochs = []
+    for trial in [*study.searched, *study.stopped]:
+        curve = study.read_curve(trial, study.metric)
+        last_epochs.append(max((epoch for epoch, _ in curve), default=0))
+    return min(last_epochs) or None
 
 
 def find_pareto_front(study: StudyResults) -> list[TrialRecord]:
@@ -116,6 +159,38 @@ def find_pareto_front(study: StudyResults) -> list[TrialRecord]:
 def name_search_rung(study: StudyResults) -> str:
     """Return what titles add when a search's figures are not of the report's own trainings."""
     return ", cheap rung" if study.is_ladder else ""
+
+
+def _judge(
+    study: StudyResults,
+    metric: str,
+    epoch: int | None,
+    trials: list[TrialRecord],
+    values: list[float],
+) -> Judgement:
+    """Judge the importance of each dimension by these values of these trials."""
+    points = [find_trial_point(study, trial) for trial in trials]
+    importance = measure_importance(study.space, points, values, direction_of(metric))
+    return Judgement(metric, epoch, trials, values, importance)
+
+
+def _describe_importance(study: StudyResults, judgements: list[Judgement]) -> str:
+    """Say which trials were judged where, and what the shares mean."""
+    bases = "; ".join(dict.fromkeys(judgement.basis for judgement in judgements))
+    note = (
+        f"PED-ANOVA over {bases}. Shares add up to 1. A share does not say which values are good."
+        f" By chance: the largest share of any dimension in {SHUFFLES} shuffles of the trials'"
+        " values; a share below it may be luck."
+    )
+    if len(judgements) > len(study.metrics):
+        note += (
+            " Completed trials, judged by their final figures, are those that the scheduler let"
+            " run: what decided that shows at the first rung alone."
+        )
+    lost = len(study.lost)
+    if lost:
+        note += f" Without a value: {lost} trial{'s' if lost > 1 else ''} that diverged or failed."
+    return note
 
 
 def _make_trial_cells(study: StudyResults, trial: TrialRecord, metrics: Sequence[str]) -> list[str]:

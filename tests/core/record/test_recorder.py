@@ -204,6 +204,22 @@ def test_a_warm_start_from_no_study_is_told_with_its_line(recorder: Recorder, tm
     check_warm_start(recorder, read(tmp_path, text.replace("lamda", "lambda")))
 
 
+def test_a_warm_start_from_a_study_of_another_metric_is_refused(recorder: Recorder, tmp_path: Path):
+    """The best epoch of its trials is that by another metric."""
+    text = "question: q\nmetric: METRIC\nsearch:\n  space: {alignment.k: }\n  warm_start: lambda\n"
+    text += "  scheduler: none\n"
+    recorder.open_study_run("lambda", {"avsc.metric": "val_acc"}, {})
+    study = read(tmp_path, text.replace("METRIC", "val_logloss"))
+    with pytest.raises(UserError) as caught:
+        check_warm_start(recorder, study)
+    assert str(caught.value) == (
+        f"{study.path}:5: study lambda is decided by val_acc, this one by val_logloss;"
+        " set the same metric, or leave warm_start out"
+    )
+    check_warm_start(recorder, read(tmp_path, text.replace("METRIC", "val_acc")))
+    check_warm_start(recorder, read(tmp_path, text.replace("METRIC", "[val_acc, val_logloss]")))
+
+
 def test_looking_for_a_record_does_not_make_it(tmp_path: Path):
     with pytest.raises(
         UserError, match=r"^mlruns/mlflow.db: no record in this folder; run a study first$"

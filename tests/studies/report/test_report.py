@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,7 +91,10 @@ def test_planted_effects_are_found_and_absent_ones_are_not_claimed(study: Callab
     (sure,) = [line for line in words if line.startswith("Factor SF: ")]
     assert sure == f"Factor SF: with ({short(strong)}) beats without."
     (unsure,) = [line for line in words if line.startswith("Factor CEOA: ")]
-    assert unsure == f"Factor CEOA: with ({short(weak)}) cannot be told from without."
+    assert unsure.startswith(f"Factor CEOA: with ({short(weak)}) cannot be told from without. ")
+    power = f"With 80 % power, such a study tells a difference of {float(weak['80 % power']):.3f}"
+    assert f"{power} (at level 0.017); " in unsure  # 0.05 / 3 effects
+    assert float(strong["Acc"]) > float(strong["80 % power"])
     assert words[-1] == "Interactions: none that can be told from 0."
     believed = [
         row
@@ -219,6 +223,44 @@ def test_what_was_stopped_early_is_in_no_table(study: Callable[..., Report]):
     )
 
 
+def test_what_decides_who_survives_matters_at_the_first_rung(study: Callable[..., Report]):
+    """A scheduler that keeps the best by lambda_5 leaves survivors among which it hardly varies."""
+    names = ["event", "object", "scene"]
+    space = ", ".join(f"loss_weights.{name}: " for name in names)
+
+    def outcome(trial: PlannedTrial) -> str:
+        if trial.config.loss_weights.event > 50:
+            return "diverged"
+        return "complete" if trial.config.loss_weights.scene > 20 else "stopped"
+
+    search = f"search: {{space: {{{space}}}, trials: 90, sampler: random}}\n"
+    report = study(f"question: q\n{search}", outcome=outcome)
+    (found,) = [each for each in report.tables if each.key == "importance"]
+    rows = {row["dimension"]: row for row in table(report, "importance")}
+    chance = rows["by chance, at most"]
+    first, last = found.header[1:]
+    assert (first, last) == ("val_acc at epoch 3", "val_acc")
+    scene = rows["loss_weights.scene"]
+    assert float(scene[first]) > float(chance[first])
+    assert float(scene[last]) < float(chance[last])
+
+    # The note, the conclusions and the pictures say which is which.
+    completed, lost = (
+        int(re.search(pattern, found.note)[1])
+        for pattern in (r"; (\d+) completed trials", r"Without a value: (\d+) trials that diverged")
+    )
+    everyone = f"all {90 - lost} trials at epoch 3, the first rung"
+    assert everyone in found.note
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert words[-2].startswith(f"What mattered for val Acc over {everyone}: loss_weights.scene (")
+    assert words[-1].startswith(f"What mattered for val Acc over {completed} completed trials: ")
+    pictures = {picture.key: picture.draw() for picture in report.pictures}
+    legend = [text.get_text() for text in pictures["importance"].axes[0].get_legend().texts]
+    assert "val Acc, all trials at epoch 3" in legend
+    by_trials = [len(line.get_xdata()) for line in pictures["slices"].axes[0].get_lines()]
+    assert by_trials == [90 - lost, completed]
+
+
 def test_missing_cells_are_visible(study: Callable[..., Report]):
     def outcome(trial: PlannedTrial) -> str:
         return "failed" if trial.arm.startswith("SF with,") and trial.seed == 1 else "complete"
@@ -295,6 +337,7 @@ def test_a_ladder_keeps_its_rungs_apart(study: Callable[..., Report], recorder: 
     ]
     (words,) = [each.note for each in report.tables if each.key == "ladder"]
     assert "over 4 configurations: " in words
+    assert "Even perfect agreement of 4 has a p of 1/24: at least 5 are needed" in words
     assert [row["arm"] for row in table(report, "results")] == [
         row["configuration"] for row in rows
     ]
@@ -567,11 +610,17 @@ def test_both_rungs_are_correlated_as_scipy_does(study: Callable[..., Report]):
         [float(row[f"{rung} rung, val_acc"]) for row in rows] for rung in ("cheap", "full")
     )
     (found,) = [each for each in report.tables if each.key == "ladder"]
-    assert f"over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}." in found.note
+    orders = [stats.spearmanr(lower, order).statistic for order in permutations(upper)]
+    correlation = stats.spearmanr(lower, upper).statistic
+    p = np.mean(np.array(orders) >= correlation - 1e-9)
+    told = f"over 5 configurations: {correlation:.2f}, p {p:.3f}"
+    assert f"{told} (one-sided, by all their orders)." in found.note
     words = next(block for block in report.blocks if block.title == "In short").lines
-    assert words[-1].endswith(
-        f" over 5 configurations: {stats.spearmanr(lower, upper).statistic:.2f}."
-    )
+    assert words[-1].endswith(f" {told}.")
+    best = [rows[int(np.argmax(values))]["configuration"] for values in (lower, upper)]
+    is_same = "is" if best[0] == best[1] else "is not"
+    assert words[-2].startswith(f"The best at the cheap rung, {best[0]}, {is_same} the best at")
+    assert "Even perfect agreement" not in found.note
     searched = [each.title for each in report.tables if each.key in ("search", "importance")]
     assert all(title.endswith(", cheap rung") for title in searched)
     assert any(
