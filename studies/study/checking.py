@@ -20,6 +20,7 @@ def find_conflicts(file: StudyFile, name: str, located: Located) -> Iterator[Fau
     """Find what is wrong between the parts of a file whose study is called `name`."""
     yield from _check_names(file, name, located)
     yield from _check_question(file, located)
+    yield from _check_tables(file, located)
     yield from _check_ladder(file, located)
     yield from _check_search(file, name, located)
     yield from _check_resources(file, located)
@@ -54,7 +55,7 @@ def _check_names(file: StudyFile, name: str, located: Located) -> Iterator[Fault
 def _check_question(file: StudyFile, located: Located) -> Iterator[Fault]:
     """Check that the study has something to run, and what `retune` needs."""
     has_arms = bool(file.arms or file.ablation)
-    if not has_arms and file.search is None:
+    if not has_arms and file.search is None and not file.tables:
         yield Fault(located.where(), "nothing to run", "arms, an ablation, or a search")
     if len(set(file.seeds)) < len(file.seeds):
         yield Fault(located.where("seeds"), "a seed is given twice")
@@ -63,6 +64,16 @@ def _check_question(file: StudyFile, located: Located) -> Iterator[Fault]:
         what = "retune gives every arm a search of its own"
         need = "arms or an ablation, and search: {space: ...}"
         yield Fault(located.where("retune"), what, need)
+
+
+def _check_tables(file: StudyFile, located: Located) -> Iterator[Fault]:
+    """Check that a study that takes over arms of others has nothing of its own beside them."""
+    if not file.tables:
+        return
+    for key in ("arms", "ablation", "search", "retune", "ladder"):
+        if getattr(file, key):
+            why = "a study with tables runs the arms of other study files alone"
+            yield Fault(located.where(key), f"{key} beside tables", why, "move it to another study")
 
 
 def _check_ladder(file: StudyFile, located: Located) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ order of every trial's predictions.
 import re
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def describe_study(plan: Plan) -> dict[str, Any]:
         "design": study.design,
         "retune": study.retune,
         "arms": [_describe_arm(arm, plan.missing.get(arm.name, "")) for arm in study.arms],
+        "tables": [asdict(table) for table in study.tables],
         "searches": [_describe_search(search) for search in plan.searches],
         "ladder": study.final is not None,
         "file": study.path.name,
@@ -77,6 +79,7 @@ def format_clips(data: DataSet, config: Config) -> str:
 def _describe_arm(arm: Arm, missing: str) -> dict[str, Any]:
     return {
         "name": arm.name,
+        "table": arm.table,
         "row": configuration_key(arm.config),
         "levels": dict(arm.levels),
         "note": arm.note,

@@ -100,6 +100,7 @@ class StudyFile(FilePart):
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     arms: list[ArmPart] = []
     ablation: AblationPart | None = None
+    tables: list[Annotated[str, Field(min_length=1)]] = []  # study files whose arms are taken over
     retune: Count | None = None
     search: SearchPart | None = None
     # The cheap rung and the full rung: each a preset, or settings over the base.
@@ -117,6 +118,16 @@ class Arm:
     levels: Mapping[str, str] = field(default_factory=dict)  # factor -> level, of an ablation
     settled: tuple[str, ...] = ()  # the settings that make the arm, which no search may change
     note: str = ""
+    table: str = ""  # the title of the `StudyTable` that it belongs to; its name begins with it
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """A table of a study that takes its arms over from other study files."""
+
+    title: str  # the table of the paper, else the name of the study file
+    question: str
+    design: str | None  # of the file's ablation
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,7 @@ class Study:
     seeds: tuple[int, ...]
     design: str | None
     arms: tuple[Arm, ...]
+    tables: tuple[StudyTable, ...]  # empty unless the arms come from other study files
     retune: int
     search: Search | None
     final: Config | None  # the base at the full rung of a ladder
