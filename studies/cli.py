@@ -57,6 +57,9 @@ MaxHours = Annotated[
     float | None,
     typer.Option(callback=_check_hours, help="Search fewer trials to stay below, or refuse."),
 ]
+Again = Annotated[
+    bool, typer.Option("--again", help="Train also what other studies of the record have trained.")
+]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster; default this machine.")]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 
@@ -117,15 +120,15 @@ def check(options: StudyOptions) -> None:
     Example: avsc-search check studies/lambda.yaml
     """
     study = _read_study(options)
-    plan = make_plan(study)
-    count = plan.sharing or f"{len(plan.trials)} trials of arms"
+    asked = make_plan(study)
+    count = asked.sharing or f"{len(asked.trials)} trials of arms"
     searches = describe_searches(study)
     out.print(f"{options.file}: fine, {count}{searches}", soft_wrap=True)
 
 
 @app.command()
 @takes_study_options
-def plan(options: StudyOptions, max_hours: MaxHours = None) -> None:
+def plan(options: StudyOptions, max_hours: MaxHours = None, again: Again = False) -> None:
     """Show what a study would run and what it would cost, measured by a few training steps.
 
     Examples: avsc-search plan studies/lambda.yaml --trials 50
@@ -134,13 +137,20 @@ def plan(options: StudyOptions, max_hours: MaxHours = None) -> None:
     study = _read_study(options)
     from studies.runner.preview import preview_study  # mlflow and pandas load here
 
-    preview_study(study, options.data, options.tracking_uri, max_hours)
+    preview_study(study, options.data, options.tracking_uri, max_hours, again)
 
 
 @app.command()
 @takes_study_options
-def run(options: StudyOptions, max_hours: MaxHours = None, address: Address = None) -> None:
+def run(
+    options: StudyOptions,
+    max_hours: MaxHours = None,
+    again: Again = False,
+    address: Address = None,
+) -> None:
     """Run a study, or finish one: what the record has is not run again.
+
+    A training that another study of the record has finished is taken over, and said so.
 
     Examples: avsc-search run studies/lambda.yaml
               avsc-search run paper
@@ -152,7 +162,9 @@ def run(options: StudyOptions, max_hours: MaxHours = None, address: Address = No
     from studies.runner.run import run_study  # torch, ray and mlflow load here
 
     with progress() as show:
-        ending = run_study(study, options.data, options.tracking_uri, address, show, max_hours)
+        ending = run_study(
+            study, options.data, options.tracking_uri, address, show, max_hours, again
+        )
     print_closing(ending.recorder, study, finished=not ending.signal)
     if ending.signal:
         print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)

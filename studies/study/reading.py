@@ -2,8 +2,8 @@
 
 All faults are found before anything starts, each with its line or its flag: parsing.py checks the
 types of the parts, checking.py the rules between them, arms.py and search.py turn arms, ablations
-and searches into checked ones, tables.py reads arms of other study files. What the command line says replaces what the file says. Reading a
-study loads no torch.
+and searches into checked ones, tables.py reads the arms of other study files. What the command line
+says replaces what the file says. Reading a study loads no torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping
