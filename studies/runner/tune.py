@@ -146,8 +146,12 @@ def run_trials(
     callback = RecordCallback(study, data, recorder, parent, strategy, display)
     for trial in strategy.taken_over:
         callback.take_over(trial, strategy.elsewhere[trial.key])
-    if strategy.done:
+
+    # Ray fails where there is no trial at all, as when other studies have trained them all.
+    first = callback.find_next()
+    if first is None:
         return Ending(recorder)
+    strategy.waiting.appendleft(first)
 
     # The data set is put into Ray's object store once, not sent with every trial.
     trainable = tune.with_parameters(
