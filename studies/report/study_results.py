@@ -230,9 +230,10 @@ class StudyResults:
             table.table_title = title
             table.question = asked["question"]
             table.is_factorial = asked["design"] == "factorial"
-            # What the copied study had worked out is of all of its arms.
-            for name in ("arms", "retuned_pairs", "searched", "best_row", "full_rung_rows"):
-                vars(table).pop(name, None)
+            # What this study has worked out by now is of all of its arms.
+            for name, value in vars(StudyResults).items():
+                if isinstance(value, cached_property):
+                    vars(table).pop(name, None)
             table._asked_arms = []
             for arm in self._asked_arms:
                 if arm["table"] == title:
