@@ -75,9 +75,14 @@ def test_every_format_has_all_tables(folder: Path, study: Callable[..., Report],
         assert "Table II: Results" in text
         assert "Table III: Beside what is published" in text
     assert r"-table-iii-published}" in to_latex(report)
+    for stale in ("table-ii-search", "ladder", "mine"):  # the last is no report's
+        (tmp_path / "report/tables").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"report/tables/{stale}.csv").write_text("text")
     write_report(report, tmp_path / "report")
+    assert (tmp_path / "report/tables/mine.csv").exists()
     written = {path.name for path in (tmp_path / "report").rglob("*.*")}
     assert {"table-ii-results.csv", "table-iii-results.csv", "table-iii-rows.png"} <= written
+    assert not {"table-ii-search.csv", "ladder.csv"} & written
 
 
 def test_a_table_with_missing_trials_names_them(folder: Path, study: Callable[..., Report]):
