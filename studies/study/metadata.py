@@ -10,7 +10,6 @@ order of every trial's predictions.
 import re
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,9 @@ def describe_study(plan: Plan) -> dict[str, Any]:
         "design": study.design,
         "retune": study.retune,
         "arms": [_describe_arm(arm, plan.missing.get(arm.name, "")) for arm in study.arms],
-        "tables": [asdict(table) for table in study.tables],
         "searches": [_describe_search(search) for search in plan.searches],
         "ladder": study.final is not None,
+        "tables": [table._asdict() for table in study.tables],
         "file": study.path.name,
         # For people: what the file said when the study last ran.
         "text": study.path.read_text(encoding="utf-8-sig"),

@@ -18,7 +18,7 @@ may clash. Only reading.py turns the one kind into the other.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,11 +100,11 @@ class StudyFile(FilePart):
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     arms: list[ArmPart] = []
     ablation: AblationPart | None = None
-    tables: list[Annotated[str, Field(min_length=1)]] = []  # study files whose arms are taken over
     retune: Count | None = None
     search: SearchPart | None = None
     # The cheap rung and the full rung: each a preset, or settings over the base.
     ladder: Annotated[list[Any], Field(min_length=2, max_length=2)] | None = None
+    tables: list[Annotated[str, Field(min_length=1)]] = []  # study files whose arms are taken over
     resources: Resources = Resources()
 
 
@@ -121,8 +121,7 @@ class Arm:
     table: str = ""  # the title of the `StudyTable` that it belongs to; its name begins with it
 
 
-@dataclass(frozen=True)
-class StudyTable:
+class StudyTable(NamedTuple):
     """A table of a study that takes its arms over from other study files."""
 
     title: str  # the table of the paper, else the name of the study file
