@@ -260,14 +260,7 @@ class Recorder:
         copy = self.client.create_run(self.open_experiment(experiment), run_name=name)
         run_id = str(copy.info.run_id)
 
-        # Metrics, as many in a call as MLflow takes.
-        points: list[Metric] = []
-        for name in run.data.metrics:
-            points += self.client.get_metric_history(source.run_id, name)
-        for start in range(0, len(points), MOST_METRICS):
-            self.client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
-
-        # Artifacts: predictions and confusions.
+        self._copy_metrics(run, run_id)
         with TemporaryDirectory() as folder:
             for item in self.client.list_artifacts(source.run_id):
                 self.client.download_artifacts(source.run_id, item.path, folder)
@@ -424,6 +417,14 @@ class Recorder:
         """Return the runs of a kind in the experiment `name`, if there is such an experiment."""
         found = self.client.get_experiment_by_name(name)
         return self._search([found.experiment_id], kind) if found else []
+
+    def _copy_metrics(self, source: Run, run_id: str) -> None:
+        """Copy the metrics of every epoch, as many in a call as MLflow takes."""
+        points: list[Metric] = []
+        for name in source.data.metrics:
+            points += self.client.get_metric_history(source.info.run_id, name)
+        for start in range(0, len(points), MOST_METRICS):
+            self.client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
 
     def _list_experiments(self) -> list[str]:
         """Return the ids of all experiments, each of which holds one study."""
