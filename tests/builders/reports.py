@@ -117,6 +117,7 @@ def _record_trial(
         "avsc.role": trial.role,
         "avsc.arm": trial.arm,
         "avsc.data": data.title,
+        "avsc.data_fingerprint": data.fingerprint,
     }
     if study.final:
         tags |= {

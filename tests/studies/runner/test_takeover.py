@@ -8,7 +8,13 @@ import pytest
 from avsc_core.record.recipe import compute_recipe
 from avsc_core.record.trials import TrialRecord
 from studies.report.export import trial_frame
+from studies.runner.takeover import find_elsewhere
+from studies.study.plan import make_plan
+from studies.study.reading import read_study
 from tests.builders.places import Place
+from tests.builders.records import fresh_record
+from tests.builders.reports import complete, make_dataset, record_study
+from tests.builders.studies import read
 
 FIRST = "question: q\nsource: Table I\narms: [{name: a}, {name: b, set: {fusion.kind: none}}]\n"
 SECOND = "question: q\nsource: Table II\narms: [{name: c}, {name: d, set: {alignment.k: 2}}]\n"
@@ -160,3 +166,34 @@ def test_other_code_other_metric_or_other_data_are_other_trainings(
         recorder.client.set_tag(trial.run_id, "avsc.recipe", "that of other code")
     _, err = studies.place.call(*plan)
     assert "1 of 2 trials are taken over from other studies: 1 of study second" in err
+
+
+def test_only_the_same_data_and_choice_of_the_epoch_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    recorder = fresh_record(tmp_path)
+    data = make_dataset(embedded=True)
+    (tmp_path / "earlier.yaml").write_text(FIRST)
+    record_study(recorder, make_plan(read_study(tmp_path / "earlier.yaml")), data, complete)
+    run = recorder.find_study("earlier")
+    assert run is not None
+
+    plan = make_plan(read(tmp_path, FIRST))
+    found = find_elsewhere(plan, data, recorder)
+    assert set(found) == {trial.key for trial in plan.trials}
+    assert {training.study for training in found.values()} == {"earlier"}
+    # Figures of embedded scenes are not those of real data, whatever the hashes say.
+    assert find_elsewhere(plan, make_dataset(embedded=False), recorder) == {}
+    by_logloss = make_plan(read(tmp_path, FIRST, sets=["metric=val_logloss"]))
+    assert find_elsewhere(by_logloss, data, recorder) == {}
+    by_both = make_plan(read(tmp_path, FIRST, sets=["metric=[val_acc, val_logloss]"]))
+    assert set(find_elsewhere(by_both, data, recorder)) == set(found)  # the first one decides
+
+    # A study never takes from itself, nor from one that selects epochs by another rule.
+    itself = make_plan(read(tmp_path, FIRST, name="earlier"))
+    assert find_elsewhere(itself, data, recorder) == {}
+    document = recorder.read_study_document(run.info.run_id)
+    document["definition"]["select"] = "a rule of its own"
+    recorder.write_study_document(run.info.run_id, document)
+    assert find_elsewhere(plan, data, recorder) == {}
