@@ -10,8 +10,9 @@ changes more often than figures do, which costs a training, and never too seldom
 import ast
 import hashlib
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
+
+from avsc_core.record.environment import LIBRARIES, list_versions
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -19,7 +20,6 @@ PACKAGE = Path(__file__).parents[1]
 CODE = ("model", "trainer", "data", "weights", "cache", "metrics.py", "config.py", "labels.py")
 # What measures costs, and what inspects data, decides no figure.
 NOT_CODE = ("trainer/probe.py", "data/inspect.py")
-LIBRARIES = ("torch", "torchvision", "torchaudio", "timm", "numpy")
 
 WITH_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -33,8 +33,7 @@ def compute_recipe() -> str:
     for path in _list_files():
         digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode())
         digest.update(normalise_code(path.read_text(encoding="utf-8")).encode())
-    for library in LIBRARIES:
-        digest.update(f"{library} {version(library)}\n".encode())
+    digest.update(list_versions(LIBRARIES).encode())
     return digest.hexdigest()[:16]
 
 

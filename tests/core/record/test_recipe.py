@@ -57,7 +57,7 @@ def test_new_files_and_versions_matter(package: Path, monkeypatch: pytest.Monkey
     assert recipe_of(package, "", "model/new.py") != before
     (package / "model/new.py").unlink()
     assert recipe_of(package, CODE) == before
-    monkeypatch.setattr(module, "version", lambda library: "99")
+    monkeypatch.setattr(module, "list_versions", lambda libraries: "torch 99")
     assert recipe_of(package, CODE) != before
 
 
