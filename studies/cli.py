@@ -32,6 +32,7 @@ from avsc_core.terminal import Data, Uri, err, out, progress, run_app
 from studies.study.plan import describe_searches, make_plan
 from studies.study.reading import OF_THE_STUDY, read_study
 from studies.study.schema import Study
+from studies.study.tables import find_study_file, list_shipped
 
 if TYPE_CHECKING:
     from avsc_core.record.recorder import Recorder
@@ -56,6 +57,9 @@ MaxHours = Annotated[
     float | None,
     typer.Option(callback=_check_hours, help="Search fewer trials to stay below, or refuse."),
 ]
+Again = Annotated[
+    bool, typer.Option("--again", help="Train also what other studies of the record have trained.")
+]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster; default this machine.")]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 
@@ -64,7 +68,9 @@ StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 class StudyOptions:
     """What `check`, `plan` and `run` accept: a study file, and what replaces parts of it."""
 
-    file: Annotated[Path, typer.Argument(help="A study file, for instance studies/lambda.yaml.")]
+    file: Annotated[
+        Path, typer.Argument(help=f"A study file, or one that ships: {', '.join(list_shipped())}.")
+    ]
     data: Data = None
     preset: Annotated[
         str | None, typer.Option(help=f"{', '.join(list_presets())}; over the file's own.")
@@ -114,30 +120,40 @@ def check(options: StudyOptions) -> None:
     Example: avsc-search check studies/lambda.yaml
     """
     study = _read_study(options)
-    trials = len(make_plan(study).trials)
+    asked = make_plan(study)
+    count = asked.sharing or f"{len(asked.trials)} trials of arms"
     searches = describe_searches(study)
-    out.print(f"{options.file}: fine, {trials} trials of arms{searches}", soft_wrap=True)
+    out.print(f"{options.file}: fine, {count}{searches}", soft_wrap=True)
 
 
 @app.command()
 @takes_study_options
-def plan(options: StudyOptions, max_hours: MaxHours = None) -> None:
+def plan(options: StudyOptions, max_hours: MaxHours = None, again: Again = False) -> None:
     """Show what a study would run and what it would cost, measured by a few training steps.
 
-    Example: avsc-search plan studies/lambda.yaml --trials 50
+    Examples: avsc-search plan studies/lambda.yaml --trials 50
+              avsc-search plan paper --data /data/TAU --gpus 1
     """
     study = _read_study(options)
     from studies.runner.preview import preview_study  # mlflow and pandas load here
 
-    preview_study(study, options.data, options.tracking_uri, max_hours)
+    preview_study(study, options.data, options.tracking_uri, max_hours, again)
 
 
 @app.command()
 @takes_study_options
-def run(options: StudyOptions, max_hours: MaxHours = None, address: Address = None) -> None:
+def run(
+    options: StudyOptions,
+    max_hours: MaxHours = None,
+    again: Again = False,
+    address: Address = None,
+) -> None:
     """Run a study, or finish one: what the record has is not run again.
 
+    A training that another study of the record has finished is taken over, and said so.
+
     Examples: avsc-search run studies/lambda.yaml
+              avsc-search run paper
               avsc-search run studies/lambda.yaml --data /data/TAU --preset paper --gpus 0.5
               avsc-search run studies/lambda.yaml --data /data/TAU --gpus 1 --address 10.0.0.1:6379
     """
@@ -146,7 +162,9 @@ def run(options: StudyOptions, max_hours: MaxHours = None, address: Address = No
     from studies.report.status import print_closing
 
     with progress() as show:
-        ending = run_with_looks(study, options.data, options.tracking_uri, address, show, max_hours)
+        ending = run_with_looks(
+            study, options.data, options.tracking_uri, address, show, max_hours, again
+        )
     print_closing(ending.recorder, study, finished=not ending.signal)
     if ending.signal:
         print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)
@@ -286,7 +304,7 @@ def _read_study(options: StudyOptions) -> Study:
     faults: list[Fault] = []
     with collect_faults(faults):
         study = read_study(
-            options.file,
+            find_study_file(options.file, "FILE"),
             preset=options.preset,
             data_given=options.data is not None,
             sets=options.sets or (),

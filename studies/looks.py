@@ -32,12 +32,13 @@ def run_with_looks(
     address: str | None,
     progress: Progress,
     max_hours: float | None = None,
+    again: bool = False,
 ) -> Ending:
     """Run what is left of a study; one that adds seeds until told is looked at after each seed.
 
     Raises UserError as `run_study`.
     """
-    ending = run_study(study, root, uri, address, progress, max_hours)
+    ending = run_study(study, root, uri, address, progress, max_hours, again)
     failed = ending.failed
     while study.looks and not ending.signal:
         results = StudyResults(ending.recorder, study.name)
@@ -53,7 +54,7 @@ def run_with_looks(
 
         # `--max-hours` has been heeded: the limit's cost was below it, with a search so long.
         study = _take_search_length(study, results).with_seeds(look["seeds"] + 1)
-        ending = run_study(study, root, uri, address, progress)
+        ending = run_study(study, root, uri, address, progress, again=again)
         failed += ending.failed
     return ending._replace(failed=failed)
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 # MLflow reads these switches when it is imported.
@@ -35,8 +36,16 @@ from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, Fault, UserError, suggest
 from avsc_core.record.address import ARTIFACTS, DEFAULT_URI, choose_address, find_missing_file
 from avsc_core.record.environment import merge_environments
+from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
 from avsc_core.record.study_document import DOCUMENT, read_document
-from avsc_core.record.trials import OUTCOMES, TrialRecord, name_row, read_role
+from avsc_core.record.trials import (
+    CHEAP_RUNG,
+    OUTCOMES,
+    FinishedTraining,
+    TrialRecord,
+    name_row,
+    read_role,
+)
 from avsc_core.resolve import (
     format_value,
     hash_weights,
@@ -48,6 +57,7 @@ from avsc_core.resolve import (
 from avsc_core.yaml_file import read_value
 
 Class = TypeVar("Class")
+MOST_METRICS = 1000  # that MLflow takes in one call
 
 
 def open_record(uri: str | None) -> "Recorder":
@@ -116,8 +126,8 @@ class Recorder:
 
     def list_studies(self) -> list[Run]:
         """Return the runs of all studies, the latest first."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        return sorted(self._search(ids, "study"), key=_find_start, reverse=True)
+        runs = self._search(self._list_experiments(), "study")
+        return sorted(runs, key=_find_start, reverse=True)
 
     def get_study(self, name: str | None, where: str = "--study") -> Run:
         """Return the run of study `name`, or of the latest one.
@@ -192,6 +202,7 @@ class Recorder:
             "avsc.seed": str(config.seed),
             "avsc.outcome": "running",
             "avsc.config": config.model_dump_json(),
+            "avsc.recipe": compute_recipe(),
         }
         if parent:
             all_tags["mlflow.parentRunId"] = parent
@@ -210,8 +221,11 @@ class Recorder:
     def resume_run(self, run_id: str) -> int:
         """Turn an interrupted run RUNNING again. Returns the last epoch of its metrics, 0 for
         none."""
+        recipe = self.client.get_run(run_id).data.tags.get("avsc.recipe", "")
+        if recipe != compute_recipe():
+            recipe = MIXED_RECIPE
         self.client.update_run(run_id, status="RUNNING")
-        self._write(run_id, tags={"avsc.outcome": "running"})
+        self._write(run_id, tags={"avsc.outcome": "running", "avsc.recipe": recipe})
         epochs = [epoch for epoch, _ in self.read_history(run_id, "train_total")]
         return max(epochs, default=0)
 
@@ -222,6 +236,73 @@ class Recorder:
         """
         earlier = self.client.get_run(run_id).data.tags
         self._write(run_id, tags=merge_environments(earlier, tags))
+
+    def list_finished_trainings(self, data: str, recipe: str) -> list[FinishedTraining]:
+        """Return the trials of all studies that were completed on this data with this recipe.
+
+        `data` is the fingerprint of the data set. Trials that were taken over themselves are
+        left out, and so are those of a ladder's cheap rung.
+        """
+        wanted = {"outcome": "complete", "data_fingerprint": data, "recipe": recipe}
+        query = "".join(f" and tags.`avsc.{name}` = '{value}'" for name, value in wanted.items())
+        trainings = []
+        for run in self._search(self._list_experiments(), "trial", query):
+            tags = run.data.tags
+            if "avsc.taken_from" not in tags and tags.get("avsc.rung") != CHEAP_RUNG:
+                key = tags["avsc.trial_key"]
+                trainings.append(FinishedTraining(str(run.info.run_id), tags["avsc.study"], key))
+        return trainings
+
+    def take_over_run(
+        self, source: FinishedTraining, experiment: str, tags: Mapping[str, str], parent: str
+    ) -> str:
+        """Copy a completed trial of another study into `experiment`, under its run `parent`.
+
+        The copy has the params, the metrics of every epoch and the artifacts of the source, and
+        its tags but for those of its place in its study, which `tags` gives. Returns its id.
+        """
+        run = self.client.get_run(source.run_id)
+        row = name_row(tags["avsc.role"], tags["avsc.arm"])
+        name = f"{row} {source.key[:6]}"
+        copy = self.client.create_run(self.open_experiment(experiment), run_name=name)
+        run_id = str(copy.info.run_id)
+
+        self._copy_metrics(run, run_id)
+        with TemporaryDirectory() as folder:
+            for item in self.client.list_artifacts(source.run_id):
+                self.client.download_artifacts(source.run_id, item.path, folder)
+            self.client.log_artifacts(run_id, folder)
+
+        # Params and tags come last: a copy that was cut off before has no `avsc.kind`, so nobody
+        # counts it.
+        link = f"#/experiments/{run.info.experiment_id}/runs/{source.run_id}"
+        all_tags = {
+            "avsc.taken_from": source.run_id,
+            "avsc.taken_from_study": source.study,
+            "mlflow.parentRunId": parent,
+            # What MLflow shows as the description of a run.
+            "mlflow.note.content": f"Taken over from [a trial of study {source.study}]({link}).",
+            **tags,
+        }
+        for tag, value in run.data.tags.items():
+            if tag.startswith("avsc.") and tag not in ("avsc.rung", "avsc.origin"):
+                all_tags.setdefault(tag, value)
+        self.client.log_batch(
+            run_id,
+            params=[Param(*item) for item in run.data.params.items()],
+            tags=[RunTag(*item) for item in all_tags.items()],
+        )
+        self.client.set_terminated(run_id, OUTCOMES["complete"])
+        return run_id
+
+    def read_metrics(self, run_id: str) -> dict[str, float]:
+        """Return the last value of every metric of a run."""
+        metrics: dict[str, float] = self.client.get_run(run_id).data.metrics
+        return metrics
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run; MLflow keeps it in its bin."""
+        self.client.delete_run(run_id)
 
     def read_history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """Return (epoch, value) of a metric, in order."""
@@ -344,11 +425,26 @@ class Recorder:
         found = self.client.get_experiment_by_name(name)
         return self._search([found.experiment_id], kind) if found else []
 
-    def _search(self, experiments: list[str], kind: str) -> list[Run]:
-        """Return all runs of a kind, page by page, because MLflow returns 1,000 at most."""
+    def _copy_metrics(self, source: Run, run_id: str) -> None:
+        """Copy the metrics of every epoch, as many in a call as MLflow takes."""
+        points: list[Metric] = []
+        for name in source.data.metrics:
+            points += self.client.get_metric_history(source.info.run_id, name)
+        for start in range(0, len(points), MOST_METRICS):
+            self.client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
+
+    def _list_experiments(self) -> list[str]:
+        """Return the ids of all experiments, each of which holds one study."""
+        return [experiment.experiment_id for experiment in self.client.search_experiments()]
+
+    def _search(self, experiments: list[str], kind: str, condition: str = "") -> list[Run]:
+        """Return all runs of a kind, page by page, because MLflow returns 1,000 at most.
+
+        `condition` begins with " and ".
+        """
         if not experiments:
             return []
-        query = f"tags.`avsc.kind` = '{kind}'"
+        query = f"tags.`avsc.kind` = '{kind}'{condition}"
         runs: list[Run] = []
         token = None
         while True:

@@ -61,6 +61,11 @@ class TrialRecord(NamedTuple):
         return "avsc.config" in self.tags
 
     @property
+    def taken_from(self) -> str:
+        """The study that trained it, where it was taken over from another one; else empty."""
+        return self.tags.get("avsc.taken_from_study", "")
+
+    @property
     def name(self) -> str:
         """What people call the row that this trial belongs to."""
         return name_row(self.role, self.arm)
@@ -69,6 +74,14 @@ class TrialRecord(NamedTuple):
     def label(self) -> str:
         """The name, and where several trials share it, the beginning of the key."""
         return f"{self.name} {self.key[:6]}" if self.role == SEARCH else self.name
+
+
+class FinishedTraining(NamedTuple):
+    """A completed trial of some study, which another study can take over."""
+
+    run_id: str
+    study: str
+    key: str  # avsc_core.resolve.trial_key
 
 
 def name_row(role: str, arm: str) -> str:

@@ -1,11 +1,13 @@
 """A study's record -> its report: the sections in the order in which people read them."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from avsc_core.errors import Fault, UserError
 from avsc_core.record.recorder import Recorder
 from studies.report import figures, search_figures
-from studies.report.blocks import Block, Report
+from studies.report.blocks import Block, Report, Words
 from studies.report.sections import (
     comparisons,
     conclusions,
@@ -20,6 +22,9 @@ from studies.report.sections import (
 )
 from studies.report.study_results import StudyResults
 
+# A section is None when the study has nothing for it.
+Section = Callable[[StudyResults], Block | None]
+
 
 def build_report(recorder: Recorder, name: str) -> Report:
     """Build the report of study `name`. Raises UserError when no trial of it is complete."""
@@ -29,17 +34,34 @@ def build_report(recorder: Recorder, name: str) -> Report:
         raise UserError(Fault(name, f"study {name} has no complete trial", todo=todo))
 
     report = Report(name, f"Study {name}", study.label)
-    for make_section in SECTIONS:
-        section = make_section(study)
-        if section is not None:
-            report.blocks.append(section)
+    report.blocks.extend(_make_blocks(OPENING, study))
+    # Of a study with several tables, one table after another.
+    for table in study.tables or [study]:
+        report.blocks.extend(_make_blocks(OF_THE_ROWS, table))
+    report.blocks.extend(_make_blocks(CLOSING, study))
     return report
 
 
-# A section is None when the study has nothing for it.
-SECTIONS: tuple[Callable[[StudyResults], Block | None], ...] = (
+def _make_blocks(sections: Sequence[Section], study: StudyResults) -> Iterator[Block]:
+    """Yield the sections for which the study has something, under the title of its table."""
+    for make_section in sections:
+        block = make_section(study)
+        if block is None:
+            continue
+        if title := study.table_title:
+            block = replace(block, title=f"{title}: {block.title}")
+            if not isinstance(block, Words):
+                slug = re.sub(r"\W+", "-", title.lower())
+                block = replace(block, key=f"{slug}-{block.key}")
+        yield block
+
+
+OPENING: tuple[Section, ...] = (
     overview.describe_question,
     conclusions.write_conclusions,
+)
+
+OF_THE_ROWS: tuple[Section, ...] = (
     results.make_results_table,
     results.make_published_table,
     results.make_settings_table,
@@ -48,6 +70,9 @@ SECTIONS: tuple[Callable[[StudyResults], Block | None], ...] = (
     looks.make_looks_table,
     effects.make_effects_table,
     figures.make_factors_picture,
+)
+
+CLOSING: tuple[Section, ...] = (
     retuning.make_retuning_table,
     ladder.make_ladder_table,
     reproduction.make_test_table,

@@ -9,7 +9,7 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -62,9 +62,9 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Tables and pictures that an earlier report had and this one lacks.
-    for key in set(TABLE_KEYS) - {table.key for table in report.tables}:
+    for key in _list_absent(TABLE_KEYS, [table.key for table in report.tables]):
         (folder / "tables" / f"{key}.csv").unlink(missing_ok=True)
-    for key in set(PICTURE_KEYS) - {picture.key for picture in report.pictures}:
+    for key in _list_absent(PICTURE_KEYS, [picture.key for picture in report.pictures]):
         (folder / "figures" / f"{key}.png").unlink(missing_ok=True)
 
     main_files = {
@@ -163,6 +163,17 @@ def to_html(report: Report) -> str:
     )
     page = environment.get_template("page.html.j2")
     return page.render(report=report, embed_picture=_embed_picture)
+
+
+def _list_absent(keys: Sequence[str], present: Sequence[str]) -> set[str]:
+    """List the keys that are not present, also those that begin with a table of the study.
+
+    `table-ii-effects` may be absent where `table-ii-results` is present.
+    """
+    beginnings = {""}
+    for name in present:
+        beginnings |= {name.removesuffix(key) for key in keys if name.endswith(f"-{key}")}
+    return {beginning + key for beginning in beginnings for key in keys} - set(present)
 
 
 def _render_markdown_table(table: Table) -> str:

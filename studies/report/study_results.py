@@ -11,6 +11,7 @@ others ask `StudyResults` and the functions on trials at the end of the file.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -52,6 +53,7 @@ class ReportRow:
     levels: Mapping[str, str] = field(default_factory=dict)  # factor -> level
     published: Mapping[str, Any] | None = None  # acc, logloss, and their table and row in the paper
     note: str = ""
+    shared_with: tuple[str, ...] = ()  # rows of other tables that are the same training
     selected: bool = False  # the best of several by the figures it is shown with: optimistic
 
     @property
@@ -154,6 +156,10 @@ class StudyResults:
         self.asked_searches = [AskedSearch(**search) for search in metadata["searches"]]
         self._asked_arms: list[dict[str, Any]] = metadata["arms"]
 
+        # The tables of a study whose arms come from several study files.
+        self._asked_tables: list[dict[str, Any]] = metadata.get("tables", [])
+        self.table_title = ""  # of one of them (`tables`)
+
         # The base is a preset with some changes, or the best trial of another study.
         self.preset: str = metadata["preset"]
         self.preset_changes: list[str] = metadata["changed"]  # "key value"
@@ -235,6 +241,33 @@ class StudyResults:
 
     # The rows of the report.
 
+    @cached_property
+    def tables(self) -> list["StudyResults"]:
+        """The tables of a study that took its arms over from other files, each as a study.
+
+        Each has the arms of its table alone, under their own names. Other studies have none.
+        """
+        tables = []
+        for asked in self._asked_tables:
+            title = asked["title"]
+            table = copy(self)
+            table._asked_tables = []
+            table.table_title = title
+            table.question = asked["question"]
+            table.is_factorial = asked["design"] == "factorial"
+            # What this study has worked out by now is of all of its arms.
+            for name, value in vars(StudyResults).items():
+                if isinstance(value, cached_property):
+                    vars(table).pop(name, None)
+            table._asked_arms = []
+            for arm in self._asked_arms:
+                if arm["table"] == title:
+                    others = self._list_rows_sharing(arm)
+                    name = arm["name"].removeprefix(f"{title}: ")
+                    table._asked_arms.append({**arm, "name": name, "shared_with": others})
+            tables.append(table)
+        return tables
+
     @property
     def rows(self) -> list[ReportRow]:
         """Every row whose figures may stand side by side: those of full trainings."""
@@ -257,9 +290,16 @@ class StudyResults:
                 levels=arm["levels"],
                 published=arm["published"],
                 note=arm["missing"] or arm["note"],
+                shared_with=tuple(arm.get("shared_with", ())),
             )
             rows.append(row)
         return rows
+
+    @property
+    def asked_trainings(self) -> tuple[int, int]:
+        """The number of rows, and of different configurations among them."""
+        asked = [arm["row"] for arm in self._asked_arms if not arm["missing"]]
+        return len(asked), len(set(asked))
 
     @cached_property
     def retuned_pairs(self) -> list[tuple[ReportRow, ReportRow]]:
@@ -380,6 +420,14 @@ class StudyResults:
     def count_epochs(self, trial: TrialRecord) -> int:
         """Count the epochs that a trial ran."""
         return max((epoch for epoch, _ in self.read_curve(trial, "train_total")), default=0)
+
+    def _list_rows_sharing(self, arm: Mapping[str, Any]) -> list[str]:
+        """List the rows of other tables that are the same training as this arm."""
+        names = []
+        for other in self._asked_arms:
+            if other["row"] == arm["row"] and other["table"] != arm["table"]:
+                names.append(other["name"])
+        return names
 
     def _find_best_of_retuning(self, search: AskedSearch, arm: ReportRow) -> TrialRecord | None:
         """Find the best trial of an arm's own search; None while that search is not over."""

@@ -17,7 +17,7 @@ from avsc_core.metrics import find_figure, format_confusions, format_predictions
 from avsc_core.record.address import CHECKPOINTS
 from avsc_core.record.environment import name_device
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
+from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG, FinishedTraining
 from avsc_core.terminal import err
 from studies.runner.display import Display
 from studies.runner.strategy import Strategy
@@ -73,6 +73,26 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
             seconds = history[-1][1] if history else 0.0
         self.running[trial_id] = RunningTrial(planned, run_id, recorded, seconds)
         self.display.update(planned, 0, None)
+
+    def find_next(self) -> PlannedTrial | None:
+        """Return the next trial to train; those before it that can be are taken over.
+
+        None when nothing can start before a running trial is over.
+        """
+        while planned := self.strategy.next():
+            source = self.strategy.find_elsewhere(planned)
+            if source is None:
+                return planned
+            self.take_over(planned, source)
+            self.display.skip(planned, source.study)
+        return None
+
+    def take_over(self, planned: PlannedTrial, source: FinishedTraining) -> None:
+        """Take over a training that another study has finished: copy its run, tell the strategy."""
+        tags = self._make_tags(planned)
+        run_id = self.recorder.take_over_run(source, self.study.name, tags, self.parent)
+        metrics = self.recorder.read_metrics(run_id)
+        self.strategy.finish(planned, "complete", metrics)
 
     def on_trial_result(self, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Record an epoch that is over."""

@@ -54,16 +54,22 @@ class Cost:
     fit: int  # trials that the device's memory holds
     disk: int  # bytes of features, checkpoints and predictions
     device: str
+    sharing: str  # how many trainings the rows of the tables ask for, where rows share some
+    device_hours: float  # at most, of the CPUs or GPUs that trials are given
+    device_unit: str  # "CPU" or "GPU"
 
     def make_rows(self) -> list[list[str]]:
         """Return what people see: (what, about how much)."""
         hours = format_duration(3600 * self.hours)
         longest = format_duration(self.longest)
         memory = f"{self.memory / GIB:.1f} GiB a trial"
+        sharing = [["rows", self.sharing]] if self.sharing else []
         return [
+            *sharing,
             ["trials", f"{self.trials}, {self.side_by_side} side by side"],
             ["epochs", f"{self.epochs:,} at most"],
             ["time", f"{hours} if none is stopped early, the longest {longest}"],
+            ["devices", f"{self.device_hours:,.2f} {self.device_unit}-hours"],
             ["memory", f"{memory}; {self.device} holds {self.fit}"],
             ["disk", f"{self.disk / GIB:.2f} GiB of features, checkpoints and predictions"],
         ]
@@ -72,7 +78,8 @@ class Cost:
 def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress: Progress) -> Cost:
     """Probe every kind of training that the plan asks for and count what is left of it."""
     work = [item for item in _list_work(strategy) if item.trials]
-    measured = _probe_work(work, strategy.plan.study.resources, progress)
+    resources = strategy.plan.study.resources
+    measured = _probe_work(work, resources, progress)
 
     # Seconds: of all trials together, of the longest, and of one of the study's own search, which
     # `trim_search` can make shorter.
@@ -109,6 +116,9 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
         fit=device.available // memory if device and memory else 0,
         disk=features + checkpoints + predictions,
         device=device.device if device else "",
+        sharing=strategy.plan.sharing,
+        device_hours=total / 3600 * (resources.gpus or resources.cpus),
+        device_unit="GPU" if resources.gpus else "CPU",
     )
 
 
@@ -120,7 +130,7 @@ def estimate_range(
     plan = strategy.plan
     if plan.study.looks:
         longest = make_plan(plan.study.with_seeds(plan.study.looks[-1]), plan.missing)
-        with_all_seeds = Strategy(longest, strategy.records, strategy.earlier)
+        with_all_seeds = Strategy(longest, strategy.records, strategy.earlier, strategy.elsewhere)
         costs.append(estimate_cost(with_all_seeds, data, side_by_side, progress))
     return costs
 

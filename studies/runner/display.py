@@ -46,6 +46,12 @@ class Display:
         err.print(line, soft_wrap=True)
         self.live.update(self._make_table())
 
+    def skip(self, trial: PlannedTrial, source: str) -> None:
+        """Show that a trial was taken over from study `source`."""
+        self.done += 1
+        line = f"{self.done}/{self.strategy.total} complete {trial.label}, taken over from {source}"
+        err.print(line, soft_wrap=True)
+
     def _estimate_left(self) -> str:
         """Say how long the rest takes if it takes as long as the average trial so far."""
         remaining = self.strategy.total - self.done  # as far as the study is planned by now

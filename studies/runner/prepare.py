@@ -24,6 +24,7 @@ from avsc_core.resolve import find_weights, identify
 from avsc_core.weights.preparation import choose_pictures
 from search_spaces.domains import Choice
 from studies.runner.strategy import Strategy
+from studies.runner.takeover import find_elsewhere
 from studies.study.plan import Plan, find_changes, make_plan
 from studies.study.schema import Study
 
@@ -125,11 +126,14 @@ def check_warm_start(recorder: Recorder, study: Study) -> None:
         raise UserError(Fault(where, what, todo=todo))
 
 
-def compare_with_record(plan: Plan, data: DataSet, recorder: Recorder) -> Strategy:
-    """Combine the plan with what the record knows of it.
+def compare_with_record(
+    plan: Plan, data: DataSet, recorder: Recorder, again: bool = False
+) -> Strategy:
+    """Combine the plan with what the record knows of it, and with what other studies have trained.
 
-    The plan of the strategy is that of the study as it was begun. Raises UserError when the study
-    in the record asks something else.
+    The plan of the strategy is that of the study as it was begun. With `again` nothing is taken
+    over, and what was taken over before is planned anew. Raises UserError when the study in the
+    record asks something else.
     """
     study = plan.study
     recorded = _read_recorded_definition(recorder, study)
@@ -138,7 +142,10 @@ def compare_with_record(plan: Plan, data: DataSet, recorder: Recorder) -> Strate
         plan = replace(plan, study=study)
     trials = recorder.list_trials(study.name)
     check_same_question(recorder, study, define_study(plan, data), trials)
-    return Strategy(plan, trials, _list_warm_start_trials(recorder, study, data))
+    if again:
+        trials = [trial for trial in trials if not trial.taken_from]
+    elsewhere = {} if again else find_elsewhere(plan, data, recorder)
+    return Strategy(plan, trials, _list_warm_start_trials(recorder, study, data), elsewhere)
 
 
 def define_study(plan: Plan, data: DataSet) -> dict[str, Any]:

@@ -15,12 +15,17 @@ from studies.runner.cost import (
     trim_search,
 )
 from studies.runner.strategy import Strategy
+from studies.runner.takeover import announce_takeover
 from studies.study.plan import describe_plan, describe_searches, make_plan
 from studies.study.schema import Study
 
 
 def preview_study(
-    study: Study, root: Path | None, tracking_uri: str | None, max_hours: float | None
+    study: Study,
+    root: Path | None,
+    tracking_uri: str | None,
+    max_hours: float | None = None,
+    again: bool = False,
 ) -> None:
     """Print what a study would run on the data set at `root`, and what it would cost.
 
@@ -40,15 +45,16 @@ def preview_study(
     with progress() as show:
         data = open_data(root, show)
         plan = prepare.make_served_plan(study, data)
-        strategy = (
-            prepare.compare_with_record(plan, data, recorder) if recorder else Strategy(plan, [])
-        )
+        strategy = Strategy(plan, [])
+        if recorder:
+            strategy = prepare.compare_with_record(plan, data, recorder, again)
 
     for note in prepare.describe_missing_arms(plan):
         err.print(note, soft_wrap=True)
     if strategy.reused:
         counts = f"{strategy.reused} of {strategy.total} trials"
         out.print(f"{counts} are in the record already", soft_wrap=True)
+    announce_takeover(strategy)
     if not strategy.done:
         _print_cost(strategy, data, max_hours)
 

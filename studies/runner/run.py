@@ -34,6 +34,7 @@ from studies.runner.prepare import (
     take_recorded_seeds,
 )
 from studies.runner.strategy import Strategy, describe_exhausted
+from studies.runner.takeover import announce_takeover
 from studies.runner.tune import Ending, run_trials, start_ray
 from studies.study.metadata import (
     describe_invocation,
@@ -52,6 +53,7 @@ def run_study(
     address: str | None,
     progress: Progress,
     max_hours: float | None = None,
+    again: bool = False,  # train also what other studies have trained
 ) -> Ending:
     """Run what is left of a study.
 
@@ -68,7 +70,9 @@ def run_study(
                 starting.result()  # a missing cluster shows before anything is computed for it
             with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
                 recorder = Recorder(uri)
-                return _run_locked(study, root, recorder, progress, starting.result, max_hours)
+                return _run_locked(
+                    study, root, recorder, progress, starting.result, max_hours, again
+                )
         except Timeout:
             what = f"study {study.name} is running in another process"
             fault = Fault(str(study.path), what, todo="wait for it, or use --name")
@@ -85,19 +89,20 @@ def _run_locked(
     progress: Progress,
     count_workers: Callable[[], int],  # waits until Ray has started
     max_hours: float | None,
+    again: bool,
 ) -> Ending:
     # What is asked, of which data, and what the record has of it already.
     check_warm_start(recorder, study)
     study = take_recorded_seeds(study, recorder)
     data = open_data(root, progress)
     plan = make_served_plan(study, data)
-    strategy = compare_with_record(plan, data, recorder)
+    strategy = compare_with_record(plan, data, recorder, again)
     plan = strategy.plan
     study = plan.study
     run = recorder.find_study(study.name)
     run_id = run.info.run_id if run else ""
     tags = run.data.tags if run else {}
-    if strategy.done and run:
+    if strategy.done and run and not strategy.taken_over:
         _announce(strategy, data)
         _refresh_finished_study(plan, data, recorder, run_id)
         # The last invocation may have been killed between its last trial and the study's end.
@@ -108,7 +113,7 @@ def _run_locked(
 
     # Resources that are missing show before anything is computed for them.
     workers = count_workers()
-    weights = prepare_study(plan, data, progress)
+    weights = [] if strategy.done else prepare_study(plan, data, progress)
 
     # What it costs, and whether that is too much.
     costs = estimate_range(strategy, data, workers, progress)
@@ -116,13 +121,16 @@ def _run_locked(
         trimmed = trim_search(study, costs[-1], max_hours)
         _announce_trimming(study, trimmed)
         plan = make_served_plan(trimmed, data)
-        strategy = Strategy(plan, strategy.records, strategy.earlier)
+        strategy = Strategy(plan, strategy.records, strategy.earlier, strategy.elsewhere)
         costs = estimate_range(strategy, data, workers, progress)  # the probes are not repeated
     _announce(strategy, data)
-    err.print(make_cost_table("what it costs", costs))
+    if not strategy.done:
+        err.print(make_cost_table("what it costs", costs))
 
     # The study's run is in the record before its first trial.
     parent = _open_study(plan, data, recorder, run_id, costs[0], weights)
+    if again:
+        _delete_copies(recorder, study)
     outcome = "interrupted"
     try:
         ending = run_trials(strategy, data, recorder, parent, workers)
@@ -132,6 +140,13 @@ def _run_locked(
     for note in describe_exhausted(strategy):
         err.print(note, soft_wrap=True)
     return ending
+
+
+def _delete_copies(recorder: Recorder, study: Study) -> None:
+    """Delete the trials that were taken over from other studies, which are trained now."""
+    for trial in recorder.list_trials(study.name):
+        if trial.taken_from:
+            recorder.delete_run(trial.run_id)
 
 
 def _refresh_finished_study(plan: Plan, data: DataSet, recorder: Recorder, run_id: str) -> None:
@@ -201,6 +216,7 @@ def _announce(strategy: Strategy, data: DataSet) -> None:
     if study.search and study.search.warm_start:
         line += f", the sampler knows {strategy.warm} trials of {study.search.warm_start}"
     err.print(line, soft_wrap=True)
+    announce_takeover(strategy)
     for note in describe_missing_arms(strategy.plan):
         err.print(note, soft_wrap=True)
     if study.begun_earlier:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avsc_core.metrics import find_figure
-from avsc_core.record.trials import OWN_SEARCH, SEARCH, TrialRecord
+from avsc_core.record.trials import OWN_SEARCH, SEARCH, FinishedTraining, TrialRecord
 from search_spaces.sampling import Sampler
 from studies.study.plan import Completed, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
 
@@ -53,10 +53,18 @@ class Strategy:
     """The order of a study's trials. While they run, only `next` and `finish` are called."""
 
     def __init__(
-        self, plan: Plan, records: Iterable[TrialRecord], earlier: Iterable[TrialRecord] = ()
+        self,
+        plan: Plan,
+        records: Iterable[TrialRecord],
+        earlier: Iterable[TrialRecord] = (),
+        elsewhere: Mapping[str, FinishedTraining] | None = None,
     ) -> None:
-        """`records` are the study's own trials, `earlier` those of a study for a warm start."""
+        """`records` are the study's own trials, `earlier` those of a study for a warm start.
+
+        `elsewhere` are finished trainings of other studies by trial key, which are taken over.
+        """
         self.plan = plan
+        self.elsewhere = elsewhere or {}
         # As they were at the start. What cannot continue is planned and trained anew.
         self.records = [
             record for record in records if record.outcome in FINISHED or record.can_continue
@@ -78,6 +86,11 @@ class Strategy:
         self.waiting = deque([*interrupted, *arms])
         self._queue_follow_ups()
 
+        # What is taken over is not trained, so it counts as if the record had it.
+        self.taken_over = [trial for trial in self.waiting if self.find_elsewhere(trial)]
+        self.waiting = deque(trial for trial in self.waiting if not self.find_elsewhere(trial))
+        self.reused += len(self.taken_over)
+
     @property
     def total(self) -> int:
         """Trials of the whole study as far as it is planned, those of the record included."""
@@ -90,7 +103,7 @@ class Strategy:
 
     @property
     def done(self) -> bool:
-        """Whether the record has every trial already."""
+        """Whether nothing is left to train."""
         return not self.waiting and all(search.over for search in self.searches.values())
 
     def next(self) -> PlannedTrial | None:
@@ -102,6 +115,18 @@ class Strategy:
                     return trial
             self._queue_follow_ups()
         return self.waiting.popleft() if self.waiting else None
+
+    def find_elsewhere(self, trial: PlannedTrial) -> FinishedTraining | None:
+        """Return the training of another study that is taken over for a trial, if there is one.
+
+        A trial that was interrupted continues. What a scheduler may stop is trained, because it is
+        compared with the others epoch by epoch.
+        """
+        search = self.plan.study.search
+        may_be_stopped = trial.search and search and search.scheduler != "none"
+        if may_be_stopped or trial.key in self.run_ids:
+            return None
+        return self.elsewhere.get(trial.key)
 
     def finish(self, trial: PlannedTrial, outcome: str, metrics: Mapping[str, float]) -> None:
         """Note how a trial ended, and tell the samplers.

@@ -72,7 +72,7 @@ class Suggestions(Searcher):  # type: ignore[misc]
         # while a trial waits for it.
         if len(self.callback.running) > self.workers:
             return None
-        planned = self.callback.strategy.next()
+        planned = self.callback.find_next()
         if planned is None:
             return None if self.callback.running else str(Searcher.FINISHED)
         self.callback.open_trial(trial_id, planned)
@@ -144,6 +144,14 @@ def run_trials(
     interruption = Interruption()
     display = Display(strategy, workers)
     callback = RecordCallback(study, data, recorder, parent, strategy, display)
+    for trial in strategy.taken_over:
+        callback.take_over(trial, strategy.elsewhere[trial.key])
+
+    # Ray fails where there is no trial at all, as when other studies have trained them all.
+    first = callback.find_next()
+    if first is None:
+        return Ending(recorder)
+    strategy.waiting.appendleft(first)
 
     # The data set is put into Ray's object store once, not sent with every trial.
     trainable = tune.with_parameters(

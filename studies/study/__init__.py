@@ -6,6 +6,7 @@ parsing.py    content -> typed parts; settings -> configurations
 checking.py   rules across the parts
 arms.py       arms, and the designs of ablations
 search.py     the search of a study
+tables.py     arms that a study takes over from other study files
 plan.py       a checked study -> its trials
 metadata.py   what the record keeps of a study for its report
 """

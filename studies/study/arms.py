@@ -16,7 +16,7 @@ settings:
     SF: {without: {fusion.kind: none}, with: {fusion.kind: semantic}}
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -96,6 +96,13 @@ def make_setting_fault(override: Override) -> Fault:
         return Fault(where, "a seed among the settings", why, "use seeds: [...]")
     why = "all arms are validated on the same clips"
     return Fault(where, f"{override.key} in an arm", why, "in the base")
+
+
+def find_seeds(overrides: Iterable[Override]) -> Iterator[Fault]:
+    """Find settings of the seed, which is the study's and not the configuration's."""
+    for override in overrides:
+        if override.key == "seed":
+            yield make_setting_fault(override)
 
 
 def _list_written_rows(file: StudyFile, located: Located) -> Iterator[ArmRow]:

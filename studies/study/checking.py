@@ -20,6 +20,7 @@ def find_conflicts(file: StudyFile, name: str, located: Located) -> Iterator[Fau
     """Find what is wrong between the parts of a file whose study is called `name`."""
     yield from _check_names(file, name, located)
     yield from _check_question(file, located)
+    yield from _check_tables(file, located)
     yield from _check_ladder(file, located)
     yield from _check_search(file, name, located)
     yield from _check_resources(file, located)
@@ -54,12 +55,13 @@ def _check_names(file: StudyFile, name: str, located: Located) -> Iterator[Fault
 def _check_question(file: StudyFile, located: Located) -> Iterator[Fault]:
     """Check that the study has something to run, and what `retune` needs."""
     has_arms = bool(file.arms or file.ablation)
-    if not has_arms and file.search is None:
+    if not has_arms and file.search is None and not file.tables:
         yield Fault(located.where(), "nothing to run", "arms, an ablation, or a search")
     if len(set(file.seeds)) < len(file.seeds):
         yield Fault(located.where("seeds"), "a seed is given twice")
     # The names of levels and designs are checked elsewhere; every ablation makes several arms.
-    if file.seeds_part and not file.ablation and len(file.arms) < 2:
+    has_pairs = bool(file.ablation or file.tables) or len(file.arms) > 1
+    if file.seeds_part and not has_pairs:
         what = "seeds until told without arms to compare"
         need = "two arms or more, or an ablation"
         yield Fault(located.where("seeds"), what, need, "or seeds: [0, 1, 2]")
@@ -68,6 +70,19 @@ def _check_question(file: StudyFile, located: Located) -> Iterator[Fault]:
         what = "retune gives every arm a search of its own"
         need = "arms or an ablation, and search: {space: ...}"
         yield Fault(located.where("retune"), what, need)
+
+
+def _check_tables(file: StudyFile, located: Located) -> Iterator[Fault]:
+    """Check that a study that takes over arms of others has nothing of its own beside them."""
+    if not file.tables:
+        return
+    for key in ("arms", "ablation", "search", "retune", "ladder"):
+        if getattr(file, key):
+            why = "a study with tables runs the arms of other study files alone"
+            yield Fault(located.where(key), f"{key} beside tables", why, "move it to another study")
+    if file.seeds_part:
+        why = "each table has differences of its own"
+        yield Fault(located.where("seeds"), "seeds until told beside tables", why, "a list of seeds")
 
 
 def _check_ladder(file: StudyFile, located: Located) -> Iterator[Fault]:

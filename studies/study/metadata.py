@@ -44,6 +44,7 @@ def describe_study(plan: Plan) -> dict[str, Any]:
         "arms": [_describe_arm(arm, plan.missing.get(arm.name, "")) for arm in study.arms],
         "searches": [_describe_search(search) for search in plan.searches],
         "ladder": study.final is not None,
+        "tables": [table._asdict() for table in study.tables],
         "file": study.path.name,
         # For people: what the file said when the study last ran.
         "text": study.path.read_text(encoding="utf-8-sig"),
@@ -84,6 +85,7 @@ def format_clips(data: DataSet, config: Config) -> str:
 def _describe_arm(arm: Arm, missing: str) -> dict[str, Any]:
     return {
         "name": arm.name,
+        "table": arm.table,
         "row": configuration_key(arm.config),
         "levels": dict(arm.levels),
         "note": arm.note,

@@ -110,6 +110,16 @@ class Plan:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def sharing(self) -> str:
+        """How many trainings the rows ask for, where rows share some; else an empty text."""
+        rows = len(self.study.arms) - len(self.missing)
+        seeds = len(self.study.seeds)
+        if rows * seeds <= len(self.trials):
+            return ""
+        with_seeds = f" with {seeds} seeds" if seeds > 1 else ""
+        return f"{rows} rows{with_seeds} ask for {len(self.trials)} trainings"
+
+    @property
     def definition(self) -> dict[str, Any]:
         """What the study asks, as JSON. The number of trials is left out: more are welcome."""
         study = self.study

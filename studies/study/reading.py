@@ -2,11 +2,11 @@
 
 All faults are found before anything starts, each with its line or its flag: parsing.py checks the
 types of the parts, checking.py the rules between them, arms.py and search.py turn arms, ablations
-and searches into checked ones. What the command line says replaces what the file says. Reading a
-study loads no torch.
+and searches into checked ones, tables.py reads the arms of other study files. What the command line
+says replaces what the file says. Reading a study loads no torch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +14,12 @@ from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.resolve import Override, list_presets, list_settings, parse_set
 from avsc_core.yaml_file import Located, read_yaml
-from studies.study.arms import make_setting_fault, read_arms
+from studies.study.arms import find_seeds, read_arms
 from studies.study.checking import find_conflicts, find_rung_conflicts
 from studies.study.parsing import Settings, list_overrides, parse_study_file, resolve_trainable
-from studies.study.schema import FIRST_LOOK, Arm, Metric, Study, StudyFile
+from studies.study.schema import FIRST_LOOK, Arm, Metric, Study, StudyFile, StudyTable
 from studies.study.search import check_metrics, read_search
+from studies.study.tables import read_tables
 
 # What `--set` may change besides the base, and of which of these it may change a part alone.
 OF_THE_STUDY = ("search", "resources", "seeds", "metric", "select", "retune", "ladder")
@@ -81,8 +82,9 @@ def read_study(
             best_of, start = _read_best_of(
                 file.best_of, study_name, bool(file_preset), located, winner_of
             )
-        overrides = [*list_overrides(file.base, located, ("base",)), *base_sets]
-        faults += _find_seeds(overrides)
+        file_base = list_overrides(file.base, located, ("base",))
+        overrides = [*file_base, *base_sets]
+        faults += find_seeds(overrides)
         preset_place = "--preset" if preset else located.where("preset")
         rungs = _read_rungs(file, start.add(overrides), preset_place, located)
 
@@ -94,9 +96,13 @@ def read_study(
 
     # Arms and search, which are laid around the base.
     arms: list[Arm] = []
+    tables: list[StudyTable] = []
     if rungs:
         with collect_faults(faults):
-            arms = read_arms(file, rungs[0].settings, located)
+            if file.tables:
+                tables, arms = read_tables(file, path, start.add(file_base), base_sets, located)
+            else:
+                arms = read_arms(file, rungs[0].settings, located)
         with collect_faults(faults):
             configs = [rung.config for rung in rungs]
             search = read_search(file, configs, arms, len(metrics), located)
@@ -117,6 +123,7 @@ def read_study(
         looks=range(FIRST_LOOK, file.seeds_part.at_most + 1) if file.seeds_part else range(0),
         design=file.ablation.design if file.ablation else None,
         arms=tuple(arms),
+        tables=tuple(tables),
         retune=file.retune or 0,
         search=search,
         final=rungs[1].config if file.ladder else None,
@@ -205,7 +212,7 @@ def _read_rungs(file: StudyFile, base: Settings, preset_place: str, located: Loc
         with collect_faults(faults):
             if isinstance(rung, dict):
                 overrides = list_overrides(rung, located, ("ladder", position))
-                faults += _find_seeds(overrides)
+                faults += find_seeds(overrides)
                 settings = base.add(overrides)
             else:
                 _check_preset_rung(file, rung, located.where("ladder", position))
@@ -229,10 +236,3 @@ def _check_preset_rung(file: StudyFile, rung: Any, where: str) -> None:
         why = "the best trial has a value for every setting"
         todo = "settings as rungs, such as {training.epochs: 5}"
         raise UserError(Fault(where, f"preset {rung} as a rung", why, todo))
-
-
-def _find_seeds(overrides: Iterable[Override]) -> Iterator[Fault]:
-    """Find settings of the seed, which is the study's and not the configuration's."""
-    for override in overrides:
-        if override.key == "seed":
-            yield make_setting_fault(override)

@@ -19,7 +19,7 @@ may clash. Only reading.py turns the one kind into the other.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -139,6 +139,7 @@ class StudyFile(FilePart):
     search: SearchPart | None = None
     # The cheap rung and the full rung: each a preset, or settings over the base.
     ladder: Annotated[list[Any], Field(min_length=2, max_length=2)] | None = None
+    tables: list[Annotated[str, Field(min_length=1)]] = []  # study files whose arms are taken over
     resources: Resources = Resources()
 
 
@@ -152,6 +153,15 @@ class Arm:
     levels: Mapping[str, str] = field(default_factory=dict)  # factor -> level, of an ablation
     settled: tuple[str, ...] = ()  # the settings that make the arm, which no search may change
     note: str = ""
+    table: str = ""  # the title of the `StudyTable` that it belongs to; its name begins with it
+
+
+class StudyTable(NamedTuple):
+    """A table of a study that takes its arms over from other study files."""
+
+    title: str  # the table of the paper, else the name of the study file
+    question: str
+    design: str | None  # of the file's ablation
 
 
 @dataclass(frozen=True)
@@ -190,6 +200,7 @@ class Study:
     looks: range  # the numbers of seeds at which differences are looked at; empty with a list
     design: str | None
     arms: tuple[Arm, ...]
+    tables: tuple[StudyTable, ...]  # empty unless the arms come from other study files
     retune: int
     search: Search | None
     final: Config | None  # the base at the full rung of a ladder

@@ -10,4 +10,5 @@ RAY_FILES = (
     "tests/end_to_end/test_report.py",
     "tests/end_to_end/test_study.py",
     "tests/studies/runner/test_schedulers.py",
+    "tests/studies/runner/test_takeover.py",
 )

@@ -67,7 +67,7 @@ class Desk:
             words += [*TINY_OPTIONS, "--set", "training.epochs=1"]
             words += [*PUBLISHED_OPTIONS, "--name", "published"] if weights else []
             words = words if "--preset" in words else [*words, "--preset", "demo"]
-            words += ["--trials", "2"] if command == "run" else []
+            words += ["--trials", "2"] if command == "run" and words[2] != "paper" else []
         if command in ("run", "plan", "train", "evaluate") and "--data" not in words:
             words += ["--data", self.names["/data/TAU"]]
         if "--gpus" in words:

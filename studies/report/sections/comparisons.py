@@ -52,6 +52,8 @@ def make_comparisons_table(study: StudyResults) -> Table | None:
     correction = describe_correction(len(pairs), "comparisons")
     note = f"Paired by clip, location and seed. {correction}"
     note += describe_added_seeds(study)
+    if study.table_title:
+        note += " It is corrected within this table, not over all tables of the study."
     if any(len(row.trials) == 1 for row in arms):
         note += " Where there is one seed, the luck of trainings is unknown."
     for first, *others in _group_equal_arms(study):

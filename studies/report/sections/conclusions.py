@@ -82,9 +82,13 @@ class Finding(NamedTuple):
 
 def write_conclusions(study: StudyResults) -> Words | None:
     """Write what the study says; None while it has nothing to compare."""
-    lines = [
-        *_conclude_on_arms(study),
-        *_conclude_on_factors(study),
+    lines = []
+    # Of a study with several tables, by table.
+    for table in study.tables or [study]:
+        prefix = f"{table.table_title}: " if table.table_title else ""
+        sentences = [*_conclude_on_arms(table), *_conclude_on_factors(table)]
+        lines += [prefix + sentence for sentence in sentences]
+    lines += [
         *_conclude_on_search(study),
         *_conclude_on_ladder(study),
         *_conclude_on_modules(study),

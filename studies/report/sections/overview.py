@@ -14,6 +14,11 @@ def describe_question(study: StudyResults) -> Words:
     lines = [study.question]
     if study.source:
         lines.append(f"Asks what {study.source} of the paper asks.")
+    if study.tables:
+        lines += [f"{table.table_title}: {table.question}" for table in study.tables]
+        rows, configurations = study.asked_trainings
+        seeds = f", each with {len(study.seeds)} seeds" if len(study.seeds) > 1 else ""
+        lines.append(f"{rows} rows ask for {configurations} different trainings{seeds}.")
 
     # The data: figures are of its validation clips.
     locations = len(set(study.clips.places))

@@ -1,5 +1,7 @@
 """The end of a report: what the study cost, its tested winner, and how to repeat it all."""
 
+from collections import Counter
+
 from avsc_core.terminal import format_duration
 from studies.report.blocks import Table, format_number
 from studies.report.study_results import StudyResults, is_searched
@@ -12,6 +14,11 @@ def make_cost_table(study: StudyResults) -> Table:
     searched = sum(map(is_searched, completed))
     rows = [["completed trials", f"{len(completed)}, {searched} of them searched"]]
 
+    taken = Counter(trial.taken_from for trial in completed if trial.taken_from)
+    if taken:
+        sources = ", ".join(f"{count} of study {name}" for name, count in taken.items())
+        rows.append(["taken over from other studies", sources])
+
     # Trials that a scheduler stopped: how many epochs they ran of those that were planned.
     epochs = sum(map(study.count_epochs, stopped))
     planned_epochs = sum(trial.config.training.epochs for trial in stopped)
@@ -19,9 +26,12 @@ def make_cost_table(study: StudyResults) -> Table:
     rows.append(["trials stopped early", saved])
 
     # All trials have taken time; the time of one is the mean of those that did not fail.
+    # Those that were taken over have cost this study nothing.
     total = 0.0
     seconds_of_ended = []
     for trial in study.trials:
+        if trial.taken_from:
+            continue
         seconds = trial.metrics.get("seconds", 0.0)
         total += seconds
         if trial.outcome in ("complete", "stopped"):
@@ -65,6 +75,12 @@ def make_reproduction_table(study: StudyResults) -> Table:
     for invocation in study.invocations:
         for name, value in invocation.items():
             rows.append([name, value])
+
+    # Trainings of other studies.
+    for trial in study.completed:
+        if trial.taken_from:
+            source = f"run {trial.tags['avsc.taken_from']} of study {trial.taken_from}"
+            rows.append([f"{trial.arm}, seed {trial.seed}", f"taken over from {source}"])
 
     # The data and the seeds.
     rows.append(["data", f"{study.data_title}, fingerprint {study.data_fingerprint[:16]}"])

@@ -69,6 +69,9 @@ def make_results_table(study: StudyResults) -> Table | None:
             " Rows that were selected as the best of several on these same clips"
             " look better than they are."
         )
+    for row in study.rows:
+        if row.shared_with:
+            note += f" {row.name} is the same training as {', '.join(row.shared_with)}."
     return Table("results", "Results", header, table_rows, note)
 
 

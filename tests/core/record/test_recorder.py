@@ -10,8 +10,9 @@ from mlflow.exceptions import MlflowException
 
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, UserError
+from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
 from avsc_core.record.recorder import Recorder, open_record
-from avsc_core.record.trials import OUTCOMES
+from avsc_core.record.trials import CHEAP_RUNG, OUTCOMES
 from avsc_core.resolve import parse_set, resolve, trial_key
 from studies.runner.prepare import check_same_question, check_warm_start
 from tests.builders.records import fresh_record
@@ -106,6 +107,76 @@ def test_more_runs_than_a_page(recorder: Recorder, tiny: Config, monkeypatch: py
         lambda *args, **kwargs: search(*args, max_results=2, **kwargs),
     )
     assert [trial.seed for trial in recorder.list_trials("s")] == [0, 1, 2, 3, 4]
+
+
+def test_finished_trainings_of_all_studies_cost_one_search(
+    recorder: Recorder, tiny: Config, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = compute_recipe()
+    wanted = []
+    for study in ("s", "t"):
+        for seed in range(3):
+            config = tiny.model_copy(update={"seed": seed})
+            run_id = recorder.begin_run(study, config, TAGS | {"avsc.study": study})
+            recorder.end_run(run_id, "complete" if seed else "stopped", {})
+            if seed:
+                wanted.append((run_id, study, trial_key(config)))
+    other_data = recorder.begin_run("s", tiny, TAGS | {"avsc.data_fingerprint": "g"})
+    cheap = recorder.begin_run("s", tiny, TAGS | {"avsc.rung": CHEAP_RUNG})
+    for run_id in (other_data, cheap):
+        recorder.end_run(run_id, "complete", {})
+
+    search = recorder.client.search_runs
+    calls = []
+    monkeypatch.setattr(
+        recorder.client,
+        "search_runs",
+        lambda *args, **kwargs: calls.append(args) or search(*args, **kwargs),
+    )
+    found = recorder.list_finished_trainings("f", recipe)
+    assert sorted(found) == sorted(wanted)
+    assert len(calls) == 1
+    assert recorder.list_finished_trainings("f", "of other code") == []
+
+
+def test_a_trial_that_continues_with_other_code_is_of_no_recipe(recorder: Recorder, tiny: Config):
+    run_id = recorder.begin_run("s", tiny, TAGS)
+    recorder.resume_run(run_id)
+    assert recorder.list_trials("s")[0].tags["avsc.recipe"] == compute_recipe()
+    recorder.client.set_tag(run_id, "avsc.recipe", "of other code")
+    recorder.resume_run(run_id)
+    assert recorder.list_trials("s")[0].tags["avsc.recipe"] == MIXED_RECIPE
+
+
+def test_a_copy_that_was_cut_off_counts_for_nothing(
+    recorder: Recorder, tiny: Config, monkeypatch: pytest.MonkeyPatch
+):
+    run_id = recorder.begin_run("s", tiny, TAGS)
+    for epoch in range(1, 4):
+        recorder.log_epoch(run_id, epoch, {"train_total": 1.0 / epoch})
+    recorder.log_text(run_id, "predictions_val.tsv", "text")
+    recorder.end_run(run_id, "complete", {"best_val_acc": 0.7})
+    (source,) = recorder.list_finished_trainings("f", compute_recipe())
+    tags = {**TAGS, "avsc.role": "arm", "avsc.study": "t"}
+
+    def cut_off(*args: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.client, "log_artifacts", cut_off)
+        with pytest.raises(RuntimeError, match="killed"):
+            recorder.take_over_run(source, "t", tags, "parent")
+    assert recorder.list_trials("t") == []
+
+    monkeypatch.setattr("avsc_core.record.recorder.MOST_METRICS", 2)  # a call holds two points
+    copy = recorder.take_over_run(source, "t", tags, "parent")
+    (trial,) = recorder.list_trials("t")
+    assert (trial.run_id, trial.taken_from) == (copy, "s")
+    assert recorder.read_history(copy, "train_total") == [(1, 1.0), (2, 0.5), (3, 1.0 / 3)]
+    assert trial.metrics["best_val_acc"] == 0.7
+    assert recorder.read_lines(copy, "predictions_val.tsv") == ["text"]
+    # A copy is no source: the link leads to where the training was run.
+    assert recorder.list_finished_trainings("f", compute_recipe()) == [source]
 
 
 def test_models_by_every_name(recorder: Recorder, tiny: Config, tmp_path: Path):

@@ -15,6 +15,7 @@ from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.processes import no_progress
+from avsc_core.record.trials import FinishedTraining
 from avsc_core.resolve import Override, parse_set, resolve
 from avsc_core.terminal import format_duration
 from avsc_core.trainer import probe as module
@@ -27,7 +28,7 @@ from tests.builders.configs import TINY
 from tests.builders.studies import LADDER, MODULES, SEARCH, read
 from tests.builders.trials import drain, record
 
-CARD = Cost(14, 140, 1.4, 13, 0.1, 2, 720.0, 2**30, 30, 2**20, "a device")
+CARD = Cost(14, 140, 1.4, 13, 0.1, 2, 720.0, 2**30, 30, 2**20, "a device", "", 2.8, "CPU")
 
 
 @pytest.mark.parametrize(
@@ -222,3 +223,30 @@ def test_a_batch_too_slow_to_run_whole_is_reckoned_from_two_clips(
     assert asked == [2, 2, 8]
     assert (whole.step, whole.predict) == (2.0, 0.5)
     assert measured.memory > whole.memory  # two clips' memory, grown to eight
+
+
+def test_the_card_has_the_hours_of_devices_and_what_rows_share(
+    tmp_path: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch
+):
+    measured = module.Measured("a device", 1.0, 0.5, 2**30, 2**33, 1000)
+    monkeypatch.setattr(module, "probe", lambda config, threads: measured)
+    (tmp_path / "one.yaml").write_text("question: q\narms: [{name: a}, {name: b}]\n")
+    plan = make_plan(read(tmp_path, "question: q\ntables: [one]\n", sets=TINY, cpus=2))
+    card = estimate_cost(Strategy(plan, []), data, 1, no_progress)
+    assert card.device_hours == pytest.approx(2 * card.hours)  # two CPUs
+    assert ["rows", "2 rows ask for 1 trainings"] in card.make_rows()
+    assert any("CPU-hours" in row[1] for row in card.make_rows())
+
+    with_gpu = make_plan(read(tmp_path, "question: q\ntables: [one]\n", sets=TINY, gpus=0.5))
+    card = estimate_cost(Strategy(with_gpu, []), data, 1, no_progress)
+    assert (card.device_hours, card.device_unit) == (pytest.approx(0.5 * card.hours), "GPU")
+
+
+def test_what_is_taken_over_costs_nothing(tmp_path: Path, data: DataSet, scenes: Path):
+    plan = make_plan(read(tmp_path, MODULES, sets=TINY))
+    key = plan.trials[0].key
+    elsewhere = {key: FinishedTraining("run", "other", key)}
+    whole = estimate_cost(Strategy(plan, []), data, 1, no_progress)
+    left = estimate_cost(Strategy(plan, [], elsewhere=elsewhere), data, 1, no_progress)
+    assert (whole.trials, left.trials) == (8, 7)
+    assert left.hours < whole.hours

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from avsc_core.config import Config
+from avsc_core.record.trials import FinishedTraining
 from studies.runner.strategy import Strategy
 from studies.study.plan import Plan, make_plan
 from studies.study.reading import read_study
@@ -183,3 +184,41 @@ def test_a_restart_does_not_ask_the_same_again(tmp_path: Path):
         )
     )
     assert not {trial.key for trial in again} & {trial.key for trial in first}
+
+
+def find_all(asked: Plan) -> dict[str, FinishedTraining]:
+    """Let another study have finished every trial that this plan can ask for."""
+    keys = [trial.key for trial in drain(Strategy(asked, []))]
+    return {key: FinishedTraining(f"run-{key}", "other", key) for key in keys}
+
+
+def test_arms_that_other_studies_have_trained_are_taken_over_at_the_start(tmp_path: Path):
+    asked = plan(tmp_path)
+    one, two, *_ = drain(Strategy(asked, []))
+    strategy = Strategy(asked, [], elsewhere={two.key: FinishedTraining("run", "other", two.key)})
+    assert [trial.arm for trial in strategy.taken_over] == ["two"]
+    assert (strategy.total, strategy.reused) == (4, 1)
+    assert strategy.next() == one
+    for trial in strategy.taken_over:
+        strategy.finish(trial, "complete", told(0.5))
+    # The sampler knows the point that was taken over.
+    assert {k(trial.config) for trial in drain(strategy)} == {3, 4}
+
+
+def test_an_interrupted_trial_continues_though_another_study_has_it(tmp_path: Path):
+    asked = plan(tmp_path)
+    first, *_ = drain(Strategy(asked, []))
+    begun = [record(first, "interrupted")]
+    strategy = Strategy(asked, begun, elsewhere=find_all(asked))
+    assert first not in strategy.taken_over
+    assert strategy.next() == first
+
+
+def test_what_a_scheduler_may_stop_is_trained(tmp_path: Path):
+    for scheduler in ("asha", "none"):
+        asked = plan(tmp_path, TEXT.replace("random", f"random, scheduler: {scheduler}"))
+        strategy = Strategy(asked, [], elsewhere=find_all(asked))
+        assert len(strategy.taken_over) == 2  # the arms
+        searched = drain(strategy)
+        found = [bool(strategy.find_elsewhere(trial)) for trial in searched]
+        assert found == [scheduler == "none"] * 2
