@@ -100,6 +100,7 @@ class StudyFile(FilePart):
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     arms: list[ArmPart] = []
     ablation: AblationPart | None = None
+    published: dict[str, PublishedFigures] = {}  # of systems that are no arm, by their name
     retune: Count | None = None
     search: SearchPart | None = None
     # The cheap rung and the full rung: each a preset, or settings over the base.
@@ -157,6 +158,7 @@ class Study:
     search: Search | None
     final: Config | None  # the base at the full rung of a ladder
     resources: Resources
+    published: Mapping[str, PublishedFigures]  # of systems that are no arm, by their name
 
     # The lines of the file, and the flags of the command line that replaced some of it, for the
     # faults that only a data set or the record brings to light; no part of what the study asks.
