@@ -1,4 +1,4 @@
-"""The backbones that studies name: timm has each of them, and pictures as it expects them."""
+"""The backbones that studies name (studies/study/reading.py reads them): timm has each of them."""
 
 import pytest
 import torch

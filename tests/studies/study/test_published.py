@@ -1,5 +1,5 @@
-"""Figures of the paper: Tables I to V in the study files, in published.csv beside this file, and in
-the paper's text, which is not part of this repository.
+"""Figures of the paper: Tables I to V in the study files, as studies/study/reading.py reads them, in
+published.csv beside this file, and in the paper's text, which is not part of this repository.
 
 A row of published.csv has its table and row, what it is about, Acc in percent and Logloss, all as
 printed; Tables I and V print no Logloss.
