@@ -85,10 +85,13 @@ def make_published_table(study: StudyResults) -> Table | None:
     for row in (*study.rows, *study.other_systems):
         if not row.published:
             continue
+
+        # Whose figures they are decides what must be known of them.
         if is_of_the_paper(row.published):
             notes.append(PAPER_SELECTION)
         if row.published["table"] == "V":
             notes.append(MIXED_PROTOCOLS)
+
         cells = [row.name, name_place_in_paper(row.published)]
         for metric in CLIP_VALUES:
             our_value = row.mean(f"val_{metric}")

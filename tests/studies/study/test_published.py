@@ -1,4 +1,4 @@
-"""Figures of the paper: Tables I to V in the study files, as studies/study/reading.py reads them, in
+"""Figures of the paper: Tables I to V in the study files (read by studies/study/reading.py), in
 published.csv beside this file, and in the paper's text, which is not part of this repository.
 
 A row of published.csv has its table and row, what it is about, Acc in percent and Logloss, all as
