@@ -4,11 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # Every study that ships, on the embedded scenes. There a ladder climbs from short trainings, not from frozen backbones,
-# and the earlier systems, whose backbones are large whatever the preset, train for three epochs.
+# and earlier systems and other encoders, which are large whatever the preset, train for an epoch or three on the small
+# pictures of the preset.
 ladder_on_embedded := --set 'ladder=[{training.epochs: 6}, demo]'
-systems_on_embedded := --set training.epochs=3
+systems_on_embedded := --set training.epochs=3 --set pictures.preparation=settings
+encoders_on_embedded := --set training.epochs=1 --set pictures.preparation=settings --set 'seeds=[0]'
 # Tables I to IV are one run besides (`make paper`), which takes over what the single studies have trained.
-STUDIES := lambda k_mode modules modality systems fusion joint readings retuned ladder
+STUDIES := lambda k_mode modules modality systems encoders fusion joint readings retuned ladder
 
 .PHONY: demo tables paper test check bench clean
 

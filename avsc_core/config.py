@@ -309,9 +309,9 @@ class Alignment(Section):
     # Without it there are no e2o and o2e losses (Table II, rows 1 and 2).
     enabled: bool = True
 
-    # K, how many of the most likely classes are compared with how many others.
-    # Table I tries 1 to 30, and 15 is best with lkm; the paper states no default.
-    k: PositiveInt = 5
+    # K, how many of the most likely classes are compared with how many others. Table I tries 1 to
+    # 30; 15 is best with lkm, and what the paper goes on with.
+    k: PositiveInt = 15
 
     # The others are the K least likely classes (lkm), or K random ones that are not among the most
     # likely (rkm).

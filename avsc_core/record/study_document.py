@@ -52,6 +52,10 @@ def read_document(read_json: Callable[[str], Any]) -> dict[str, Any]:
 
 def name_place_in_paper(published: Mapping[str, Any]) -> str:
     """Name the table and row of a published figure: "Table II, row 1"."""
-    table = str(published["table"])
-    word = "Table " if set(table) <= set("IVX") else ""
-    return f"{word}{table}, row {published['row']}"
+    word = "Table " if is_of_the_paper(published) else ""
+    return f"{word}{published['table']}, row {published['row']}"
+
+
+def is_of_the_paper(published: Mapping[str, Any]) -> bool:
+    """Tell whether figures are of a table of the paper, I to V, and not of another publication."""
+    return set(published["table"]) <= set("IVX")

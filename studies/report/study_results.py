@@ -155,6 +155,11 @@ class StudyResults:
         self.retuning_trials: int = metadata["retune"]  # of each arm's own search; 0 without
         self.asked_searches = [AskedSearch(**search) for search in metadata["searches"]]
         self._asked_arms: list[dict[str, Any]] = metadata["arms"]
+        # Published systems that are no arm of the study; earlier versions recorded none.
+        self.other_systems = [
+            ReportRow(name=name, trials={}, seeds_wanted=0, published=figures)
+            for name, figures in metadata.get("published", {}).items()
+        ]
 
         # The tables of a study whose arms come from several study files.
         self._asked_tables: list[dict[str, Any]] = metadata.get("tables", [])

@@ -42,6 +42,7 @@ def describe_study(plan: Plan) -> dict[str, Any]:
         "design": study.design,
         "retune": study.retune,
         "arms": [_describe_arm(arm, plan.missing.get(arm.name, "")) for arm in study.arms],
+        "published": {name: figures.model_dump() for name, figures in study.published.items()},
         "searches": [_describe_search(search) for search in plan.searches],
         "ladder": study.final is not None,
         "tables": [table._asdict() for table in study.tables],

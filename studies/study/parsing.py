@@ -42,6 +42,7 @@ PARTS: dict[Trail, type[FilePart]] = {
     ("arms", "published"): PublishedFigures,
     ("ablation",): AblationPart,
     ("ablation", "published"): PublishedFigures,
+    ("published",): PublishedFigures,
 }
 
 
@@ -122,7 +123,7 @@ def _list_keys_at(trail: Trail) -> list[str]:
     """List the keys that a part of the file may have, by their names in the file."""
     names = tuple(part for part in trail if isinstance(part, str))
     if names not in PARTS:
-        names = names[:2]  # published figures, which stand under the name of their arm
+        names = names[:-1]  # published figures, which stand under the name of their system
     part = PARTS[names]
     return [info.alias or name for name, info in part.model_fields.items()]
 

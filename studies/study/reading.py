@@ -128,6 +128,7 @@ def read_study(
         search=search,
         final=rungs[1].config if file.ladder else None,
         resources=file.resources,
+        published=file.published,
         source_lines=located,
     )
 

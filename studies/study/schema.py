@@ -135,6 +135,7 @@ class StudyFile(FilePart):
     )
     arms: list[ArmPart] = []
     ablation: AblationPart | None = None
+    published: dict[str, PublishedFigures] = {}  # of systems that are no arm, by their name
     retune: Count | None = None
     search: SearchPart | None = None
     # The cheap rung and the full rung: each a preset, or settings over the base.
@@ -205,6 +206,7 @@ class Study:
     search: Search | None
     final: Config | None  # the base at the full rung of a ladder
     resources: Resources
+    published: Mapping[str, PublishedFigures]  # of systems that are no arm, by their name
 
     # The lines of the file, and the flags of the command line that replaced some of it, for the
     # faults that only a data set or the record brings to light; no part of what the study asks.

@@ -302,9 +302,27 @@ def test_published_figures_keep_their_table_and_row(study: Callable[..., Report]
     assert float(row["ours - it"]) == pytest.approx(float(row["our Acc"]) - 0.5, abs=1e-4)
     (beside,) = [each for each in report.tables if each.key == "published"]
     assert "for comparison only" in beside.note
+    assert beside.note.count("probably of the best epoch on the test split") == 1
+    assert "one second" not in beside.note  # which is said of Table V alone
     (embedded,) = table(study(text), "published")
     assert embedded["published Acc"] == "0.5000"
     assert "ours - it" not in embedded  # a difference of synthetic scenes and real streets is none
+
+
+def test_published_systems_that_are_no_arm_stand_below_the_arms(study: Callable[..., Report]):
+    figures = "{table: 'arXiv 1, abstract', row: best system, acc: 0.9459, logloss: 0.1517}"
+    text = MODULES + f"published: {{'Chen 2022': {figures}}}\n"
+    report = study(text, embedded=False)
+    (beside,) = [each for each in report.tables if each.key == "published"]
+    (row,) = table(report, "published")
+    assert (row["arm"], row["where"]) == ("Chen 2022", "arXiv 1, abstract, row best system")
+    assert (row["published Acc"], row["our Acc"], row["ours - it"]) == ("0.9459", "-", "-")
+    assert "Chen 2022" not in [each["arm"] for each in table(report, "results")]
+    assert beside.note.endswith("for comparison only.")  # nothing is said of the paper's figures
+
+    of_the_paper = study(text.replace("arXiv 1, abstract", "V"))
+    (beside,) = [each for each in of_the_paper.tables if each.key == "published"]
+    assert "Table V mixes decisions on one second" in beside.note
 
 
 def test_every_arm_before_and_after_retuning(study: Callable[..., Report], recorder: Recorder):

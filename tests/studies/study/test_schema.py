@@ -401,6 +401,11 @@ def best(own: str, source: str, where: str) -> tuple[str, Config]:
                 "finite number",
             ],
         ),
+        (
+            ARM + "published: {Chen 2022: {table: I, row: 1, ac: 0.9}}\n",
+            {},
+            ["study.yaml:3: unknown key 'ac'; did you mean 'acc'?"],
+        ),
     ],
 )
 def test_golden_faults_between_parts(
