@@ -82,7 +82,9 @@ def _check_tables(file: StudyFile, located: Located) -> Iterator[Fault]:
             yield Fault(located.where(key), f"{key} beside tables", why, "move it to another study")
     if file.seeds_part:
         why = "each table has differences of its own"
-        yield Fault(located.where("seeds"), "seeds until told beside tables", why, "a list of seeds")
+        yield Fault(
+            located.where("seeds"), "seeds until told beside tables", why, "a list of seeds"
+        )
 
 
 def _check_ladder(file: StudyFile, located: Located) -> Iterator[Fault]:
