@@ -219,7 +219,7 @@ def find_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     the searches use it.
     """
     old_seeds = old.get("seeds", [])
-    new_seeds = new["seeds"]
+    new_seeds = new.get("seeds", [])
     shared = [seed for seed in old_seeds if seed in new_seeds]
     is_superset = shared == old_seeds and old_seeds[:1] == new_seeds[:1]
     before = dict(flatten(_select_seeds(old, shared)))

@@ -51,7 +51,7 @@ def run(
     def run_text(text: str, outcome: Outcome = complete, stop: int = 0) -> list[int]:
         counts = []
 
-        def record(study: Study, *_: object) -> Ending:
+        def record(study: Study, *_: object, again: bool = False) -> Ending:
             study = take_recorded_seeds(study, recorder)
             counts.append(len(study.seeds))
             if len(study.seeds) == stop:

@@ -132,6 +132,7 @@ def test_a_trial_comes_out_again_to_the_last_digit(
     monkeypatch: pytest.MonkeyPatch,
     rule: str,
 ):
+    torch.set_num_threads(1)
     winner = record_winner(recorder, tiny, features, rule=rule)
     monkeypatch.setattr(retrain, "evaluate_rows", lambda *args: pytest.fail("test was read"))
     torch.set_num_threads(2)  # a check computes with the trial's one thread

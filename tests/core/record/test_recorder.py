@@ -12,12 +12,14 @@ from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
 from avsc_core.record.recorder import Recorder, open_record
+from avsc_core.record.study_document import FORMAT
 from avsc_core.record.trials import CHEAP_RUNG, OUTCOMES
 from avsc_core.resolve import parse_set, resolve, trial_key
 from studies.runner.prepare import check_same_question, check_warm_start
 from tests.builders.records import fresh_record
 from tests.builders.studies import read
 
+CROSSFIT = {"format": FORMAT, "definition": {"select": "crossfit"}}
 TAGS = {
     "avsc.kind": "trial",
     "avsc.study": "s",
@@ -255,7 +257,6 @@ def test_whatever_call_fails_is_told_in_one_line(
 def test_a_path_of_weights_is_read_as_it_was_written(
     recorder: Recorder, tiny: Config, path: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("avsc_core.record.recorder.hash_source", lambda source: "0" * 64)
     monkeypatch.setattr("avsc_core.resolve.hash_source", lambda source: "0" * 64)
     config = tiny.model_copy(update={"audio": tiny.audio.model_copy(update={"weights": path})})
     recorder.begin_run("s", config, TAGS)
@@ -265,7 +266,7 @@ def test_a_path_of_weights_is_read_as_it_was_written(
 def test_a_warm_start_from_no_study_is_told_with_its_line(recorder: Recorder, tmp_path: Path):
     text = "question: q\nsearch:\n  space: {alignment.k: }\n  warm_start: lamda\n"
     study = read(tmp_path, text)
-    recorder.open_study_run("lambda", {}, {})
+    recorder.open_study_run("lambda", {}, CROSSFIT)
     with pytest.raises(UserError) as caught:
         check_warm_start(recorder, study)
     assert (
@@ -279,7 +280,7 @@ def test_a_warm_start_from_a_study_of_another_metric_is_refused(recorder: Record
     """The best epoch of its trials is that by another metric."""
     text = "question: q\nmetric: METRIC\nsearch:\n  space: {alignment.k: }\n  warm_start: lambda\n"
     text += "  scheduler: none\n"
-    recorder.open_study_run("lambda", {"avsc.metric": "val_acc"}, {})
+    recorder.open_study_run("lambda", {"avsc.metric": "val_acc"}, CROSSFIT)
     study = read(tmp_path, text.replace("METRIC", "val_logloss"))
     with pytest.raises(UserError) as caught:
         check_warm_start(recorder, study)
@@ -289,6 +290,19 @@ def test_a_warm_start_from_a_study_of_another_metric_is_refused(recorder: Record
     )
     check_warm_start(recorder, read(tmp_path, text.replace("METRIC", "val_acc")))
     check_warm_start(recorder, read(tmp_path, text.replace("METRIC", "[val_acc, val_logloss]")))
+
+
+def test_a_warm_start_from_a_study_of_another_rule_is_refused(recorder: Recorder, tmp_path: Path):
+    text = "question: q\nsearch:\n  space: {alignment.k: }\n  warm_start: lambda\n"
+    recorder.open_study_run("lambda", {"avsc.metric": "val_acc"}, {})  # of a version without rules
+    study = read(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        check_warm_start(recorder, study)
+    assert str(caught.value) == (
+        f"{study.path}:4: study lambda selects best, this one crossfit;"
+        " set select: best, or leave warm_start out"
+    )
+    check_warm_start(recorder, read(tmp_path, f"{text}select: best\n"))
 
 
 def test_looking_for_a_record_does_not_make_it(tmp_path: Path):

@@ -143,5 +143,5 @@ def test_an_unknown_name_lists_the_nearest(tmp_path: Path):
         "FILE: there is no file and no shipped study 'lamda'; did you mean 'lambda'?; "
         "give a study file, or a shipped study"
     )
-    with pytest.raises(UserError, match="one of fusion, joint"):
+    with pytest.raises(UserError, match="one of encoders, fusion"):
         find_study_file(Path("xyz"), "FILE")
