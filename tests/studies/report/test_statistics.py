@@ -16,11 +16,6 @@ from tests.builders.intervals import SIMULATIONS, clips, draw
 
 
 @settings(max_examples=25)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_is_that_of_statsmodels(p: list[float]):
-    assert correct_by_holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
-
-
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(float("nan"))), min_size=1, max_size=12))
 def test_holm_counts_tests_without_a_p_value(p: list[float]):
     """Each is one of the comparisons that the note names: as if its p value were 1."""
