@@ -458,8 +458,8 @@ class Training(Section):
     ema: Share = 0.0
 
     # In how many epochs, from the first on, only the new layers learn. Everything learns after
-    # them, at `second_stage` times all learning rates.
-    heads_first: NonNegativeInt = 0
+    # them, at `second_stage` times all learning rates; without such epochs it has no effect.
+    heads_first: Annotated[int, Field(ge=0, le=10_000)] = 0
     second_stage: PositiveFloat = 1.0
 
 
