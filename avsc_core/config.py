@@ -629,10 +629,13 @@ class Config(Section):
             frames = f"pieces of {self.log_mel.frames} frames have less than {shortest}"
             raise FieldError("audio.pieces", f"{self.audio.pieces} {frames}; at most {longest}")
 
-        is_frozen = "all" in (self.audio.freeze, self.visual.freeze)
-        is_frozen = is_frozen or bool(self.audio.encodings or self.visual.encodings)
-        if is_frozen and self.augmentation != Augmentation():
-            message = "the features of a frozen encoder are computed once, of clips as they are"
+        once = ""
+        if "all" in (self.audio.freeze, self.visual.freeze):
+            once = "the features of a frozen encoder"
+        elif self.audio.encodings or self.visual.encodings:
+            once = "encodings from elsewhere"
+        if once and self.augmentation != Augmentation():
+            message = f"{once} are computed once, of clips as they are"
             raise FieldError("augmentation", message)
 
         if self.losses.coarse and self.scenes != 10:
