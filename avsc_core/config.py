@@ -454,7 +454,8 @@ class Training(Section):
     clip_norm: Weight = 0.0
 
     # Decay, at every step, of an exponential moving average of the weights, such as 0.999. The
-    # averaged model is then validated, predicts and is saved. 0: none.
+    # averaged model is then validated, predicts and is saved. It begins as the initial weights and
+    # is an average over about 1 / (1 - decay) steps, which must be few of all steps. 0: none.
     ema: Share = 0.0
 
     # In how many epochs, from the first on, only the new layers learn. Everything learns after
