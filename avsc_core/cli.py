@@ -448,7 +448,7 @@ def _train_seeds(
             results[seed] = train_recorded(
                 recorder, seeded, features, report, winner, show, verdict
             )
-    display.print_trainings(results, dataset, winner)
+    display.print_trainings(results, config, dataset, winner)
 
 
 def _report_epoch(show: Progress, what: str, epoch: "Epoch", epochs: int) -> None:

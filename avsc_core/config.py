@@ -454,12 +454,13 @@ class Training(Section):
     clip_norm: Weight = 0.0
 
     # Decay, at every step, of an exponential moving average of the weights, such as 0.999. The
-    # averaged model is then validated, predicts and is saved. 0: none.
+    # averaged model is then validated, predicts and is saved. It begins as the initial weights and
+    # is an average over about 1 / (1 - decay) steps, which must be few of all steps. 0: none.
     ema: Share = 0.0
 
     # In how many epochs, from the first on, only the new layers learn. Everything learns after
-    # them, at `second_stage` times all learning rates.
-    heads_first: NonNegativeInt = 0
+    # them, at `second_stage` times all learning rates; without such epochs it has no effect.
+    heads_first: Annotated[int, Field(ge=0, le=10_000)] = 0
     second_stage: PositiveFloat = 1.0
 
 
@@ -629,10 +630,13 @@ class Config(Section):
             frames = f"pieces of {self.log_mel.frames} frames have less than {shortest}"
             raise FieldError("audio.pieces", f"{self.audio.pieces} {frames}; at most {longest}")
 
-        is_frozen = "all" in (self.audio.freeze, self.visual.freeze)
-        is_frozen = is_frozen or bool(self.audio.encodings or self.visual.encodings)
-        if is_frozen and self.augmentation != Augmentation():
-            message = "the features of a frozen encoder are computed once, of clips as they are"
+        once = ""
+        if "all" in (self.audio.freeze, self.visual.freeze):
+            once = "the features of a frozen encoder"
+        elif self.audio.encodings or self.visual.encodings:
+            once = "encodings from elsewhere"
+        if once and self.augmentation != Augmentation():
+            message = f"{once} are computed once, of clips as they are"
             raise FieldError("augmentation", message)
 
         if self.losses.coarse and self.scenes != 10:

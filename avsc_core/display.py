@@ -17,7 +17,7 @@ from avsc_core.evaluation.intervals import estimate_scores
 from avsc_core.files import cache_root
 from avsc_core.labels import LABEL_FILE, read_labels
 from avsc_core.record.environment import describe_environment, find_changes
-from avsc_core.resolve import find_random_branches
+from avsc_core.resolve import find_given_encodings, find_random_branches
 from avsc_core.terminal import err, make_table, out
 
 if TYPE_CHECKING:
@@ -122,9 +122,12 @@ def announce_split(config: "Config", data: DataSet) -> None:
 
 
 def print_trainings(
-    results: Mapping[int, "Result"], data: DataSet, winner: "Winner | None"
+    results: Mapping[int, "Result"], config: "Config", data: DataSet, winner: "Winner | None"
 ) -> None:
-    """Print the figures of each training by its seed, and what to do next."""
+    """Print the figures of each training by its seed, and what to do next.
+
+    A model of encodings that were computed elsewhere does not predict new files.
+    """
     split = "test" if winner else "val"
     rows = []
     for seed, result in results.items():
@@ -138,7 +141,8 @@ def print_trainings(
     last = list(results.values())[-1]
     reference = last.registered or last.run_id
     out.print(f"next: avsc-core evaluate {reference}", soft_wrap=True)
-    out.print(f"      avsc-core predict CLIP.mp4 --model {reference}", soft_wrap=True)
+    if not find_given_encodings(config):
+        out.print(f"      avsc-core predict CLIP.mp4 --model {reference}", soft_wrap=True)
 
 
 def print_evaluation(

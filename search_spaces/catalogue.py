@@ -131,6 +131,7 @@ CONDITIONS: dict[str, Needs] = {
     "log_mel.normalise": NEEDS_AUDIO_ENCODER,
     "training.step_epochs": {"training.schedule": ("step",)},
     "training.step_factor": {"training.schedule": ("step",)},
+    "training.second_stage": {"training.heads_first": range(1, 10_001)},
     "augmentation.speed": NEEDS_AUDIO_ENCODER,
     "augmentation.time_shift": NEEDS_AUDIO_ENCODER,
     "augmentation.noise": NEEDS_AUDIO_ENCODER,

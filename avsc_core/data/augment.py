@@ -4,9 +4,10 @@ All of it is off by default: the paper uses none.
 
 Log-mels (B,T,128): speed, shifts in time, gain, noise, and the masks of SpecAugment (Park et al.
 2019). All of these change recorded frames only: padding, whose frames are exactly 0 and follow the
-recorded ones, stays as it is. Frames (B,F,3,H,W):
-mirror images, crops and RandAugment (Cubuk et al. 2020), the same for all frames of a clip. Whole
-clips: mixup (Zhang et al. 2018).
+recorded ones, stays as it is.
+
+Frames (B,F,3,H,W): mirror images, crops and RandAugment (Cubuk et al. 2020), the same for all
+frames of a clip. Whole clips: mixup (Zhang et al. 2018).
 
 Random numbers come from torch's own CPU generator, whatever the device. The training loop seeds it
 at the start of every epoch, so a trial that is continued sees the same changes as one that was

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from avsc_core.config import Config
+from avsc_core.data.logmel import MEL_BINS
 from avsc_core.errors import make_error
 from avsc_core.labels import COARSE_CLASSES
 from avsc_core.model.audio import AudioEncoder, build_audio_backbone
@@ -203,6 +204,34 @@ def check_computation(model: AudioVisualNet, config: Config) -> None:
             what = f"it changes the numbers of {name}.backbone, which normalises over the batch"
             todo = f"leave it out, or freeze the backbone with {name}.freeze=all"
             raise make_error(" and ".join(changed), what, todo=todo)
+
+
+def check_pieces(config: Config) -> None:
+    """Check that stand-ins for AST take pieces of sound as short as `audio.pieces` makes them.
+
+    timm builds most of its models whatever the size of their input, and torch's meta device does
+    not notice that a convolution is wider than its input; so each is built and run once. Pieces
+    that are too short for AST do not make a configuration. Raises UserError.
+    """
+    settings = config.audio
+    has_pieces = "audio" in config.modality and settings.pieces > 1
+    if not has_pieces or settings.encodings:
+        return
+
+    frames = config.log_mel.frames // settings.pieces
+    piece = torch.zeros(1, 1, MEL_BINS, frames)
+    for name in settings.backbones:
+        if name == "ast":
+            continue
+        backbone = _build_backbone(config, "audio", name).eval()
+        try:
+            with torch.inference_mode():
+                backbone(piece)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            what = f"{name} does not take pieces of {frames} frames ({reason})"
+            todo = "fewer pieces, more log_mel.frames or another backbone"
+            raise make_error("audio.pieces", what, todo=todo) from None
 
 
 def _learns_batch_statistics(module: nn.Module) -> bool:

@@ -17,7 +17,17 @@ from avsc_core.record.environment import LIBRARIES, list_versions
 PACKAGE = Path(__file__).parents[1]
 
 # Folders and files of avsc_core on the way from a clip to the figures of an epoch.
-CODE = ("model", "trainer", "data", "weights", "cache", "metrics.py", "config.py", "labels.py")
+CODE = (
+    "model",
+    "trainer",
+    "data",
+    "weights",
+    "cache",
+    "metrics.py",
+    "config.py",
+    "resolve.py",
+    "labels.py",
+)
 # What measures costs, and what inspects data, decides no figure.
 NOT_CODE = ("trainer/probe.py", "data/inspect.py")
 

@@ -26,7 +26,7 @@ from avsc_core.data.batches import Batch
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.files import cache_root, write_text
 from avsc_core.model import build_model
-from avsc_core.model.network import AudioVisualNet, find_encoding_shape
+from avsc_core.model.network import AudioVisualNet, check_pieces, find_encoding_shape
 from avsc_core.processes import process_pool
 from avsc_core.resolve import find_given_encodings
 from avsc_core.trainer.device import choose_device
@@ -80,7 +80,8 @@ def describe_cost(config: Config) -> str:
 def probe(config: Config, threads: int) -> Measured:
     """Measure a configuration, or read what an earlier probe measured. Takes 5 to 60 s.
 
-    Raises EnvironmentFault when a step does not fit into memory.
+    Raises EnvironmentFault when a step does not fit into memory, and UserError when pieces of sound
+    are too short for a backbone.
     """
     # an earlier measurement on the same machine
     device_name = _name_device(config, threads)
@@ -97,6 +98,7 @@ def probe(config: Config, threads: int) -> Measured:
         return Measured(**json.loads(path.read_text()))
 
     # a process of its own, whose peak of memory is that of the step
+    check_pieces(config)
     try:
         with process_pool(1) as pool:
             measured = pool.submit(_measure, config, device_name, threads).result()

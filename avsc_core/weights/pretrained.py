@@ -26,6 +26,7 @@ from avsc_core.model.network import (
     build_encoder,
     build_model,
     check_computation,
+    check_pieces,
 )
 from avsc_core.resolve import find_weights
 from avsc_core.weights.layouts import Tensors
@@ -84,12 +85,14 @@ def build_pretrained_encoder(config: Config, branch: str) -> nn.Module:
 def check_pretrained(config: Config) -> list[Account]:
     """Check what `load_pretrained` would do, before any work starts. Raises as it does.
 
-    Raises UserError too when the backbones cannot be computed as `compute` says.
+    Raises UserError too when the backbones cannot be computed as `compute` says, or do not take
+    the pieces of sound.
     """
     # On torch's meta device a model has shapes but takes no memory.
     with torch.device("meta"):
         model = build_model(config)
     check_computation(model, config)
+    check_pieces(config)
     return load_pretrained(model, config)
 
 

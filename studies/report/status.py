@@ -12,6 +12,7 @@ from studies.report.study_results import is_searched
 from studies.study.schema import Study
 
 MOST_SEARCHED_SHOWN = 5  # in the closing table
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
 def print_status(recorder: Recorder, name: str) -> None:
@@ -69,11 +70,28 @@ def _print_step(head: str, command: str, purpose: str) -> None:
 
 
 def _make_trials_table(title: str, shown: list[TrialRecord], compared: list[TrialRecord]) -> Table:
-    """Make the table of the trials `shown`, with the settings in which those `compared` differ."""
+    """Make the table of the trials `shown`, with the settings in which those `compared` differ.
+
+    Settings that do not fit are left out and counted, the last ones first.
+    """
     varying = _list_varying_settings(compared)
-    names = [key.removeprefix("loss_weights.") for key in varying]
-    header = ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"]
-    return make_table(title, header, [_make_row(trial, varying) for trial in shown])
+    for count in range(len(varying), -1, -1):
+        names = [key.removeprefix("loss_weights.") for key in varying[:count]]
+        header = ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"]
+        table = make_table(title, header, [_make_row(trial, varying[:count]) for trial in shown])
+        if not _is_cut(table):
+            break
+
+    left_out = len(varying) - count
+    if left_out:
+        table.caption = f"{left_out} more settings differ; `avsc-search report` lists them"
+    return table
+
+
+def _is_cut(table: Table) -> bool:
+    """Tell whether a table is too wide to show every word; rich then writes an ellipsis."""
+    lines = out.render_lines(table)
+    return any(ELLIPSIS in segment.text for line in lines for segment in line)
 
 
 def _list_varying_settings(trials: list[TrialRecord]) -> list[str]:

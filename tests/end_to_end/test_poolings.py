@@ -59,6 +59,8 @@ def test_a_training_on_encodings_says_what_it_lacks_before_it_starts(
     np.savez(folder / "all.npz", clips=names, encodings=np.ones((len(names), 2, 5)))
     code, out, err = train(folder, scenes, f"visual.encodings={folder / 'all.npz'}")
     assert code == 0, out + err
+    assert "next: avsc-core evaluate" in out
+    assert "avsc-core predict" not in out
     newest = open_record_in(folder, RECORD).list_trials("training", "training")[-1]
     clip = data.clips[0].video
     done = run(folder, "avsc-core", "predict", str(clip), "--model", newest.run_id)

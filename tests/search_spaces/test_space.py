@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from avsc_core.config import Audio, Config
+from avsc_core.config import Audio, Config, Training
 from avsc_core.errors import UserError
 from avsc_core.resolve import Override, flatten, list_fields, resolve, trial_key
 from search_spaces.building import build_space
@@ -50,6 +50,13 @@ def test_every_dimension_is_a_field_that_accepts_its_ends(key: str):
         assert dict(flatten(config.model_dump()))[key] == value
 
 
+# Settings of which CONDITIONS names a range, which must end where the setting's own does.
+SECTIONS_OF_RANGES = {
+    "audio.pieces": (Audio, "pieces"),
+    "training.heads_first": (Training, "heads_first"),
+}
+
+
 def test_groups_and_conditions_name_dimensions():
     assert {key for members in GROUPS.values() for key in members} <= set(CATALOGUE)
     encoders = {
@@ -64,9 +71,10 @@ def test_groups_and_conditions_name_dimensions():
             if other in encoders:
                 assert wanted == (None,)
             elif isinstance(wanted, range):
-                assert (other, Audio(pieces=wanted[-1]).pieces) == ("audio.pieces", wanted[-1])
+                make_section, name = SECTIONS_OF_RANGES[other]
+                assert make_section.model_validate({name: wanted[-1]})
                 with pytest.raises(ValidationError):
-                    Audio(pieces=wanted[-1] + 1)
+                    make_section.model_validate({name: wanted[-1] + 1})
             else:
                 assert all(map(CATALOGUE[other].contains, wanted))
     assert set(INACTIVE_VALUES) <= set(CONDITIONS)
@@ -100,6 +108,11 @@ def test_inactive_settings_get_one_value():
         seen = [Override("modality", "visual", "t")]
         unheard = reset_inactive(resolve("demo", [*seen, Override(key, value, "t")]))
         assert trial_key(unheard) == trial_key(reset_inactive(resolve("demo", seen)))
+    # without a first stage there is no second one
+    staged = [Override("training.second_stage", 0.1, "t")]
+    assert reset_inactive(resolve("demo", staged)) == BASE
+    staged.append(Override("training.heads_first", 1, "t"))
+    assert reset_inactive(resolve("demo", staged)).training.second_stage == 0.1
     sets = {"loss_weights.event": 0, "loss_weights.scene": 0, "modality": "audio"}
     nothing = resolve("demo", [Override(key, value, "t") for key, value in sets.items()])
     with pytest.raises(ValueError, match="every active loss weight is 0"):

@@ -219,3 +219,5 @@ def test_frozen_encoders_see_clips_as_they_are():
         UserError, match=r"augmentation: the features of a frozen encoder are computed once"
     ):
         resolve("frozen", parse_set(["augmentation.flip=0.5"]))
+    with pytest.raises(UserError, match=r"augmentation: encodings from elsewhere are computed"):
+        resolve("demo", parse_set(["augmentation.flip=0.5", "visual.encodings=clip.npz"]))

@@ -334,6 +334,19 @@ def test_several_backbones_each_with_its_own_weights(tmp_path: Path):
     assert f"visual.weights[1] {tmp_path}/convnext.pth" in places
 
 
+@pytest.mark.parametrize(
+    ("backbone", "pieces"), [("convnext_atto", 5), ("vgg11", 10), ("[ast, convnext_atto]", 4)]
+)
+def test_pieces_too_short_for_a_backbone_are_a_fault(backbone: str, pieces: int):
+    """These are built for any input; what they cannot take shows when they run."""
+    sets = ["log_mel.frames=100", f"audio.backbone={backbone}", f"audio.pieces={pieces}"]
+    what = rf"audio\.pieces: \w+ does not take pieces of {100 // pieces} frames \(.+\); fewer"
+    with pytest.raises(UserError, match=what):
+        check_pretrained(configured(*sets))
+    check_pretrained(configured(*sets, "audio.pieces=3"))
+    check_pretrained(configured(*sets, "modality=visual"))
+
+
 def test_a_saved_model_keeps_the_epsilon_of_each_backbone(tmp_path: Path):
     names = "[convnext, vit_tiny_patch16_224]"
     sets = [*TINY, f"visual.backbone={names}", "visual.pooling=transformer", "modality=visual"]

@@ -48,6 +48,12 @@ def test_the_probe_measures_a_real_step(scenes: Path, sets: list[str]):
         )
 
 
+def test_pieces_that_are_too_short_are_told_before_a_step(scenes: Path):
+    sets = ["audio.backbone=convnext_atto", "audio.pieces=5", "modality=audio"]
+    with pytest.raises(UserError, match=r"audio\.pieces: convnext_atto does not take pieces of 12"):
+        probe(resolve("demo", parse_set([*TINY, *sets])), 1)
+
+
 def test_the_card_counts_what_is_left(tmp_path: Path, data: DataSet, scenes: Path):
     sets = list(TINY)
     plan = make_plan(read(tmp_path, MODULES + SEARCH + "retune: 3\n", sets=sets))
