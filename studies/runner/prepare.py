@@ -118,7 +118,8 @@ def check_warm_start(recorder: Recorder, study: Study) -> None:
         todo = "set the same metric, or leave warm_start out"
         raise UserError(Fault(where, what, todo=todo))
 
-    # Studies of versions without rules count with the best epoch.
+    # Studies of versions without rules count with the best epoch, this one too if it is one.
+    study = _note_beginning(study, _read_recorded_definition(recorder, study))
     rule = recorder.read_definition(run.info.run_id).get("select", "best")
     if rule != study.rule:
         what = f"study {study.search.warm_start} selects {rule}, this one {study.rule}"
@@ -135,11 +136,8 @@ def compare_with_record(
     over, and what was taken over before is planned anew. Raises UserError when the study in the
     record asks something else.
     """
-    study = plan.study
-    recorded = _read_recorded_definition(recorder, study)
-    if recorded and "select" not in recorded:
-        study = replace(study, begun_earlier=True)
-        plan = replace(plan, study=study)
+    study = _note_beginning(plan.study, _read_recorded_definition(recorder, plan.study))
+    plan = replace(plan, study=study)
     trials = recorder.list_trials(study.name)
     check_same_question(recorder, study, define_study(plan, data), trials)
     if again:
@@ -214,6 +212,11 @@ def _read_recorded_definition(recorder: Recorder, study: Study) -> dict[str, Any
     """Read what the study in the record asks; empty when there is none."""
     run = recorder.find_study(study.name)
     return recorder.read_definition(run.info.run_id) if run else {}
+
+
+def _note_beginning(study: Study, recorded: Mapping[str, Any]) -> Study:
+    """Return the study, marked when a version without rules of selection recorded it."""
+    return replace(study, begun_earlier=bool(recorded) and "select" not in recorded)
 
 
 def _list_warm_start_trials(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecord]:
