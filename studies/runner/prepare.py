@@ -8,6 +8,7 @@ before anything runs.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -242,7 +243,9 @@ def _list_configurations(plan: Plan) -> Iterator[Config]:
                 choices[key] = domain
         for combination in product(*(domain.values for domain in choices.values())):
             values = dict(zip(choices, combination, strict=True))
-            yield search.make_trial(values).config
+            # What a rule across settings forbids is never trained (`Strategy`).
+            with suppress(ValueError):
+                yield search.make_trial(values).config
 
 
 def _needs_torch(config: Config) -> bool:
