@@ -120,10 +120,10 @@ def check_warm_start(recorder: Recorder, study: Study) -> None:
         raise UserError(Fault(where, what, todo=todo))
 
     # Studies of versions without rules count with the best epoch, this one too if it is one.
-    study = _note_beginning(study, _read_recorded_definition(recorder, study))
+    own_rule = _note_beginning(study, _read_recorded_definition(recorder, study)).rule
     rule = recorder.read_definition(run.info.run_id).get("select", "best")
-    if rule != study.rule:
-        what = f"study {study.search.warm_start} selects {rule}, this one {study.rule}"
+    if rule != own_rule:
+        what = f"study {study.search.warm_start} selects {rule}, this one {own_rule}"
         todo = f"set select: {rule}, or leave warm_start out"
         raise UserError(Fault(where, what, todo=todo))
 
