@@ -20,7 +20,7 @@ from avsc_core.evaluation.intervals import (
     mark_correct,
 )
 from avsc_core.evaluation.power import count_seeds, find_smallest_difference
-from avsc_core.evaluation.sequential import combine_looks
+from avsc_core.evaluation.sequential import combine_looks, find_thresholds
 from studies.report.statistics import correct_by_holm
 from studies.report.study_results import ReportRow, StudyResults
 from studies.study.schema import BELIEVED_BELOW
@@ -87,9 +87,9 @@ def _estimate_over_looks(study: StudyResults, contrast: Contrast, metric: str) -
 def state_powers(study: StudyResults, contrasts: Sequence[Contrast], metric: str) -> list[Power]:
     """State what the test of every contrast could have told.
 
-    Each is tested at the level that Holm's correction asks of the smallest p value, the strictest.
+    Each is tested at the level of `find_level`.
     """
-    nothing = Power(level=BELIEVED_BELOW / max(1, len(contrasts)))
+    nothing = Power(level=find_level(study, max(1, len(contrasts))))
     powers = []
     for contrast in contrasts:
         values = _read_clip_values(study, contrast, metric)
@@ -101,6 +101,15 @@ def state_powers(study: StudyResults, contrasts: Sequence[Contrast], metric: str
         seeds = count_seeds(variance, ONE_POINT, nothing.level)
         powers.append(Power(nothing.level, smallest, seeds - variance.seed_count))
     return powers
+
+
+def find_level(study: StudyResults, count: int) -> float:
+    """Find the level that Holm's correction asks of the smallest of `count` p values.
+
+    It is the strictest. Where seeds are added until told, it is that of the last look alone.
+    """
+    level = BELIEVED_BELOW / count
+    return float(find_thresholds(study.looks, level)[-1]) if study.looks else level
 
 
 def subtract(row: ReportRow, other: ReportRow) -> Contrast:

@@ -156,10 +156,7 @@ class StudyResults:
         self.asked_searches = [AskedSearch(**search) for search in metadata["searches"]]
         self._asked_arms: list[dict[str, Any]] = metadata["arms"]
         # Published systems that are no arm of the study; earlier versions recorded none.
-        self.other_systems = [
-            ReportRow(name=name, trials={}, seeds_wanted=0, published=figures)
-            for name, figures in metadata.get("published", {}).items()
-        ]
+        self.other_systems = _make_systems(metadata.get("published", {}))
 
         # The tables of a study whose arms come from several study files.
         self._asked_tables: list[dict[str, Any]] = metadata.get("tables", [])
@@ -260,6 +257,7 @@ class StudyResults:
             table.table_title = title
             table.question = asked["question"]
             table.is_factorial = asked["design"] == "factorial"
+            table.other_systems = _make_systems(asked.get("published", {}))
             # What this study has worked out by now is of all of its arms.
             for name, value in vars(StudyResults).items():
                 if isinstance(value, cached_property):
@@ -488,6 +486,14 @@ class StudyResults:
                 raise UserError(Fault(self.name, what))
             self._probabilities[trial.run_id] = table.reshape(epochs, len(self.clips.names), -1)
         return self._probabilities[trial.run_id]
+
+
+def _make_systems(published: Mapping[str, Mapping[str, Any]]) -> list[ReportRow]:
+    """Make the rows of published systems that are no arm."""
+    return [
+        ReportRow(name=name, trials={}, seeds_wanted=0, published=figures)
+        for name, figures in published.items()
+    ]
 
 
 def best_value(trial: TrialRecord, metric: str) -> float:

@@ -59,6 +59,13 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         """Read from the record which devices the study has been on."""
         self.devices = {name_device(record.tags) for record in self.strategy.records} - {""}
 
+    def __getstate__(self) -> dict[str, object]:
+        """Leave everything out: Ray pickles its callbacks, for a restore that nobody asks for.
+
+        A live table cannot be pickled, nor can the points that `brute_force` has not come to.
+        """
+        return {}
+
     def open_trial(self, trial_id: str, planned: PlannedTrial) -> None:
         """Open the run of a trial that is about to start, new or interrupted earlier."""
         run_id = self.strategy.run_ids.get(planned.key)

@@ -24,10 +24,6 @@ class Display:
         # Where there is no terminal, a transient live table prints nothing.
         self.live = Live(console=err, transient=True, refresh_per_second=2)
 
-    def __getstate__(self) -> dict[str, object]:
-        """Leave everything out: Ray pickles its callbacks, and a live table cannot be pickled."""
-        return {}
-
     def update(self, trial: PlannedTrial, epoch: int, value: float | None) -> None:
         """Show that a trial has started (epoch 0) or ended an epoch."""
         self.running[trial.key] = (trial, epoch, value)

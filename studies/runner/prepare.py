@@ -8,6 +8,7 @@ before anything runs.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -118,10 +119,11 @@ def check_warm_start(recorder: Recorder, study: Study) -> None:
         todo = "set the same metric, or leave warm_start out"
         raise UserError(Fault(where, what, todo=todo))
 
-    # Studies of versions without rules count with the best epoch.
+    # Studies of versions without rules count with the best epoch, this one too if it is one.
+    own_rule = _note_beginning(study, _read_recorded_definition(recorder, study)).rule
     rule = recorder.read_definition(run.info.run_id).get("select", "best")
-    if rule != study.rule:
-        what = f"study {study.search.warm_start} selects {rule}, this one {study.rule}"
+    if rule != own_rule:
+        what = f"study {study.search.warm_start} selects {rule}, this one {own_rule}"
         todo = f"set select: {rule}, or leave warm_start out"
         raise UserError(Fault(where, what, todo=todo))
 
@@ -135,11 +137,8 @@ def compare_with_record(
     over, and what was taken over before is planned anew. Raises UserError when the study in the
     record asks something else.
     """
-    study = plan.study
-    recorded = _read_recorded_definition(recorder, study)
-    if recorded and "select" not in recorded:
-        study = replace(study, begun_earlier=True)
-        plan = replace(plan, study=study)
+    study = _note_beginning(plan.study, _read_recorded_definition(recorder, plan.study))
+    plan = replace(plan, study=study)
     trials = recorder.list_trials(study.name)
     check_same_question(recorder, study, define_study(plan, data), trials)
     if again:
@@ -216,6 +215,11 @@ def _read_recorded_definition(recorder: Recorder, study: Study) -> dict[str, Any
     return recorder.read_definition(run.info.run_id) if run else {}
 
 
+def _note_beginning(study: Study, recorded: Mapping[str, Any]) -> Study:
+    """Return the study, marked when a version without rules of selection recorded it."""
+    return replace(study, begun_earlier=bool(recorded) and "select" not in recorded)
+
+
 def _list_warm_start_trials(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecord]:
     """List the trials of the study for a warm start that saw the same data."""
     if study.search is None or study.search.warm_start is None:
@@ -239,7 +243,9 @@ def _list_configurations(plan: Plan) -> Iterator[Config]:
                 choices[key] = domain
         for combination in product(*(domain.values for domain in choices.values())):
             values = dict(zip(choices, combination, strict=True))
-            yield search.make_trial(values).config
+            # What a rule across settings forbids is never trained (`Strategy`).
+            with suppress(ValueError):
+                yield search.make_trial(values).config
 
 
 def _needs_torch(config: Config) -> bool:

@@ -76,7 +76,7 @@ def _check_tables(file: StudyFile, located: Located) -> Iterator[Fault]:
     """Check that a study that takes over arms of others has nothing of its own beside them."""
     if not file.tables:
         return
-    for key in ("arms", "ablation", "search", "retune", "ladder"):
+    for key in ("arms", "ablation", "published", "search", "retune", "ladder"):
         if getattr(file, key):
             why = "a study with tables runs the arms of other study files alone"
             yield Fault(located.where(key), f"{key} beside tables", why, "move it to another study")

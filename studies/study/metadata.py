@@ -21,7 +21,7 @@ from avsc_core.record import environment
 from avsc_core.resolve import configuration_key, format_value, list_settings, resolve
 from search_spaces.inactive import reset_inactive
 from studies.study.plan import Plan, PlannedSearch, reseed
-from studies.study.schema import Arm, Study
+from studies.study.schema import Arm, PublishedFigures, Study, StudyTable
 
 LIBRARIES = (*environment.LIBRARIES, "ray", "optuna", "mlflow")
 PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
@@ -42,10 +42,10 @@ def describe_study(plan: Plan) -> dict[str, Any]:
         "design": study.design,
         "retune": study.retune,
         "arms": [_describe_arm(arm, plan.missing.get(arm.name, "")) for arm in study.arms],
-        "published": {name: figures.model_dump() for name, figures in study.published.items()},
+        "published": _describe_systems(study.published),
         "searches": [_describe_search(search) for search in plan.searches],
         "ladder": study.final is not None,
-        "tables": [table._asdict() for table in study.tables],
+        "tables": [_describe_table(table) for table in study.tables],
         "file": study.path.name,
         # For people: what the file said when the study last ran.
         "text": study.path.read_text(encoding="utf-8-sig"),
@@ -93,6 +93,14 @@ def _describe_arm(arm: Arm, missing: str) -> dict[str, Any]:
         "missing": missing,
         "published": arm.published and arm.published.model_dump(),
     }
+
+
+def _describe_systems(published: Mapping[str, PublishedFigures]) -> dict[str, Any]:
+    return {name: figures.model_dump() for name, figures in published.items()}
+
+
+def _describe_table(table: StudyTable) -> dict[str, Any]:
+    return {**table._asdict(), "published": _describe_systems(table.published)}
 
 
 def _describe_search(search: PlannedSearch) -> dict[str, Any]:

@@ -163,6 +163,7 @@ class StudyTable(NamedTuple):
     title: str  # the table of the paper, else the name of the study file
     question: str
     design: str | None  # of the file's ablation
+    published: Mapping[str, PublishedFigures]  # of systems that are no arm, by their name
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _read_table(
     title = file.source or file.name or path.stem
     design = file.ablation.design if file.ablation else None
     named = [replace(arm, name=f"{title}: {arm.name}", table=title) for arm in arms]
-    return StudyTable(title, file.question, design), named
+    return StudyTable(title, file.question, design, file.published), named
 
 
 def _check_content(content: Mapping[str, Any], located: Located) -> Iterator[Fault]:

@@ -13,7 +13,7 @@ from avsc_core.processes import no_progress
 from avsc_core.record.recorder import Recorder
 from studies import looks
 from studies.report.build import build_report
-from studies.report.estimates import estimate_contrast, estimate_contrasts, subtract
+from studies.report.estimates import estimate_contrast, estimate_contrasts, state_powers, subtract
 from studies.report.study_results import StudyResults
 from studies.runner.prepare import take_recorded_seeds
 from studies.runner.tune import Ending
@@ -21,7 +21,7 @@ from studies.study.plan import PlannedTrial, make_plan
 from studies.study.schema import Study
 from tests.builders.records import fresh_record
 from tests.builders.reports import Outcome, complete, make_dataset, record_study, table
-from tests.builders.studies import read
+from tests.builders.studies import MODULES, read
 
 TOLD = """\
 question: Which arms differ?
@@ -150,6 +150,12 @@ def test_the_report_counts_every_look(run: Callable[..., list[int]], recorder: R
     assert "no CEOA against all" in rows[-1]["open"]
     (comparisons,) = [block for block in report.tables if block.key == "comparisons"]
     assert "p counts all looks" in comparisons.note
+    # What such a study tells is by what its last look needs.
+    needed = rows[-1]["p needed"]
+    assert f"asks of the smallest p at the last look, {needed}." in comparisons.note
+    assert float(needed) < 0.05 / 3
+    (power, *_) = state_powers(results, [contrast] * 3, "acc")
+    assert f"{power.level:.2g}" == needed
     # Whatever is told in the looks is told by the table's p, and nothing else.
     for row in table(report, "comparisons"):
         name = f"{row['arm']} against {row['against']}"
@@ -168,3 +174,12 @@ def test_seeds_added_by_hand_are_said(recorder: Recorder, tmp_path: Path):
     assert {row["seeds"] for row in table(report, "results")} == {"3/3"}
     (comparisons,) = [block for block in report.tables if block.key == "comparisons"]
     assert "Seeds were added to a study that had 2" in comparisons.note
+
+
+def test_effects_of_factors_say_how_seeds_were_added(recorder: Recorder, tmp_path: Path):
+    for seeds in ("[0, 1]", "[0, 1, 2]"):
+        study = read(tmp_path, MODULES, sets=[f"seeds={seeds}"])
+        record_study(recorder, make_plan(study), make_dataset(), complete)
+    report = build_report(recorder, "study")
+    (effects,) = [block for block in report.tables if block.key == "effects"]
+    assert "Seeds were added to a study that had 2" in effects.note

@@ -20,12 +20,12 @@ from studies.report.estimates import (
     CLIP_VALUES,
     Contrast,
     estimate_contrasts,
+    find_level,
     state_powers,
     subtract,
 )
 from studies.report.sections.looks import describe_added_seeds
 from studies.report.study_results import ReportRow, StudyResults
-from studies.study.schema import BELIEVED_BELOW
 
 MOST_ARMS_FOR_ALL_PAIRS = 5  # of more arms, each is compared with the first
 DIFFERENCE_HEADER = [
@@ -35,7 +35,7 @@ DIFFERENCE_HEADER = [
 CORRECTION_NOTE = (
     "p is corrected for {} of each metric (Holm); intervals are not corrected."
     f" {POWER_TITLE}: the smallest true difference that such a study tells with a power of 80 %,"
-    " at the level that Holm's correction asks of the smallest p, {:.2g}."
+    " at the level that Holm's correction asks of the smallest p{}, {:.2g}."
 )
 
 
@@ -49,9 +49,8 @@ def make_comparisons_table(study: StudyResults) -> Table | None:
     names = [[one.name, other.name] for one, other in pairs]
     rows = make_difference_rows(study, names, [subtract(*pair) for pair in pairs])
 
-    correction = describe_correction(len(pairs), "comparisons")
+    correction = describe_correction(study, len(pairs), "comparisons")
     note = f"Paired by clip, location and seed. {correction}"
-    note += describe_added_seeds(study)
     if study.table_title:
         note += " It is corrected within this table, not over all tables of the study."
     if any(len(row.trials) == 1 for row in arms):
@@ -96,9 +95,12 @@ def make_difference_rows(
     return rows
 
 
-def describe_correction(count: int, what: str) -> str:
+def describe_correction(study: StudyResults, count: int, what: str) -> str:
     """Describe how the p values of a table are corrected, and the level that this leaves."""
-    return CORRECTION_NOTE.format(f"{count} {what}", BELIEVED_BELOW / count)
+    place = " at the last look" if study.looks else ""
+    level = find_level(study, count)
+    note = CORRECTION_NOTE.format(f"{count} {what}", place, level)
+    return note + describe_added_seeds(study)
 
 
 def _group_equal_arms(study: StudyResults) -> list[list[ReportRow]]:

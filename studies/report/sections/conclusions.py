@@ -312,9 +312,11 @@ def _describe_power(findings: Sequence[Finding]) -> str:
         f" {' to '.join(dict.fromkeys(ends))}"
         f" (at level {powers[0].level:.2g}); "
     )
-    more_seeds = max(power.more_seeds for power in powers)
-    if more_seeds != more_seeds:
+    # Differences over a single seed do not say how many more they would take.
+    known = [power.more_seeds for power in powers if power.more_seeds == power.more_seeds]
+    if not known:
         return f"{text}one seed does not show how many tell {ONE_POINT}."
+    more_seeds = max(known)
     if more_seeds == inf:
         return f"{text}no number of seeds tells {ONE_POINT}: the locations alone vary too much."
     if more_seeds == 0:

@@ -304,6 +304,11 @@ def test_a_warm_start_from_a_study_of_another_rule_is_refused(recorder: Recorder
     )
     check_warm_start(recorder, read(tmp_path, f"{text}select: best\n"))
 
+    # A study that such a version began goes on with the best epoch, as that one did.
+    earlier = {"definition": {"metric": "val_acc", "seeds": [0]}}
+    recorder.open_study_run(study.name, {"avsc.metric": "val_acc"}, earlier)
+    check_warm_start(recorder, study)
+
 
 def test_looking_for_a_record_does_not_make_it(tmp_path: Path):
     with pytest.raises(

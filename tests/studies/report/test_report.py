@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from itertools import permutations
+from math import nan
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,7 +31,7 @@ from search_spaces.building import build_space
 from search_spaces.importance import measure_importance
 from studies.report.blocks import Report, Table, format_p
 from studies.report.build import build_report
-from studies.report.estimates import estimate_contrast
+from studies.report.estimates import Power, estimate_contrast
 from studies.report.export import export_study, trial_frame
 from studies.report.render import to_csv, to_html, to_latex, to_markdown, write_report
 from studies.report.sections.conclusions import Finding, rank_row, write_verdicts
@@ -179,6 +180,16 @@ def test_sentences_say_no_more_than_their_p_values():
     assert less[0].startswith("b (")
     assert less[1].startswith("a (")
     assert less[1].endswith(" lose to x.")
+
+
+@pytest.mark.parametrize("more_seeds", [(nan, 5.0), (5.0, nan)])
+def test_a_difference_over_one_seed_hides_no_other_one(more_seeds: tuple[float, float]):
+    estimate = Estimate(0.0, -0.1, 0.1, 0.9, 3)
+    findings = []
+    for name, count in zip("ab", more_seeds, strict=True):
+        findings.append(Finding(name, estimate, 0.9, Power(0.025, smallest=0.1, more_seeds=count)))
+    (sentence,) = write_verdicts(findings, "x", 1)
+    assert sentence.endswith("; to tell 0.01 takes 5 more seeds.")
 
 
 def test_many_arms_are_told_from_the_first(study: Callable[..., Report]):

@@ -3,11 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from ray import cloudpickle
+
 from avsc_core.config import Config
 from avsc_core.record.trials import FinishedTraining
+from studies.runner.callback import RecordCallback
+from studies.runner.display import Display
 from studies.runner.strategy import Strategy
+from studies.runner.tune import Suggestions
 from studies.study.plan import Plan, make_plan
 from studies.study.reading import read_study
+from tests.builders.records import fresh_record
+from tests.builders.reports import make_dataset
 from tests.builders.trials import drain, record, told
 
 TEXT = """\
@@ -45,6 +53,19 @@ def test_a_search_goes_on_after_many_known_points(tmp_path: Path):
         assert len(first) == 150
         rest = drain(Strategy(asked, [record(trial, "complete", 0.5) for trial in first[:120]]))
         assert len(rest) == 30
+
+
+@pytest.mark.parametrize("sampler", ["brute_force", "tpe"])
+def test_ray_can_pickle_what_it_is_given(tmp_path: Path, sampler: str):
+    """It does so before the first trial, and the first one may have been suggested by then."""
+    space = "{alignment.k: [3, 4, 6]}"
+    asked = plan(tmp_path, f"question: q\nsearch: {{space: {space}, sampler: {sampler}}}\n")
+    strategy = Strategy(asked, [])
+    data = make_dataset()
+    display = Display(strategy, 1)
+    callback = RecordCallback(asked.study, data, fresh_record(tmp_path), "", strategy, display)
+    assert callback.find_next()
+    cloudpickle.dumps(Suggestions(callback, 1))
 
 
 def test_two_searches_never_train_the_same_at_once(tmp_path: Path):

@@ -20,7 +20,7 @@ FIRST = "question: q\nsource: Table I\narms: [{name: a}, {name: b, set: {fusion.
 SECOND = "question: q\nsource: Table II\narms: [{name: c}, {name: d, set: {alignment.k: 2}}]\n"
 GRID = """\
 question: q
-search: {space: {alignment.k: [2, 5]}, sampler: brute_force, scheduler: none}
+search: {space: {alignment.k: [2, 3, 5]}, sampler: brute_force, scheduler: none}
 """
 BOTH = "question: q\ntables: [first, second]\n"
 
@@ -123,7 +123,10 @@ def test_searched_trials_are_taken_over_when_they_are_suggested(studies: Studies
     told = studies.run("grid")
     assert "taken over from first" in told
     assert "taken over from second" in told
-    assert [trial.role for trial in studies.place.trials("grid")] == ["search", "search"]
+    trials = studies.place.trials("grid")
+    assert [trial.role for trial in trials] == ["search"] * 3
+    # The second point, which no other study has, was trained.
+    assert [trial.taken_from for trial in trials] == ["second", "", "first"]
     out, _ = studies.place.call("avsc-search", "best", "grid")
     assert "alignment.k=" in out
 

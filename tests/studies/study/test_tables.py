@@ -6,10 +6,13 @@ import pytest
 
 from avsc_core.errors import UserError
 from avsc_core.resolve import trial_key
+from studies.report.build import build_report
 from studies.study.plan import make_plan
 from studies.study.reading import read_study
 from studies.study.tables import find_study_file, list_shipped
 from tests.builders.commands import run
+from tests.builders.records import fresh_record
+from tests.builders.reports import make_dataset, record_study, table
 from tests.builders.studies import MODULES, STUDIES, faults, read
 
 ROWS = """\
@@ -56,6 +59,18 @@ def test_arms_are_taken_over_with_their_tables_bases_and_figures(folder: Path):
     assert study.seeds == (0, 1)
 
 
+def test_published_systems_stand_in_their_own_table(folder: Path):
+    (folder / "rows.yaml").write_text(ROWS + "published: {A: {table: V, row: 1, acc: 0.8}}\n")
+    plan = make_plan(read(folder, TABLES))
+    recorder = fresh_record(folder)
+    record_study(recorder, plan, make_dataset())
+    report = build_report(recorder, "study")
+    assert [block.key for block in report.tables if "published" in block.key] == [
+        "table-iii-published"
+    ]
+    assert [row["arm"] for row in table(report, "table-iii-published")] == ["row 2", "A"]
+
+
 def test_equal_rows_of_two_tables_are_one_training(folder: Path):
     plan = make_plan(read(folder, TABLES))
     assert plan.sharing == "6 rows with 2 seeds ask for 10 trainings"
@@ -92,6 +107,7 @@ def test_faults_are_shown_at_the_lines_of_the_file_they_are_in(folder: Path):
     ("text", "fault"),
     [
         (TABLES + "arms: [{name: a}]\n", "study.yaml:4: arms beside tables"),
+        (TABLES + "published: {A: {table: V, row: 1}}\n", "study.yaml:4: published beside tables"),
         (TABLES + "search: {space: {loss_weights: }}\n", "study.yaml:4: search beside tables"),
         (TABLES.replace("modules", "rows"), "study.yaml:3: two tables are called 'Table III'"),
         (TABLES.replace("modules", "joint"), "no arms to take over"),
