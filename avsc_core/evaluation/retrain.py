@@ -239,7 +239,7 @@ def _run_epochs(
         check_training_rows(parts.train)
         load_given_encodings(config, data)
         weights = [account._asdict() for account in check_pretrained(config)]
-        run_id, recorded = _open_run(recorder, task, config, data)
+        run_id, recorded = _open_run(recorder, task, config, data, parts.epochs)
         recorder.add_environment(run_id, describe_environment(config))
         if weights:
             recorder.log_json(run_id, "weights.json", weights)
@@ -363,7 +363,9 @@ def _estimate_interval(
     return estimates[metric.removeprefix("val_")]
 
 
-def _open_run(recorder: Recorder, task: Task, config: Config, data: DataSet) -> tuple[str, int]:
+def _open_run(
+    recorder: Recorder, task: Task, config: Config, data: DataSet, epochs: int
+) -> tuple[str, int]:
     """Open a run, or the unfinished one of the same training.
 
     Returns its id and the last epoch recorded in it.
@@ -376,6 +378,8 @@ def _open_run(recorder: Recorder, task: Task, config: Config, data: DataSet) -> 
         "avsc.winner": winner.trial.run_id if winner else "",
         "avsc.data": data.title,
         "avsc.data_fingerprint": data.fingerprint,
+        # Seeds that were added since may ask for fewer epochs than the checkpoint has.
+        "avsc.epochs": str(epochs),
     }
     for run in recorder.list_trials(task.experiment, task.kind):
         same_tags = all(run.tags.get(name) == value for name, value in tags.items())

@@ -33,6 +33,9 @@ NOT_CODE = ("trainer/probe.py", "data/inspect.py")
 
 WITH_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
+# What decodes films and sound; computers that only train on features may lack it.
+DECODERS = ("av", "soundfile")
+
 MIXED_RECIPE = "mixed"  # of a trial that was continued with another recipe
 
 
@@ -43,7 +46,7 @@ def compute_recipe() -> str:
     for path in _list_files():
         digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n".encode())
         digest.update(normalise_code(path.read_text(encoding="utf-8")).encode())
-    digest.update(list_versions(LIBRARIES).encode())
+    digest.update(list_versions((*LIBRARIES, *DECODERS)).encode())
     return digest.hexdigest()[:16]
 
 

@@ -343,9 +343,13 @@ class Recorder:
         self.client.log_artifacts(run_id, str(local), name)
         return f"{self.client.get_run(run_id).info.artifact_uri}/{name}"
 
+    def has_artifact(self, run_id: str, name: str) -> bool:
+        """Tell whether a run has an artifact of that name."""
+        return name in {item.path for item in self.client.list_artifacts(run_id)}
+
     def read_json(self, run_id: str, name: str) -> Any:
         """Return an artifact of JSON; an empty dict when the run has none of that name."""
-        if name not in {item.path for item in self.client.list_artifacts(run_id)}:
+        if not self.has_artifact(run_id, name):
             return {}
         return json.loads("\n".join(self.read_lines(run_id, name)))
 

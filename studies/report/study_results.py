@@ -41,6 +41,7 @@ from avsc_core.record.winner import average, pick_best
 from avsc_core.resolve import complete_settings, configuration_key, identify, list_settings
 from search_spaces.inactive import list_inactive
 from search_spaces.space import Space
+from studies.study.metadata import CLIPS
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ class StudyResults:
     @cached_property
     def clips(self) -> Clips:
         """The N validation clips with scene and location, in the order of the probabilities."""
-        lines = self._recorder.read_lines(self._run_id, "clips_val.tsv")[1:]
+        lines = self._recorder.read_lines(self._run_id, CLIPS)[1:]
         names, scenes, places = zip(*(line.split("\t") for line in lines), strict=True)
         scene_numbers = np.array([self.scene_names.index(scene) for scene in scenes])  # (N,)
         place_numbers = np.unique(places, return_inverse=True)[1]  # (N,)
@@ -223,13 +224,17 @@ class StudyResults:
         Winners are trained again on training and validation clips. The bool tells whether it is
         the current winner.
         """
-        # Any seed of the configuration will do: earlier versions retrained the luckiest.
+        # Any seed of the configuration will do: earlier versions retrained the luckiest. The run
+        # itself may be gone, with `run --again`.
         winner = pick_best(self.trials, self.metric, self.seeds)
         run_ids = [trial.run_id for trial in winner]
+        configurations = {configuration_key(trial.config) for trial in winner}
         retrainings = []
         for trial in self._recorder.list_trials(self.name, "training"):
             if trial.outcome == "complete":
-                retrainings.append((trial, trial.tags.get("avsc.winner") in run_ids))
+                is_current = trial.tags.get("avsc.winner") in run_ids
+                is_current = is_current or configuration_key(trial.config) in configurations
+                retrainings.append((trial, is_current))
         return retrainings
 
     @cached_property

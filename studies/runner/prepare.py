@@ -26,6 +26,7 @@ from avsc_core.weights.preparation import choose_pictures
 from search_spaces.domains import Choice
 from studies.runner.strategy import Strategy
 from studies.runner.takeover import find_elsewhere
+from studies.study.metadata import CLIPS, format_clips
 from studies.study.plan import Plan, find_changes, make_plan
 from studies.study.schema import Study
 
@@ -141,6 +142,7 @@ def compare_with_record(
     plan = replace(plan, study=study)
     trials = recorder.list_trials(study.name)
     check_same_question(recorder, study, define_study(plan, data), trials)
+    check_same_clips(recorder, study, data)
     if again:
         trials = [trial for trial in trials if not trial.taken_from]
     elsewhere = {} if again else find_elsewhere(plan, data, recorder)
@@ -168,6 +170,21 @@ def check_same_question(
         faults.append(Fault(str(study.path), what, todo=todo))
     if faults:
         raise UserError(faults)
+
+
+def check_same_clips(recorder: Recorder, study: Study, data: DataSet) -> None:
+    """Refuse to mix trials that were validated on different clips. Raises UserError.
+
+    Earlier versions drew the split of groups that several scenes share in another way.
+    """
+    run = recorder.find_study(study.name)
+    if run is None or not recorder.has_artifact(run.info.run_id, CLIPS):
+        return
+    recorded = recorder.read_lines(run.info.run_id, CLIPS)
+    if recorded != format_clips(data, study.base).splitlines():
+        what = f"study {study.name} is in the record with other validation clips"
+        why = "another version drew its split of these groups"
+        raise UserError(Fault(str(study.path), what, why, "use --name for a new study"))
 
 
 def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ from studies.runner.strategy import Strategy, describe_exhausted
 from studies.runner.takeover import announce_takeover
 from studies.runner.tune import Ending, run_trials, start_ray
 from studies.study.metadata import (
+    CLIPS,
     describe_invocation,
     describe_study,
     format_clips,
@@ -155,7 +156,7 @@ def _refresh_finished_study(plan: Plan, data: DataSet, recorder: Recorder, run_i
     document["definition"] = define_study(plan, data)
     document["metadata"] = describe_study(plan)
     recorder.write_study_document(run_id, document)
-    recorder.log_text(run_id, "clips_val.tsv", format_clips(data, plan.study.base))
+    recorder.log_text(run_id, CLIPS, format_clips(data, plan.study.base))
 
 
 def _open_study(
@@ -186,7 +187,7 @@ def _open_study(
         "avsc.embedded": str(data.embedded).lower(),
     }
     parent = recorder.open_study_run(study.name, tags, document)
-    recorder.log_text(parent, "clips_val.tsv", format_clips(data, study.base))
+    recorder.log_text(parent, CLIPS, format_clips(data, study.base))
     return parent
 
 

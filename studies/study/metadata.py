@@ -23,6 +23,7 @@ from search_spaces.inactive import reset_inactive
 from studies.study.plan import Plan, PlannedSearch, reseed
 from studies.study.schema import Arm, PublishedFigures, Study, StudyTable
 
+CLIPS = "clips_val.tsv"  # the artifact that `format_clips` fills
 LIBRARIES = (*environment.LIBRARIES, "ray", "optuna", "mlflow")
 PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
 
