@@ -6,13 +6,12 @@ clips, locations and seeds. `avsc_core.evaluation.intervals` has the method.
 """
 
 from collections.abc import Sequence, Set
-from math import inf, nan
+from math import nan
 from typing import NamedTuple
 
 import numpy as np
 
 from avsc_core.evaluation.intervals import (
-    SCORES,
     Estimate,
     bound,
     compute_costs,
@@ -41,7 +40,7 @@ class Power(NamedTuple):
     """What the test of a contrast could have told."""
 
     level: float  # of the test, corrected
-    smallest: float = nan  # the smallest difference that it tells with 80 % power; inf: none
+    smallest: float = nan  # the smallest difference that it tells with 80 % power
     more_seeds: float = nan  # that ONE_POINT would take; inf when no number suffices
 
 
@@ -99,9 +98,6 @@ def state_powers(study: StudyResults, contrasts: Sequence[Contrast], metric: str
             powers.append(nothing)
             continue
         smallest = find_smallest_difference(variance, nothing.level)
-        largest_possible = SCORES[metric].highest * sum(max(0.0, weight) for _, weight in contrast)
-        if smallest > largest_possible:
-            smallest = inf
         seeds = count_seeds(variance, ONE_POINT, nothing.level)
         powers.append(Power(nothing.level, smallest, seeds - variance.seed_count))
     return powers

@@ -7,7 +7,6 @@ used the same clips.
 
 from collections.abc import Sequence
 from itertools import combinations
-from math import inf
 
 from studies.report.blocks import (
     INTERVAL_TITLE,
@@ -90,9 +89,8 @@ def make_difference_rows(
         cells = [*first_cells, str(estimates[0][number].seeds)]
         for of_figures, of_powers in zip(estimates, powers, strict=True):
             figure = of_figures[number]
-            smallest = of_powers[number].smallest
-            told = "none" if smallest == inf else format_number(smallest)
-            cells += [*make_cells(figure, "+"), format_p(figure.p), told]
+            smallest = format_number(of_powers[number].smallest)
+            cells += [*make_cells(figure, "+"), format_p(figure.p), smallest]
         rows.append(cells)
     return rows
 

@@ -306,11 +306,12 @@ def _describe_power(findings: Sequence[Finding]) -> str:
         return ""
 
     smallest = sorted(power.smallest for power in powers)
-    told = [format_number(value, digits=3) for value in smallest if value < inf]
-    what = f"a difference of {' to '.join(dict.fromkeys([told[0], told[-1]]))}" if told else "none"
-    if told and len(told) < len(smallest):
-        what += ", and some of these differences never"
-    text = f" With 80 % power, such a study tells {what} (at level {powers[0].level:.2g}); "
+    ends = [format_number(value, digits=3) for value in (smallest[0], smallest[-1])]
+    text = (
+        f" With 80 % power, such a study tells a difference of"
+        f" {' to '.join(dict.fromkeys(ends))}"
+        f" (at level {powers[0].level:.2g}); "
+    )
     # Differences over a single seed do not say how many more they would take.
     known = [power.more_seeds for power in powers if power.more_seeds == power.more_seeds]
     if not known:

@@ -758,19 +758,3 @@ def test_between_rows_equal_by_one_metric_the_other_decides():
     rows = [make_row(0.9, 0.4), make_row(0.9, 0.3), make_row(0.8, 0.2)]
     assert sorted(rows, key=lambda row: rank_row(row, "val_acc")) == [rows[1], rows[0], rows[2]]
     assert sorted(rows, key=lambda row: rank_row(row, "val_logloss")) == rows[::-1]
-
-
-def test_no_difference_that_is_possible_could_be_told(
-    study: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
-):
-    """Acc differs by 1 at most."""
-    monkeypatch.setattr("studies.report.estimates.find_smallest_difference", lambda *_: 1.2)
-    report = study(
-        "question: q\nseeds: [0, 1]\narms: [{name: one}, {name: two, set: {alignment.k: 3}}]\n"
-    )
-    (row,) = table(report, "comparisons")
-    assert row["80 % power"] == "none"
-    words = next(block for block in report.blocks if block.title == "In short").lines
-    assert any(
-        "With 80 % power, such a study tells none (at level 0.05); " in line for line in words
-    )
