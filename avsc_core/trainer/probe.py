@@ -37,13 +37,14 @@ from avsc_core.weights.preparation import choose_pictures
 
 FORMAT = 2  # raised when what is measured changes
 
-# What changes the cost of a step. Values of weights, rates and a spectrogram's settings do not, so
-# that arms that differ in nothing else are measured once.
+# What changes the cost of a step. Values of weights, rates and a spectrogram's settings do not, and
+# K hardly does (CEOA compares K rows, after encoders that cost far more), so that arms that differ
+# in nothing else are measured once.
 COSTLY: Any = {
     "modality": True,
     "audio": True,
     "visual": True,
-    "alignment": True,
+    "alignment": {"enabled", "mode"},
     "fusion": True,
     "compute": True,
     "scenes": True,

@@ -6,6 +6,7 @@ format. So all formats show the same figures, which are formatted here, once.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -82,6 +83,11 @@ class Report:
 def format_number(value: float, digits: int = 4, sign: str = "") -> str:
     """Format a figure, or the mark of a missing one for nan; with `sign` "+", always its sign."""
     return MISSING_CELL if value != value else f"{value:{sign}.{digits}f}"
+
+
+def format_smallest(difference: float, digits: int = 4) -> str:
+    """Format the smallest difference that can be told; inf is one that Acc cannot have."""
+    return "over 1" if difference == inf else format_number(difference, digits)
 
 
 def format_interval(figure: Estimate) -> str:

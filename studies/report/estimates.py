@@ -6,7 +6,7 @@ clips, locations and seeds. `avsc_core.evaluation.intervals` has the method.
 """
 
 from collections.abc import Sequence, Set
-from math import nan
+from math import inf, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +40,8 @@ class Power(NamedTuple):
     """What the test of a contrast could have told."""
 
     level: float  # of the test, corrected
-    smallest: float = nan  # the smallest difference that it tells with 80 % power
+    # The smallest difference that it tells with 80 % power; inf where Acc would need more than 1.
+    smallest: float = nan
     more_seeds: float = nan  # that ONE_POINT would take; inf when no number suffices
 
 
@@ -98,6 +99,8 @@ def state_powers(study: StudyResults, contrasts: Sequence[Contrast], metric: str
             powers.append(nothing)
             continue
         smallest = find_smallest_difference(variance, nothing.level)
+        if metric == "acc" and smallest > 1:
+            smallest = inf
         seeds = count_seeds(variance, ONE_POINT, nothing.level)
         powers.append(Power(nothing.level, smallest, seeds - variance.seed_count))
     return powers

@@ -216,17 +216,17 @@ def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "
     # A trial without a GPU share trains on the CPU, as `tune.py` tells it.
     changes = {} if resources.gpus else {"device": "cpu"}
     threads = max(1, int(resources.cpus))
+    keys = [describe_cost(item.config) for item in work]
+    configs = {key: item.config for key, item in zip(keys, work, strict=True)}
+
+    # The steps of the progress are measurements, so that its time left is not that of all items.
     measured: dict[str, Measured] = {}
-    results = []
-    for number, item in enumerate(work):
-        progress("measuring the cost", number, len(work))
-        key = describe_cost(item.config)
-        if key not in measured:
-            measured[key] = probe(item.config.model_copy(update=changes), threads)
-        results.append(measured[key])
-    if work:
-        progress("measuring the cost", len(work), len(work))
-    return results
+    for key, config in configs.items():
+        progress("measuring the cost", len(measured), len(configs))
+        measured[key] = probe(config.model_copy(update=changes), threads)
+    if configs:
+        progress("measuring the cost", len(configs), len(configs))
+    return [measured[key] for key in keys]
 
 
 def _estimate_seconds(config: Config, measured: "Measured", data: DataSet) -> float:

@@ -5,9 +5,11 @@ in the record already continues when it asks the same question, and is refused w
 when it does not.
 """
 
+import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -71,9 +73,8 @@ def run_study(
                 starting.result()  # a missing cluster shows before anything is computed for it
             with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
                 recorder = Recorder(uri)
-                return _run_locked(
-                    study, root, recorder, progress, starting.result, max_hours, again
-                )
+                count_workers = partial(wait_for_ray, starting)
+                return _run_locked(study, root, recorder, progress, count_workers, max_hours, again)
         except Timeout:
             what = f"study {study.name} is running in another process"
             fault = Fault(str(study.path), what, todo="wait for it, or use --name")
@@ -81,6 +82,17 @@ def run_study(
         finally:
             starting.exception()
             ray.shutdown()
+
+
+def wait_for_ray(starting: Future[int]) -> int:
+    """Return what starting Ray on a thread returns: how many trials run at a time.
+
+    Call it on the main thread. Ray's start replaces the handler of SIGTERM by one that dumps its
+    stack and aborts, and a thread cannot keep it from that; so the handler is put back here.
+    """
+    workers = starting.result()
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return workers
 
 
 def _run_locked(

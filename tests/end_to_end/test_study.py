@@ -11,6 +11,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,18 @@ from tests.builders.configs import TINY_OPTIONS
 from tests.builders.media import write_evaluation_set
 from tests.builders.places import Place
 from tests.builders.weights import reference_convnext
+
+STOP_BEFORE_THE_FIRST_TRIAL = """\
+import os, signal, sys
+from concurrent.futures import ThreadPoolExecutor
+import ray
+from studies.runner.run import wait_for_ray
+
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(75))
+with ThreadPoolExecutor(1) as pool:
+    wait_for_ray(pool.submit(ray.init, "local", num_cpus=1, include_dashboard=False))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
 
 
 def test_a_study_leaves_one_run_with_its_trials_under_it(place: Place, finished: tuple[str, str]):
@@ -211,6 +224,13 @@ def test_a_changed_question_is_refused(place: Place, finished: tuple[str, str]):
         "use --name for a new study, or undo the change"
     )
     assert "base.alignment.k: 5, now 3" in err
+
+
+def test_sigterm_before_the_first_trial_is_no_crash():
+    command = [sys.executable, "-c", STOP_BEFORE_THE_FIRST_TRIAL]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 75  # and not 134, Ray's abort
+    assert "SIGTERM received" not in process.stderr
 
 
 @pytest.mark.parametrize(

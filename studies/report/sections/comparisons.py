@@ -12,8 +12,8 @@ from studies.report.blocks import (
     INTERVAL_TITLE,
     POWER_TITLE,
     Table,
-    format_number,
     format_p,
+    format_smallest,
     make_cells,
 )
 from studies.report.estimates import (
@@ -89,7 +89,7 @@ def make_difference_rows(
         cells = [*first_cells, str(estimates[0][number].seeds)]
         for of_figures, of_powers in zip(estimates, powers, strict=True):
             figure = of_figures[number]
-            smallest = format_number(of_powers[number].smallest)
+            smallest = format_smallest(of_powers[number].smallest)
             cells += [*make_cells(figure, "+"), format_p(figure.p), smallest]
         rows.append(cells)
     return rows

@@ -19,6 +19,7 @@ from studies.report.blocks import (
     format_interval,
     format_number,
     format_p,
+    format_smallest,
 )
 from studies.report.estimates import (
     ONE_POINT,
@@ -306,7 +307,7 @@ def _describe_power(findings: Sequence[Finding]) -> str:
         return ""
 
     smallest = sorted(power.smallest for power in powers)
-    ends = [format_number(value, digits=3) for value in (smallest[0], smallest[-1])]
+    ends = [format_smallest(value, digits=3) for value in (smallest[0], smallest[-1])]
     text = (
         f" With 80 % power, such a study tells a difference of"
         f" {' to '.join(dict.fromkeys(ends))}"

@@ -29,6 +29,7 @@ from avsc_core.resolve import configuration_key, resolve, trial_key
 from avsc_core.terminal import format_duration
 from search_spaces.building import build_space
 from search_spaces.importance import measure_importance
+from studies.report import estimates
 from studies.report.blocks import Report, Table, format_p
 from studies.report.build import build_report
 from studies.report.estimates import Power, estimate_contrast
@@ -70,6 +71,19 @@ def test_figures_are_those_of_the_record(study: Callable[..., Report], recorder:
         assert row["seeds"] == "2/2"
         low, high = map(float, row["95 %"].split(" to "))
         assert low < float(row["val Acc"]) < high
+
+
+def test_no_difference_of_acc_above_one_is_promised(
+    study: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(estimates, "find_smallest_difference", lambda variance, level: 4.9)
+    report = study(MODULES)
+    comparisons = next(block for block in report.tables if block.key == "comparisons")
+    at = [place for place, title in enumerate(comparisons.header) if title == "80 % power"]
+    for row in comparisons.rows:
+        assert [row[place] for place in at] == ["over 1", "4.9000"]  # Logloss may differ by more
+    words = next(block for block in report.blocks if block.title == "In short").lines
+    assert any("such a study tells a difference of over 1 (at level" in line for line in words)
 
 
 def test_planted_effects_are_found_and_absent_ones_are_not_claimed(study: Callable[..., Report]):

@@ -91,12 +91,14 @@ def test_only_what_changes_the_cost_is_probed(
         "training.epochs: 6",
         "loss_weights.scene: 2",
         "training.batch_size: 4",
+        "alignment.k: 7",
     ]
     lines = "".join(
         f"  - {{name: {name}, set: {{{setting}}}}}\n"
-        for name, setting in zip("abcd", arms, strict=True)
+        for name, setting in zip("abcde", arms, strict=True)
     )
     asked: list[Config] = []
+    steps: list[tuple[int, int]] = []
 
     def measured(config: Config, threads: int) -> module.Measured:
         asked.append(config)
@@ -105,8 +107,12 @@ def test_only_what_changes_the_cost_is_probed(
     monkeypatch.setattr(module, "probe", measured)
     text = f"question: q\narms:\n{lines}"
     card = estimate_cost(
-        Strategy(make_plan(read(tmp_path, text, sets=TINY)), []), data, 1, no_progress
+        Strategy(make_plan(read(tmp_path, text, sets=TINY)), []),
+        data,
+        1,
+        lambda what, done, total: steps.append((done, total)),
     )
+    assert steps == [(0, 2), (1, 2), (2, 2)]  # measurements, not the five trials
     assert [config.training.batch_size for config in asked] == [8, 4]
     assert [config.device for config in asked] == ["cpu", "cpu"]  # as the trials are told
     assert card.longest == pytest.approx(
