@@ -12,6 +12,7 @@ from studies.report.study_results import is_searched
 from studies.study.schema import Study
 
 MOST_SEARCHED_SHOWN = 5  # in the closing table
+MOST_SETTINGS_OF_ARMS = 6  # more columns than these cannot be read in a terminal
 
 
 def print_status(recorder: Recorder, name: str) -> None:
@@ -69,8 +70,13 @@ def _print_step(head: str, command: str, purpose: str) -> None:
 
 
 def _make_trials_table(title: str, shown: list[TrialRecord], compared: list[TrialRecord]) -> Table:
-    """Make the table of the trials `shown`, with the settings in which those `compared` differ."""
+    """Make the table of the trials `shown`, with the settings in which those `compared` differ.
+
+    Where many settings differ between arms, the names of the arms alone say what they are.
+    """
     varying = _list_varying_settings(compared)
+    if len(varying) > MOST_SETTINGS_OF_ARMS and not any(is_searched(trial) for trial in shown):
+        varying = []
     names = [key.removeprefix("loss_weights.") for key in varying]
     header = ["arm", *names, "outcome", "best epoch", "val Acc", "val Logloss"]
     return make_table(title, header, [_make_row(trial, varying) for trial in shown])

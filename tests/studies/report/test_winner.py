@@ -13,6 +13,7 @@ import yaml
 from avsc_core.data.dataset import DataSet
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import find_pinned_winner, find_winner, pick_best
+from studies.report import status
 from studies.report.build import build_report
 from studies.report.status import print_closing
 from studies.report.study_results import StudyResults
@@ -105,6 +106,22 @@ def test_every_command_says_a(
     following = read_study(next_file, winner_of=partial(find_pinned_winner, recorder))
     assert following.best_of == ("example", winner.trial.key)
     assert following.base.fusion.kind == "semantic"
+
+
+def test_many_settings_do_not_squash_the_table(
+    recorder: Recorder,
+    study: Study,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    print_closing(recorder, study, finished=True)
+    assert "semantic" in capsys.readouterr().out  # the column of fusion.kind
+
+    monkeypatch.setattr(status, "MOST_SETTINGS_OF_ARMS", 0)
+    print_closing(recorder, study, finished=True)
+    table = capsys.readouterr().out
+    assert "semantic" not in table
+    assert "val Logloss" in table
 
 
 def test_train_best_retrains_a(recorder: Recorder, data: DataSet, tmp_path: Path):
