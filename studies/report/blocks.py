@@ -81,8 +81,11 @@ class Report:
 
 
 def format_number(value: float, digits: int = 4, sign: str = "") -> str:
-    """Format a figure, or the mark of a missing one for nan; with `sign` "+", always its sign."""
-    return MISSING_CELL if value != value else f"{value:{sign}.{digits}f}"
+    """Format a figure, or the mark of a missing one for nan; with `sign` "+", always its sign.
+
+    What rounds to 0 is never negative.
+    """
+    return MISSING_CELL if value != value else f"{value:{sign}z.{digits}f}"
 
 
 def format_smallest(difference: float, digits: int = 4) -> str:
@@ -92,7 +95,7 @@ def format_smallest(difference: float, digits: int = 4) -> str:
 
 def format_interval(figure: Estimate) -> str:
     """Format the interval of an estimate: "0.512 to 0.634"."""
-    return MISSING_CELL if figure.low != figure.low else f"{figure.low:.3f} to {figure.high:.3f}"
+    return MISSING_CELL if figure.low != figure.low else f"{figure.low:z.3f} to {figure.high:z.3f}"
 
 
 def format_p(p: float) -> str:

@@ -87,13 +87,13 @@ def write_conclusions(study: StudyResults) -> Words | None:
     # Of a study with several tables, by table.
     for table in study.tables or [study]:
         prefix = f"{table.table_title}: " if table.table_title else ""
-        sentences = [*_conclude_on_arms(table), *_conclude_on_factors(table)]
+        sentences = [
+            *_conclude_on_arms(table),
+            *_conclude_on_factors(table),
+            *_conclude_on_modules(table),
+        ]
         lines += [prefix + sentence for sentence in sentences]
-    lines += [
-        *_conclude_on_search(study),
-        *_conclude_on_ladder(study),
-        *_conclude_on_modules(study),
-    ]
+    lines += [*_conclude_on_search(study), *_conclude_on_ladder(study)]
     if not lines:
         return None
     if not study.is_finished:
@@ -270,16 +270,16 @@ def _conclude_on_ladder(study: StudyResults) -> Iterator[str]:
 def _conclude_on_modules(study: StudyResults) -> Iterator[str]:
     """Name the rows with a module that never did anything; earlier records do not have measures."""
     for measures, sentence in MODULE_MEASURES.values():
-        names = []
-        largest = 0.0
-        for row in study.rows:
-            share = study.find_largest(row, measures)
-            if share is not None and share < NOTHING_BELOW:
-                names.append(row.name)
-                largest = max(largest, share)
-        if names:
-            what = sentence.format(f"at most {largest:.2g}")
-            yield f"{'; '.join(names)}: {what}, in every epoch: its ablation measures nothing."
+        shares = {row.name: study.find_largest(row, measures) for row in study.rows}
+        measured = {name: share for name, share in shares.items() if share is not None}
+        idle = {name: share for name, share in measured.items() if share < NOTHING_BELOW}
+        if not idle:
+            continue
+        names = "; ".join(idle)
+        if len(idle) > MOST_SPELLED_OUT and len(idle) == len(measured):
+            names = f"all {len(idle)} rows that have it"
+        what = sentence.format(f"at most {max(idle.values()):.2g}")
+        yield f"{names}: {what}, in every epoch: its ablation measures nothing."
 
 
 def _make_finding(name: str, figure: Estimate, power: Power) -> Finding:

@@ -30,7 +30,7 @@ from avsc_core.terminal import format_duration
 from search_spaces.building import build_space
 from search_spaces.importance import measure_importance
 from studies.report import estimates
-from studies.report.blocks import Report, Table, format_p
+from studies.report.blocks import Report, Table, format_interval, format_number, format_p
 from studies.report.build import build_report
 from studies.report.estimates import Power, estimate_contrast
 from studies.report.export import export_study, trial_frame
@@ -71,6 +71,12 @@ def test_figures_are_those_of_the_record(study: Callable[..., Report], recorder:
         assert row["seeds"] == "2/2"
         low, high = map(float, row["95 %"].split(" to "))
         assert low < float(row["val Acc"]) < high
+
+
+def test_what_rounds_to_zero_is_never_negative():
+    assert format_number(-0.0, digits=3, sign="+") == "+0.000"
+    assert format_number(-0.00001) == "0.0000"
+    assert format_interval(Estimate(0.0, -0.0001, 0.001, 0.5, 1)) == "0.000 to 0.001"
 
 
 def test_no_difference_of_acc_above_one_is_promised(
