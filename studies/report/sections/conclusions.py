@@ -308,11 +308,10 @@ def _describe_power(findings: Sequence[Finding]) -> str:
 
     smallest = sorted(power.smallest for power in powers)
     ends = [format_smallest(value, digits=3) for value in (smallest[0], smallest[-1])]
-    text = (
-        f" With 80 % power, such a study tells a difference of"
-        f" {' to '.join(dict.fromkeys(ends))}"
-        f" (at level {powers[0].level:.2g}); "
-    )
+    what = f"a difference of {' to '.join(dict.fromkeys(ends))}"
+    if smallest[0] == inf:
+        what = "no difference of Acc, however large"
+    text = f" With 80 % power, such a study tells {what} (at level {powers[0].level:.2g}); "
     # Differences over a single seed do not say how many more they would take.
     known = [power.more_seeds for power in powers if power.more_seeds == power.more_seeds]
     if not known:
