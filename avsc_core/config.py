@@ -507,6 +507,14 @@ class Augmentation(Section):
     mixup_partners: Literal["joint", "single"] = "joint"
 
 
+# The settings that change the clips of one branch, before its encoder. Mixup is not among them: it
+# mixes what the branch gets, clips or encodings.
+CHANGES_OF = {
+    "audio": ("speed", "time_shift", "gain_db", "noise", "time_mask", "mel_mask"),
+    "visual": ("flip", "crop", "rand_augment"),
+}
+
+
 class PseudoLabels(Section):
     """How the teachers' outputs become labels of 0 and 1 (Section III-A).
 
@@ -630,14 +638,13 @@ class Config(Section):
             frames = f"pieces of {self.log_mel.frames} frames have less than {shortest}"
             raise FieldError("audio.pieces", f"{self.audio.pieces} {frames}; at most {longest}")
 
-        once = ""
-        if "all" in (self.audio.freeze, self.visual.freeze):
-            once = "the features of a frozen encoder"
-        elif self.audio.encodings or self.visual.encodings:
-            once = "encodings from elsewhere"
-        if once and self.augmentation != Augmentation():
-            message = f"{once} are computed once, of clips as they are"
-            raise FieldError("augmentation", message)
+        for branch in self.modality.split("-"):
+            encoder = getattr(self, branch)
+            changed = [name for name in CHANGES_OF[branch] if getattr(self.augmentation, name)]
+            if changed and (encoder.freeze == "all" or encoder.encodings):
+                once = "encodings from elsewhere" if encoder.encodings else "frozen encodings"
+                message = f"{once} ({branch}) are computed once, of clips as they are"
+                raise FieldError(f"augmentation.{changed[0]}", message)
 
         if self.losses.coarse and self.scenes != 10:
             message = f"the coarse classes are those of TAU's 10 scenes, not of {self.scenes}"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from avsc_core.config import Augmentation, Config
+from avsc_core.config import CHANGES_OF, Config
 from avsc_core.errors import Fault, UserError, suggest
 from avsc_core.resolve import list_settings
 from search_spaces.catalogue import CATALOGUE, CONDITIONS, GROUPS
@@ -135,22 +135,27 @@ def _describe_values(values: Sequence[Any]) -> str:
 def _find_frozen_augmentation(
     dimensions: Mapping[str, Domain], base: Config, where: LineOf
 ) -> Iterator[Fault]:
-    """Find an encoder that may be frozen together with augmentation, or encodings in its place.
+    """Find a branch whose clips change while its encoder may be frozen, or encodings are given.
 
-    Its outputs are computed once, of clips as they are.
+    Its encodings are computed once, of clips as they are.
     """
-    frozen = []
-    for branch in ("audio", "visual"):
+    for branch, names in CHANGES_OF.items():
+        reasons = []
         if "all" in _list_values(f"{branch}.freeze", dimensions, base):
-            frozen.append(f"{branch}.freeze all")
+            reasons.append(f"{branch}.freeze all")
         if getattr(base, branch).encodings:
-            frozen.append(f"{branch}.encodings")
-    changed = [key for key in dimensions if key.startswith("augmentation.")]
-    if frozen and (changed or base.augmentation != Augmentation()):
-        what = f"{changed[0] if changed else 'augmentation'} with {frozen[0]}"
-        why = "a frozen encoder runs once, without it"
-        place = changed[0] if changed else frozen[0].removesuffix(" all")
-        yield Fault(where(place), what, why, "leave out one of them")
+            reasons.append(f"{branch}.encodings")
+
+        # What is searched has a line of its own; what the base changes has none here.
+        searched = [
+            f"augmentation.{name}" for name in names if f"augmentation.{name}" in dimensions
+        ]
+        changed = [f"augmentation.{name}" for name in names if getattr(base.augmentation, name)]
+        if reasons and (searched or changed):
+            what = f"{[*searched, *changed][0]} with {reasons[0]}"
+            why = "its encoder runs once, without it"
+            place = searched[0] if searched else reasons[0].removesuffix(" all")
+            yield Fault(where(place), what, why, "leave out one of them")
 
 
 def _find_nothing_to_learn(

@@ -398,14 +398,14 @@ def test_points_are_counted_without_making_them():
     [
         (
             {"augmentation.flip": None},
-            {"audio.freeze": "all"},
-            "augmentation.flip: augmentation.flip with audio.freeze all; a frozen encoder runs "
+            {"visual.freeze": "all"},
+            "augmentation.flip: augmentation.flip with visual.freeze all; its encoder runs "
             "once, without it; leave out one of them",
         ),
         (
             {"visual.freeze": None},
-            {"augmentation.mixup": 0.2},
-            "visual.freeze: augmentation with visual.freeze all; a frozen encoder runs once, "
+            {"augmentation.crop": 0.2},
+            "visual.freeze: augmentation.crop with visual.freeze all; its encoder runs once, "
             "without it; leave out one of them",
         ),
         (

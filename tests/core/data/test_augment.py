@@ -215,9 +215,12 @@ def test_mixup_keeps_sums_and_pairs(partners: str):
 
 
 def test_frozen_encoders_see_clips_as_they_are():
-    with pytest.raises(
-        UserError, match=r"augmentation: the features of a frozen encoder are computed once"
-    ):
+    once = r"are computed once, of clips as they are"
+    with pytest.raises(UserError, match=rf"flip: frozen encodings \(visual\) {once}"):
         resolve("frozen", parse_set(["augmentation.flip=0.5"]))
-    with pytest.raises(UserError, match=r"augmentation: encodings from elsewhere are computed"):
+    with pytest.raises(UserError, match=rf"flip: encodings from elsewhere \(visual\) {once}"):
         resolve("demo", parse_set(["augmentation.flip=0.5", "visual.encodings=clip.npz"]))
+
+    # Clips of the other branch may change, and mixup mixes encodings.
+    sets = ["augmentation.noise=3", "augmentation.mixup=0.2", "visual.freeze=all"]
+    assert resolve("demo", parse_set(sets)).augmentation.mixup == 0.2

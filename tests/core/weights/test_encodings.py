@@ -155,9 +155,12 @@ def test_settings_of_an_absent_encoder_are_inactive(tmp_path: Path):
 
 def test_encodings_are_of_clips_as_they_are(tmp_path: Path):
     file = save(tmp_path, clips=CLIPS, encodings=ROWS)
-    sets = [f"visual.encodings={file}", "augmentation.mixup=0.2"]
-    with pytest.raises(UserError, match="augmentation: the features of a frozen encoder"):
-        resolve("demo", parse_set(sets))
+    sets = [f"visual.encodings={file}", "augmentation.gain_db=3", "augmentation.mixup=0.2"]
+    assert (
+        resolve("demo", parse_set(sets)).augmentation.gain_db == 3
+    )  # of sound, which is not given
+    with pytest.raises(UserError, match=r"augmentation\.flip: encodings from elsewhere \(visual\)"):
+        resolve("demo", parse_set([*sets, "augmentation.flip=0.5"]))
 
 
 def test_pieces_of_sound_must_be_those_of_the_file(tmp_path: Path):

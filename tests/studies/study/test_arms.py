@@ -232,17 +232,17 @@ def test_no_arm_and_no_factor_looks_like_a_search(tmp_path: Path):
     [
         (
             "ladder: [{training.epochs: 2}, frozen]\n",
-            "the full rung: augmentation.flip with audio.freeze all",
+            "the full rung: augmentation.flip with visual.freeze all",
         ),
         (
-            "retune: 3\narms: [{name: a, set: {audio.freeze: all}}]\n",
-            "a: augmentation.flip with audio.freeze all",
+            "retune: 3\narms: [{name: a, set: {visual.freeze: all}}]\n",
+            "a: augmentation.flip with visual.freeze all",
         ),
     ],
 )
 def test_a_space_suits_every_configuration_it_is_laid_around(tmp_path: Path, text: str, fault: str):
     text = f"question: q\nsearch: {{space: {{augmentation.flip: }}, scheduler: none}}\n{text}"
-    why = "a frozen encoder runs once, without it; leave out one of them"
+    why = "its encoder runs once, without it; leave out one of them"
     assert faults(tmp_path, text, preset="paper") == [f"study.yaml:2: {fault}; {why}"]
 
 
