@@ -19,6 +19,7 @@ from avsc_core.labels import LABEL_FILE, read_labels
 from avsc_core.record.environment import describe_environment, find_changes
 from avsc_core.resolve import find_given_encodings, find_random_branches
 from avsc_core.terminal import err, make_table, out
+from avsc_core.weights.sources import hash_source
 
 if TYPE_CHECKING:
     from avsc_core.config import Config
@@ -110,6 +111,10 @@ def note_provenance(trained: "Trained", data: DataSet, split: str) -> None:
     if splits and not is_same and trained.trained_on == data.title:
         what = f"{data.title} has changed since the model was trained on its {splits} clips"
         err.print(f"note: {what}", soft_wrap=True)
+    for branch, file in find_given_encodings(trained.config).items():
+        if provenance.encodings.get(branch, "") not in ("", hash_source(file)):
+            what = f"{branch}.encodings {file} has changed since the model was trained"
+            err.print(f"note: {what}", soft_wrap=True)
     if split == "test":
         again = ", as the retraining did" if is_same and provenance.study else ""
         what = f"this reads the test split{again}; nothing should be chosen by its figures"

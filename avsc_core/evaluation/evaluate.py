@@ -44,6 +44,7 @@ class Provenance(NamedTuple):
 
     splits: Sequence[str] = ()  # train; or train and validation, of a retrained winner
     fingerprint: str = ""  # of the data set
+    encodings: Mapping[str, str] = {}  # branch -> SHA-256 of the encodings it was given
 
     # Of a retrained winner.
     study: str = ""

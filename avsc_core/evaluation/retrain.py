@@ -44,10 +44,11 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import name_place_in_paper
 from avsc_core.record.trials import ARM
 from avsc_core.record.winner import Winner, average
-from avsc_core.resolve import flatten, format_value, identify, trial_key
+from avsc_core.resolve import find_given_encodings, flatten, format_value, identify, trial_key
 from avsc_core.trainer.frozen import load_given_encodings, restore_encoders
 from avsc_core.trainer.loop import Epoch, check_training_rows, fit
 from avsc_core.weights.pretrained import check_pretrained
+from avsc_core.weights.sources import hash_source
 
 FOLDER = CHECKPOINTS / "training"
 
@@ -393,12 +394,15 @@ def _describe_provenance(
     recorder: Recorder, config: Config, data: DataSet, winner: Winner | None, verdict: str
 ) -> Provenance:
     """Describe what a model is trained on and for."""
+    given = find_given_encodings(config)
+    encodings = {branch: hash_source(file) for branch, file in given.items()}
     if winner is None:
-        return Provenance(splits=["train"], fingerprint=data.fingerprint)
+        return Provenance(splits=["train"], fingerprint=data.fingerprint, encodings=encodings)
     changed = _list_changes(winner.trial.config, config)
     return Provenance(
         splits=["train", "validation"],
         fingerprint=data.fingerprint,
+        encodings=encodings,
         study=winner.study,
         trial=winner.trial.run_id,
         trial_key=winner.trial.key,

@@ -280,6 +280,32 @@ def test_a_retraining_with_other_settings_is_not_a_row_of_the_paper(
     assert capsys.readouterr().err == told
 
 
+def test_encodings_that_changed_since_the_training_are_named(
+    recorder: Recorder,
+    tiny: Config,
+    features: Features,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    """Only the path of such a file is a setting; what is in it may be another network's."""
+    file = tmp_path / "visual.npz"
+    names = np.array([clip.name for clip in features.data.clips])
+    values = np.random.default_rng(0).normal(size=(len(names), 4))
+    np.savez(file, clips=names, encodings=values)
+    visual = tiny.visual.model_copy(update={"encodings": str(file)})
+    config = tiny.model_copy(update={"visual": visual})
+    result = train_recorded(recorder, config, features, print)
+    trained = load_trained(recorder.fetch_model(result.run_id))
+    capsys.readouterr()
+    display.note_provenance(trained, features.data, "train")
+    assert capsys.readouterr().err == ""
+
+    np.savez(file, clips=names, encodings=2 * values)
+    display.note_provenance(trained, features.data, "train")
+    told = f"note: visual.encodings {file} has changed since the model was trained\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_check_that_diverges_is_a_miss(
     recorder: Recorder, tiny: Config, features: Features, monkeypatch: pytest.MonkeyPatch
 ):
