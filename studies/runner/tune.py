@@ -197,8 +197,8 @@ def run_trials(
 def start_ray(study: Study, address: str | None) -> int:
     """Start a quiet Ray session, local or on the cluster at `address`.
 
-    Returns how many trials run at a time. Raises EnvironmentFault when there is no such cluster,
-    or when it cannot hold a single trial.
+    Returns how many trials run at a time. Raises EnvironmentFault when Ray does not start, when
+    there is no such cluster, or when it cannot hold a single trial.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     # Ray copies its own experiment state on a thread that races with its clean-up; nobody reads
@@ -212,9 +212,13 @@ def start_ray(study: Study, address: str | None) -> int:
             log_to_driver=False,
             logging_level="ERROR",
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:  # ValueError: not an address
-        what = f"no Ray cluster at {address} ({error})"
-        raise EnvironmentFault(Fault("--address", what)) from None
+    except Exception as error:  # on a busy machine Ray raises nothing more special than that
+        if address is not None:
+            what = f"no Ray cluster at {address} ({error})"
+            raise EnvironmentFault(Fault("--address", what)) from None
+        what = f"its processes did not start ({error})"
+        todo = "give the same command again when the machine is less busy"
+        raise EnvironmentFault(Fault("Ray", what, todo=todo)) from None
     return _count_workers(study)
 
 
