@@ -33,7 +33,7 @@ NOT_CODE = ("trainer/probe.py", "data/inspect.py")
 
 WITH_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
-# What decodes films and sound; computers that only train on features may lack it.
+# What decodes films and sound: another version may make other features of the same files.
 DECODERS = ("av", "soundfile")
 
 MIXED_RECIPE = "mixed"  # of a trial that was continued with another recipe
