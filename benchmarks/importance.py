@@ -3,9 +3,9 @@
 Searches are simulated, each of 60 random points of four loss weights with Ray's own ASHA at its
 defaults here (grace epochs 3, reduction factor 3) over 27 epochs. One weight decides how good a
 trial is, with a standard deviation of 0.1 beside 0.03 of luck, or no weight does. Each row of the
-table has so many searches (100, because shuffles take seconds), and the share of them in which the
-deciding weight, or any of the other three, is named because its share of importance is above what
-chance shows (one search in twenty is luck):
+table has 2,000 searches, and the share of them in which the deciding weight, or any of the other
+three, is named because its share of importance is above what chance shows (one search in twenty is
+luck):
 
     first rung   all trials, by their values at epoch 3: what a report has beside the next
     survivors    completed trials, by their values at the end: what reports had alone
@@ -24,7 +24,7 @@ from search_spaces.building import build_space
 from search_spaces.importance import measure_importance
 from search_spaces.space import Space
 
-SEARCHES = 100
+SEARCHES = 2000
 TRIALS = 60
 EPOCHS = 27
 GRACE_EPOCHS = 3

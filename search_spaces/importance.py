@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from search_spaces.sampling import Sampler
@@ -40,24 +41,31 @@ def measure_importance(
     if len(points) < ENOUGH or len(set(values)) == 1:
         return Importance({}, 1.0)
 
-    rng = np.random.default_rng(0)
-    largest = []
-    for _ in range(SHUFFLES):
-        shuffled = rng.permutation(values).tolist()
-        shares = _compute_shares(space, points, shuffled, direction)
-        largest.append(max(shares.values()))
-    return Importance(_compute_shares(space, points, values, direction), chance=max(largest))
-
-
-def _compute_shares(
-    space: Space, points: Sequence[Mapping[str, Any]], values: Sequence[float], direction: str
-) -> dict[str, float]:
-    """Compute the share of each dimension by PED-ANOVA, the largest first."""
     # Optuna's evaluator reads an Optuna study; the sampler is not asked for anything.
     sampler = Sampler(space, "random", seed=0, directions=[direction])
     for point, value in zip(points, values, strict=True):
         sampler.replay(point, "complete", [value])
+
+    # The evaluator takes lower figures for better ones.
+    costs = np.negative(values) if direction == "max" else np.asarray(values)
+    rng = np.random.default_rng(0)
+    largest = []
+    for _ in range(SHUFFLES):
+        shares = _compute_shares(sampler.study, rng.permutation(costs))
+        largest.append(max(shares.values()))
+    return Importance(_compute_shares(sampler.study, costs), chance=max(largest))
+
+
+def _compute_shares(study: optuna.Study, costs: np.ndarray) -> dict[str, float]:
+    """Compute the share of each dimension by PED-ANOVA, the largest first.
+
+    `costs` has a figure for each trial of the study, of which lower ones are better.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        shares = get_param_importances(sampler.study, evaluator=PedAnovaImportanceEvaluator())
+        shares = get_param_importances(
+            study,
+            evaluator=PedAnovaImportanceEvaluator(),
+            target=lambda trial: float(costs[trial.number]),
+        )
     return {key: float(share) for key, share in shares.items()}

@@ -15,11 +15,11 @@ from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import OWN_SEARCH
 from avsc_core.terminal import err
+from studies.engine.tune import Ending
 from studies.report.estimates import estimate_contrasts, subtract
 from studies.report.sections.comparisons import list_compared_arms, pair_arms
 from studies.report.study_results import StudyResults
 from studies.runner.run import run_study
-from studies.runner.tune import Ending
 from studies.study.schema import BELIEVED_BELOW, Study
 
 Look = dict[str, Any]  # as the study's document keeps it; see `take_look`

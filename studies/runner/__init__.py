@@ -1,1 +1,1 @@
-"""The runner: what happens when a study runs. A plan -> trials -> the record."""
+"""The runner: one invocation of a study, from what must hold before it to its last trial."""

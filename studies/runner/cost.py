@@ -19,7 +19,7 @@ from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
 from avsc_core.record.trials import OWN_SEARCH
 from avsc_core.terminal import format_duration, make_table
-from studies.runner.strategy import Strategy
+from studies.engine.strategy import Strategy
 from studies.study.plan import make_plan
 from studies.study.schema import Resources, Study
 
@@ -164,30 +164,11 @@ def trim_search(study: Study, cost: Cost, max_hours: float) -> Study:
     return replace(study, search=replace(search, trials=search.trials - removed))
 
 
-def count_places(resources: Resources, cpus: float, gpus: float) -> int:
-    """Count how many trials run at a time on so many CPUs and GPUs."""
-    by_cpu = _divide(cpus, resources.cpus)
-    if not resources.gpus:
-        return by_cpu
-    if resources.gpus >= 1:
-        return min(by_cpu, _divide(gpus, resources.gpus))
-    shares = _divide(1, resources.gpus)  # a trial does not straddle two GPUs
-    return min(by_cpu, int(gpus) * shares)
-
-
 def count_local_places(resources: Resources) -> int:
     """Count how many trials run at a time on this machine, at least one."""
     import torch
 
-    return max(1, count_places(resources, os.cpu_count() or 1, torch.cuda.device_count()))
-
-
-def _divide(available: float, needed: float) -> int:
-    """Count how often `needed` goes into `available`.
-
-    0.3 holds 0.1 three times, whatever the last binary digit says.
-    """
-    return int(available / needed + 1e-6)
+    return max(1, resources.count_places(os.cpu_count() or 1, torch.cuda.device_count()))
 
 
 def _list_work(strategy: Strategy) -> Iterator[Work]:

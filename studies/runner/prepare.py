@@ -24,7 +24,7 @@ from avsc_core.record.trials import TrialRecord
 from avsc_core.resolve import find_weights, identify
 from avsc_core.weights.preparation import choose_pictures
 from search_spaces.domains import Choice
-from studies.runner.strategy import Strategy
+from studies.engine.strategy import Strategy
 from studies.runner.takeover import find_elsewhere
 from studies.study.metadata import CLIPS, format_clips
 from studies.study.plan import Plan, find_changes, make_plan

@@ -7,6 +7,7 @@ from avsc_core.data.features import open_data
 from avsc_core.record.address import find_missing_file
 from avsc_core.record.recorder import open_record
 from avsc_core.terminal import err, make_table, out, progress
+from studies.engine.strategy import Strategy
 from studies.runner import prepare
 from studies.runner.cost import (
     count_local_places,
@@ -14,7 +15,6 @@ from studies.runner.cost import (
     make_cost_table,
     trim_search,
 )
-from studies.runner.strategy import Strategy
 from studies.runner.takeover import announce_takeover
 from studies.study.plan import describe_plan, describe_searches, make_plan
 from studies.study.schema import Study

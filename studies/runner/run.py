@@ -5,14 +5,12 @@ in the record already continues when it asks the same question, and is refused w
 when it does not.
 """
 
-import signal
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import ray
 from filelock import FileLock, Timeout
 
 from avsc_core import __version__
@@ -25,6 +23,9 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
+from studies.engine.cluster import start_ray, stop_ray, wait_for_ray
+from studies.engine.strategy import Strategy, describe_exhausted
+from studies.engine.tune import Ending, run_trials
 from studies.runner.cost import Cost, estimate_range, make_cost_table, trim_search
 from studies.runner.prepare import (
     check_warm_start,
@@ -35,9 +36,7 @@ from studies.runner.prepare import (
     prepare_study,
     take_recorded_seeds,
 )
-from studies.runner.strategy import Strategy, describe_exhausted
 from studies.runner.takeover import announce_takeover
-from studies.runner.tune import Ending, run_trials, start_ray
 from studies.study.metadata import (
     CLIPS,
     describe_invocation,
@@ -81,18 +80,7 @@ def run_study(
             raise UserError(fault) from None
         finally:
             starting.exception()
-            ray.shutdown()
-
-
-def wait_for_ray(starting: Future[int]) -> int:
-    """Return what starting Ray on a thread returns: how many trials run at a time.
-
-    Call it on the main thread. Ray's start replaces the handler of SIGTERM by one that dumps its
-    stack and aborts, and a thread cannot keep it from that; so the handler is put back here.
-    """
-    workers = starting.result()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-    return workers
+            stop_ray()
 
 
 def _run_locked(

@@ -14,7 +14,7 @@ from avsc_core.record.recipe import compute_recipe
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import FinishedTraining
 from avsc_core.terminal import err
-from studies.runner.strategy import Strategy
+from studies.engine.strategy import Strategy
 from studies.study.plan import Plan
 
 

@@ -109,11 +109,29 @@ class SearchPart(FilePart):
     finalists: Count = 3  # with a ladder
 
 
+def _divide(available: float, needed: float) -> int:
+    """Count how often `needed` goes into `available`.
+
+    0.3 holds 0.1 three times, whatever the last binary digit says.
+    """
+    return int(available / needed + 1e-6)
+
+
 class Resources(FilePart):
     """What Ray gives one trial; several trials share a GPU when `gpus` is a fraction."""
 
     cpus: Annotated[float, Field(gt=0, strict=False, allow_inf_nan=False)] = 1.0
     gpus: Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)] = 0.0
+
+    def count_places(self, cpus: float, gpus: float) -> int:
+        """Count how many trials run at a time on so many CPUs and GPUs."""
+        by_cpu = _divide(cpus, self.cpus)
+        if not self.gpus:
+            return by_cpu
+        if self.gpus >= 1:
+            return min(by_cpu, _divide(gpus, self.gpus))
+        shares = _divide(1, self.gpus)  # a trial does not straddle two GPUs
+        return min(by_cpu, int(gpus) * shares)
 
 
 class StudyFile(FilePart):

@@ -9,6 +9,6 @@ RAY_FILES = (
     "tests/end_to_end/test_docs.py",
     "tests/end_to_end/test_report.py",
     "tests/end_to_end/test_study.py",
-    "tests/studies/runner/test_schedulers.py",
+    "tests/studies/engine/test_schedulers.py",
     "tests/studies/runner/test_takeover.py",
 )

@@ -14,9 +14,9 @@ from avsc_core.metrics import compute_scores, format_predictions
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
 from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG
+from studies.engine.strategy import Strategy
 from studies.report.blocks import Report
 from studies.runner.prepare import define_study
-from studies.runner.strategy import Strategy
 from studies.study.metadata import (
     describe_invocation,
     describe_study,

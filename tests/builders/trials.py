@@ -1,7 +1,7 @@
 """Trials as the record has them, and strategies run to their end without any training."""
 
 from avsc_core.record.trials import TrialRecord
-from studies.runner.strategy import Strategy
+from studies.engine.strategy import Strategy
 from studies.study.plan import PlannedTrial
 
 

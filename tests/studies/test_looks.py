@@ -12,11 +12,11 @@ import pytest
 from avsc_core.processes import no_progress
 from avsc_core.record.recorder import Recorder
 from studies import looks
+from studies.engine.tune import Ending
 from studies.report.build import build_report
 from studies.report.estimates import estimate_contrast, estimate_contrasts, state_powers, subtract
 from studies.report.study_results import StudyResults
 from studies.runner.prepare import take_recorded_seeds
-from studies.runner.tune import Ending
 from studies.study.plan import PlannedTrial, make_plan
 from studies.study.schema import Study
 from tests.builders.records import fresh_record

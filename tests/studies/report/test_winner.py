@@ -161,7 +161,7 @@ def test_the_best_of_a_search_competes_with_every_seed(recorder: Recorder, tmp_p
 def test_a_search_is_repeated_only_by_studies_that_were_begun_so(tmp_path: Path):
     from dataclasses import replace
 
-    from studies.runner.strategy import Strategy
+    from studies.engine.strategy import Strategy
 
     path = tmp_path / "s.yaml"
     path.write_text(

@@ -20,8 +20,8 @@ from avsc_core.resolve import Override, parse_set, resolve
 from avsc_core.terminal import format_duration
 from avsc_core.trainer import probe as module
 from avsc_core.trainer.probe import probe
-from studies.runner.cost import Cost, count_places, estimate_cost, trim_search
-from studies.runner.strategy import Strategy
+from studies.engine.strategy import Strategy
+from studies.runner.cost import Cost, estimate_cost, trim_search
 from studies.study.plan import make_plan
 from studies.study.schema import Resources
 from tests.builders.configs import TINY
@@ -206,7 +206,7 @@ def test_hours_cut_the_search_or_refuse(tmp_path: Path):
     ],
 )
 def test_room(want: tuple[float, float], have: tuple[float, float], places: int):
-    assert count_places(Resources(cpus=want[0], gpus=want[1]), *have) == places
+    assert Resources(cpus=want[0], gpus=want[1]).count_places(*have) == places
 
 
 def test_durations_as_people_say_them():

@@ -7,7 +7,7 @@ import pytest
 
 from avsc_core.errors import UserError
 from avsc_core.resolve import Override, resolve
-from studies.runner.strategy import Strategy
+from studies.engine.strategy import Strategy
 from studies.study.plan import Plan, make_plan
 from studies.study.reading import read_study
 from tests.builders.studies import LADDER, MODULES, SEARCH, faults, read

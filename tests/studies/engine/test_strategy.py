@@ -8,10 +8,10 @@ from ray import cloudpickle
 
 from avsc_core.config import Config
 from avsc_core.record.trials import FinishedTraining
-from studies.runner.callback import RecordCallback
-from studies.runner.display import Display
-from studies.runner.strategy import Strategy
-from studies.runner.tune import Suggestions
+from studies.engine.callback import RecordCallback
+from studies.engine.display import Display
+from studies.engine.strategy import Strategy
+from studies.engine.tune import Suggestions
 from studies.study.plan import Plan, make_plan
 from studies.study.reading import read_study
 from tests.builders.records import fresh_record

@@ -6,7 +6,7 @@ from rich.live import Live
 from rich.table import Table
 
 from avsc_core.terminal import err
-from studies.runner.strategy import Strategy
+from studies.engine.strategy import Strategy
 from studies.study.plan import PlannedTrial
 
 

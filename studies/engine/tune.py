@@ -5,8 +5,6 @@ Ray provides processes and resources; the order of trials comes from `strategy.p
 off. Worker processes are reused: a trial costs a function call, not an interpreter with torch.
 """
 
-import logging
-import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -14,40 +12,21 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
-# Ray reads these switches when it is imported.
-RAY_SWITCHES = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # our handler records what is interrupted
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the record keeps them
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the record is the only memory
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
-}
-for name, value in RAY_SWITCHES.items():
-    os.environ.setdefault(name, value)
-
-import ray
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from avsc_core.data.dataset import DataSet
-from avsc_core.errors import EnvironmentFault, Fault, UserError
+from avsc_core.errors import UserError
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import SEARCH
-from studies.runner.callback import RecordCallback, locate_checkpoint
-from studies.runner.cost import count_places
-from studies.runner.display import Display
-from studies.runner.schedulers import Reported, build_scheduler
-from studies.runner.strategy import FINISHED, Strategy
-from studies.runner.worker import StudyTrial
+from studies.engine.callback import RecordCallback, locate_checkpoint
+from studies.engine.display import Display
+from studies.engine.schedulers import Reported, build_scheduler
+from studies.engine.strategy import FINISHED, Strategy
+from studies.engine.worker import StudyTrial
 from studies.study.plan import Plan
-from studies.study.schema import Study
 
 
 class Ending(NamedTuple):
@@ -192,48 +171,6 @@ def run_trials(
         finally:
             callback.interrupt()
     return Ending(recorder, callback.failed, interruption.signal)
-
-
-def start_ray(study: Study, address: str | None) -> int:
-    """Start a quiet Ray session, local or on the cluster at `address`.
-
-    Returns how many trials run at a time. Raises EnvironmentFault when Ray does not start, when
-    there is no such cluster, or when it cannot hold a single trial.
-    """
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    # Ray copies its own experiment state on a thread that races with its clean-up; nobody reads
-    # the copy, so its complaint would only confuse.
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
-    try:
-        ray.init(
-            # Without an address Ray would join whatever cluster runs on this machine.
-            address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-    except Exception as error:  # on a busy machine Ray raises nothing more special than that
-        if address is not None:
-            what = f"no Ray cluster at {address} ({error})"
-            raise EnvironmentFault(Fault("--address", what)) from None
-        what = f"its processes did not start ({error})"
-        todo = "give the same command again when the machine is less busy"
-        raise EnvironmentFault(Fault("Ray", what, todo=todo)) from None
-    return _count_workers(study)
-
-
-def _count_workers(study: Study) -> int:
-    """Count how many trials run at a time on the cluster. Raises EnvironmentFault for none."""
-    needed = study.resources
-    available = ray.cluster_resources()
-    cpus = available.get("CPU", 0)
-    gpus = available.get("GPU", 0)
-    places = count_places(needed, cpus, gpus)
-    if places < 1:
-        what = f"a trial needs {needed.cpus} CPUs and {needed.gpus} GPUs"
-        found = f"there are {cpus:.0f} CPUs and {gpus:.0f} GPUs"
-        raise EnvironmentFault(Fault("resources", what, found, "lower --cpus or --gpus"))
-    return places
 
 
 def _list_reports(plan: Plan, recorder: Recorder, strategy: Strategy) -> Iterator[Reported]:

@@ -19,8 +19,8 @@ from avsc_core.record.environment import name_device
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG, FinishedTraining
 from avsc_core.terminal import err
-from studies.runner.display import Display
-from studies.runner.strategy import Strategy
+from studies.engine.display import Display
+from studies.engine.strategy import Strategy
 from studies.study.plan import PlannedTrial
 from studies.study.schema import Study
 

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
-from studies.runner.schedulers import SCHEDULERS, Reported, build_scheduler
-from studies.runner.tune import _list_reports
+from studies.engine.schedulers import SCHEDULERS, Reported, build_scheduler
+from studies.engine.tune import _list_reports
 from studies.study.plan import make_plan
 from studies.study.search import SCHEDULER_NAMES
 from tests.builders.places import Place

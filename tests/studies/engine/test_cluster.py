@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from avsc_core.errors import EnvironmentFault
-from studies.runner.tune import start_ray
+from studies.engine.cluster import start_ray
 from tests.builders.studies import read
 
 
