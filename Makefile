@@ -12,7 +12,7 @@ encoders_on_embedded := --set training.epochs=1 --set pictures.preparation=setti
 # Tables I to IV are one run besides (`make paper`), which takes over what the single studies have trained.
 STUDIES := lambda k_mode modules modality systems encoders fusion joint readings retuned ladder
 
-.PHONY: demo tables paper test check bench clean
+.PHONY: demo tables paper test test-all check bench clean
 
 demo: $(VENV)/.installed  ## install and run the first study on the embedded scenes
 	$(BIN)/avsc-search run studies/lambda.yaml
@@ -26,9 +26,12 @@ table-%: $(VENV)/.installed
 paper: table-paper  ## run Tables I to IV of the paper as one study, and write their report
 
 # As many workers as cores, so one torch thread in each, and no thread that spins while it waits.
-test: export OMP_NUM_THREADS := 1
-test: export OMP_WAIT_POLICY := PASSIVE
-test: $(VENV)/.installed-test  ## install with the test extra and run all tests, the slow ones too
+test test-all: export OMP_NUM_THREADS := 1
+test test-all: export OMP_WAIT_POLICY := PASSIVE
+test: $(VENV)/.installed-test  ## install with the test extra and run the tests but for the slow ones
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+test-all: $(VENV)/.installed-test  ## the same with the slow ones, which take minutes each
 	$(BIN)/python -m pytest -m "" -n auto --maxprocesses 4
 
 check: $(VENV)/.installed-test  ## lint, format, types, and how dense the code is

@@ -11,6 +11,7 @@ anywhere can run no code.
 
 import zipfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,14 @@ def read_encoding_shape(file: str, where: str) -> tuple[int, ...]:
 
     `where` is the setting that names the file. Raises UserError when it is not such a file.
     """
+    path = Path(file)
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    return _read_shape(file, where, changed)
+
+
+@lru_cache(maxsize=64)  # building a model asks several times, and the file may have gigabytes
+def _read_shape(file: str, where: str, changed: int) -> tuple[int, ...]:
+    """Return the shape of one clip's encoding in a file that was last `changed` at that time."""
     _, encodings = _read_file(file, where)
     return tuple(encodings.shape[1:])
 

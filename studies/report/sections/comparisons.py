@@ -49,7 +49,7 @@ def make_comparisons_table(study: StudyResults) -> Table | None:
     names = [[one.name, other.name] for one, other in pairs]
     rows = make_difference_rows(study, names, [subtract(*pair) for pair in pairs])
 
-    correction = describe_correction(study, len(pairs), "comparisons")
+    correction = describe_correction(study, len(pairs), "comparison")
     note = f"Paired by clip, location and seed. {correction}"
     if study.table_title:
         note += " It is corrected within this table, not over all tables of the study."
@@ -95,11 +95,15 @@ def make_difference_rows(
     return rows
 
 
-def describe_correction(study: StudyResults, count: int, what: str) -> str:
-    """Describe how the p values of a table are corrected, and the level that this leaves."""
+def describe_correction(study: StudyResults, count: int, noun: str) -> str:
+    """Describe how the p values of a table are corrected, and the level that this leaves.
+
+    The table has `count` of what the `noun` names.
+    """
     place = " at the last look" if study.looks else ""
     level = find_level(study, count)
-    note = CORRECTION_NOTE.format(f"{count} {what}", place, level)
+    tests = f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    note = CORRECTION_NOTE.format(tests, place, level)
     return note + describe_added_seeds(study)
 
 

@@ -72,7 +72,7 @@ def make_effects_table(study: StudyResults) -> Table | Words | None:
     names = [[effect.kind, effect.name] for effect in effects]
     rows = make_difference_rows(study, names, [effect.contrast for effect in effects])
 
-    correction = describe_correction(study, len(effects), "effects")
+    correction = describe_correction(study, len(effects), "effect")
     note = f"Averaged over the other factors' levels. {correction}"
     # A factor has a main effect for each level but the first.
     main_effects = Counter(effect.factor for effect in effects if effect.kind == "main")
