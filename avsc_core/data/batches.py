@@ -17,8 +17,7 @@ from torch import Tensor
 
 from avsc_core.config import Augmentation
 from avsc_core.data.augment import apply_mixup, augment_frames, augment_log_mel
-from avsc_core.data.dataset import DataSet
-from avsc_core.data.features import Features
+from avsc_core.data.features import Features, check_log_mels, list_rows, sum_log_mel
 from avsc_core.data.logmel import AST_PADDING, AUDIOSET, Scale, normalise
 from avsc_core.files import cache_root
 from avsc_core.finite import check_finite
@@ -42,8 +41,8 @@ class Inputs(NamedTuple):
 class Batch(NamedTuple):
     """B clips, ready for the model and the losses."""
 
-    log_mel: Tensor  # (B,T,128) float32, normalised; or encodings (B,...)
-    frames: Tensor  # (B,F,3,H,W) float32, normalised; or encodings (B,...)
+    log_mel: Tensor | None  # (B,T,128) float32, normalised; or encodings (B,...)
+    frames: Tensor | None  # (B,F,3,H,W) float32, normalised; or encodings (B,...)
     events: Tensor  # (B,E) float32 of 0 and 1
     objects: Tensor  # (B,O) float32 of 0 and 1
     scenes: Tensor  # (B,) int64; or targets (B,S) of mixed clips
@@ -57,24 +56,20 @@ def compute_scale(features: Features, normalisation: str, rows: ndarray) -> Scal
     that they have with AudioSet's constants. "audioset" and "peak": AudioSet's constants ("peak"
     scales the samples before the logarithm).
     """
-    if normalisation != "dataset":
+    if normalisation != "dataset" or features.log_mel is None:
         return AUDIOSET
 
     # One clip at a time, because the log-mels of TAU's training split fill 4.5 GB.
-    count = 0  # of values in recorded frames
-    total = 0.0
-    total_of_squares = 0.0
-    for row in rows:
-        log_mel = features.log_mel[row].astype(np.float64)  # (T,128)
-        recorded = log_mel[log_mel.any(1)]  # frames that are not padding
-        count += recorded.size
-        total += recorded.sum()
-        total_of_squares += (recorded**2).sum()
+    if features.sums is not None:
+        sums = features.sums[rows]  # (N,3)
+    else:
+        sums = np.stack([sum_log_mel(features.log_mel[row]) for row in rows])
+    count, total, total_of_squares = map(sum, sums.T.tolist())
 
     mean = total / max(count, 1)
     variance = total_of_squares / max(count, 1) - mean**2
     if not np.isfinite(variance):
-        check_log_mels(features, rows)
+        check_log_mels(features.data, features.log_mel, rows)
     return Scale(float(mean), float(np.sqrt(variance)), AST_PADDING)
 
 
@@ -84,21 +79,14 @@ def check_inputs(inputs: Inputs, rows: ndarray) -> None:
     They are many, so they are looked at when a figure is not finite, to find out why. Raises
     UserError that names each clip.
     """
-    if inputs.audio is None:
-        check_log_mels(inputs.features, rows)
+    if inputs.audio is None and inputs.features.log_mel is not None:
+        check_log_mels(inputs.features.data, inputs.features.log_mel, rows)
     for branch, encodings in (("audio", inputs.audio), ("visual", inputs.visual)):
         if encodings is not None:
             files = cache_root() / "features" / f"{branch}_encoding-*"
             todo = f"delete {files}: they are computed again"
             what = f"its {branch} encoding in the cache"
-            check_finite(_list_rows(inputs.features.data, rows, what, encodings), todo)
-
-
-def check_log_mels(features: Features, rows: ndarray) -> None:
-    """Check that the log-mels of `rows` are finite. Raises UserError that names each clip."""
-    data = features.data
-    todo = f"`avsc-core features {data.root} --verify` computes it again"
-    check_finite(_list_rows(data, rows, "its log-mel in the cache", features.log_mel), todo)
+            check_finite(list_rows(inputs.features.data, rows, what, encodings), todo)
 
 
 def shuffle_rows(rows: ndarray, seed: int, epoch: int) -> ndarray:
@@ -145,13 +133,16 @@ def load_log_mels(
     rows: ndarray,  # (B,)
     device: torch.device,
     augmentation: Augmentation | None = None,
-) -> Tensor:
+) -> Tensor | None:
     """Load log-mels onto the device, augment them when asked, normalise: (B,T,128) float32.
 
-    Encodings (B,...) are final: they are neither augmented nor normalised.
+    Encodings (B,...) are final: they are neither augmented nor normalised. A model without a
+    branch for sound gets None.
     """
     if inputs.audio is not None:
         return to_device(inputs.audio[rows], device)
+    if inputs.features.log_mel is None:
+        return None
     log_mel = to_device(inputs.features.log_mel[rows], device)
     # Augmentation needs values that are not normalised yet: there padding is 0, and gain a shift.
     if augmentation:
@@ -164,13 +155,16 @@ def load_frames(
     rows: ndarray,  # (B,)
     device: torch.device,
     augmentation: Augmentation | None = None,
-) -> Tensor:
+) -> Tensor | None:
     """Load frames onto the device, augment them when asked, normalise: (B,F,3,H,W) float32.
 
-    Encodings (B,...) are final: they are neither augmented nor normalised.
+    Encodings (B,...) are final: they are neither augmented nor normalised. A model without a
+    branch for pictures gets None.
     """
     if inputs.visual is not None:
         return to_device(inputs.visual[rows], device)
+    if inputs.features.frames is None:
+        return None
     frames = to_device(inputs.features.frames[rows], device)
     if augmentation:
         frames = augment_frames(frames, augmentation)
@@ -191,11 +185,3 @@ def to_device(array: ndarray, device: torch.device) -> Tensor:
         # A copy from pinned memory runs beside the computation, so the GPU does not wait for it.
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor
-
-
-def _list_rows(
-    data: DataSet, rows: ndarray, what: str, array: ndarray
-) -> Iterator[tuple[str, str, ndarray]]:
-    """Yield (name of the clip, what its row is, the row) of an array (N,...)."""
-    for row in rows:
-        yield data.clips[row].name, what, array[row]
