@@ -3,11 +3,13 @@
 Only the seed and the epoch decide the order.
 
 In: memory-mapped features of a data set and row numbers. Out: `Batch`es of B clips. A batch is
-gathered from the arrays, moved to the device, and augmented and normalised there: so the cache
-keeps frames as small integers, and nothing beyond the batch is copied.
+read from the arrays by a thread while the one before it is used, moved to the device, and augmented
+and normalised there: so the cache keeps frames as small integers, and nothing beyond two batches is
+copied.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ from avsc_core.data.features import Features, check_log_mels, list_rows, sum_log
 from avsc_core.data.logmel import AST_PADDING, AUDIOSET, Scale, normalise
 from avsc_core.files import cache_root
 from avsc_core.finite import check_finite
+from avsc_core.processes import look_ahead
 from avsc_core.weights.preparation import IMAGENET, Colours
 
 
@@ -106,20 +109,18 @@ def iterate_batches(
 ) -> Iterator[Batch]:
     """Yield batches of the given rows in the given order; the last one may be smaller.
 
-    They are augmented when `augmentation` is given.
+    They are augmented when `augmentation` is given. While a batch is used, a thread reads the next
+    one; augmentation, which draws random numbers, stays on the thread of the caller.
     """
-    features = inputs.features
-    scenes = features.data.scenes  # (N,)
-    scene_count = len(features.data.scene_names)
-
-    for start in range(0, len(rows), batch_size):
-        batch_rows = rows[start : start + batch_size]
+    scene_count = len(inputs.features.data.scene_names)
+    parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    for stored in look_ahead(partial(read_rows, inputs, device=device), parts):
         batch = Batch(
-            log_mel=load_log_mels(inputs, batch_rows, device, augmentation),
-            frames=load_frames(inputs, batch_rows, device, augmentation),
-            events=to_device(features.events[batch_rows], device).float(),
-            objects=to_device(features.objects[batch_rows], device).float(),
-            scenes=to_device(scenes[batch_rows], device),
+            log_mel=prepare_log_mels(stored.log_mel, inputs, device, augmentation),
+            frames=prepare_frames(stored.frames, inputs, device, augmentation),
+            events=to_device(stored.events, device).float(),
+            objects=to_device(stored.objects, device).float(),
+            scenes=to_device(stored.scenes, device),
         )
 
         # Clips are mixed last, with all their labels.
@@ -128,44 +129,73 @@ def iterate_batches(
         yield batch
 
 
-def load_log_mels(
+def read_rows(inputs: Inputs, rows: ndarray, device: torch.device) -> Batch:
+    """Read B rows of what a model takes, as they are stored, into memory that `device` copies."""
+    features = inputs.features
+    audio = features.log_mel if inputs.audio is None else inputs.audio
+    visual = features.frames if inputs.visual is None else inputs.visual
+    return Batch(
+        log_mel=None if audio is None else copy_rows(audio, rows, device),
+        frames=None if visual is None else copy_rows(visual, rows, device),
+        events=copy_rows(features.events, rows, device),
+        objects=copy_rows(features.objects, rows, device),
+        scenes=copy_rows(features.data.scenes, rows, device),
+    )
+
+
+def copy_rows(array: ndarray, rows: ndarray, device: torch.device) -> Tensor:
+    """Copy the rows (B,) of an array (N,...) into a tensor (B,...) in memory.
+
+    For a GPU they are copied straight into pinned memory: a transfer from there runs beside the
+    computation. torch uses that memory again only when the transfer is over.
+    """
+    if device.type != "cuda":
+        return torch.from_numpy(array[rows])
+    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    target = torch.empty((len(rows), *array.shape[1:]), dtype=dtype, pin_memory=True)
+    # Rows are always in range; any other mode would make numpy copy twice.
+    np.take(array, rows, axis=0, out=target.numpy(), mode="clip")
+    return target
+
+
+def prepare_log_mels(
+    stored: Tensor | None,  # (B,T,128), or encodings (B,...)
     inputs: Inputs,
-    rows: ndarray,  # (B,)
     device: torch.device,
     augmentation: Augmentation | None = None,
 ) -> Tensor | None:
-    """Load log-mels onto the device, augment them when asked, normalise: (B,T,128) float32.
+    """Move log-mels to the device, augment them when asked, normalise: (B,T,128) float32.
 
-    Encodings (B,...) are final: they are neither augmented nor normalised. A model without a
-    branch for sound gets None.
+    Encodings are final: they are neither augmented nor normalised. A model without a branch for
+    sound gets None.
     """
-    if inputs.audio is not None:
-        return to_device(inputs.audio[rows], device)
-    if inputs.features.log_mel is None:
+    if stored is None:
         return None
-    log_mel = to_device(inputs.features.log_mel[rows], device)
+    log_mel = to_device(stored, device)
+    if inputs.audio is not None:
+        return log_mel
     # Augmentation needs values that are not normalised yet: there padding is 0, and gain a shift.
     if augmentation:
         log_mel = augment_log_mel(log_mel, augmentation)
     return normalise(log_mel, inputs.scale)
 
 
-def load_frames(
+def prepare_frames(
+    stored: Tensor | None,  # (B,F,3,H,W) uint8, or encodings (B,...)
     inputs: Inputs,
-    rows: ndarray,  # (B,)
     device: torch.device,
     augmentation: Augmentation | None = None,
 ) -> Tensor | None:
-    """Load frames onto the device, augment them when asked, normalise: (B,F,3,H,W) float32.
+    """Move frames to the device, augment them when asked, normalise: (B,F,3,H,W) float32.
 
-    Encodings (B,...) are final: they are neither augmented nor normalised. A model without a
-    branch for pictures gets None.
+    Encodings are final: they are neither augmented nor normalised. A model without a branch for
+    pictures gets None.
     """
-    if inputs.visual is not None:
-        return to_device(inputs.visual[rows], device)
-    if inputs.features.frames is None:
+    if stored is None:
         return None
-    frames = to_device(inputs.features.frames[rows], device)
+    frames = to_device(stored, device)
+    if inputs.visual is not None:
+        return frames
     if augmentation:
         frames = augment_frames(frames, augmentation)
     return normalise_frames(frames, inputs.colours)
@@ -173,15 +203,18 @@ def load_frames(
 
 def normalise_frames(frames: Tensor, colours: Colours = IMAGENET) -> Tensor:
     """Turn frames (B,F,3,H,W) uint8 into float32, normalised as a backbone expects."""
-    mean = torch.tensor(colours.mean, device=frames.device).view(3, 1, 1)
-    std = torch.tensor(colours.std, device=frames.device).view(3, 1, 1)
+    mean, std = _place_colours(colours, frames.device)
     return (frames.float() / 255 - mean) / std
 
 
-def to_device(array: ndarray, device: torch.device) -> Tensor:
-    """Move an array to the device as a tensor."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        # A copy from pinned memory runs beside the computation, so the GPU does not wait for it.
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
+@lru_cache
+def _place_colours(colours: Colours, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation (3,1,1) on the device, once: moving them makes a GPU wait."""
+    mean = torch.tensor(colours.mean, device=device).view(3, 1, 1)
+    std = torch.tensor(colours.std, device=device).view(3, 1, 1)
+    return mean, std
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor to the device; from pinned memory beside the computation."""
+    return tensor.to(device, non_blocking=True)

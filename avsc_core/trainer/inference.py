@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.config import Config
-from avsc_core.data.batches import normalise_frames, to_device
+from avsc_core.data.batches import normalise_frames
 from avsc_core.data.logmel import Scale, normalise
 from avsc_core.labels import COARSE_NUMBERS
 from avsc_core.model.network import AudioVisualNet, Outputs
@@ -44,9 +44,9 @@ def run_raw_clips(
     device = next(model.parameters()).device
     sounds = pictures = None
     if log_mel is not None:
-        sounds = normalise(to_device(log_mel, device), scale)
+        sounds = normalise(torch.from_numpy(log_mel).to(device), scale)
     if frames is not None:
-        pictures = normalise_frames(to_device(frames, device), colours)
+        pictures = normalise_frames(torch.from_numpy(frames).to(device), colours)
     return run_model(model, sounds, pictures, config)
 
 
