@@ -61,8 +61,9 @@ def print_faults(faults: Sequence[Fault]) -> None:
 def print_features(features: Features, odd_lengths: Mapping[str, int]) -> None:
     """Print the shapes of features, and how many recordings were padded or cropped."""
     clips = len(features.data.clips)
-    shapes = f"log-mel {features.log_mel.shape}, frames {features.frames.shape}"
-    out.print(f"features of {clips} clips in {cache_root()}: {shapes}", soft_wrap=True)
+    arrays = {"log-mel": features.log_mel, "frames": features.frames}
+    shapes = [f"{name} {array.shape}" for name, array in arrays.items() if array is not None]
+    out.print(f"features of {clips} clips in {cache_root()}: {', '.join(shapes)}", soft_wrap=True)
     if any(odd_lengths.values()):
         counts = [f"{count} recordings {note}" for note, count in odd_lengths.items()]
         out.print(f"{', '.join(counts)} to 10 s")

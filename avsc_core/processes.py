@@ -1,14 +1,15 @@
-"""This module runs work on media files in several processes, with one thread each.
+"""This module runs work on media files in several processes, and reads ahead on a thread.
 
-The processes are spawned, because forking a process in which torch runs threads can hang. They
-ignore Ctrl-C, which a terminal sends to every process of a command: only the first process answers
-it, so that one line appears and not one traceback per process.
+The processes have one thread each. They are spawned, because forking a process in which torch runs
+threads can hang. They ignore Ctrl-C, which a terminal sends to every process of a command: only the
+first process answers it, so that one line appears and not one traceback per process.
 """
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -38,6 +39,18 @@ def parallel_map(
         return
     with process_pool(count) as pool:
         yield from pool.map(function, items, chunksize=FEW // 4)
+
+
+def look_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield `function(item)` of each item; a thread computes the next while one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(thread.submit(function, item))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def no_progress(what: str, done: int, total: int) -> None:

@@ -5,9 +5,9 @@ second, 1280 x 720. One core computes the features of preset `paper`. The rivals
 loops of soundfile and PyAV, which nothing can beat, and the straightforward pipeline of torchaudio
 and torchvision, which transforms every frame that it decodes and keeps ten.
 
-Measured after that are the time to gather an epoch's batches from the store, and the memory that
-the store takes in 1, 2, 4 and 8 processes that have read all of it (PSS of its pages, which counts
-a shared page once; Linux).
+Measured after that are the time to gather an epoch's batches from the store, for models of both
+modalities and of one, and the memory that the store takes in 1, 2, 4 and 8 processes that have read
+all of it (PSS of its pages, which counts a shared page once; Linux).
 """
 
 import multiprocessing
@@ -39,6 +39,7 @@ from benchmarks.report import keep
 
 CLIPS = 8  # written as files
 STORED = 64  # rows of the store that is read
+BATCH_SIZE = 16
 LOG_MEL_SHAPE = (STORED, 1024, 128)
 FRAMES_SHAPE = (STORED, 10, 3, 224, 224)
 CONFIG = resolve("paper")
@@ -70,6 +71,18 @@ def measure_speed(folder: Path) -> list[dict[str, Any]]:
     time_epoch(inputs)
     rate = STORED / time_epoch(inputs)
     rows.append(make_row("second epoch: clips a second and core", rate, rates["ours"]))
+
+    # The same for models of one modality, which read nothing of the other; rival: reading both.
+    both = time_epoch(inputs)
+    singles = {
+        "sound": inputs.features._replace(frames=None),
+        "pictures": inputs.features._replace(log_mel=None),
+    }
+    for name, features in singles.items():
+        single = inputs._replace(features=features)
+        milliseconds = 1000 * time_epoch(single) * BATCH_SIZE / STORED
+        what = f"a batch of {BATCH_SIZE} of {name} alone: ms"
+        rows.append(make_row(what, milliseconds, 1000 * both * BATCH_SIZE / STORED))
     return rows
 
 
@@ -200,7 +213,7 @@ def time_epoch(inputs: Inputs) -> float:
     """Return the seconds to gather and normalise an epoch's batches."""
     start = time.perf_counter()
     order = np.random.default_rng(0).permutation(STORED)
-    for _ in iterate_batches(inputs, order, 16, torch.device("cpu")):
+    for _ in iterate_batches(inputs, order, BATCH_SIZE, torch.device("cpu")):
         pass
     return time.perf_counter() - start
 
@@ -247,7 +260,7 @@ def read_store(folder: Path, ready: Any, measured: Any, sizes: Any) -> None:
 
 
 def make_row(what: str, value: float, unit: float) -> dict[str, Any]:
-    """Make a line of the table; the ratio is to our decoding, or to one reader."""
+    """Make a line of the table; the ratio is to our decoding, one reader or both modalities."""
     return {"what": what, "value": value, "ratio": value / unit}
 
 

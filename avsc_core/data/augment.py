@@ -71,14 +71,14 @@ def augment_frames(frames: Tensor, settings: Augmentation) -> Tensor:
 
 
 def apply_mixup(
-    log_mel: Tensor,  # (B,T,128) or encodings (B,width)
-    frames: Tensor,  # (B,F,3,H,W) or encodings (B,width)
+    log_mel: Tensor | None,  # (B,T,128) or encodings (B,width); None for a model without sound
+    frames: Tensor | None,  # (B,F,3,H,W) or encodings (B,width)
     events: Tensor,  # (B,E)
     objects: Tensor,  # (B,O)
     scenes: Tensor,  # (B,)
     scene_count: int,  # S
     settings: Augmentation,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor, Tensor]:
     """Mix every clip with a share of another one; the scenes (B,) become targets (B,S).
 
     With `mixup_partners` "joint" both modalities of a clip have the same partner and share. With
@@ -93,8 +93,8 @@ def apply_mixup(
 
     targets = one_hot(scenes, scene_count).float()  # (B,S)
     return (
-        _mix(log_mel, audio_mixing),
-        _mix(frames, visual_mixing),
+        None if log_mel is None else _mix(log_mel, audio_mixing),
+        None if frames is None else _mix(frames, visual_mixing),
         _mix(events, audio_mixing),
         _mix(objects, visual_mixing),
         (_mix(targets, audio_mixing) + _mix(targets, visual_mixing)) / 2,

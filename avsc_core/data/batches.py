@@ -3,11 +3,13 @@
 Only the seed and the epoch decide the order.
 
 In: memory-mapped features of a data set and row numbers. Out: `Batch`es of B clips. A batch is
-gathered from the arrays, moved to the device, and augmented and normalised there: so the cache
-keeps frames as small integers, and nothing beyond the batch is copied.
+read from the arrays by a thread while the one before it is used, moved to the device, and augmented
+and normalised there: so the cache keeps frames as small integers, and nothing beyond two batches is
+copied.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +19,11 @@ from torch import Tensor
 
 from avsc_core.config import Augmentation
 from avsc_core.data.augment import apply_mixup, augment_frames, augment_log_mel
-from avsc_core.data.dataset import DataSet
-from avsc_core.data.features import Features
+from avsc_core.data.features import Features, check_log_mels, list_rows, sum_log_mel
 from avsc_core.data.logmel import AST_PADDING, AUDIOSET, Scale, normalise
 from avsc_core.files import cache_root
 from avsc_core.finite import check_finite
+from avsc_core.processes import look_ahead
 from avsc_core.weights.preparation import IMAGENET, Colours
 
 
@@ -42,8 +44,8 @@ class Inputs(NamedTuple):
 class Batch(NamedTuple):
     """B clips, ready for the model and the losses."""
 
-    log_mel: Tensor  # (B,T,128) float32, normalised; or encodings (B,...)
-    frames: Tensor  # (B,F,3,H,W) float32, normalised; or encodings (B,...)
+    log_mel: Tensor | None  # (B,T,128) float32, normalised; or encodings (B,...)
+    frames: Tensor | None  # (B,F,3,H,W) float32, normalised; or encodings (B,...)
     events: Tensor  # (B,E) float32 of 0 and 1
     objects: Tensor  # (B,O) float32 of 0 and 1
     scenes: Tensor  # (B,) int64; or targets (B,S) of mixed clips
@@ -57,24 +59,20 @@ def compute_scale(features: Features, normalisation: str, rows: ndarray) -> Scal
     that they have with AudioSet's constants. "audioset" and "peak": AudioSet's constants ("peak"
     scales the samples before the logarithm).
     """
-    if normalisation != "dataset":
+    if normalisation != "dataset" or features.log_mel is None:
         return AUDIOSET
 
     # One clip at a time, because the log-mels of TAU's training split fill 4.5 GB.
-    count = 0  # of values in recorded frames
-    total = 0.0
-    total_of_squares = 0.0
-    for row in rows:
-        log_mel = features.log_mel[row].astype(np.float64)  # (T,128)
-        recorded = log_mel[log_mel.any(1)]  # frames that are not padding
-        count += recorded.size
-        total += recorded.sum()
-        total_of_squares += (recorded**2).sum()
+    if features.sums is not None:
+        sums = features.sums[rows]  # (N,3)
+    else:
+        sums = np.stack([sum_log_mel(features.log_mel[row]) for row in rows])
+    count, total, total_of_squares = map(sum, sums.T.tolist())
 
     mean = total / max(count, 1)
     variance = total_of_squares / max(count, 1) - mean**2
     if not np.isfinite(variance):
-        check_log_mels(features, rows)
+        check_log_mels(features.data, features.log_mel, rows)
     return Scale(float(mean), float(np.sqrt(variance)), AST_PADDING)
 
 
@@ -84,21 +82,14 @@ def check_inputs(inputs: Inputs, rows: ndarray) -> None:
     They are many, so they are looked at when a figure is not finite, to find out why. Raises
     UserError that names each clip.
     """
-    if inputs.audio is None:
-        check_log_mels(inputs.features, rows)
+    if inputs.audio is None and inputs.features.log_mel is not None:
+        check_log_mels(inputs.features.data, inputs.features.log_mel, rows)
     for branch, encodings in (("audio", inputs.audio), ("visual", inputs.visual)):
         if encodings is not None:
             files = cache_root() / "features" / f"{branch}_encoding-*"
             todo = f"delete {files}: they are computed again"
             what = f"its {branch} encoding in the cache"
-            check_finite(_list_rows(inputs.features.data, rows, what, encodings), todo)
-
-
-def check_log_mels(features: Features, rows: ndarray) -> None:
-    """Check that the log-mels of `rows` are finite. Raises UserError that names each clip."""
-    data = features.data
-    todo = f"`avsc-core features {data.root} --verify` computes it again"
-    check_finite(_list_rows(data, rows, "its log-mel in the cache", features.log_mel), todo)
+            check_finite(list_rows(inputs.features.data, rows, what, encodings), todo)
 
 
 def shuffle_rows(rows: ndarray, seed: int, epoch: int) -> ndarray:
@@ -118,20 +109,18 @@ def iterate_batches(
 ) -> Iterator[Batch]:
     """Yield batches of the given rows in the given order; the last one may be smaller.
 
-    They are augmented when `augmentation` is given.
+    They are augmented when `augmentation` is given. While a batch is used, a thread reads the next
+    one; augmentation, which draws random numbers, stays on the thread of the caller.
     """
-    features = inputs.features
-    scenes = features.data.scenes  # (N,)
-    scene_count = len(features.data.scene_names)
-
-    for start in range(0, len(rows), batch_size):
-        batch_rows = rows[start : start + batch_size]
+    scene_count = len(inputs.features.data.scene_names)
+    parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    for stored in look_ahead(partial(read_rows, inputs, device=device), parts):
         batch = Batch(
-            log_mel=load_log_mels(inputs, batch_rows, device, augmentation),
-            frames=load_frames(inputs, batch_rows, device, augmentation),
-            events=to_device(features.events[batch_rows], device).float(),
-            objects=to_device(features.objects[batch_rows], device).float(),
-            scenes=to_device(scenes[batch_rows], device),
+            log_mel=prepare_log_mels(stored.log_mel, inputs, device, augmentation),
+            frames=prepare_frames(stored.frames, inputs, device, augmentation),
+            events=to_device(stored.events, device).float(),
+            objects=to_device(stored.objects, device).float(),
+            scenes=to_device(stored.scenes, device),
         )
 
         # Clips are mixed last, with all their labels.
@@ -140,38 +129,73 @@ def iterate_batches(
         yield batch
 
 
-def load_log_mels(
+def read_rows(inputs: Inputs, rows: ndarray, device: torch.device) -> Batch:
+    """Read B rows of what a model takes, as they are stored, into memory that `device` copies."""
+    features = inputs.features
+    audio = features.log_mel if inputs.audio is None else inputs.audio
+    visual = features.frames if inputs.visual is None else inputs.visual
+    return Batch(
+        log_mel=None if audio is None else copy_rows(audio, rows, device),
+        frames=None if visual is None else copy_rows(visual, rows, device),
+        events=copy_rows(features.events, rows, device),
+        objects=copy_rows(features.objects, rows, device),
+        scenes=copy_rows(features.data.scenes, rows, device),
+    )
+
+
+def copy_rows(array: ndarray, rows: ndarray, device: torch.device) -> Tensor:
+    """Copy the rows (B,) of an array (N,...) into a tensor (B,...) in memory.
+
+    For a GPU they are copied straight into pinned memory: a transfer from there runs beside the
+    computation. torch uses that memory again only when the transfer is over.
+    """
+    if device.type != "cuda":
+        return torch.from_numpy(array[rows])
+    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    target = torch.empty((len(rows), *array.shape[1:]), dtype=dtype, pin_memory=True)
+    # Rows are always in range; any other mode would make numpy copy twice.
+    np.take(array, rows, axis=0, out=target.numpy(), mode="clip")
+    return target
+
+
+def prepare_log_mels(
+    stored: Tensor | None,  # (B,T,128), or encodings (B,...)
     inputs: Inputs,
-    rows: ndarray,  # (B,)
     device: torch.device,
     augmentation: Augmentation | None = None,
-) -> Tensor:
-    """Load log-mels onto the device, augment them when asked, normalise: (B,T,128) float32.
+) -> Tensor | None:
+    """Move log-mels to the device, augment them when asked, normalise: (B,T,128) float32.
 
-    Encodings (B,...) are final: they are neither augmented nor normalised.
+    Encodings are final: they are neither augmented nor normalised. A model without a branch for
+    sound gets None.
     """
+    if stored is None:
+        return None
+    log_mel = to_device(stored, device)
     if inputs.audio is not None:
-        return to_device(inputs.audio[rows], device)
-    log_mel = to_device(inputs.features.log_mel[rows], device)
+        return log_mel
     # Augmentation needs values that are not normalised yet: there padding is 0, and gain a shift.
     if augmentation:
         log_mel = augment_log_mel(log_mel, augmentation)
     return normalise(log_mel, inputs.scale)
 
 
-def load_frames(
+def prepare_frames(
+    stored: Tensor | None,  # (B,F,3,H,W) uint8, or encodings (B,...)
     inputs: Inputs,
-    rows: ndarray,  # (B,)
     device: torch.device,
     augmentation: Augmentation | None = None,
-) -> Tensor:
-    """Load frames onto the device, augment them when asked, normalise: (B,F,3,H,W) float32.
+) -> Tensor | None:
+    """Move frames to the device, augment them when asked, normalise: (B,F,3,H,W) float32.
 
-    Encodings (B,...) are final: they are neither augmented nor normalised.
+    Encodings are final: they are neither augmented nor normalised. A model without a branch for
+    pictures gets None.
     """
+    if stored is None:
+        return None
+    frames = to_device(stored, device)
     if inputs.visual is not None:
-        return to_device(inputs.visual[rows], device)
-    frames = to_device(inputs.features.frames[rows], device)
+        return frames
     if augmentation:
         frames = augment_frames(frames, augmentation)
     return normalise_frames(frames, inputs.colours)
@@ -179,23 +203,18 @@ def load_frames(
 
 def normalise_frames(frames: Tensor, colours: Colours = IMAGENET) -> Tensor:
     """Turn frames (B,F,3,H,W) uint8 into float32, normalised as a backbone expects."""
-    mean = torch.tensor(colours.mean, device=frames.device).view(3, 1, 1)
-    std = torch.tensor(colours.std, device=frames.device).view(3, 1, 1)
+    mean, std = _place_colours(colours, frames.device)
     return (frames.float() / 255 - mean) / std
 
 
-def to_device(array: ndarray, device: torch.device) -> Tensor:
-    """Move an array to the device as a tensor."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        # A copy from pinned memory runs beside the computation, so the GPU does not wait for it.
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
+@lru_cache
+def _place_colours(colours: Colours, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation (3,1,1) on the device, once: moving them makes a GPU wait."""
+    mean = torch.tensor(colours.mean, device=device).view(3, 1, 1)
+    std = torch.tensor(colours.std, device=device).view(3, 1, 1)
+    return mean, std
 
 
-def _list_rows(
-    data: DataSet, rows: ndarray, what: str, array: ndarray
-) -> Iterator[tuple[str, str, ndarray]]:
-    """Yield (name of the clip, what its row is, the row) of an array (N,...)."""
-    for row in rows:
-        yield data.clips[row].name, what, array[row]
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor to the device; from pinned memory beside the computation."""
+    return tensor.to(device, non_blocking=True)

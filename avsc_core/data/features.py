@@ -6,7 +6,8 @@ one machine share the pages. Targets are events (N,E) and objects (N,O) of 0 and
 variable `AVSC_CACHE` moves the cache.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,9 @@ from numpy import ndarray
 
 from avsc_core.cache.folders import build_once
 from avsc_core.cache.store import (
+    BLOCK,
     FORMAT,
+    compute_in_batches,
     compute_in_processes,
     count_notes,
     load_or_compute,
@@ -29,19 +32,26 @@ from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.demo.scenes import write_demo
 from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.files import cache_root
+from avsc_core.finite import check_finite
 from avsc_core.labels import EVENT_SCORES, check_coarse, name_object_scores
 from avsc_core.processes import Progress
+from avsc_core.resolve import find_given_encodings
 from avsc_core.weights.preparation import choose_pictures
 
 
 class Features(NamedTuple):
-    """Memory-mapped features of a data set and its targets; row n belongs to `data.clips[n]`."""
+    """Memory-mapped features of a data set and its targets; row n belongs to `data.clips[n]`.
+
+    A model without a branch for sound has no log-mels, and one without a branch for pictures no
+    frames.
+    """
 
     data: DataSet
-    log_mel: ndarray  # (N,T,128) float32 or float16, not normalised
-    frames: ndarray  # (N,F,3,H,W) uint8
+    log_mel: ndarray | None  # (N,T,128) float32 or float16, not normalised
+    frames: ndarray | None  # (N,F,3,H,W) uint8
     events: ndarray  # (N,E) uint8
     objects: ndarray  # (N,O) uint8
+    sums: ndarray | None = None  # (N,3) float64, with `log_mel.normalise: dataset`; `sum_log_mel`
 
 
 def open_embedded_scenes(progress: Progress) -> DataSet:
@@ -62,15 +72,37 @@ def open_data(root: str | Path | None, progress: Progress) -> DataSet:
 def build_features(data: DataSet, config: Config, progress: Progress) -> Features:
     """Return the features of every clip, from the cache or computed now, with the targets.
 
-    Raises UserError that names every unreadable file, and when labels of the data do not fit the
+    Only what the model takes is computed and read: log-mels for sound, frames for pictures. Raises
+    UserError that names every unreadable file, and when labels of the data do not fit the
     configuration.
     """
     _check_labels(data, config)
     common = (config.media, config.workers, progress)
-    log_mel = load_clip_features(data.clips, data.sounds, config.log_mel, *common)
-    frames = load_clip_features(data.clips, data.films, choose_pictures(config), *common)
+    branches = find_branches_with_inputs(config)
+    log_mel = frames = sums = None
+    if "audio" in branches:
+        log_mel = load_clip_features(data.clips, data.sounds, config.log_mel, *common)
+        if config.log_mel.normalise == "dataset":
+            sums = _load_sums(data, config, log_mel, progress)
+    if "visual" in branches:
+        frames = load_clip_features(data.clips, data.films, choose_pictures(config), *common)
     events, objects = select_labels(data, config.pseudo)
-    return Features(data, log_mel, frames, events, objects)
+    return Features(data, log_mel, frames, events, objects, sums)
+
+
+def find_branches_with_inputs(config: Config) -> set[str]:
+    """Return the branches that take features of clips, and not encodings computed elsewhere."""
+    return set(config.modality.split("-")) - find_given_encodings(config).keys()
+
+
+def sum_log_mel(log_mel: ndarray) -> ndarray:
+    """Sum up what a clip's log-mel (T,128) adds to the mean and deviation of a data set.
+
+    Returns (3,) float64: the number of values in recorded frames, their sum, that of their squares.
+    """
+    values = log_mel.astype(np.float64)
+    recorded = values[values.any(1)]  # frames that are not padding
+    return np.array([recorded.size, recorded.sum(), (recorded**2).sum()])
 
 
 def load_clip_features(
@@ -95,15 +127,21 @@ def load_clip_features(
 
 def count_odd_lengths(data: DataSet, config: Config) -> dict[str, int]:
     """Count the recordings that were padded and cropped, as `media.short` and `media.long` say."""
-    log_mel, frames = map(count_notes, locate_features(data, config))
-    return {note: log_mel[note] + frames[note] for note in log_mel}
+    counts: Counter[str] = Counter()
+    for folder in locate_features(data, config):
+        counts.update(count_notes(folder))
+    return dict(counts)
 
 
-def locate_features(data: DataSet, config: Config) -> tuple[Path, Path]:
-    """Return the folders of a data set's log-mels and frames."""
-    log_mel = locate_feature_folder(data.sounds, config.log_mel, config.media)
-    frames = locate_feature_folder(data.films, choose_pictures(config), config.media)
-    return log_mel, frames
+def locate_features(data: DataSet, config: Config) -> list[Path]:
+    """Return the folders of a data set's log-mels and frames, as far as a model takes them."""
+    branches = find_branches_with_inputs(config)
+    folders = []
+    if "audio" in branches:
+        folders.append(locate_feature_folder(data.sounds, config.log_mel, config.media))
+    if "visual" in branches:
+        folders.append(locate_feature_folder(data.films, choose_pictures(config), config.media))
+    return folders
 
 
 def locate_feature_folder(
@@ -163,6 +201,39 @@ def _check_labels(data: DataSet, config: Config) -> None:
 
     if faults:
         raise UserError(faults)
+
+
+def check_log_mels(data: DataSet, log_mel: ndarray, rows: ndarray) -> None:
+    """Check that the log-mels (N,T,128) of `rows` are finite. Raises UserError that names each."""
+    todo = f"`avsc-core features {data.root} --verify` computes it again"
+    check_finite(list_rows(data, rows, "its log-mel in the cache", log_mel), todo)
+
+
+def list_rows(
+    data: DataSet, rows: ndarray, what: str, array: ndarray
+) -> Iterator[tuple[str, str, ndarray]]:
+    """Yield (name of the clip, what its row is, the row) of an array (N,...)."""
+    for row in rows:
+        yield data.clips[row].name, what, array[row]
+
+
+def _load_sums(data: DataSet, config: Config, log_mel: ndarray, progress: Progress) -> ndarray:
+    """Return the sums (N,3) of `sum_log_mel` of every clip, from the cache or computed now.
+
+    Trials of a study share them: the log-mels of TAU's training split fill 4.5 GB.
+    """
+
+    def measure(rows: ndarray) -> ndarray:
+        check_log_mels(data, log_mel, rows)
+        return np.stack([sum_log_mel(log_mel[row]) for row in rows])
+
+    source = locate_feature_folder(data.sounds, config.log_mel, config.media)
+    return load_or_compute(
+        locate_array("log_mel_sums", [source.name.rsplit("-", 1)[0]], data.sounds),
+        data.sounds,
+        compute=partial(compute_in_batches, lambda: measure, BLOCK),
+        report=partial(progress, "measuring log-mels"),
+    )
 
 
 def _compute_clip_features(

@@ -17,12 +17,16 @@ from avsc_core.config import Config, Media
 from avsc_core.data.batches import Inputs, check_inputs
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.dataset import DataSet, hash_media, select_rows
-from avsc_core.data.features import build_features, load_clip_features
+from avsc_core.data.features import (
+    build_features,
+    find_branches_with_inputs,
+    load_clip_features,
+)
 from avsc_core.data.logmel import Scale
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_unlabelled
 from avsc_core.errors import make_error
-from avsc_core.evaluation.segments import SEGMENTS, predict_segments
+from avsc_core.evaluation.segments import SEGMENTS, count_frames, predict_segments
 from avsc_core.finite import check_finite, is_finite
 from avsc_core.metrics import compute_scores
 from avsc_core.model.network import AudioVisualNet, Outputs
@@ -162,20 +166,30 @@ def answer_unlabelled(
     check_has_encoders(config, "an unlabelled clip")
     clips = read_unlabelled(root)
     sounds, films = hash_media(root, clips, progress)
-    one_picture = choose_pictures(config).model_copy(update={"frames": 1})
     common = (config.media, config.workers, progress, 1.0)
-    log_mel = load_clip_features(clips, sounds, config.log_mel, *common)  # (N,T,128)
-    frames = load_clip_features(clips, films, one_picture, *common)  # (N,1,3,H,W)
+    branches = find_branches_with_inputs(config)
+    log_mel = frames = None
+    if "audio" in branches:
+        # Kept without the padding up to ten seconds, which would be nine tenths of the cache.
+        recorded = min(config.log_mel.frames, count_frames(config.log_mel))
+        one_second = config.log_mel.model_copy(update={"frames": recorded})
+        log_mel = load_clip_features(clips, sounds, one_second, *common)  # (N,T',128)
+    if "visual" in branches:
+        one_picture = choose_pictures(config).model_copy(update={"frames": 1})
+        frames = load_clip_features(clips, films, one_picture, *common)  # (N,1,3,H,W)
 
     # decisions, batch by batch
     batch_size = config.training.batch_size
     probabilities = []
     for start in range(0, len(clips), batch_size):
         stop = min(start + batch_size, len(clips))
-        # copies in memory of what is memory-mapped
-        sounds_batch = np.array(log_mel[start:stop])
-        frames_batch = np.array(frames[start:stop])
-        outputs = _run_clips(trained, sounds_batch, frames_batch)
+        sounds_batch = pictures_batch = None
+        if log_mel is not None:
+            padding = config.log_mel.frames - log_mel.shape[1]
+            sounds_batch = np.pad(log_mel[start:stop], ((0, 0), (0, padding), (0, 0)))  # (B,T,128)
+        if frames is not None:
+            pictures_batch = np.array(frames[start:stop])  # a copy of what is memory-mapped
+        outputs = _run_clips(trained, sounds_batch, pictures_batch)
         probabilities.append(scene_probabilities(outputs))  # (B,S)
         progress("answering", stop, len(clips))
 
@@ -193,9 +207,13 @@ def predict_file(trained: Trained, audio: Path, video: Path) -> dict[str, Any]:
     config = trained.config
     check_has_encoders(config, "a new file")
     clip = Clip(video.stem, audio, video, 0, "", "")
-    log_mel, _ = compute_log_mel(clip, config.log_mel, FIT)  # (T,128)
-    frames, _ = compute_frames(clip, choose_pictures(config), FIT)  # (F,3,H,W)
-    outputs = _run_clips(trained, log_mel[None], frames[None])
+    branches = find_branches_with_inputs(config)
+    sounds = pictures = None
+    if "audio" in branches:
+        sounds = compute_log_mel(clip, config.log_mel, FIT)[0][None]  # (1,T,128)
+    if "visual" in branches:
+        pictures = compute_frames(clip, choose_pictures(config), FIT)[0][None]  # (1,F,3,H,W)
+    outputs = _run_clips(trained, sounds, pictures)
     probability = scene_probabilities(outputs)  # (1,S)
     _check_answers([clip.name], probability)
     return {
@@ -242,7 +260,7 @@ def _select_fields(values: Mapping[str, Any], fields: type[NamedTuple]) -> dict[
     return {name: value for name, value in values.items() if name in fields._fields}
 
 
-def _run_clips(trained: Trained, log_mel: ndarray, frames: ndarray) -> Outputs:
+def _run_clips(trained: Trained, log_mel: ndarray | None, frames: ndarray | None) -> Outputs:
     """Run the model on log-mels (B,T,128) and frames (B,F,3,H,W) that are not normalised."""
     config = trained.config
     colours = find_colours(config.visual.backbones[0])

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from avsc_core.cache.store import compute_in_batches, load_or_compute, locate_array
 from avsc_core.config import Config, LogMel, Pictures
-from avsc_core.data.batches import normalise_frames, to_device
+from avsc_core.data.batches import copy_rows, normalise_frames, to_device
 from avsc_core.data.dataset import hash_media
 from avsc_core.data.features import load_clip_features, threshold_scores
 from avsc_core.data.logmel import AUDIOSET, normalise
@@ -224,7 +224,7 @@ def _start_teacher(
 
     @torch.inference_mode()
     def compute_logits(rows: ndarray) -> ndarray:
-        inputs = normalise_features(to_device(features[rows], device))
+        inputs = normalise_features(to_device(copy_rows(features, rows, device), device))
         logits: ndarray = module(inputs).cpu().numpy()
         return logits
 

@@ -8,6 +8,7 @@ from avsc_core.errors import make_error
 
 PRECISIONS = {
     "float32": torch.float32,
+    "tf32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
@@ -29,7 +30,12 @@ def choose_device(config: Config) -> torch.device:
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:
     """Return the context of a model's precision; losses are computed outside of it."""
-    precision = PRECISIONS[config.training.precision]
+    name = config.training.precision
+    # TF32 is a switch of the process, because the backward pass needs it too. torch leaves it on
+    # for convolutions, which would not be float32.
+    torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
+    torch.backends.cudnn.allow_tf32 = name == "tf32"
+    precision = PRECISIONS[name]
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 

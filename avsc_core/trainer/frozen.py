@@ -21,7 +21,13 @@ from numpy import ndarray
 
 from avsc_core.cache.store import compute_in_batches, load_or_compute, locate_array
 from avsc_core.config import Config
-from avsc_core.data.batches import Inputs, compute_scale, load_frames, load_log_mels
+from avsc_core.data.batches import (
+    Inputs,
+    compute_scale,
+    prepare_frames,
+    prepare_log_mels,
+    read_rows,
+)
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import Features
 from avsc_core.errors import Fault, UserError, collect_faults
@@ -146,12 +152,16 @@ def _load_encoder(config: Config, inputs: Inputs, branch: str) -> Callable[[ndar
     """Return a function that computes the encodings (B,...) float32 of the rows (B,)."""
     device = choose_device(config)
     encoder = build_pretrained_encoder(config, branch).to(device).eval()
-    load_inputs = load_log_mels if branch == "audio" else load_frames
 
     @torch.inference_mode()
     def encode(rows: ndarray) -> ndarray:
+        stored = read_rows(inputs, rows, device)
+        if branch == "audio":
+            batch = prepare_log_mels(stored.log_mel, inputs, device)
+        else:
+            batch = prepare_frames(stored.frames, inputs, device)
         with autocast(config, device):
-            encodings: ndarray = encoder(load_inputs(inputs, rows, device)).float().cpu().numpy()
+            encodings: ndarray = encoder(batch).float().cpu().numpy()
         return encodings
 
     return encode

@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from avsc_core.config import Config
-from avsc_core.data.batches import normalise_frames, to_device
+from avsc_core.data.batches import normalise_frames
 from avsc_core.data.logmel import Scale, normalise
 from avsc_core.labels import COARSE_NUMBERS
 from avsc_core.model.network import AudioVisualNet, Outputs
@@ -21,29 +21,32 @@ from avsc_core.weights.preparation import Colours
 @torch.inference_mode()
 def run_model(
     model: AudioVisualNet,
-    log_mel: Tensor,  # (B,T,128) normalised, or encodings (B,width)
-    frames: Tensor,  # (B,F,3,H,W) normalised, or encodings (B,width)
+    log_mel: Tensor | None,  # (B,T,128) normalised, or encodings (B,width)
+    frames: Tensor | None,  # (B,F,3,H,W) normalised, or encodings (B,width)
     config: Config,
 ) -> Outputs:
-    """Run the model on B clips that are on its device."""
+    """Run the model on B clips that are on its device; what it has no branch for may be None."""
     model.eval()
-    with autocast(config, log_mel.device):
+    with autocast(config, next(model.parameters()).device):
         outputs: Outputs = model(log_mel, frames)
     return outputs
 
 
 def run_raw_clips(
     model: AudioVisualNet,
-    log_mel: ndarray,  # (B,T,128) as cached, not normalised
-    frames: ndarray,  # (B,F,3,H,W) uint8
+    log_mel: ndarray | None,  # (B,T,128) as cached, not normalised
+    frames: ndarray | None,  # (B,F,3,H,W) uint8
     scale: Scale,
     colours: Colours,
     config: Config,
 ) -> Outputs:
     """Normalise B raw clips on the model's device, as in training, and run the model."""
     device = next(model.parameters()).device
-    sounds = normalise(to_device(log_mel, device), scale)
-    pictures = normalise_frames(to_device(frames, device), colours)
+    sounds = pictures = None
+    if log_mel is not None:
+        sounds = normalise(torch.from_numpy(log_mel).to(device), scale)
+    if frames is not None:
+        pictures = normalise_frames(torch.from_numpy(frames).to(device), colours)
     return run_model(model, sounds, pictures, config)
 
 

@@ -88,7 +88,7 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Train on one batch and return its loss terms, scalars by name, still on the device."""
     # forward pass in the configured precision, losses in float32
-    with autocast(parts.config, batch.log_mel.device):
+    with autocast(parts.config, batch.scenes.device):
         outputs = parts.model(batch.log_mel, batch.frames)
     targets = (batch.events, batch.objects, batch.scenes)
     terms = parts.losses(parts.model, outputs, *targets, generator)

@@ -41,7 +41,15 @@ INPUT_DIMENSIONS = (
 
 # Parts of a configuration that decide its features, and those that decide whether its encoders
 # and their pretrained weights fit.
-FEATURE_PARTS = ("media", "log_mel", "pictures", "pseudo")
+FEATURE_PARTS = (
+    "modality",
+    "media",
+    "log_mel",
+    "pictures",
+    "pseudo",
+    "audio.encodings",
+    "visual.encodings",
+)
 ENCODER_PARTS = (
     "modality",
     "audio",
@@ -288,5 +296,6 @@ def _dump_parts(config: Config, names: Iterable[str]) -> str:
     parts = []
     for name in names:
         section, _, field = name.partition(".")
-        parts.append(settings[section][field] if field else settings[section])
+        # A field that came later and is at its default has no place in the identity.
+        parts.append(settings[section].get(field) if field else settings[section])
     return json.dumps(parts)

@@ -172,7 +172,7 @@ def test_a_row_of_a_damaged_cache(damaged: tuple[Features, Config, str], tmp_pat
         next(fit(config, features, rows.train, rows.validation))
     assert faults(caught) == expected
     with pytest.raises(UserError) as caught:
-        compute_scale(features, "dataset", rows.train)
+        compute_scale(features._replace(sums=None), "dataset", rows.train)
     assert faults(caught) == expected
     trained = Trained(build_model(config).eval(), config, AUDIOSET, [], [], [])
     with pytest.raises(UserError) as caught:

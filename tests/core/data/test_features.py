@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from avsc_core.config import Config
+from avsc_core.config import Augmentation, Config
 from avsc_core.data.batches import IMAGENET, Inputs, compute_scale, iterate_batches, shuffle_rows
 from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.dataset import DataSet
@@ -48,7 +48,7 @@ def test_a_second_call_reads_what_the_first_wrote(features: Features, tiny: Conf
     ("setting", "rebuilt"),
     [
         ("pictures.resize=40", {"frames"}),
-        ("log_mel.window=hanning", {"log_mel"}),
+        ("log_mel.window=hanning", {"log_mel", "log_mel_sums"}),
         ("log_mel.normalise=peak", {"log_mel"}),
         ("log_mel.normalise=audioset", set()),
         ("loss_weights.scene=3", set()),
@@ -60,6 +60,39 @@ def test_only_what_depends_on_a_setting_is_rebuilt(
     before = folders()
     build_features(features.data, resolve("demo", parse_set([*TINY, setting])), no_progress)
     assert {name.split("-")[0] for name in folders() - before} == rebuilt
+
+
+@pytest.mark.parametrize(
+    ("modality", "kept", "left_out"),
+    [("audio", "log_mel", "frames"), ("visual", "frames", "log_mel")],
+)
+def test_a_model_of_one_modality_reads_nothing_of_the_other(
+    features: Features,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    modality: str,
+    kept: str,
+    left_out: str,
+):
+    """Neither from the files nor from the cache: half of Table IV would wait for nothing."""
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path))
+    config = resolve("demo", parse_set([*TINY, f"modality={modality}"]))
+    single = build_features(features.data, config, no_progress)
+    assert getattr(single, left_out) is None
+    assert np.array_equal(getattr(single, kept), getattr(features, kept))
+    assert {name.split("-")[0] for name in folders()} - {"log_mel_sums"} == {kept}
+    rows = np.arange(10)
+    inputs = Inputs(single, compute_scale(single, "dataset", rows), IMAGENET)
+    (batch,) = iterate_batches(inputs, rows, 10, torch.device("cpu"), Augmentation(mixup=0.4))
+    assert getattr(batch, left_out) is None
+    assert len(getattr(batch, kept)) == 10
+
+
+def test_kept_sums_give_the_scale_of_the_values(features: Features):
+    rows = np.arange(3, 20)
+    assert features.sums is not None
+    direct = compute_scale(features._replace(sums=None), "dataset", rows)
+    assert compute_scale(features, "dataset", rows) == direct
 
 
 def test_every_unreadable_file_is_named(data: DataSet, tiny: Config, tmp_path: Path):

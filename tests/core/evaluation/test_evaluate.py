@@ -13,6 +13,7 @@ from torch import nn
 
 from avsc_core.config import Config
 from avsc_core.data.batches import IMAGENET, Inputs, compute_scale
+from avsc_core.data.clip_features import compute_frames, compute_log_mel
 from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.data.tau import is_unlabelled, read_unlabelled
@@ -24,7 +25,7 @@ from avsc_core.evaluation.evaluate import (
     load_trained,
     save_trained,
 )
-from avsc_core.evaluation.segments import cut_segments, predict_segments
+from avsc_core.evaluation.segments import cut_pictures, cut_sound, predict_segments
 from avsc_core.labels import SCENES
 from avsc_core.metrics import compute_scores, format_predictions, parse_predictions
 from avsc_core.model import build_model
@@ -32,6 +33,7 @@ from avsc_core.model.network import Outputs
 from avsc_core.processes import no_progress
 from avsc_core.resolve import resolve
 from avsc_core.trainer import inference
+from avsc_core.trainer.inference import run_raw_clips, scene_probabilities
 from tests.builders.media import write_evaluation_set
 
 
@@ -61,7 +63,8 @@ def test_a_second_keeps_its_own_sound_and_picture():
         np.arange(1024, dtype=np.float32)[:, None], 128, 1
     )  # every frame is its number
     frames = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8)
-    sounds, pictures = cut_segments(log_mel, frames, config)
+    sounds = cut_sound(log_mel, config.log_mel)
+    pictures = cut_pictures(frames, config.pictures.offset_s)
     assert sounds.shape == (10, 1024, 128)
     assert pictures.shape == (10, 1, 3, 2, 2)
     for second in range(10):
@@ -98,7 +101,7 @@ def test_the_rest_of_a_second_is_what_ast_saw_in_padding(
 def test_fewer_pictures_than_seconds():
     config = resolve("demo")  # four pictures, at 0.4, 2.9, 5.4 and 7.9 s
     frames = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 2, 2), np.uint8)
-    _, pictures = cut_segments(np.zeros((256, 128), np.float32), frames, config)
+    pictures = cut_pictures(frames, config.pictures.offset_s)
     assert pictures[:, 0, 0, 0, 0].tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
@@ -127,6 +130,28 @@ def test_an_unlabelled_set_is_answered_in_order(
     assert probability.shape == (12, 10)
     assert np.allclose(probability.sum(1), 1)
     assert len(np.unique(probability[:, 0])) == 12
+
+
+def test_seconds_are_kept_without_padding_and_seen_with_it(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The evaluation set of the challenge would fill 38 GB, nine tenths of it zeros."""
+    monkeypatch.setenv("AVSC_CACHE", str(tmp_path / "cache"))
+    write_evaluation_set(tmp_path / "set", 3)
+    _, probability = answer_unlabelled(trained, tmp_path / "set", no_progress)
+    (kept,) = (tmp_path / "cache" / "features").glob("log_mel-*/array.npy")
+    recorded = np.load(kept, mmap_mode="r").shape[1]
+    assert recorded < trained.config.log_mel.frames / 8
+
+    # The log-mel of a whole input, computed at once.
+    clip = read_unlabelled(tmp_path / "set")[1]
+    media = trained.config.media
+    whole, _ = compute_log_mel(clip, trained.config.log_mel, media, 1.0)  # (T,128)
+    frames, _ = compute_frames(clip, trained.config.pictures, media, 1.0)  # (F,3,H,W)
+    outputs = run_raw_clips(
+        trained.model, whole[None], frames[None], trained.scale, IMAGENET, trained.config
+    )
+    assert np.allclose(scene_probabilities(outputs)[0], probability[1], atol=1e-6)
 
 
 def test_a_clip_of_ten_seconds_is_none_of_the_challenges(

@@ -54,6 +54,21 @@ def test_other_precisions_train_as_well(features: Features, parts: SplitRows, pr
     assert other[-1]["train_total"] == pytest.approx(exact[-1]["train_total"], rel=0.05)
 
 
+def test_tf32_is_float32_on_a_cpu_and_on_for_this_training_only(
+    features: Features, parts: SplitRows, tiny: Config
+):
+    """A worker trains one trial after another, and torch leaves TF32 on for convolutions."""
+    exact = run(tiny, features, parts)
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    rounded = resolve("demo", parse_set([*TINY, "training.precision=tf32"]))
+    assert run(rounded, features, parts) == exact
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.allow_tf32
+    run(tiny, features, parts)
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 @pytest.mark.parametrize("precision", ["float32", "fp16"])
 @pytest.mark.parametrize("mode", ["lkm", "rkm"])
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
