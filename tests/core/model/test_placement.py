@@ -1,4 +1,4 @@
-"""On a GPU, everything that a model and its losses compute with is on that GPU.
+"""On a GPU, all that a model (avsc_core/model/network.py) and its losses compute with is there.
 
 Tensors without values stand for those of a GPU that this machine need not have. torch raises as
 soon as one of them meets a tensor of the CPU. (A GRU asks the driver for cuDNN, so it is not here.)
