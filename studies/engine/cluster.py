@@ -24,13 +24,14 @@ from ray._private.authentication.authentication_token_setup import _enable_token
 from ray._raylet import AuthenticationTokenLoader
 
 from avsc_core.errors import EnvironmentFault, Fault
+from avsc_core.processes import ABANDONED
 from studies.engine import drop_ray_variables
 from studies.engine.joining import check_nodes, find_cluster
 from studies.engine.temporary import temporary_folder
 from studies.study.schema import Study
 
-# Seconds that a Ray which is no longer wanted gets to come to the end of its start.
-PATIENCE = 10.0
+# Seconds that killed processes get to be gone.
+PATIENCE = 5.0
 
 
 class Session(NamedTuple):
@@ -73,16 +74,25 @@ def open_ray(address: str | None) -> Iterator[Session]:
             _make_private(folder)
         else:
             address = find_cluster(address)
-        arguments = (address, folder, starting, closing)
         # The thread is a daemon, so that a start that hangs does not keep the command.
-        Thread(target=_hold_ray, args=arguments, daemon=True).start()
+        arguments = (address, folder, starting, closing)
+        thread = Thread(target=_hold_ray, args=arguments, daemon=True)
+        thread.start()
         try:
             if address is not None:
                 starting.result()  # a missing cluster shows before anything is computed for it
                 check_nodes(address)
             yield Session(folder, starting)
+            wait([starting])
+        except Exception:
+            wait([starting])
+            raise
         finally:
-            _end_ray(folder, starting)
+            # After a signal nothing is waited for.
+            if starting.done():
+                ray.shutdown()
+            else:
+                _give_up(folder, thread)
             closing.set()
 
 
@@ -119,11 +129,11 @@ def _hold_ray(address: str | None, folder: Path, starting: Future[None], closing
     closing.wait()
 
 
-def _end_ray(folder: Path, starting: Future[None]) -> None:
-    """End what was started here. A start under way is made to fail."""
-    if not starting.done():
-        for process in psutil.Process().children():
-            if str(folder) in " ".join(process.cmdline()):
-                process.kill()
-        wait([starting], PATIENCE)
-    ray.shutdown()
+def _give_up(folder: Path, thread: Thread) -> None:
+    """Leave a start under way: Ray offers no way to stop it, and waits long for what is killed."""
+    thread.name = ABANDONED
+    processes = psutil.Process().children()
+    started = [each for each in processes if str(folder) in " ".join(each.cmdline())]
+    for process in started:
+        process.kill()
+    psutil.wait_procs(started, PATIENCE)

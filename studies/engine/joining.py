@@ -30,10 +30,14 @@ SECONDS_FOR_A_WORKER = 60
 # What the other process may answer instead of versions, and what to do about it.
 ABSENT = "no Ray cluster at {}"
 REFUSED = "the Ray cluster at {} does not accept the token of this user"
+LOCKED = "the Ray cluster at {} asks for a token, and this user has none"
+UNREADABLE = "RAY_AUTH_TOKEN_PATH, whose token the Ray cluster at {} may ask for, cannot be read"
 ELSEWHERE = "this machine is no node of the Ray cluster at {}"
 REMEDIES = {
     ABSENT: "give HOST:PORT as `ray start --head` prints it",
-    REFUSED: "put the cluster's own into ~/.ray/auth_token or RAY_AUTH_TOKEN_PATH",
+    REFUSED: "put the cluster's own into ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH",
+    LOCKED: "put the cluster's own into ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH",
+    UNREADABLE: "set it to a file that holds the cluster's token, or unset it",
     ELSEWHERE: "run `ray start` with that address here, or the study there",
 }
 
@@ -125,14 +129,17 @@ def _ask(address: str) -> dict[str, Any]:
 
 def _answer(address: str) -> dict[str, Any]:
     """Return the versions and address of a cluster and whether there is a token, or a fault."""
-    has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    try:
+        has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    except AuthenticationError:
+        return {"fault": UNREADABLE}
     if has_token:
         _enable_token_auth()
     try:
         found = services.canonicalize_bootstrap_address(address)
         client = GcsClient(address=found)
     except AuthenticationError:
-        return {"fault": REFUSED}
+        return {"fault": REFUSED if has_token else LOCKED}
     except (RpcError, ValueError, OSError):
         return {"fault": ABSENT}
     try:
