@@ -55,7 +55,7 @@ PLAIN_WIDTH = 120
 PLAIN_SECONDS = 10.0
 
 # What stops a command from outside: the word for it and the exit code.
-STOPS = {
+STOPS: dict[int, tuple[str, int]] = {
     signal.SIGINT: ("interrupted", EXIT_INTERRUPTED),
     signal.SIGTERM: ("terminated", EXIT_TERMINATED),
 }

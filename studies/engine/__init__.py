@@ -21,7 +21,6 @@ RAY_SWITCHES = {
 # What joining a cluster needs of the user's own variables. A Ray of the study's own takes none.
 RAY_CONNECTION = (
     "RAY_ADDRESS",
-    "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN",
     "RAY_AUTH_TOKEN_PATH",
     "RAY_TLS_CA_CERT",

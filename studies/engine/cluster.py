@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import NamedTuple
@@ -21,7 +21,7 @@ import psutil
 import ray
 from ray._private import ray_constants
 from ray._private.authentication.authentication_token_setup import _enable_token_auth
-from ray._raylet import AuthenticationTokenLoader
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.processes import ABANDONED
@@ -88,11 +88,17 @@ def open_ray(address: str | None) -> Iterator[Session]:
             wait([starting])
             raise
         finally:
-            # After a signal nothing is waited for.
+            processes = _list_processes(folder)
             if starting.done():
                 ray.shutdown()
             else:
-                _give_up(folder, thread)
+                # After a signal: Ray offers no way to stop its start.
+                thread.name = ABANDONED
+            # What lives on would write into the folder, after it is removed.
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(processes, PATIENCE)
             closing.set()
 
 
@@ -129,11 +135,11 @@ def _hold_ray(address: str | None, folder: Path, starting: Future[None], closing
     closing.wait()
 
 
-def _give_up(folder: Path, thread: Thread) -> None:
-    """Leave a start under way: Ray offers no way to stop it, and waits long for what is killed."""
-    thread.name = ABANDONED
-    processes = psutil.Process().children()
-    started = [each for each in processes if str(folder) in " ".join(each.cmdline())]
-    for process in started:
-        process.kill()
-    psutil.wait_procs(started, PATIENCE)
+def _list_processes(folder: Path) -> list[psutil.Process]:
+    """List Ray's processes and theirs, which are known by the folder on the command line."""
+    found: list[psutil.Process] = []
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):  # it has just ended
+            if str(folder) in " ".join(process.cmdline()):
+                found += [process, *process.children(recursive=True)]
+    return found

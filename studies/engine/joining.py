@@ -6,6 +6,7 @@ another process asks first, which can be given up: this file, run as a program.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,17 +16,19 @@ import ray
 from ray._common.usage.usage_lib import get_cluster_metadata
 from ray._private import services
 from ray._private.authentication.authentication_token_setup import _enable_token_auth
-from ray._raylet import AuthenticationTokenLoader, GcsClient
+from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayError, RpcError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from avsc_core.errors import EnvironmentFault, Fault
+from avsc_core.terminal import err
 
 # Seconds for an answer. Ray's own waiting, which is set below, ends before.
 LIMIT = 9.0
-SHORT_WAITS = {"RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_py_gcs_connect_timeout_s": "4"}
-SECONDS_FOR_A_NODE = 2  # to be found on this machine
-SECONDS_FOR_A_WORKER = 60
+SHORT_WAITS = {"RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_py_gcs_connect_timeout_s": "3"}
+SECONDS_TO_CONNECT = 2
+SECONDS_TO_FIND_A_NODE = 2
+SECONDS_TO_START_A_WORKER = 60
 
 # What the other process may answer instead of versions, and what to do about it.
 ABSENT = "no Ray cluster at {}"
@@ -57,9 +60,12 @@ def find_cluster(address: str) -> str:
         raise EnvironmentFault(Fault("--address", what, todo=REMEDIES[fault]))
     _compare(f"the cluster at {address}", answer["versions"], _make_task()())
 
-    # Ray itself looks for a token only where nobody gives an address.
-    if answer["has_token"]:
+    # A driver with a token and workers without one would refuse each other, so the cluster decides.
+    if answer["asks_token"]:
         _enable_token_auth()
+    else:
+        note = f"note: the Ray cluster at {address} asks for no token"
+        err.print(f"{note}: whoever reaches its ports can run code there", soft_wrap=True)
     return str(answer["address"])
 
 
@@ -77,7 +83,7 @@ def check_nodes(address: str) -> None:
     for name, answer in asked.items():
         where = f"node {name} of the cluster at {address}"
         try:
-            versions = ray.get(answer, timeout=SECONDS_FOR_A_WORKER)
+            versions = ray.get(answer, timeout=SECONDS_TO_START_A_WORKER)
         except RayError as error:
             raise EnvironmentFault(Fault("--address", f"{where} runs nothing ({error})")) from None
         _compare(where, versions, _make_task()())
@@ -128,27 +134,45 @@ def _ask(address: str) -> dict[str, Any]:
 
 
 def _answer(address: str) -> dict[str, Any]:
-    """Return the versions and address of a cluster and whether there is a token, or a fault."""
+    """Return the versions and address of a cluster and whether it asks for a token, or a fault."""
     try:
-        has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+        found = services.canonicalize_bootstrap_address(address) or ""
+        with socket.create_connection(services.extract_ip_port(found), SECONDS_TO_CONNECT):
+            client, asks_token = _call(found)
     except AuthenticationError:
-        return {"fault": UNREADABLE}
-    if has_token:
-        _enable_token_auth()
-    try:
-        found = services.canonicalize_bootstrap_address(address)
-        client = GcsClient(address=found)
-    except AuthenticationError:
-        return {"fault": REFUSED if has_token else LOCKED}
+        return {"fault": _find_token_fault()}
     except (RpcError, ValueError, OSError):
         return {"fault": ABSENT}
     try:
-        services.get_node_to_connect_for_driver(client, timeout_seconds=SECONDS_FOR_A_NODE)
+        services.get_node_to_connect_for_driver(client, timeout_seconds=SECONDS_TO_FIND_A_NODE)
     except RuntimeError:
         return {"fault": ELSEWHERE}
     metadata = get_cluster_metadata(client)
     versions = {"Ray": metadata["ray_version"], "Python": metadata["python_version"]}
-    return {"address": found, "versions": versions, "has_token": has_token}
+    return {"address": found, "versions": versions, "asks_token": asks_token}
+
+
+def _call(address: str) -> tuple[Any, bool]:
+    """Return a client of the cluster, and whether the cluster asks for a token.
+
+    Raises AuthenticationError when it does and the user's is none or another one.
+    """
+    try:
+        return GcsClient(address=address), False
+    except AuthenticationError:
+        _enable_token_auth()
+        if not AuthenticationTokenLoader.instance().has_token():
+            raise
+        return GcsClient(address=address), True
+
+
+def _find_token_fault() -> str:
+    """Say why the user's token did not open the cluster."""
+    try:
+        has_token = AuthenticationTokenLoader.instance().has_token()
+    except AuthenticationError:
+        return UNREADABLE
+    return REFUSED if has_token else LOCKED
 
 
 if __name__ == "__main__":

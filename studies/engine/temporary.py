@@ -81,7 +81,9 @@ def _remove_left_folders(place: Path) -> None:
             status = folder.lstat()
             is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
             is_old = time.time() - status.st_mtime > NEW_SECONDS
-            if is_own and is_old and (folder / LOCK).is_file():
+            # One without a lock was made again by a process that outlived its folder.
+            is_ours = bool({LOCK, "ray"} & set(os.listdir(folder)))
+            if is_own and is_old and is_ours:
                 with FileLock(folder / LOCK, timeout=0):  # held by a command that lives
                     _remove(folder)
 
