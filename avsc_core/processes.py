@@ -16,6 +16,9 @@ from typing import TypeVar
 # With fewer items than this for each process, starting processes takes longer than the work.
 FEW = 16
 
+# The name of a thread that waits for something in vain; the command ends without it.
+ABANDONED = "abandoned"
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

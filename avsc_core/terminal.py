@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from avsc_core.errors import (
     UserError,
     make_error,
 )
+from avsc_core.processes import ABANDONED
 from avsc_core.processes import Progress as ShowProgress
 
 # Options that both command lines have.
@@ -52,8 +54,34 @@ PLAIN_WIDTH = 120
 # Seconds between two plain lines of progress.
 PLAIN_SECONDS = 10.0
 
+# What stops a command from outside: the word for it and the exit code.
+STOPS: dict[int, tuple[str, int]] = {
+    signal.SIGINT: ("interrupted", EXIT_INTERRUPTED),
+    signal.SIGTERM: ("terminated", EXIT_TERMINATED),
+}
+
 # Errors of the disk and of a folder's permissions, as opposed to bugs.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device in place of standard streams that are closed, as cron may leave them.
+
+    Otherwise the next file that is opened would take the stream's number, and what is printed
+    would be written into that file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            os.fstat(number)
+        except OSError:  # nothing has taken the number yet
+            os.dup2(null, number)
+        # os.open may have returned the number itself, which child processes would not inherit.
+        if null == number:
+            os.set_inheritable(number, True)
+        setattr(sys, name, open(null, "r+" if number == 0 else "w"))  # noqa: SIM115
 
 
 def _open_console(stderr: bool) -> Console:
@@ -63,6 +91,7 @@ def _open_console(stderr: bool) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=width)
 
 
+_replace_closed_streams()
 out = _open_console(stderr=False)
 err = _open_console(stderr=True)
 
@@ -72,16 +101,16 @@ def run_app(app: typer.Typer) -> NoReturn:
 
     Each fault is shown in one line. Only bugs show a traceback.
     """
-    signal.signal(signal.SIGTERM, _exit_terminated)
+    for number in STOPS:
+        signal.signal(number, _exit_stopped)
     try:
         code = app(standalone_mode=False)
     except UserError as error:
         for fault in error.faults:
             print(fault, file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues", file=sys.stderr)
-        code = EXIT_INTERRUPTED
+    except SystemExit as ending:  # raised by `_exit_stopped`
+        code = ending.code
     except BrokenPipeError:
         # The reader has gone, as in `avsc-core config | head`; Python must not write there again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,7 +128,7 @@ def run_app(app: typer.Typer) -> NoReturn:
             raise
         print(f"command line: {error.format_message()} see --help", file=sys.stderr)
         code = EXIT_BAD_INPUT
-    sys.exit(code if isinstance(code, int) else 0)
+    _leave(code if isinstance(code, int) else 0)
 
 
 @contextmanager
@@ -169,6 +198,17 @@ def _show_lines() -> ShowProgress:
     return show
 
 
-def _exit_terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave on SIGTERM, through every `finally` on the way."""
-    raise SystemExit(EXIT_TERMINATED)
+def _exit_stopped(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave on SIGTERM or Ctrl-C, through every `finally` on the way."""
+    word, code = STOPS[number]
+    print(f"{word}: the same command continues", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; where a thread is abandoned, without the clean-up that would wait for it."""
+    if any(thread.name == ABANDONED for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

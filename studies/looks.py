@@ -15,6 +15,7 @@ from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import OWN_SEARCH
 from avsc_core.terminal import err
+from studies.engine.cluster import Session, open_ray
 from studies.engine.tune import Ending
 from studies.report.estimates import estimate_contrasts, subtract
 from studies.report.sections.comparisons import list_compared_arms, pair_arms
@@ -38,7 +39,20 @@ def run_with_looks(
 
     Raises UserError as `run_study`.
     """
-    ending = run_study(study, root, uri, address, progress, max_hours, again)
+    with open_ray(address) as session:
+        return _train_and_look(study, root, uri, session, progress, max_hours, again)
+
+
+def _train_and_look(
+    study: Study,
+    root: Path | None,
+    uri: str | None,
+    session: Session,
+    progress: Progress,
+    max_hours: float | None,
+    again: bool,
+) -> Ending:
+    ending = run_study(study, root, uri, session, progress, max_hours, again)
     failed = ending.failed
     while study.looks and not ending.signal:
         results = StudyResults(ending.recorder, study.name)
@@ -54,7 +68,7 @@ def run_with_looks(
 
         # `--max-hours` has been heeded: the limit's cost was below it, with a search so long.
         study = _take_search_length(study, results).with_seeds(look["seeds"] + 1)
-        ending = run_study(study, root, uri, address, progress, again=again)
+        ending = run_study(study, root, uri, session, progress, again=again)
         failed += ending.failed
     return ending._replace(failed=failed)
 

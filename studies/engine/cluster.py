@@ -1,72 +1,145 @@
-"""Ray's processes: started for a study on this machine, or joined at an address.
+"""Ray's processes: started for a command on this machine, or joined at an address.
 
 Ray gives trials their processes and resources, and nothing else: memory is the record, the order
 of trials is the strategy's. The switches in `__init__.py` turn off what it does besides.
+
+Without an address a command has a Ray of its own, whatever else runs on the machine: it listens on
+127.0.0.1 only, answers only who knows its token, and keeps its files in a private folder.
 """
 
 import logging
-import signal
-from concurrent.futures import Future
+import os
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import NamedTuple
 
+import psutil
 import ray
+from ray._private import ray_constants
+from ray._private.authentication.authentication_token_setup import _enable_token_auth
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from avsc_core.errors import EnvironmentFault, Fault
+from avsc_core.processes import ABANDONED
+from studies.engine import drop_ray_variables
+from studies.engine.joining import check_nodes, find_cluster
+from studies.engine.temporary import temporary_folder
 from studies.study.schema import Study
 
+# Seconds that killed processes get to be gone.
+PATIENCE = 5.0
 
-def start_ray(study: Study, address: str | None) -> int:
-    """Start a quiet Ray session, local or on the cluster at `address`.
 
-    Returns how many trials run at a time. Raises EnvironmentFault when Ray does not start, when
-    there is no such cluster, or when it cannot hold a single trial.
+class Session(NamedTuple):
+    """The Ray of a command, started or about to be, and the command's temporary folder."""
+
+    folder: Path
+    starting: Future[None]
+
+    def count_workers(self, study: Study) -> int:
+        """Wait for Ray, and count how many trials of `study` run at a time.
+
+        Raises EnvironmentFault when Ray does not start or cannot hold a single trial.
+        """
+        self.starting.result()
+        needed = study.resources
+        available = ray.cluster_resources()
+        cpus = available.get("CPU", 0)
+        gpus = available.get("GPU", 0)
+        places = needed.count_places(cpus, gpus)
+        if places < 1:
+            what = f"a trial needs {needed.cpus} CPUs and {needed.gpus} GPUs"
+            found = f"there are {cpus:.0f} CPUs and {gpus:.0f} GPUs"
+            raise EnvironmentFault(Fault("resources", what, found, "lower --cpus or --gpus"))
+        return places
+
+
+@contextmanager
+def open_ray(address: str | None) -> Iterator[Session]:
+    """Start Ray, or join the cluster at `address`; end what was started when the block ends.
+
+    Raises EnvironmentFault when there is no such cluster. A Ray of the command's own starts on a
+    thread, because that takes seconds, most of them waiting; it is waited for where it is needed.
     """
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    # Ray copies its own experiment state on a thread that races with its clean-up; nobody reads
-    # the copy, so its complaint would only confuse.
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
+    # Ray's own lines would stand between those of the study; what matters is raised.
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    starting: Future[None] = Future()
+    closing = Event()
+    with temporary_folder() as folder:
+        if address is None:
+            _make_private(folder)
+        else:
+            address = find_cluster(address)
+        # The thread is a daemon, so that a start that hangs does not keep the command.
+        arguments = (address, folder, starting, closing)
+        thread = Thread(target=_hold_ray, args=arguments, daemon=True)
+        thread.start()
+        try:
+            if address is not None:
+                starting.result()  # a missing cluster shows before anything is computed for it
+                check_nodes(address)
+            yield Session(folder, starting)
+            wait([starting])
+        except Exception:
+            wait([starting])
+            raise
+        finally:
+            processes = _list_processes(folder)
+            if starting.done():
+                ray.shutdown()
+            else:
+                # After a signal: Ray offers no way to stop its start.
+                thread.name = ABANDONED
+            # What lives on would write into the folder, after it is removed.
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(processes, PATIENCE)
+            closing.set()
+
+
+def _make_private(folder: Path) -> None:
+    """Set up a Ray that takes nothing from its surroundings, and that nobody else can use."""
+    drop_ray_variables(kept=())
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    _enable_token_auth()
+    AuthenticationTokenLoader.instance().reset_cache()
+    # Without clusters Ray gives this machine the address 127.0.0.1, and binds all ports to it. The
+    # argument for the address does not: Ray replaces 127.0.0.1 there by one that others can reach.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def _hold_ray(address: str | None, folder: Path, starting: Future[None], closing: Event) -> None:
+    """Start Ray and stay until the end: its processes die with the thread that started them."""
     try:
-        ray.init(
-            # Without an address Ray would join whatever cluster runs on this machine.
-            address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-    except Exception as error:  # on a busy machine Ray raises nothing more special than that
-        if address is not None:
-            what = f"no Ray cluster at {address} ({error})"
-            raise EnvironmentFault(Fault("--address", what)) from None
-        what = f"its processes did not start ({error})"
+        if address is None:
+            private = {"include_dashboard": False, "_temp_dir": str(folder / "ray")}
+            ray.init("local", log_to_driver=False, logging_level="CRITICAL", **private)
+        else:
+            ray.init(address, log_to_driver=False, logging_level="CRITICAL")
+    except BaseException as error:  # on a busy machine Ray raises nothing more special than that
+        where = "Ray" if address is None else "--address"
+        did_not = "its processes did not start" if address is None else f"{address} was not joined"
         todo = "give the same command again when the machine is less busy"
-        raise EnvironmentFault(Fault("Ray", what, todo=todo)) from None
-    return _count_workers(study)
+        fault = Fault(where, f"{did_not} ({error})", todo=todo)
+        starting.set_exception(EnvironmentFault(fault))
+    else:
+        starting.set_result(None)
+    closing.wait()
 
 
-def stop_ray() -> None:
-    """End what `start_ray` started."""
-    ray.shutdown()
-
-
-def _count_workers(study: Study) -> int:
-    """Count how many trials run at a time on the cluster. Raises EnvironmentFault for none."""
-    needed = study.resources
-    available = ray.cluster_resources()
-    cpus = available.get("CPU", 0)
-    gpus = available.get("GPU", 0)
-    places = needed.count_places(cpus, gpus)
-    if places < 1:
-        what = f"a trial needs {needed.cpus} CPUs and {needed.gpus} GPUs"
-        found = f"there are {cpus:.0f} CPUs and {gpus:.0f} GPUs"
-        raise EnvironmentFault(Fault("resources", what, found, "lower --cpus or --gpus"))
-    return places
-
-
-def wait_for_ray(starting: Future[int]) -> int:
-    """Return what starting Ray on a thread returns: how many trials run at a time.
-
-    Call it on the main thread. Ray's start replaces the handler of SIGTERM by one that dumps its
-    stack and aborts, and a thread cannot keep it from that; so the handler is put back here.
-    """
-    workers = starting.result()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-    return workers
+def _list_processes(folder: Path) -> list[psutil.Process]:
+    """List Ray's processes and theirs, which are known by the folder on the command line."""
+    found: list[psutil.Process] = []
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):  # it has just ended
+            if str(folder) in " ".join(process.cmdline()):
+                found += [process, *process.children(recursive=True)]
+    return found

@@ -6,9 +6,9 @@ off. Worker processes are reused: a trial costs a function call, not an interpre
 """
 
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -114,6 +114,7 @@ def run_trials(
     recorder: Recorder,
     parent: str,  # the id of the study's run
     workers: int,
+    folder: Path,  # for what Ray writes
 ) -> Ending:
     """Run every trial that the strategy has, `workers` at a time, recorded under `parent`."""
     plan = strategy.plan
@@ -141,7 +142,7 @@ def run_trials(
         threads=max(1, int(cpus)),
         gpus=gpus,
     )
-    with interruption.installed(), tempfile.TemporaryDirectory() as folder, display.live:
+    with interruption.installed(), display.live:
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
@@ -153,7 +154,7 @@ def run_trials(
             ),
             run_config=tune.RunConfig(
                 name=study.name,
-                storage_path=folder,
+                storage_path=str(folder),
                 callbacks=[callback],
                 stop=interruption,
                 # A trial whose worker died continues from its own checkpoint on another worker.

@@ -5,10 +5,7 @@ in the record already continues when it asks the same question, and is refused w
 when it does not.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,7 +20,7 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
-from studies.engine.cluster import start_ray, stop_ray, wait_for_ray
+from studies.engine.cluster import Session
 from studies.engine.strategy import Strategy, describe_exhausted
 from studies.engine.tune import Ending, run_trials
 from studies.runner.cost import Cost, estimate_range, make_cost_table, trim_search
@@ -52,7 +49,7 @@ def run_study(
     study: Study,
     root: Path | None,  # of the data set; None: the embedded scenes
     uri: str | None,
-    address: str | None,
+    session: Session,
     progress: Progress,
     max_hours: float | None = None,
     again: bool = False,  # train also what other studies have trained
@@ -63,32 +60,22 @@ def run_study(
     takes too long.
     """
     CHECKPOINTS.mkdir(parents=True, exist_ok=True)
-    # Ray takes seconds to start, most of them waiting; meanwhile the record opens and the data
-    # set is read.
-    with ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(start_ray, study, address)
-        try:
-            if address is not None:
-                starting.result()  # a missing cluster shows before anything is computed for it
-            with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
-                recorder = Recorder(uri)
-                count_workers = partial(wait_for_ray, starting)
-                return _run_locked(study, root, recorder, progress, count_workers, max_hours, again)
-        except Timeout:
-            what = f"study {study.name} is running in another process"
-            fault = Fault(str(study.path), what, todo="wait for it, or use --name")
-            raise UserError(fault) from None
-        finally:
-            starting.exception()
-            stop_ray()
+    try:
+        with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
+            recorder = Recorder(uri)
+            return _run_locked(study, root, recorder, session, progress, max_hours, again)
+    except Timeout:
+        what = f"study {study.name} is running in another process"
+        fault = Fault(str(study.path), what, todo="wait for it, or use --name")
+        raise UserError(fault) from None
 
 
 def _run_locked(
     study: Study,
     root: Path | None,
     recorder: Recorder,
+    session: Session,
     progress: Progress,
-    count_workers: Callable[[], int],  # waits until Ray has started
     max_hours: float | None,
     again: bool,
 ) -> Ending:
@@ -113,7 +100,7 @@ def _run_locked(
     _note_other_version(tags.get("avsc.version", __version__))
 
     # Resources that are missing show before anything is computed for them.
-    workers = count_workers()
+    workers = session.count_workers(study)
     weights = [] if strategy.done else prepare_study(plan, data, progress)
 
     # What it costs, and whether that is too much.
@@ -134,7 +121,7 @@ def _run_locked(
         _delete_copies(recorder, study)
     outcome = "interrupted"
     try:
-        ending = run_trials(strategy, data, recorder, parent, workers)
+        ending = run_trials(strategy, data, recorder, parent, workers, session.folder)
         outcome = "interrupted" if ending.signal else "complete"
     finally:
         recorder.end_run(parent, outcome, {})
