@@ -33,7 +33,6 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from mlflow.store.db.utils import create_sqlalchemy_engine
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -506,7 +505,12 @@ class Recorder:
     def _engine(self) -> Engine | None:
         """The database that the record is; None for a server."""
         scheme = self.uri.partition(":")[0].partition("+")[0]
-        return create_sqlalchemy_engine(self.uri) if scheme in DATABASE_ENGINES else None
+        if scheme not in DATABASE_ENGINES:
+            return None
+        # MLflow's own function, because it knows MLflow's settings of databases.
+        from mlflow.store.db.utils import create_sqlalchemy_engine
+
+        return create_sqlalchemy_engine(self.uri)
 
     def _read_runs(self, experiments: list[str], wanted: Mapping[str, str]) -> list[StoredRun]:
         """Read the runs with the `wanted` tags, the latest first."""

@@ -10,11 +10,10 @@ from rich.table import Table
 
 from avsc_core.metrics import find_figure, rank_key
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.trials import TrialRecord
+from avsc_core.record.trials import SEARCH, TrialRecord
 from avsc_core.record.winner import average, find_winner, select_full_trials
 from avsc_core.terminal import make_table, out
 from search_spaces.inactive import list_active
-from studies.report.study_results import is_searched
 from studies.study.schema import Study
 
 MOST_SEARCHED_SHOWN = 5  # in the closing table
@@ -50,9 +49,9 @@ def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
     data_title = recorder.get_study(study.name).data.tags["avsc.data"]
 
     # The table: all arms, then the first few of the search.
-    searched = [trial for trial in completed if is_searched(trial)]
+    searched = [trial for trial in completed if trial.role == SEARCH]
     searched.sort(key=lambda trial: rank_key(study.metric, trial.metrics, trial.key))
-    arms = [trial for trial in completed if not is_searched(trial)]
+    arms = [trial for trial in completed if trial.role != SEARCH]
     shown = arms + searched[:MOST_SEARCHED_SHOWN]
     out.print(_make_trials_table(f"{study.name} on {data_title}", shown, completed))
 
@@ -82,13 +81,13 @@ def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
 
 def _select_shown(trials: list[TrialRecord], metric: str) -> list[TrialRecord]:
     """Select all trials but searched ones; of these the best and the latest, half of each."""
-    searched = [trial for trial in trials if is_searched(trial)]
+    searched = [trial for trial in trials if trial.role == SEARCH]
     if len(searched) <= FEW:
         return trials
     best = [trial for trial in searched if trial.outcome == "complete"]
     best.sort(key=lambda trial: rank_key(metric, trial.metrics, trial.key))
     chosen = {trial.run_id for trial in [*best[: FEW // 2], *searched[-FEW // 2 :]]}
-    return [trial for trial in trials if trial.run_id in chosen or not is_searched(trial)]
+    return [trial for trial in trials if trial.run_id in chosen or trial.role != SEARCH]
 
 
 def _print_step(head: str, command: str, purpose: str) -> None:
