@@ -22,12 +22,16 @@ Three things follow from this.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from avsc_core.config import Config
-from avsc_core.resolve import list_settings, nest
+from avsc_core.resolve import list_defaults, list_settings, nest
 from search_spaces.catalogue import CONDITIONS, GROUPS, INACTIVE_VALUES
 from search_spaces.domains import Domain
+
+# The settings that conditions look at; their values are names, numbers and texts.
+LOOKED_AT = tuple(dict.fromkeys(other for needs in CONDITIONS.values() for other in needs))
 
 
 def is_active(key: str, settings: Mapping[str, Any]) -> bool:
@@ -55,15 +59,15 @@ def has_active_loss(settings: Mapping[str, Any]) -> bool:
 
 def list_inactive(config: Config) -> list[str]:
     """List the dotted keys of the settings that are inactive in a configuration."""
-    settings = list_settings(config)
-    return [key for key in CONDITIONS if not is_active(key, settings)]
+    return list(_find_inactive(list_settings(config)))
 
 
 def list_active(config: Config) -> dict[str, Any]:
     """Return the active settings of a configuration, dotted key -> value as JSON has it."""
-    inactive = list_inactive(config)
-    settings = list_settings(config).items()
-    return {key: value for key, value in settings if key not in inactive}
+    settings = list_settings(config)
+    for key in _find_inactive(settings):
+        del settings[key]
+    return settings
 
 
 def reset_inactive(config: Config) -> Config:
@@ -76,12 +80,26 @@ def reset_inactive(config: Config) -> Config:
     if not has_active_loss(settings):
         raise ValueError("every active loss weight is 0")
 
-    inactive = list_inactive(config)
+    inactive = _find_inactive(settings)
     if not inactive:
         return config
 
     # Validation makes a new configuration; this one is frozen.
-    default = list_settings(Config())
     for key in inactive:
-        settings[key] = INACTIVE_VALUES.get(key, default[key])
+        settings[key] = INACTIVE_VALUES.get(key, list_defaults()[key])
     return Config.model_validate(nest(settings))
+
+
+def _find_inactive(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Find the keys of the settings that are inactive, given all settings."""
+    return _evaluate_conditions(tuple(settings[key] for key in LOOKED_AT))
+
+
+@lru_cache
+def _evaluate_conditions(values: tuple[Any, ...]) -> tuple[str, ...]:
+    """Find the inactive settings, given the values of LOOKED_AT.
+
+    Most trials of a study agree in these, so it is evaluated once for many.
+    """
+    settings = dict(zip(LOOKED_AT, values, strict=True))
+    return tuple(key for key in CONDITIONS if not is_active(key, settings))

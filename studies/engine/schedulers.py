@@ -1,4 +1,6 @@
-"""Which trials of a search are stopped early, by Ray's schedulers under the names of a study file.
+"""Which trials of a search are stopped early, by schedulers under the names of a study file.
+
+`asha` and `hyperband` are Ray's, `median` is our own (median.py).
 
 Schedulers compare trials at the same epoch by the study's metric and see the trials of one search
 only: arms fill a table and are never stopped, and arms that are retuned do not compete with each
@@ -12,9 +14,10 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from ray.tune.schedulers.trial_scheduler import TrialScheduler
 
+from studies.engine.median import MedianRule
 from studies.study.plan import Plan
 from studies.study.schema import Search, Study
 
@@ -137,11 +140,6 @@ def _replay(
         scheduler.on_trial_complete(None, trial, {"epoch": epoch, metric: value})
 
 
-def _make_arguments(study: Study) -> dict[str, Any]:
-    """Make the arguments that all of Ray's schedulers take."""
-    return {"time_attr": "epoch", "metric": study.metric, "mode": study.direction}
-
-
 def _build_hyperband(study: Study, search: Search, epochs: int) -> list[Bracket]:
     """Build asynchronous HyperBand: ASHA with several grace periods at once.
 
@@ -162,7 +160,12 @@ def _build_hyperband(study: Study, search: Search, epochs: int) -> list[Bracket]
         halvings = len(graces) - 1 - number
         share = math.ceil(len(graces) * eta**halvings / (halvings + 1))
         scheduler = AsyncHyperBandScheduler(
-            **_make_arguments(study), max_t=epochs, grace_period=grace, reduction_factor=eta
+            time_attr="epoch",
+            metric=study.metric,
+            mode=study.direction,
+            max_t=epochs,
+            grace_period=grace,
+            reduction_factor=eta,
         )
         brackets.append(Bracket(share, scheduler))
     return brackets
@@ -176,12 +179,7 @@ def _build_asha(study: Study, search: Search, epochs: int) -> list[Bracket]:
 def _build_median(study: Study, search: Search, epochs: int) -> list[Bracket]:
     """Build the rule that stops a trial whose mean so far is worse than the median of the
     others."""
-    # Without an endless time slice, Ray would have trials take turns until there is a median, and
-    # every turn would load a model again.
-    rule = MedianStoppingRule(
-        **_make_arguments(study), grace_period=search.grace_epochs, min_time_slice=math.inf
-    )
-    return [Bracket(1, rule)]
+    return [Bracket(1, MedianRule(study.metric, study.direction, search.grace_epochs))]
 
 
 SCHEDULERS: dict[str, Callable[[Study, Search, int], list[Bracket]]] = {

@@ -176,8 +176,12 @@ def run_trials(
 
 def _list_reports(plan: Plan, recorder: Recorder, strategy: Strategy) -> Iterator[Reported]:
     """Yield what the searched trials of the record had reported to their schedulers."""
-    names = {search.name for search in plan.searches}
-    for trial in strategy.records:
-        if trial.role == SEARCH and trial.arm in names:
-            history = tuple(recorder.read_history(trial.run_id, plan.study.metric))
-            yield Reported(trial.arm, trial.key, trial.outcome in FINISHED, history)
+    search = plan.study.search
+    if search is None or search.scheduler == "none":
+        return
+    names = {planned.name for planned in plan.searches}
+    trials = [trial for trial in strategy.records if trial.role == SEARCH and trial.arm in names]
+    run_ids = [trial.run_id for trial in trials]
+    histories = recorder.read_histories(run_ids, plan.study.metric)
+    for trial, history in zip(trials, histories, strict=True):
+        yield Reported(trial.arm, trial.key, trial.outcome in FINISHED, tuple(history))

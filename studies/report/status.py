@@ -1,25 +1,39 @@
-"""The tables of trials that the commands print: `avsc-search status`, and the end of a run."""
+"""The tables of trials that the commands print: `avsc-search status`, and the end of a run.
+
+People read no table of thousands of lines, so of searched trials only so many are shown as a screen
+or two hold; `avsc-search export` writes all.
+"""
+
+from collections import Counter
 
 from rich.table import Table
 
 from avsc_core.metrics import find_figure, rank_key
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.trials import TrialRecord
+from avsc_core.record.trials import SEARCH, TrialRecord
 from avsc_core.record.winner import average, find_winner, select_full_trials
 from avsc_core.terminal import make_table, out
 from search_spaces.inactive import list_active
-from studies.report.study_results import is_searched
 from studies.study.schema import Study
 
 MOST_SEARCHED_SHOWN = 5  # in the closing table
+FEW = 50  # searched trials, all of which `status` shows; of more, the best and the latest
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
 def print_status(recorder: Recorder, name: str) -> None:
-    """Print every trial of a study, in the order they started."""
-    run = recorder.get_study(name)
+    """Print the trials of a study in the order they started; of a long search the best and the
+    latest."""
+    tags = recorder.get_study(name).data.tags
     trials = recorder.list_trials(name)
-    out.print(_make_trials_table(f"{name} on {run.data.tags['avsc.data']}", trials, trials))
+    shown = _select_shown(trials, tags["avsc.metric"])
+    out.print(_make_trials_table(f"{name} on {tags['avsc.data']}", shown, trials))
+    if len(shown) < len(trials):
+        outcomes = Counter(trial.outcome for trial in trials)
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        what = f"{len(shown)} of {len(trials)} trials, the best and the latest of the search"
+        out.print(f"{what}; in all {counts}", soft_wrap=True)
+        out.print(f"`avsc-search export {name}` writes them all", soft_wrap=True)
 
 
 def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
@@ -35,9 +49,9 @@ def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
     data_title = recorder.get_study(study.name).data.tags["avsc.data"]
 
     # The table: all arms, then the first few of the search.
-    searched = [trial for trial in completed if is_searched(trial)]
+    searched = [trial for trial in completed if trial.role == SEARCH]
     searched.sort(key=lambda trial: rank_key(study.metric, trial.metrics, trial.key))
-    arms = [trial for trial in completed if not is_searched(trial)]
+    arms = [trial for trial in completed if trial.role != SEARCH]
     shown = arms + searched[:MOST_SEARCHED_SHOWN]
     out.print(_make_trials_table(f"{study.name} on {data_title}", shown, completed))
 
@@ -63,6 +77,17 @@ def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
     if finished:
         train = f"avsc-core train --best --study {study.name}"
         _print_step("", train, "retrain the winner, read the test split once")
+
+
+def _select_shown(trials: list[TrialRecord], metric: str) -> list[TrialRecord]:
+    """Select all trials but searched ones; of these the best and the latest, half of each."""
+    searched = [trial for trial in trials if trial.role == SEARCH]
+    if len(searched) <= FEW:
+        return trials
+    best = [trial for trial in searched if trial.outcome == "complete"]
+    best.sort(key=lambda trial: rank_key(metric, trial.metrics, trial.key))
+    chosen = {trial.run_id for trial in [*best[: FEW // 2], *searched[-FEW // 2 :]]}
+    return [trial for trial in trials if trial.run_id in chosen or trial.role != SEARCH]
 
 
 def _print_step(head: str, command: str, purpose: str) -> None:
@@ -96,11 +121,13 @@ def _is_cut(table: Table) -> bool:
 
 def _list_varying_settings(trials: list[TrialRecord]) -> list[str]:
     """List the active settings that have more than one value among the trials."""
-    seen: dict[str, set[str]] = {}
+    first: dict[str, object] = {}
+    varying: dict[str, None] = {}
     for trial in trials:
         for key, value in list_active(trial.config).items():
-            seen.setdefault(key, set()).add(str(value))
-    return [key for key, values in seen.items() if len(values) > 1]
+            if first.setdefault(key, value) != value:
+                varying[key] = None
+    return [key for key in first if key in varying]
 
 
 def _make_row(trial: TrialRecord, varying: list[str]) -> list[str]:

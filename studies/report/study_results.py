@@ -411,6 +411,12 @@ class StudyResults:
         """Read a metric of every epoch: (epoch, value), in order."""
         return self._recorder.read_history(trial.run_id, metric)
 
+    def read_curves(
+        self, trials: Sequence[TrialRecord], metric: str
+    ) -> list[list[tuple[int, float]]]:
+        """Read the curve of each of many trials, in far less time than one after another."""
+        return self._recorder.read_histories([trial.run_id for trial in trials], metric)
+
     def find_largest(self, row: ReportRow, metrics: Sequence[str]) -> float | None:
         """Find the largest value of several metrics over the epochs of a row's trials.
 
@@ -425,9 +431,10 @@ class StudyResults:
                 values += [value for _, value in self.read_curve(trial, metric)]
         return max(values, default=None)
 
-    def count_epochs(self, trial: TrialRecord) -> int:
-        """Count the epochs that a trial ran."""
-        return max((epoch for epoch, _ in self.read_curve(trial, "train_total")), default=0)
+    def count_epochs(self, trials: Sequence[TrialRecord]) -> int:
+        """Count the epochs that some trials ran, in all."""
+        curves = self.read_curves(trials, "train_total")
+        return sum(max((epoch for epoch, _ in curve), default=0) for curve in curves)
 
     def _list_rows_sharing(self, arm: Mapping[str, Any]) -> list[str]:
         """List the rows of other tables that are the same training as this arm."""

@@ -20,7 +20,7 @@ def make_cost_table(study: StudyResults) -> Table:
         rows.append(["taken over from other studies", sources])
 
     # Trials that a scheduler stopped: how many epochs they ran of those that were planned.
-    epochs = sum(map(study.count_epochs, stopped))
+    epochs = study.count_epochs(stopped)
     planned_epochs = sum(trial.config.training.epochs for trial in stopped)
     saved = f"{len(stopped)}, after {epochs} of {planned_epochs} epochs" if stopped else "none"
     rows.append(["trials stopped early", saved])

@@ -123,7 +123,7 @@ def judge_importance(study: StudyResults) -> list[Judgement]:
     epoch = find_first_rung(study)
     if epoch:
         trials = [*study.searched, *study.stopped]
-        values = [dict(study.read_curve(trial, study.metric))[epoch] for trial in trials]
+        values = [dict(curve)[epoch] for curve in study.read_curves(trials, study.metric)]
         judgements.append(_judge(study, study.metric, epoch, trials, values))
     for metric in study.metrics:
         values = [best_value(trial, metric) for trial in study.searched]
@@ -139,8 +139,7 @@ def find_first_rung(study: StudyResults) -> int | None:
     if not study.stopped:
         return None
     last_epochs = []
-    for trial in [*study.searched, *study.stopped]:
-        curve = study.read_curve(trial, study.metric)
+    for curve in study.read_curves([*study.searched, *study.stopped], study.metric):
         last_epochs.append(max((epoch for epoch, _ in curve), default=0))
     return min(last_epochs) or None
 

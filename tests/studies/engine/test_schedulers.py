@@ -311,7 +311,7 @@ def test_the_record_tells_of_all_trials_of_searches(tmp_path: Path):
     trials.append(
         SimpleNamespace(role="arm", arm="one", key="arm", run_id="arm", outcome="complete")
     )
-    recorder = SimpleNamespace(read_history=lambda run_id, metric: [(1, 0.5)])
+    recorder = SimpleNamespace(read_histories=lambda run_ids, metric: [[(1, 0.5)] for _ in run_ids])
     told = list(_list_reports(plan, recorder, SimpleNamespace(records=trials)))
     assert [trial.key for trial in told] == list(outcomes)
     assert [trial.finished for trial in told] == [True, True, True, False, False, False]
