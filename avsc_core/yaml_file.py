@@ -59,7 +59,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose the next node. Raises ComposerError when the document passes a bound."""
         mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        is_alias = self.check_event(yaml.AliasEvent)  # type: ignore[no-untyped-call]
+        is_alias = self.check_event(yaml.AliasEvent)
         before = self.nodes
         if self.depth == DEEPEST:
             raise _make_bound_error(f"lists and mappings lie more than {DEEPEST} deep", mark)
@@ -212,7 +212,7 @@ def read_text(text: str) -> Any:
     """
     if text in ("", "null"):
         return None
-    if text[0] + text[-1] not in ("[]", "\"\"", "''"):
+    if text[0] + text[-1] not in ("[]", '""', "''"):
         return text
 
     value = _read_document(text, _TextLoader)
@@ -267,7 +267,7 @@ def _make_fault(path: Path, error: Exception) -> Fault:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         where = f"{path}:{line}"
         if error.note:  # one of ours
-            return Fault(where, error.problem, todo=error.note)
+            return Fault(where, str(error.problem), todo=error.note)
         return Fault(where, f"not YAML: {error.problem}", todo="check indentation and quotes")
     if isinstance(error, yaml.reader.ReaderError):
         what = f"not YAML: character {error.position + 1} is {error.character!r}"

@@ -448,13 +448,16 @@ def test_misspelt_keys_hide_no_other_fault(tmp_path: Path):
     sampler = "study.yaml:15: unknown sampler 'tpr'; did you mean 'tpe'?"
     assert faults(tmp_path, text) == [*unknown, sampler]
 
-    setting = "--set: unknown key 'alignment.kk'; did you mean 'alignment.k'?; see `avsc-core config`"
+    setting = (
+        "--set: unknown key 'alignment.kk'; did you mean 'alignment.k'?; see `avsc-core config`"
+    )
     assert faults(tmp_path, text, sets=["alignment.kk=1"]) == [*unknown, setting]
 
 
 def test_text_of_the_study_is_taken_as_typed(tmp_path: Path):
     study = read(tmp_path, GOOD, sets=["search.warm_start=table #2: lkm"])
-    assert study.search and study.search.warm_start == "table #2: lkm"
+    assert study.search
+    assert study.search.warm_start == "table #2: lkm"
 
 
 def test_a_study_keeps_the_lines_of_its_file(tmp_path: Path):
