@@ -53,3 +53,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` atomically, as indented JSON with the keys in the given order."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def explain_unreadable(error: Exception) -> str:
+    """Return what a library says of a file it cannot read, in one line.
+
+    Of a file with pickled objects torch and numpy tell how to read it all the same; that advice is
+    left out, because such a file can run code.
+    """
+    text = str(error)
+    if "pickle" in text.lower() or "weights_only" in text:
+        return "it has pickled objects, which could run code"
+    return text.splitlines()[0] if text else type(error).__name__

@@ -25,7 +25,7 @@ import numpy as np
 from numpy import ndarray
 
 from avsc_core.errors import Fault, UserError, make_error
-from avsc_core.files import atomic_path
+from avsc_core.files import atomic_path, explain_unreadable
 
 SCENES = (
     "airport",
@@ -141,9 +141,8 @@ def read_labels(path: Path) -> Labels:
             arrays = {name: file[name] for name in ARRAYS}
             scores = {name: file[name] for name in SCORES if name in file}
     except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
-        raise make_error(
-            path, f"not a label file ({error})", f"arrays {', '.join(ARRAYS)}"
-        ) from None
+        what = f"not a label file ({explain_unreadable(error)})"
+        raise make_error(path, what, f"arrays {', '.join(ARRAYS)}") from None
 
     events = arrays["events"]
     objects = arrays["objects"]

@@ -12,14 +12,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from avsc_core.config import Config, FieldError
 from avsc_core.errors import Fault, UserError, make_error, suggest
 from avsc_core.weights.sources import hash_source
-from avsc_core.yaml_file import read_value, read_yaml
+from avsc_core.yaml_file import read_text, read_value, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -68,14 +69,22 @@ def resolve(preset: str, overrides: Iterable[Override] = (), where: str = "--pre
     return config
 
 
-def parse_set(items: Iterable[str] | None) -> list[Override]:
-    """Read `--set key=value` items as overrides. Raises UserError naming every item without `=`."""
+def parse_set(
+    items: Iterable[str] | None, more_text: frozenset[str] = frozenset()
+) -> list[Override]:
+    """Read `--set key=value` items as overrides.
+
+    The value of a setting that is text is taken as typed; `more_text` has the keys of such settings
+    that no configuration has. Raises UserError naming every item without `=`.
+    """
     overrides = []
     faults = []
     for item in items or ():
         key, separator, text = item.partition("=")
+        key = key.strip()
         if separator:
-            overrides.append(Override(key.strip(), read_value(text), "--set"))
+            read = read_text if key in list_text_keys(Config) | more_text else read_value
+            overrides.append(Override(key, read(text), "--set"))
         else:
             faults.append(Fault("--set", f"'{item}' has no '='", "key=value"))
     if faults:
@@ -209,6 +218,13 @@ def list_fields() -> Mapping[str, Any]:
     return dict(_walk_fields(Config, ""))
 
 
+@cache
+def list_text_keys(model: type[BaseModel], prefix: str = "") -> frozenset[str]:
+    """List the dotted keys of the fields that hold text, a list of texts, or none."""
+    fields = _walk_fields(model, prefix)
+    return frozenset(key for key, info in fields if _list_types(info.annotation) == {str})
+
+
 def list_presets() -> list[str]:
     """List the presets that are part of the package."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -260,7 +276,8 @@ def format_value(value: Any) -> str:
     """Write a value so that `read_value` gives it back, as `--set` and the record's params need it.
 
     A string stays as it is when YAML reads it as the same string. Everything else becomes JSON,
-    which YAML reads too: so does the string `/data/a #1`, because YAML would cut it at the `#`.
+    which YAML and `read_text` read too: so does the string `/data/a #1`, which YAML would cut at
+    the `#`.
     """
     if isinstance(value, str) and _reads_back(value):
         return value
@@ -290,6 +307,17 @@ def _walk_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any
             yield from _walk_fields(info.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", info
+
+
+def _list_types(annotation: Any) -> set[Any]:
+    """List the types of the single values that an annotation allows, apart from none."""
+    if get_origin(annotation) is Literal:
+        return {type(value) for value in get_args(annotation)}
+    if get_origin(annotation) is Annotated:
+        return _list_types(get_args(annotation)[0])
+
+    parts = set(get_args(annotation)) - {NoneType, Ellipsis}
+    return set().union(*map(_list_types, parts)) if parts else {annotation}
 
 
 def _make_fault(item: Any, places: Mapping[str, str], default: str) -> Fault:

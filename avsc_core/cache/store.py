@@ -29,10 +29,11 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy import ndarray
+from numpy.lib.format import open_memmap
 
 from avsc_core.cache.folders import build_once, locate_partial, lock_folder
-from avsc_core.errors import Fault, UserError
-from avsc_core.files import cache_root, write_text
+from avsc_core.errors import Fault, UserError, make_error
+from avsc_core.files import cache_root, explain_unreadable, write_text
 from avsc_core.finite import NOT_FINITE, is_finite
 from avsc_core.processes import parallel_map
 
@@ -316,8 +317,14 @@ def _compute_row(
 
 
 def _open_array(folder: Path, mode: Literal["r", "r+"]) -> np.memmap:
-    array: np.memmap = np.load(folder / "array.npy", mmap_mode=mode)
-    return array
+    """Map the array (N,...) of a folder. Raises UserError when its file is none, or is cut off."""
+    file = folder / "array.npy"
+    try:
+        return open_memmap(file, mode)
+    except (ValueError, OSError) as error:
+        what = f"is not an array of the cache ({explain_unreadable(error)})"
+        todo = "delete its folder, and its rows are computed again"
+        raise make_error(file, what, todo=todo) from None
 
 
 def _hash_row(row: ndarray) -> str:

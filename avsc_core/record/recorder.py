@@ -38,7 +38,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from avsc_core import __version__
 from avsc_core.config import Config
-from avsc_core.errors import EnvironmentFault, Fault, UserError, suggest
+from avsc_core.errors import EnvironmentFault, Fault, UserError, make_error, suggest
 from avsc_core.record.address import ARTIFACTS, DEFAULT_URI, choose_address, find_missing_file
 from avsc_core.record.environment import merge_environments
 from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
@@ -382,11 +382,17 @@ class Recorder:
         """Return an artifact of JSON; an empty dict when the run has none of that name."""
         if not self.has_artifact(run_id, name):
             return {}
-        return json.loads("\n".join(self.read_lines(run_id, name)))
+        try:
+            return json.loads("\n".join(self.read_lines(run_id, name)))
+        except json.JSONDecodeError as error:
+            raise _make_artifact_error(run_id, name, f"is not JSON ({error})") from None
 
     def read_lines(self, run_id: str, name: str) -> list[str]:
-        """Return the lines of an artifact of text."""
-        return Path(self._download(run_id, name)).read_text(encoding="utf-8").splitlines()
+        """Return the lines of an artifact of text. Raises UserError when it is none."""
+        try:
+            return Path(self._download(run_id, name)).read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise _make_artifact_error(run_id, name, f"is not text ({error})") from None
 
     def fetch_artifact(self, run_id: str, name: str) -> str:
         """Return the local path of an artifact."""
@@ -549,6 +555,11 @@ class Recorder:
         params = self.client.get_run(run.run_id).data.params
         settings = {name: read_value(value) for name, value in params.items()}
         return read_recorded(nest(settings))
+
+
+def _make_artifact_error(run_id: str, name: str, what: str) -> UserError:
+    """Return the error of an artifact that is not what was written."""
+    return make_error("record", f"{name} of run {run_id} {what}", todo="put the file back")
 
 
 def _find_start(run: Run) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy import ndarray
 
 from avsc_core.errors import Fault, UserError, make_error
+from avsc_core.files import explain_unreadable
 
 KEYS = ("clips", "encodings")
 SHOWN = 3  # clips that a fault names; the others are counted
@@ -72,7 +73,7 @@ def _read_file(file: str, where: str) -> tuple[ndarray, ndarray]:
         with np.load(path, allow_pickle=False) as content:
             clips, encodings = (np.asarray(content[key]) for key in KEYS)
     except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile) as error:
-        what = f"the file is not an .npz of {' and '.join(KEYS)} ({error})"
+        what = f"the file is not an .npz of {' and '.join(KEYS)} ({explain_unreadable(error)})"
         raise make_error(place, what, "numpy.savez(FILE, clips=..., encodings=...)") from None
 
     faults = []

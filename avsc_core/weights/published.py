@@ -17,6 +17,7 @@ from torch import Tensor
 
 from avsc_core.data.logmel import MEL_BINS
 from avsc_core.errors import make_error
+from avsc_core.files import explain_unreadable
 from avsc_core.weights.layouts import LAYOUTS, Tensors, recognise
 from avsc_core.weights.sources import locate, read_publisher_settings
 
@@ -86,7 +87,7 @@ def read_tensors(file: Path) -> Tensors:
     ) as error:
         raise make_error(
             file,
-            f"the file holds no tensors that can be read safely ({str(error).splitlines()[0]})",
+            f"the file holds no tensors that can be read safely ({explain_unreadable(error)})",
             "safetensors, or a state dict saved by torch",
             "download it again",
         ) from None

@@ -6,6 +6,7 @@ a fault with its line.
 """
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -60,17 +61,31 @@ class Settings(NamedTuple):
 def parse_study_file(
     content: Mapping[str, Any], located: Located, faults: list[Fault]
 ) -> StudyFile:
-    """Return the file as typed parts. Raises UserError with its faults, those before included."""
+    """Return the file as typed parts; faults of unknown keys are added to `faults`.
+
+    Raises UserError with these and its own faults when a part has a wrong type.
+    """
     try:
         return StudyFile.model_validate(content)
     except ValidationError as error:
-        found = [_explain_finding(finding, located) for finding in error.errors()]
-        raise UserError([*faults, *found]) from None
+        findings = error.errors()
+
+    unknown = [finding["loc"] for finding in findings if finding["type"] == "extra_forbidden"]
+    found = [_explain_finding(finding, located) for finding in findings]
+    faults += dict.fromkeys(found)
+    if len(unknown) < len(findings):
+        raise UserError(faults)
+
+    # A misspelt key hides no fault of the others: they are read as if it was not there.
+    known = deepcopy(dict(content))
+    for trail in unknown:
+        _remove(known, trail)
+    return parse_study_file(known, located, faults)
 
 
 def make_name_fault(where: str, key: Any) -> Fault:
     """Return the fault of a key that YAML does not read as text."""
-    why = "YAML takes on, off, yes, no and numbers for values"
+    why = "YAML takes true, false, null and numbers for values"
     return Fault(where, f"{key!r} is not a name", why, "put it in quotes")
 
 
@@ -117,6 +132,14 @@ def _explain_finding(finding: Any, located: Located) -> Fault:
     what = f"{'.'.join(map(str, trail))}: {finding['input']!r} is not allowed"
     message = finding["msg"][0].lower() + finding["msg"][1:]
     return Fault(where, what, PLAIN_MESSAGES.get(finding["type"], message))
+
+
+def _remove(content: Any, trail: Trail) -> None:
+    """Remove what stands at a trail, if it is still there."""
+    *parents, key = trail
+    for part in parents:
+        content = content[part]
+    content.pop(key, None)
 
 
 def _list_keys_at(trail: Trail) -> list[str]:

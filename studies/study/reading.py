@@ -12,18 +12,27 @@ from typing import Any, NamedTuple
 
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError, collect_faults
-from avsc_core.resolve import Override, list_presets, list_settings, parse_set
+from avsc_core.resolve import (
+    Override,
+    list_presets,
+    list_settings,
+    list_text_keys,
+    parse_set,
+)
 from avsc_core.yaml_file import Located, read_yaml
 from studies.study.arms import find_seeds, read_arms
 from studies.study.checking import find_conflicts, find_rung_conflicts
 from studies.study.parsing import Settings, list_overrides, parse_study_file, resolve_trainable
-from studies.study.schema import FIRST_LOOK, Arm, Metric, Study, StudyFile, StudyTable
+from studies.study.schema import FIRST_LOOK, Arm, Metric, SearchPart, Study, StudyFile, StudyTable
 from studies.study.search import check_metrics, read_search
 from studies.study.tables import read_tables
 
 # What `--set` may change besides the base, and of which of these it may change a part alone.
 OF_THE_STUDY = ("search", "resources", "seeds", "metric", "select", "retune", "ladder")
 WITH_PARTS = ("search", "resources")
+
+# Those of them that are text, which `--set` takes as typed.
+TEXT_KEYS = list_text_keys(StudyFile) | list_text_keys(SearchPart, "search.")
 
 # (this study, the study that its base comes from, the place that names the latter)
 # -> (key of the best trial, its configuration)
@@ -150,7 +159,7 @@ def _apply_command_line(
     base_sets: list[Override] = []
     for item in sets:
         with collect_faults(faults):  # one item's fault does not hide those of the others
-            (override,) = parse_set([item])
+            (override,) = parse_set([item], TEXT_KEYS)
             of_study = override.key.split(".")[0] in OF_THE_STUDY
             (changes if of_study else base_sets).append(override)
 

@@ -1,5 +1,7 @@
 """Configurations: presets, overrides, faults with their place, keys."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from avsc_core.resolve import (
     resolve,
     trial_key,
 )
-from avsc_core.yaml_file import read_value
+from avsc_core.yaml_file import read_text, read_value
 
 
 def faults(preset: str, *sets: str) -> list[str]:
@@ -171,6 +173,33 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]))
 @example("/data/\U0001f399 #1")
 def test_text_is_read_as_it_was_written(text: str):
     assert read_value(format_value(text)) == text
+    assert read_text(format_value(text)) == text
+
+
+@pytest.mark.parametrize("name", ["w #2/ast.pth", "a: b.pth", "{x}.pth", "1e3", "NULL", " x ", "~"])
+def test_text_after_set_is_taken_as_typed(name: str, tmp_path: Path):
+    path = tmp_path / name
+    config = resolve("demo", parse_set([f"audio.weights={path}", f"visual.encodings={path}"]))
+    assert config.audio.weights == config.visual.encodings == str(path)
+
+
+def test_a_list_of_texts_after_set():
+    sets = ["audio.backbone=[ast, resnet10t]", "audio.weights=['/w #2/a.pth', null]"]
+    assert resolve("demo", parse_set(sets)).audio.weights == ("/w #2/a.pth", None)
+    assert resolve("demo", parse_set([*sets, "audio.backbone=ast", "audio.weights=null"]))
+
+
+@pytest.mark.parametrize("text", ["1:30", "0x1G", "9" * 5000, "1_0.5"])
+def test_a_number_that_is_none_is_refused(text: str):
+    with pytest.raises(UserError, match=r"--set: training.epochs: .* is not allowed"):
+        resolve("demo", parse_set([f"training.epochs={text}"]))
+
+
+def test_numbers_after_set_are_those_of_yaml_1_2():
+    sets = ["alignment.k=010", "training.epochs=0x1F", "training.learning_rate=1e-3"]
+    config = resolve("demo", parse_set(sets))
+    assert (config.alignment.k, config.training.epochs) == (10, 31)
+    assert config.training.learning_rate == 1e-3
 
 
 def test_most_text_stands_as_it_is():

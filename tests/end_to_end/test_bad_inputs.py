@@ -319,8 +319,7 @@ LABELS: dict[str, tuple[Break, str]] = {
     ),
     "rubbish": (
         lambda root: (root / "labels.npz").write_bytes(b"rubbish") and None,
-        "DATA/labels.npz: not a label file (This file contains pickled (object) data. If you trust the file you can load it "
-        "unsafely using the `allow_pickle=` keyword argument or `pickle.load()`.); arrays clips, events, objects, "
+        "DATA/labels.npz: not a label file (it has pickled objects, which could run code); arrays clips, events, objects, "
         "event_names, object_names",
     ),
     "a torn file": (

@@ -68,18 +68,11 @@ def test_help_has_an_example(tmp_path: Path, command: list[str]):
 
 def test_a_bad_study_starts_nothing(tmp_path: Path):
     (tmp_path / "bad.yaml").write_text(BAD_STUDY)
-    code, out, err = run(tmp_path, "avsc-search", "run", "bad.yaml", "--data", "absent")
+    command = ("avsc-search", "run", "bad.yaml", "--data", "absent", "--preset", "demo")
+    code, out, err = run(tmp_path, *command)
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         "bad.yaml:2: unknown key 'sed'; did you mean 'seeds'?",
-        "--data: absent is not a folder; give the folder that holds audio/ and video/",
-    ]
-    (tmp_path / "bad.yaml").write_text(BAD_STUDY.replace("sed", "seeds"))
-    code, out, err = run(
-        tmp_path, "avsc-search", "run", "bad.yaml", "--data", "absent", "--preset", "demo"
-    )
-    assert (code, out) == (2, "")
-    assert err.splitlines() == [
         "bad.yaml:4: alignment.k: 40 is above half the classes; allowed: 1 to 32",
         "bad.yaml:6: unknown dimension 'loss_weight'; did you mean 'loss_weights'?",
         "--data: absent is not a folder; give the folder that holds audio/ and video/",

@@ -139,8 +139,8 @@ def test_combinations_that_train_the_same_run_once(tmp_path: Path):
         ),
         (
             "SF: {without: {fusion.kind: none}",
-            "SF: {off: {fusion.kind: none}",
-            "study.yaml:6: False is not a name; YAML takes on, off, yes, no and numbers "
+            "SF: {false: {fusion.kind: none}",
+            "study.yaml:6: False is not a name; YAML takes true, false, null and numbers "
             "for values; put it in quotes",
         ),
         (

@@ -385,7 +385,7 @@ def best(own: str, source: str, where: str) -> tuple[str, Config]:
             ARM + "base: {1: 5}\n",
             {},
             [
-                "study.yaml:3: 1 is not a name; YAML takes on, off, yes, no and numbers for "
+                "study.yaml:3: 1 is not a name; YAML takes true, false, null and numbers for "
                 "values; put it in quotes"
             ],
         ),
@@ -437,6 +437,27 @@ def test_all_faults_at_once(tmp_path: Path):
         "random, tpe, tpe_multivariate",
         "study.yaml:13: unknown dimension 'alignment.mood'; did you mean 'alignment.mode'?",
     ]
+
+
+def test_misspelt_keys_hide_no_other_fault(tmp_path: Path):
+    text = GOOD.replace("trials: 3", "trails: 3\n  sampler: tpr").replace("seeds:", "seed:")
+    unknown = [
+        "study.yaml:14: unknown key 'trails'; did you mean 'trials'?",
+        "study.yaml:3: unknown key 'seed'; did you mean 'seeds'?",
+    ]
+    sampler = "study.yaml:15: unknown sampler 'tpr'; did you mean 'tpe'?"
+    assert faults(tmp_path, text) == [*unknown, sampler]
+
+    setting = (
+        "--set: unknown key 'alignment.kk'; did you mean 'alignment.k'?; see `avsc-core config`"
+    )
+    assert faults(tmp_path, text, sets=["alignment.kk=1"]) == [*unknown, setting]
+
+
+def test_text_of_the_study_is_taken_as_typed(tmp_path: Path):
+    study = read(tmp_path, GOOD, sets=["search.warm_start=table #2: lkm"])
+    assert study.search
+    assert study.search.warm_start == "table #2: lkm"
 
 
 def test_a_study_keeps_the_lines_of_its_file(tmp_path: Path):
