@@ -3,6 +3,7 @@
 from rich.table import Table
 
 from avsc_core.metrics import find_figure, rank_key
+from avsc_core.record.lease import has_owner
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import TrialRecord
 from avsc_core.record.winner import average, find_winner, select_full_trials
@@ -19,6 +20,11 @@ def print_status(recorder: Recorder, name: str) -> None:
     """Print every trial of a study, in the order they started."""
     run = recorder.get_study(name)
     trials = recorder.list_trials(name)
+    # What no process runs any more was interrupted, though nobody could record it.
+    if any(trial.outcome == "running" for trial in trials) and not has_owner(recorder, name):
+        for place, trial in enumerate(trials):
+            if trial.outcome == "running":
+                trials[place] = trial._replace(outcome="interrupted")
     out.print(_make_trials_table(f"{name} on {run.data.tags['avsc.data']}", trials, trials))
 
 
