@@ -18,7 +18,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,6 +74,7 @@ from avsc_core.yaml_file import read_value
 
 Class = TypeVar("Class")
 MOST_METRICS = 1000  # that MLflow takes in one call
+ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"  # MLflow's code of that error
 LEASE = "avsc.lease"  # the tag of an experiment that says which process runs the study
 COPY = "copy"  # the kind of a run that is being copied from another study; nobody counts it
 
@@ -146,9 +146,12 @@ class Recorder:
         if found is None:
             folder = locate_artifacts(self.uri)
             location = (folder / name).as_uri() if folder else None
-            # Where two commands create it at once, one is told that it exists.
-            with suppress(MlflowException):
+            try:
                 self.client.create_experiment(name, artifact_location=location)
+            except MlflowException as error:
+                # Where two commands create it at once, one is told that it exists.
+                if error.error_code != ALREADY_EXISTS:
+                    raise
             found = self.client.get_experiment_by_name(name)
         if found.lifecycle_stage == "deleted":
             what = f"study {name} was deleted from the record"
@@ -193,7 +196,7 @@ class Recorder:
 
     def find_study(self, name: str) -> Run | None:
         """Return the run of study `name`, or None when the record does not have it."""
-        return next(iter(self.search_study(name, "study")), None)
+        return next(iter(self._search_experiment(name, "study")), None)
 
     def open_study_run(
         self, name: str, tags: Mapping[str, str], document: Mapping[str, Any]
@@ -245,9 +248,13 @@ class Recorder:
 
         Of several runs of one trial, one counts; the others are named.
         """
-        trials = map(self._read_trial, self.search_study(study, kind))
+        trials = map(self._read_trial, self._search_experiment(study, kind))
         found = sorted(trials, key=lambda trial: trial.started)
         return self._count_once(study, found) if kind == "trial" else found
+
+    def find_runs(self, study: str, kind: str, condition: str = "") -> list[Run]:
+        """Return the runs of a kind in a study that meet a condition of MLflow's (" and ...")."""
+        return self._search_experiment(study, kind, condition)
 
     def begin_run(
         self, experiment: str, config: Config, tags: Mapping[str, str], parent: str | None = None
@@ -306,7 +313,7 @@ class Recorder:
         left out, and so are those of a ladder's cheap rung.
         """
         wanted = {"outcome": "complete", "data_fingerprint": data, "recipe": recipe}
-        query = " and ".join(f"tags.`avsc.{name}` = '{value}'" for name, value in wanted.items())
+        query = "".join(f" and tags.`avsc.{name}` = '{value}'" for name, value in wanted.items())
         trainings = []
         for run in self._search(self._list_experiments(), "trial", query):
             tags = run.data.tags
@@ -350,14 +357,6 @@ class Recorder:
         self._write(run_id, tags={"avsc.kind": "trial"})
         self.client.set_terminated(run_id, OUTCOMES["complete"])
         return run_id
-
-    def search_study(self, name: str, kind: str, condition: str = "") -> list[Run]:
-        """Return the runs of a kind in the experiment `name`, those that meet MLflow's condition.
-
-        It is empty when there is no such experiment.
-        """
-        found = self.client.get_experiment_by_name(name)
-        return self._search([found.experiment_id], kind, condition) if found else []
 
     def read_metrics(self, run_id: str) -> dict[str, float]:
         """Return the last value of every metric of a run."""
@@ -512,6 +511,11 @@ class Recorder:
             tags=[RunTag(*tag) for tag in tags.items()],
         )
 
+    def _search_experiment(self, name: str, kind: str, condition: str = "") -> list[Run]:
+        """Return the runs of a kind in the experiment `name`, if there is such an experiment."""
+        found = self.client.get_experiment_by_name(name)
+        return self._search([found.experiment_id], kind, condition) if found else []
+
     def _copy_metrics(self, source: Run, run_id: str) -> None:
         """Copy the metrics of every epoch, as many in a call as MLflow takes."""
         points: list[Metric] = []
@@ -533,10 +537,13 @@ class Recorder:
         return [experiment.experiment_id for experiment in self.client.search_experiments()]
 
     def _search(self, experiments: list[str], kind: str, condition: str = "") -> list[Run]:
-        """Return all runs of a kind, page by page, because MLflow returns 1,000 at most."""
+        """Return all runs of a kind, page by page, because MLflow returns 1,000 at most.
+
+        `condition` begins with " and ".
+        """
         if not experiments:
             return []
-        query = f"tags.`avsc.kind` = '{kind}'{condition and ' and '}{condition}"
+        query = f"tags.`avsc.kind` = '{kind}'{condition}"
         runs: list[Run] = []
         token = None
         while True:
@@ -561,7 +568,7 @@ class Recorder:
         changes."""
         run_id = str(run.info.run_id)
         if run_id not in self._configs:
-            self._configs[run_id] = read_config(run)
+            self._configs[run_id] = _read_config(run)
         tags = run.data.tags
         role, arm = read_role(tags)
         return TrialRecord(
@@ -578,7 +585,7 @@ class Recorder:
         )
 
 
-def read_config(run: Run) -> Config:
+def _read_config(run: Run) -> Config:
     """Read the configuration of a run from its tag, or from its params where version 0.1.0 wrote
     no tag."""
     if "avsc.config" in run.data.tags:

@@ -18,7 +18,6 @@ from avsc_core.data.features import open_data
 from avsc_core.processes import Progress
 from avsc_core.record.lease import hold_lease
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.repair import repair_study
 from avsc_core.record.study_document import FORMAT
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
@@ -35,6 +34,7 @@ from studies.runner.prepare import (
     prepare_study,
     take_recorded_seeds,
 )
+from studies.runner.repair import repair_study
 from studies.runner.takeover import announce_takeover
 from studies.study.metadata import (
     CLIPS,

@@ -9,38 +9,39 @@ Who calls this has the study's lease, so that whatever still runs by the record 
     the checkpoint of a trial            deleted when the trial is over
 """
 
-from mlflow.entities import Run
+import json
 
 from avsc_core.record.address import locate_state
-from avsc_core.record.recorder import COPY, Recorder, read_config
+from avsc_core.record.recorder import COPY, Recorder
 from avsc_core.record.trials import OUTCOMES
+from avsc_core.resolve import read_recorded
 
 # What is left open: by MLflow's status, or by the outcome alone.
 OPEN_RUNS = (
-    "attributes.status = 'RUNNING'",
-    "attributes.status != 'RUNNING' and tags.`avsc.outcome` = 'running'",
+    " and attributes.status = 'RUNNING'",
+    " and attributes.status != 'RUNNING' and tags.`avsc.outcome` = 'running'",
 )
 
 
 def repair_study(recorder: Recorder, study: str) -> None:
     """Put right what a kill left of a study."""
-    for run in recorder.search_study(study, COPY):
+    for run in recorder.find_runs(study, COPY):
         recorder.delete_run(run.info.run_id)
 
     for condition in OPEN_RUNS:
-        for run in recorder.search_study(study, "trial", condition):
-            recorder.write_params(run.info.run_id, read_config(run))
-            _close_run(recorder, run)
-        for run in recorder.search_study(study, "study", condition):
-            _close_run(recorder, run)
+        trials = recorder.find_runs(study, "trial", condition)
+        for run in trials:
+            # Version 0.1.0 wrote no such tag, and all params in one call.
+            if text := run.data.tags.get("avsc.config"):
+                recorder.write_params(run.info.run_id, read_recorded(json.loads(text)))
+
+        # Outcomes decide: they are written before the status.
+        for run in [*trials, *recorder.find_runs(study, "study", condition)]:
+            outcome = run.data.tags.get("avsc.outcome")
+            outcome = outcome if outcome in OUTCOMES else "interrupted"
+            recorder.end_run(run.info.run_id, outcome, {})
 
     _remove_checkpoints(recorder, study)
-
-
-def _close_run(recorder: Recorder, run: Run) -> None:
-    """End a run with the outcome that it has; one that has none was interrupted."""
-    outcome = run.data.tags.get("avsc.outcome")
-    recorder.end_run(run.info.run_id, outcome if outcome in OUTCOMES else "interrupted", {})
 
 
 def _remove_checkpoints(recorder: Recorder, study: str) -> None:
@@ -54,6 +55,6 @@ def _remove_checkpoints(recorder: Recorder, study: str) -> None:
 
 def _is_over(recorder: Recorder, study: str, key: str) -> bool:
     """Tell whether the trial with this key has ended, other than by an interruption."""
-    runs = recorder.search_study(study, "trial", f"tags.`avsc.trial_key` = '{key}'")
+    runs = recorder.find_runs(study, "trial", f" and tags.`avsc.trial_key` = '{key}'")
     outcomes = {run.data.tags["avsc.outcome"] for run in runs}
     return bool(outcomes & (set(OUTCOMES) - {"interrupted"}))
