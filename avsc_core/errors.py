@@ -57,6 +57,10 @@ class EnvironmentFault(UserError):
     exit_code = EXIT_ENVIRONMENT
 
 
+class LeaseLost(EnvironmentFault):
+    """Another process runs the study now, so this one writes nothing any more. Exit code 4."""
+
+
 class NotReproduced(UserError):
     """A trial that was trained again came out otherwise. Exit code 3."""
 

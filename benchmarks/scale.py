@@ -9,9 +9,7 @@ Every figure is of a real command in a process of its own, imports included. The
 is that of the seconds above those at no trials: 1 is linear.
 """
 
-import json
 import math
-import os
 import random
 import sqlite3
 import subprocess

@@ -4,11 +4,11 @@ folder."""
 import hashlib
 import os
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from avsc_core.files import cache_root
 
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
-ARTIFACTS = Path("mlruns/artifacts")
 CHECKPOINTS = Path("mlruns/checkpoints")  # of unfinished trials; empty when no trial is unfinished
 
 
@@ -22,9 +22,41 @@ def find_missing_file(uri: str | None) -> str:
 
     Opening such a record would create it, so readers ask this first.
     """
-    _, sqlite, path = choose_address(uri).partition("sqlite:///")
-    exists = Path(path.partition("?")[0]).is_file()
-    return path if sqlite and not exists else ""
+    address = choose_address(uri)
+    database = locate_database(address)
+    if database is None or database.is_file():
+        return ""
+    return address.partition("sqlite:///")[2]
+
+
+def locate_database(uri: str) -> Path | None:
+    """Return the SQLite file of a record as an absolute path; None where a server has it."""
+    _, sqlite, path = uri.partition("sqlite:///")
+    return Path(path.partition("?")[0]).resolve() if sqlite else None
+
+
+def locate_artifacts(uri: str) -> Path | None:
+    """Return the folder of all artifacts of an SQLite record, beside its file; else None."""
+    database = locate_database(uri)
+    return database.parent / "artifacts" if database else None
+
+
+def find_local_folder(uri: str, artifact_uri: str) -> Path | None:
+    """Return the local folder that an artifact address of a record names; None on a server.
+
+    A record that was moved or copied together with its artifacts still has the addresses of the
+    old place. So those of an SQLite record, `artifacts/STUDY/RUN/artifacts`, are looked for beside
+    its file first.
+    """
+    parts = urlsplit(artifact_uri)
+    if parts.scheme not in ("", "file"):
+        return None
+    stated = Path(unquote(parts.path))
+    ours = locate_artifacts(uri)
+    if ours is None or stated.parts[-4:-3] != (ours.name,):
+        return stated
+    beside = ours.joinpath(*stated.parts[-3:])
+    return beside if beside.is_dir() or not stated.is_dir() else stated
 
 
 def locate_state(uri: str) -> Path:
@@ -36,7 +68,6 @@ def locate_state(uri: str) -> Path:
     """
     if chosen := os.environ.get("AVSC_STATE"):
         return Path(chosen).expanduser().resolve()
-    _, sqlite, path = uri.partition("sqlite:///")
-    if sqlite:
-        return Path(path.partition("?")[0]).resolve().parent
+    if database := locate_database(uri):
+        return database.parent
     return (cache_root() / "state" / hashlib.sha256(uri.encode()).hexdigest()[:16]).resolve()

@@ -8,12 +8,14 @@ metrics come once an epoch in one call.
 
 The study's run has one document, `study.json`: what the study asks (`definition`), what a report
 needs (`metadata`), every invocation that trained something, the cost that was estimated, and what
-became of pretrained weights.
+became of pretrained weights. Its definition is in tags of that run too, so that a study continues
+where its artifacts are out of reach.
 """
 
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,17 +40,30 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from avsc_core import __version__
 from avsc_core.config import Config
-from avsc_core.errors import EnvironmentFault, Fault, UserError, make_error, suggest
-from avsc_core.record.address import ARTIFACTS, DEFAULT_URI, choose_address, find_missing_file
+from avsc_core.errors import EnvironmentFault, Fault, LeaseLost, UserError, make_error, suggest
+from avsc_core.files import write_text
+from avsc_core.record.address import (
+    choose_address,
+    find_local_folder,
+    find_missing_file,
+    locate_artifacts,
+)
 from avsc_core.record.environment import merge_environments
 from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
-from avsc_core.record.study_document import DOCUMENT, read_document
+from avsc_core.record.store import check_artifacts, create_database
+from avsc_core.record.study_document import (
+    DOCUMENT,
+    join_definition,
+    read_document,
+    split_definition,
+)
 from avsc_core.record.tables import History, StoredRun, read_histories, read_runs, split
 from avsc_core.record.trials import (
     CHEAP_RUNG,
     OUTCOMES,
     FinishedTraining,
     TrialRecord,
+    count_once,
     name_row,
     read_role,
 )
@@ -60,6 +75,7 @@ from avsc_core.resolve import (
     read_recorded,
     trial_key,
 )
+from avsc_core.terminal import err
 from avsc_core.yaml_file import read_value
 
 Class = TypeVar("Class")
@@ -68,6 +84,9 @@ Class = TypeVar("Class")
 MOST_PARAMS = 100
 MOST_METRICS = 800
 READERS = 8  # threads that ask a server for one history each
+ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"  # MLflow's code of that error
+LEASE = "avsc.lease"  # the tag of an experiment that says which process runs the study
+COPY = "copy"  # the kind of a run that is being copied from another study; nobody counts it
 
 
 def open_record(uri: str | None) -> "Recorder":
@@ -84,6 +103,8 @@ def report_record_faults(recorder: type[Class]) -> type[Class]:
     def guard(method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.lost:
+                raise LeaseLost(Fault("record", self.lost, todo="the study goes on there"))
             try:
                 return method(self, *args, **kwargs)
             except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -105,11 +126,12 @@ class Recorder:
 
     def __init__(self, uri: str | None = None) -> None:
         self.uri = choose_address(uri)
+        self.lost = ""  # who took the study's lease; then nothing is read or written any more
         self._configs: dict[str, Config] = {}  # run id -> its configuration, which never changes
         # (study, kind) -> what `list_trials` has read since something was last written
         self._listed: dict[tuple[str, str], list[TrialRecord]] = {}
-        if self.uri == DEFAULT_URI:
-            ARTIFACTS.mkdir(parents=True, exist_ok=True)
+        self._checked: set[str] = set()  # experiments whose artifacts can be reached
+        self._named: set[str] = set()  # studies whose duplicates have been named
 
         # MLflow and its migrations are quiet unless something is wrong.
         for name in ("mlflow", "alembic"):
@@ -117,6 +139,7 @@ class Recorder:
 
         # A first query opens the store, so that a wrong address shows here.
         try:
+            create_database(self.uri)
             self.client = MlflowClient(self.uri)
             self.client.search_experiments(max_results=1)
         except Exception as error:  # the store's driver may raise anything
@@ -126,15 +149,42 @@ class Recorder:
     # Studies
 
     def open_experiment(self, name: str) -> str:
-        """Return the id of the experiment `name`, which is created when it does not exist."""
+        """Return the id of the experiment `name`, which is created when it does not exist.
+
+        Raises UserError when it was deleted, EnvironmentFault when its artifacts are out of reach.
+        """
         found = self.client.get_experiment_by_name(name)
+        is_new = found is None
         if found is None:
-            folder = (ARTIFACTS / name).resolve().as_uri() if self.uri == DEFAULT_URI else None
-            return str(self.client.create_experiment(name, artifact_location=folder))
+            folder = locate_artifacts(self.uri)
+            location = (folder / name).as_uri() if folder else None
+            try:
+                self.client.create_experiment(name, artifact_location=location)
+            except MlflowException as error:
+                # Where two commands create it at once, one is told that it exists.
+                if error.error_code != ALREADY_EXISTS:
+                    raise
+            found = self.client.get_experiment_by_name(name)
         if found.lifecycle_stage == "deleted":
             what = f"study {name} was deleted from the record"
             raise UserError(Fault("--name", what, todo="restore it in the MLflow UI or use --name"))
+        if name not in self._checked:
+            check_artifacts(self.client, self.uri, found, is_new)
+            self._checked.add(name)
         return str(found.experiment_id)
+
+    def read_lease(self, study: str) -> str:
+        """Return the text of a study's lease (`lease.py`); empty where there is none."""
+        found = self.client.get_experiment_by_name(study)
+        return str(found.tags.get(LEASE, "")) if found else ""
+
+    def write_lease(self, study: str, lease: str) -> None:
+        """Write the lease of a study in place of the one before.
+
+        It is a tag of the experiment, whose name only one can create: so a study gets its run from
+        whoever has the lease already.
+        """
+        self.client.set_experiment_tag(self.open_experiment(study), LEASE, lease)
 
     def list_studies(self) -> list[Run]:
         """Return the runs of all studies, the latest first."""
@@ -184,32 +234,45 @@ class Recorder:
     def write_study_document(self, run_id: str, document: Mapping[str, Any]) -> None:
         """Write the document of a study (`study_document.py`) in place of the one before."""
         self.log_json(run_id, DOCUMENT, document)
+        # The tags come second: a run that has them has the document.
+        self._write(run_id, tags=split_definition(document.get("definition", {})))
 
     def read_study_document(self, run_id: str) -> dict[str, Any]:
         """Return the document of a study, also of one that an earlier version recorded.
 
         It is empty when the study was cut off before it was written, and so before any trial.
+        Raises EnvironmentFault when the file is missing where the record says it is.
         """
-        return read_document(lambda name: self.read_json(run_id, name))
+        document = read_document(lambda name: self.read_json(run_id, name))
+        if not document and join_definition(self.client.get_run(run_id).data.tags):
+            self.read_lines(run_id, DOCUMENT)  # which says what is missing where
+        return document
 
     def read_definition(self, run_id: str) -> dict[str, Any]:
         """Return what a study asks; empty as `read_study_document`."""
-        definition: dict[str, Any] = self.read_study_document(run_id).get("definition", {})
-        return definition
+        definition = join_definition(self.client.get_run(run_id).data.tags)
+        return definition or self.read_study_document(run_id).get("definition", {})
 
     # Trials and trainings
 
     def list_trials(self, study: str, kind: str = "trial") -> list[TrialRecord]:
         """Return every trial (or `training`) of a study in the order in which they were started.
 
-        They are read once, and again after this recorder has written something.
+        They are read once, and again after this recorder has written something. Of several runs of
+        one trial, one counts; the others are named.
         """
         if (study, kind) not in self._listed:
             found = self.client.get_experiment_by_name(study)
             runs = self._read_runs([found.experiment_id], {"avsc.kind": kind}) if found else []
-            trials = map(self._read_trial, runs)
-            self._listed[study, kind] = sorted(trials, key=lambda trial: trial.started)
+            trials = sorted(map(self._read_trial, runs), key=lambda trial: trial.started)
+            if kind == "trial":
+                trials = self._count_once(study, trials)
+            self._listed[study, kind] = trials
         return list(self._listed[study, kind])
+
+    def find_runs(self, study: str, kind: str, condition: str = "") -> list[Run]:
+        """Return the runs of a kind in a study that meet a condition of MLflow's (" and ...")."""
+        return self._search_experiment(study, kind, condition)
 
     def begin_run(
         self, experiment: str, config: Config, tags: Mapping[str, str], parent: str | None = None
@@ -231,11 +294,16 @@ class Recorder:
         all_tags |= tags
 
         row = name_row(tags.get("avsc.role", ""), tags.get("avsc.arm", "training"))
-        run = self.client.create_run(self.open_experiment(experiment), run_name=f"{row} {key[:6]}")
-        # The tags come with the params: a run that was cut off before them has no `avsc.kind`,
-        # so nobody counts it.
-        self._write(run.info.run_id, params=list_settings(config), tags=all_tags)
+        # The tags come with the run, which is an unfinished trial from its first moment. Params
+        # that it lacks when it is cut off here are written by the next start (`repair.py`).
+        name = f"{row} {key[:6]}"
+        run = self.client.create_run(self.open_experiment(experiment), run_name=name, tags=all_tags)
+        self.write_params(str(run.info.run_id), config)
         return str(run.info.run_id)
+
+    def write_params(self, run_id: str, config: Config) -> None:
+        """Write a configuration as the params of a run; those that it has stay as they are."""
+        self._write(run_id, params=list_settings(config))
 
     def resume_run(self, run_id: str) -> int:
         """Turn an interrupted run RUNNING again. Returns the last epoch of its metrics, 0 for
@@ -287,17 +355,6 @@ class Recorder:
         run = self.client.get_run(source.run_id)
         row = name_row(tags["avsc.role"], tags["avsc.arm"])
         name = f"{row} {source.key[:6]}"
-        copy = self.client.create_run(self.open_experiment(experiment), run_name=name)
-        run_id = str(copy.info.run_id)
-
-        self._copy_metrics(run, run_id)
-        with TemporaryDirectory() as folder:
-            for item in self.client.list_artifacts(source.run_id):
-                self.client.download_artifacts(source.run_id, item.path, folder)
-            self.client.log_artifacts(run_id, folder)
-
-        # Params and tags come last: a copy that was cut off before has no `avsc.kind`, so nobody
-        # counts it.
         link = f"#/experiments/{run.info.experiment_id}/runs/{source.run_id}"
         all_tags = {
             "avsc.taken_from": source.run_id,
@@ -310,8 +367,16 @@ class Recorder:
         for tag, value in run.data.tags.items():
             if tag.startswith("avsc.") and tag not in ("avsc.rung", "avsc.origin"):
                 all_tags.setdefault(tag, value)
-        params = [Param(*item) for item in run.data.params.items()]
-        self._log_batches(run_id, [], params, [RunTag(*item) for item in all_tags.items()])
+
+        # It becomes a trial once it is whole; the next start deletes what is cut off before.
+        copy = self.client.create_run(
+            self.open_experiment(experiment), run_name=name, tags={**all_tags, "avsc.kind": COPY}
+        )
+        run_id = str(copy.info.run_id)
+        self._log_batches(run_id, [], [Param(*item) for item in run.data.params.items()], [])
+        self._copy_metrics(run, run_id)
+        self._copy_artifacts(source.run_id, run_id)
+        self._write(run_id, tags={"avsc.kind": "trial"})
         self.client.set_terminated(run_id, OUTCOMES["complete"])
         return run_id
 
@@ -359,7 +424,11 @@ class Recorder:
 
     def log_text(self, run_id: str, name: str, content: str) -> None:
         """Write an artifact of text."""
-        self.client.log_text(run_id, content, name)
+        # A kill leaves a local file as it was before, or whole.
+        if folder := self._find_folder(run_id):
+            write_text(folder / name, content)
+        else:
+            self.client.log_text(run_id, content, name)
 
     def log_json(self, run_id: str, name: str, content: Any) -> None:
         """Write an artifact of JSON."""
@@ -367,15 +436,24 @@ class Recorder:
 
     def log_file(self, run_id: str, local: Path) -> None:
         """Write a file as an artifact."""
-        self.client.log_artifact(run_id, str(local))
+        if folder := self._find_folder(run_id):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(local, folder)
+        else:
+            self.client.log_artifact(run_id, str(local))
 
     def log_folder(self, run_id: str, local: Path, name: str) -> str:
         """Write a folder of artifacts. Returns its address."""
+        if folder := self._find_folder(run_id):
+            shutil.copytree(local, folder / name, dirs_exist_ok=True)
+            return (folder / name).as_uri()
         self.client.log_artifacts(run_id, str(local), name)
         return f"{self.client.get_run(run_id).info.artifact_uri}/{name}"
 
     def has_artifact(self, run_id: str, name: str) -> bool:
         """Tell whether a run has an artifact of that name."""
+        if folder := self._find_folder(run_id):
+            return (folder / name).exists()
         return name in {item.path for item in self.client.list_artifacts(run_id)}
 
     def read_json(self, run_id: str, name: str) -> Any:
@@ -390,13 +468,24 @@ class Recorder:
     def read_lines(self, run_id: str, name: str) -> list[str]:
         """Return the lines of an artifact of text. Raises UserError when it is none."""
         try:
-            return Path(self._download(run_id, name)).read_text(encoding="utf-8").splitlines()
+            path = Path(self.fetch_artifact(run_id, name))
+            return path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
             raise _make_artifact_error(run_id, name, f"is not text ({error})") from None
 
     def fetch_artifact(self, run_id: str, name: str) -> str:
-        """Return the local path of an artifact."""
-        return self._download(run_id, name)
+        """Return the local path of an artifact.
+
+        Raises EnvironmentFault when it is missing where the record says it is.
+        """
+        folder = self._find_folder(run_id)
+        if folder is None:
+            return str(download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=self.uri))
+        path = folder / name
+        if not path.exists():
+            what = f"a file of the record {self.uri} is missing"
+            raise EnvironmentFault(Fault(str(path), what, todo="copy it there from where it is"))
+        return str(path)
 
     # Models
 
@@ -417,8 +506,8 @@ class Recorder:
         Raises UserError when there is no such model.
         """
         try:
-            return Path(self._download(self._find_model_run(reference), "model"))
-        except (MlflowException, OSError) as error:
+            return Path(self.fetch_artifact(self._find_model_run(reference), "model"))
+        except (MlflowException, EnvironmentFault) as error:
             allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
             raise UserError(Fault(reference, f"no model there ({error})", allowed)) from None
 
@@ -440,8 +529,9 @@ class Recorder:
 
     # MLflow
 
-    def _download(self, run_id: str, name: str) -> str:
-        return str(download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=self.uri))
+    def _find_folder(self, run_id: str) -> Path | None:
+        """Find the local folder of a run's artifacts; None where a server keeps them."""
+        return find_local_folder(self.uri, self.client.get_run(run_id).info.artifact_uri)
 
     def _write(
         self,
@@ -478,10 +568,11 @@ class Recorder:
             self.client.log_batch(run_id, *call)
         self._listed.clear()
 
-    def _search_experiment(self, name: str, kind: str) -> list[Run]:
+    def _search_experiment(self, name: str, kind: str, condition: str = "") -> list[Run]:
         """Return the runs of a kind in the experiment `name`, if there is such an experiment."""
         found = self.client.get_experiment_by_name(name)
-        return self._search([found.experiment_id], f"tags.`avsc.kind` = '{kind}'") if found else []
+        query = f"tags.`avsc.kind` = '{kind}'{condition}"
+        return self._search([found.experiment_id], query) if found else []
 
     def _copy_metrics(self, source: Run, run_id: str) -> None:
         """Copy the metrics of every epoch."""
@@ -489,6 +580,14 @@ class Recorder:
         for name in source.data.metrics:
             points += self.client.get_metric_history(source.info.run_id, name)
         self._log_batches(run_id, points, [], [])
+
+    def _copy_artifacts(self, source: str, run_id: str) -> None:
+        """Copy all artifacts of the run `source`."""
+        with TemporaryDirectory() as scratch:
+            folder = self._find_folder(source)
+            if folder is None:
+                folder = Path(self.client.download_artifacts(source, "", scratch))
+            self.log_folder(run_id, folder, "")
 
     def _list_experiments(self) -> list[str]:
         """Return the ids of all experiments, each of which holds one study."""
@@ -506,6 +605,16 @@ class Recorder:
             token = page.token
             if not token:
                 return runs
+
+    def _count_once(self, study: str, trials: list[TrialRecord]) -> list[TrialRecord]:
+        """Leave out the runs that do not count, and name them, once for each study."""
+        counted, duplicates = count_once(trials)
+        if study not in self._named:
+            for trial in duplicates:
+                what = f"trial {trial.key[:6]} of study {study} has another run"
+                err.print(f"note: {what}; run {trial.run_id} does not count", soft_wrap=True)
+        self._named.add(study)
+        return counted
 
     @cached_property
     def _engine(self) -> Engine | None:

@@ -10,10 +10,14 @@
     looks         of a study that adds seeds until told: what every look found (studies/looks.py)
     earlier_seed_counts  how many seeds the study had each time before seeds were added
 
+The definition is in tags of the study's run as well, cut into parts: `avsc.definition.parts` has
+their number. It decides whether a study may continue, which must not depend on an artifact.
+
 Version 0.1.0 wrote four documents: study.json (the definition alone), about.json, weights.json and
 skipped.json. `read_document` reads both.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +25,8 @@ from avsc_core.record.trials import OWN_SEARCH
 
 DOCUMENT = "study.json"
 FORMAT = 2
+DEFINITION = "avsc.definition"
+LONGEST_TAG = 8000  # characters that MLflow keeps of a tag
 
 
 def read_document(read_json: Callable[[str], Any]) -> dict[str, Any]:
@@ -48,6 +54,22 @@ def read_document(read_json: Callable[[str], Any]) -> dict[str, Any]:
         "weights": read_json("weights.json") or [],
         "skipped": read_json("skipped.json"),
     }
+
+
+def split_definition(definition: Mapping[str, Any]) -> dict[str, str]:
+    """Return the definition of a study as tags."""
+    text = json.dumps(definition)
+    parts = [text[start : start + LONGEST_TAG] for start in range(0, len(text), LONGEST_TAG)]
+    tags = {f"{DEFINITION}.{number}": part for number, part in enumerate(parts, 1)}
+    return {**tags, f"{DEFINITION}.parts": str(len(parts))}
+
+
+def join_definition(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Return the definition of a study from its tags; empty where an earlier version wrote none."""
+    count = int(tags.get(f"{DEFINITION}.parts", 0))
+    text = "".join(tags[f"{DEFINITION}.{number}"] for number in range(1, count + 1))
+    definition: dict[str, Any] = json.loads(text) if text else {}
+    return definition
 
 
 def name_place_in_paper(published: Mapping[str, Any]) -> str:

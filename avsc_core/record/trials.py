@@ -16,7 +16,7 @@ name of the arm holds it (`search: ARM`, `ARM retuned`, `published configuration
 `read_role` understands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from avsc_core.config import Config
@@ -82,6 +82,31 @@ class FinishedTraining(NamedTuple):
     run_id: str
     study: str
     key: str  # avsc_core.resolve.trial_key
+
+
+def count_once(trials: Iterable[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:
+    """Divide the trials of a study into those that count and further runs of the same ones.
+
+    Two processes that shared no lease, or two hosts that lost their server for a while, may have
+    trained one trial twice. A complete run counts before any other one, then one that was
+    stopped, then one that can continue; among equals the first in the order of `trials`.
+    """
+    by_key: dict[str, list[TrialRecord]] = {}
+    for trial in trials:
+        by_key.setdefault(trial.key, []).append(trial)
+
+    counted = []
+    others = []
+    for runs in by_key.values():
+        first, *rest = sorted(runs, key=_rank_run)
+        counted.append(first)
+        others += rest
+    return counted, others
+
+
+def _rank_run(trial: TrialRecord) -> tuple[bool, bool, bool]:
+    """Return what several runs of one trial are sorted by."""
+    return trial.outcome != "complete", trial.outcome != "stopped", not trial.can_continue
 
 
 def name_row(role: str, arm: str) -> str:

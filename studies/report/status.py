@@ -9,6 +9,7 @@ from collections import Counter
 from rich.table import Table
 
 from avsc_core.metrics import find_figure, rank_key
+from avsc_core.record.lease import has_owner
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import SEARCH, TrialRecord
 from avsc_core.record.winner import average, find_winner, select_full_trials
@@ -26,6 +27,12 @@ def print_status(recorder: Recorder, name: str) -> None:
     latest."""
     tags = recorder.get_study(name).data.tags
     trials = recorder.list_trials(name)
+    # What no process runs any more was interrupted, though nobody could record it.
+    if any(trial.outcome == "running" for trial in trials) and not has_owner(recorder, name):
+        for place, trial in enumerate(trials):
+            if trial.outcome == "running":
+                trials[place] = trial._replace(outcome="interrupted")
+
     shown = _select_shown(trials, tags["avsc.metric"])
     out.print(_make_trials_table(f"{name} on {tags['avsc.data']}", shown, trials))
     if len(shown) < len(trials):

@@ -5,17 +5,16 @@ in the record already continues when it asks the same question, and is refused w
 when it does not.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import Any
 
 from avsc_core import __version__
 from avsc_core.data.dataset import DataSet, describe_split
 from avsc_core.data.features import open_data
-from avsc_core.errors import Fault, UserError
 from avsc_core.processes import Progress
-from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.lease import hold_lease
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
 from avsc_core.resolve import find_random_branches
@@ -33,6 +32,7 @@ from studies.runner.prepare import (
     prepare_study,
     take_recorded_seeds,
 )
+from studies.runner.repair import repair_study
 from studies.runner.takeover import announce_takeover
 from studies.study.metadata import (
     CLIPS,
@@ -59,15 +59,10 @@ def run_study(
     Raises UserError when the study in the record asks something else, is running already, or
     takes too long.
     """
-    CHECKPOINTS.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
-            recorder = Recorder(uri)
-            return _run_locked(study, root, recorder, session, progress, max_hours, again)
-    except Timeout:
-        what = f"study {study.name} is running in another process"
-        fault = Fault(str(study.path), what, todo="wait for it, or use --name")
-        raise UserError(fault) from None
+    recorder = Recorder(uri)
+    with hold_lease(recorder, study.name, str(study.path)):
+        repair_study(recorder, study.name)
+        return _run_locked(study, root, recorder, session, progress, max_hours, again)
 
 
 def _run_locked(
@@ -90,9 +85,10 @@ def _run_locked(
     run = recorder.find_study(study.name)
     run_id = run.info.run_id if run else ""
     tags = run.data.tags if run else {}
+    earlier = recorder.read_study_document(run_id) if run else {}
     if strategy.done and run and not strategy.taken_over:
         _announce(strategy, data)
-        _refresh_finished_study(plan, data, recorder, run_id)
+        _refresh_finished_study(plan, data, recorder, run_id, earlier)
         # The last invocation may have been killed between its last trial and the study's end.
         if tags.get("avsc.outcome") != "complete":
             recorder.end_run(run_id, "complete", {})
@@ -116,7 +112,7 @@ def _run_locked(
         err.print(make_cost_table("what it costs", costs))
 
     # The study's run is in the record before its first trial.
-    parent = _open_study(plan, data, recorder, run_id, costs[0], weights)
+    parent = _open_study(plan, data, recorder, earlier, costs[0], weights)
     if again:
         _delete_copies(recorder, study)
     outcome = "interrupted"
@@ -137,12 +133,12 @@ def _delete_copies(recorder: Recorder, study: Study) -> None:
             recorder.delete_run(trial.run_id)
 
 
-def _refresh_finished_study(plan: Plan, data: DataSet, recorder: Recorder, run_id: str) -> None:
+def _refresh_finished_study(
+    plan: Plan, data: DataSet, recorder: Recorder, run_id: str, earlier: Mapping[str, Any]
+) -> None:
     """Record what the file of a finished study says now: notes and names may have changed."""
-    document = recorder.read_study_document(run_id)
-    document["definition"] = define_study(plan, data)
-    document["metadata"] = describe_study(plan)
-    recorder.write_study_document(run_id, document)
+    now = {"definition": define_study(plan, data), "metadata": describe_study(plan)}
+    recorder.write_study_document(run_id, {**earlier, **now})
     recorder.log_text(run_id, CLIPS, format_clips(data, plan.study.base))
 
 
@@ -150,13 +146,12 @@ def _open_study(
     plan: Plan,
     data: DataSet,
     recorder: Recorder,
-    run_id: str,  # of the study; empty where the record does not have it
+    earlier: Mapping[str, Any],  # the document of the invocation before
     cost: Cost,
     weights: list[dict[str, object]],
 ) -> str:
     """Open the study's run and write its document. Returns the run's id."""
     study = plan.study
-    earlier = recorder.read_study_document(run_id) if run_id else {}
     document = {
         "format": FORMAT,
         "definition": define_study(plan, data),

@@ -165,7 +165,7 @@ def test_a_copy_that_was_cut_off_counts_for_nothing(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(recorder.client, "log_artifacts", cut_off)
+        patch.setattr(recorder, "log_folder", cut_off)
         with pytest.raises(RuntimeError, match="killed"):
             recorder.take_over_run(source, "t", tags, "parent")
     assert recorder.list_trials("t") == []
