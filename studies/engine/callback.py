@@ -20,7 +20,7 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG, FinishedTraining
 from avsc_core.terminal import err
 from studies.engine.display import Display
-from studies.engine.strategy import Strategy
+from studies.engine.strategy import BEGUN, ENDED, Strategy
 from studies.study.plan import PlannedTrial
 from studies.study.schema import Study
 
@@ -72,7 +72,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         recorded = 0
         seconds = 0.0
         if run_id is None:
-            tags = self._make_tags(planned)
+            tags = self._make_tags(planned) | self._number(BEGUN)
             run_id = self.recorder.begin_run(self.study.name, planned.config, tags, self.parent)
         else:
             recorded = self.recorder.resume_run(run_id)
@@ -96,7 +96,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
 
     def take_over(self, planned: PlannedTrial, source: FinishedTraining) -> None:
         """Take over a training that another study has finished: copy its run, tell the strategy."""
-        tags = self._make_tags(planned)
+        tags = self._make_tags(planned) | self._number(BEGUN) | self._number(ENDED)
         run_id = self.recorder.take_over_run(source, self.study.name, tags, self.parent)
         metrics = self.recorder.read_metrics(run_id)
         self.strategy.finish(planned, "complete", metrics)
@@ -157,6 +157,10 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
             tags["avsc.origin"] = planned.origin
         return tags
 
+    def _number(self, tag: str) -> dict[str, str]:
+        """Return the tag that says when a trial began or ended, among all that began or ended."""
+        return {tag: str(self.strategy.number_event())}
+
     def _close_trial(self, trial_id: str, outcome: str, result: dict[str, Any]) -> None:
         running = self.running.pop(trial_id)
         planned = running.planned
@@ -164,7 +168,9 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         # The record first: whatever happens after it, the trial is over.
         if outcome == "complete":
             self._log_predictions(running, result["probability"])
-        tags = {"avsc.error": result["error"][-LONGEST_ERROR:]} if "error" in result else {}
+        tags = self._number(ENDED)
+        if "error" in result:
+            tags["avsc.error"] = result["error"][-LONGEST_ERROR:]
         metrics = result.get("summary", {})
         self.recorder.end_run(running.run_id, outcome, metrics, tags)
         locate_checkpoint(self.study.name, planned.key).unlink(missing_ok=True)
