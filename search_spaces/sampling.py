@@ -60,6 +60,9 @@ GOALS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 FIRST_GENERATION = NSGAIISampler._get_generation_key()
 
 
+# Where two samplers keep the values that they draw together; Optuna has no public names for it.
+RELATIVE_VALUES = ("gp:relative_params:0", "tpe:relative_params:0")
+
 # Samplers that keep with a trial what they need for the next one.
 KEEPING = ("cmaes", "nsga2")
 
@@ -186,6 +189,11 @@ class Sampler:
         for key, domain in self.space.dimensions.items():
             if self.space.is_active(key, values):
                 values[key] = _suggest(trial, key, domain)
+
+        # GP and the multivariate TPE keep with a running trial also their values of dimensions that
+        # have turned out inactive. The record has no such values, so nothing may depend on them.
+        for key in RELATIVE_VALUES:
+            study._storage.set_trial_system_attr(trial._trial_id, key, "")
         return Proposal(trial.number, values)
 
     def _make_sampler(self, name: str, attempt: int) -> BaseSampler:

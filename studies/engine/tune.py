@@ -7,7 +7,7 @@ off. Worker processes are reused: a trial costs a function call, not an interpre
 
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
@@ -19,9 +19,10 @@ from ray.tune.stopper import Stopper
 
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import UserError
+from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import SEARCH
-from studies.engine.callback import RecordCallback, locate_checkpoint
+from studies.engine.callback import RecordCallback
 from studies.engine.display import Display
 from studies.engine.schedulers import Reported, build_scheduler
 from studies.engine.strategy import FINISHED, Strategy
@@ -59,11 +60,12 @@ class Suggestions(Searcher):  # type: ignore[misc]
         # A trial without a share of a GPU still sees the GPU, so it is told to use the CPU.
         config = planned.config
         study = self.callback.study
+        recorder = self.callback.recorder
         if not study.resources.gpus:
             config = config.model_copy(update={"device": "cpu"})
         return {
             "config": config.model_dump_json(),
-            "checkpoint": str(locate_checkpoint(study.name, planned.key)),
+            "checkpoint": str(locate_checkpoint(recorder.uri, study.name, planned.key)),
             "search": planned.search,  # this and the key tell the scheduler who judges the trial
             "key": planned.key,
         }
@@ -80,14 +82,20 @@ class Suggestions(Searcher):  # type: ignore[misc]
 class Interruption(Stopper):  # type: ignore[misc]
     """Ends a study at SIGINT or SIGTERM; a second signal ends it at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Callable[[], None]) -> None:
+        """`before` is called once, before Ray stops the trials."""
         self.signal = 0
+        self.before = before
+        self.is_told = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
         """Answer Ray, which asks at every turn of its loop."""
+        if self.signal and not self.is_told:
+            self.is_told = True
+            self.before()
         return bool(self.signal)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -120,9 +128,9 @@ def run_trials(
     study = plan.study
     cpus = study.resources.cpus
     gpus = study.resources.gpus
-    interruption = Interruption()
     display = Display(strategy, workers)
     callback = RecordCallback(study, data, recorder, parent, strategy, display)
+    interruption = Interruption(callback.keep_states)
     for trial in strategy.taken_over:
         callback.take_over(trial, strategy.elsewhere[trial.key])
 
@@ -170,6 +178,7 @@ def run_trials(
             raise
         finally:
             callback.interrupt()
+            callback.remove_checkpoints()
     return Ending(recorder, callback.failed, interruption.signal)
 
 

@@ -21,6 +21,7 @@ from avsc_core.processes import no_progress
 from avsc_core.record.environment import describe_environment
 
 if TYPE_CHECKING:
+    from avsc_core.trainer.checkpoint import CheckpointFile
     from avsc_core.trainer.loop import Epoch
 
 
@@ -50,6 +51,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         self.data = data
         self.metric = metric
         self.rule = rule
+        self.checkpoint: CheckpointFile | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -57,9 +59,23 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
 
         `config` is its resolved configuration as JSON, `checkpoint` the path of its checkpoint.
         """
+        from avsc_core.trainer.checkpoint import CheckpointFile
+
+        if self.checkpoint:  # of the trial before, which is over
+            self.checkpoint.remove()
         self.settings = Config.model_validate_json(new_config["config"])
-        self.epochs = self._train(Path(new_config["checkpoint"]))
+        minutes = self.settings.compute.checkpoint_minutes
+        self.checkpoint = CheckpointFile(Path(new_config["checkpoint"]), minutes)
+        self.epochs = self._train(self.checkpoint)
         return True
+
+    def keep_state(self) -> None:
+        """Write the state of the last epoch, if that takes a few seconds at most.
+
+        The driver calls it before a study that was interrupted stops its workers.
+        """
+        if self.checkpoint:
+            self.checkpoint.keep_last()
 
     def step(self) -> dict[str, Any]:
         """Train one epoch. Returns its number, metrics and seconds; at the end the predictions."""
@@ -79,6 +95,8 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             "summary": selection.summarise(self.rule),
             "seconds": time.perf_counter() - start,
             "environment": self.environment,
+            "missing": self.checkpoint.missing,
+            "notes": self.checkpoint.take_notes(),
             self.metric: epoch.metrics[self.metric],  # what the scheduler compares
         }
         if epoch.number == self.settings.training.epochs:
@@ -88,12 +106,12 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Do nothing: the loop writes its own checkpoint, from which a retried trial continues."""
+        """Do nothing: a trial writes its own checkpoint, from which it continues when retried."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Do nothing, as `save_checkpoint`."""
 
-    def _train(self, checkpoint: Path) -> "Iterator[Epoch]":
+    def _train(self, checkpoint: "CheckpointFile") -> "Iterator[Epoch]":
         from avsc_core.trainer.loop import fit
 
         self.environment = describe_environment(self.settings)
