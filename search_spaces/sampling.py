@@ -73,7 +73,7 @@ class Draw(NamedTuple):
     seed: int  # of the search
     trial: int  # how many trials the search had asked for before
     attempt: int  # how many proposals for this trial were useless
-    start: Mapping[str, Any] | None = None  # the point at which CMA-ES begins
+    start: dict[str, Any] | None = None  # the point at which CMA-ES begins
 
     @property
     def own_seed(self) -> int:
@@ -256,7 +256,7 @@ def _build_qmc(draw: Draw) -> BaseSampler:
         warn_asynchronous_seeding=False,
     )
     # Optuna counts the points that it has given in the study, which the record does not have.
-    sampler._find_sample_id = lambda study, space: draw.trial  # type: ignore[method-assign]
+    sampler._find_sample_id = lambda study, search_space: draw.trial  # type: ignore[method-assign]
     return sampler
 
 

@@ -205,9 +205,7 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     """Return a state as JSON; copies of its tensors are put into `tensors`, on the CPU."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach().to(
-            "cpu", copy=True, memory_format=torch.contiguous_format
-        )
+        tensors[name] = value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         return {"tensor": name}
     if isinstance(value, Mapping):  # whose keys may be numbers, which JSON does not have
         return {"items": [[key, _pack(each, tensors)] for key, each in value.items()]}

@@ -13,8 +13,8 @@ import numpy as np
 from ray import tune
 
 from avsc_core.data.dataset import DataSet, split_rows
-from avsc_core.metrics import find_figure, format_confusions, format_predictions
 from avsc_core.files import remove_file
+from avsc_core.metrics import find_figure, format_confusions, format_predictions
 from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.environment import name_device
 from avsc_core.record.recorder import Recorder

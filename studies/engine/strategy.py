@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from avsc_core.metrics import find_figure
-from avsc_core.record.trials import OWN_SEARCH, SEARCH, FinishedTraining, TrialRecord
+from avsc_core.record.trials import OWN_SEARCH, FinishedTraining, TrialRecord
 from search_spaces.sampling import Sampler
 from studies.study.plan import Completed, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
 

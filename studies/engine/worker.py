@@ -51,22 +51,15 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         self.data = data
         self.metric = metric
         self.rule = rule
-        self.checkpoint: CheckpointFile | None = None
-        self.reset_config(config)
+        self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start a trial.
 
         `config` is its resolved configuration as JSON, `checkpoint` the path of its checkpoint.
         """
-        from avsc_core.trainer.checkpoint import CheckpointFile
-
-        if self.checkpoint:  # of the trial before, which is over
-            self.checkpoint.remove()
-        self.settings = Config.model_validate_json(new_config["config"])
-        minutes = self.settings.compute.checkpoint_minutes
-        self.checkpoint = CheckpointFile(Path(new_config["checkpoint"]), minutes)
-        self.epochs = self._train(self.checkpoint)
+        self.checkpoint.remove()  # of the trial before, which is over
+        self._begin(new_config)
         return True
 
     def keep_state(self) -> None:
@@ -74,8 +67,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
 
         The driver calls it before a study that was interrupted stops its workers.
         """
-        if self.checkpoint:
-            self.checkpoint.keep_last()
+        self.checkpoint.keep_last()
 
     def step(self) -> dict[str, Any]:
         """Train one epoch. Returns its number, metrics and seconds; at the end the predictions."""
@@ -110,6 +102,14 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Do nothing, as `save_checkpoint`."""
+
+    def _begin(self, new_config: dict[str, Any]) -> None:
+        from avsc_core.trainer.checkpoint import CheckpointFile
+
+        self.settings = Config.model_validate_json(new_config["config"])
+        minutes = self.settings.compute.checkpoint_minutes
+        self.checkpoint = CheckpointFile(Path(new_config["checkpoint"]), minutes)
+        self.epochs = self._train(self.checkpoint)
 
     def _train(self, checkpoint: "CheckpointFile") -> "Iterator[Epoch]":
         from avsc_core.trainer.loop import fit

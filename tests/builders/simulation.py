@@ -122,8 +122,7 @@ def make_curve(planned: PlannedTrial) -> list[float | None]:
     rng = random.Random(planned.key)
     level = 0.1 * planned.config.alignment.k / 32 + 0.05 * rng.random()
     curve: list[float | None] = [
-        level + 0.3 * rng.random() * (1 + epoch)
-        for epoch in range(planned.config.training.epochs)
+        level + 0.3 * rng.random() * (1 + epoch) for epoch in range(planned.config.training.epochs)
     ]
     if rng.random() < 0.25:
         curve[1] = None
