@@ -141,6 +141,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         for running in self.running.values():
             if running.worker:
                 running.worker.keep_state.remote()
+                running.worker = None  # once is enough
 
     def interrupt(self) -> None:
         """Mark what still runs as interrupted, so that it is continued later."""

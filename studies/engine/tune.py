@@ -7,7 +7,7 @@ off. Worker processes are reused: a trial costs a function call, not an interpre
 
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
@@ -82,21 +82,19 @@ class Suggestions(Searcher):  # type: ignore[misc]
 class Interruption(Stopper):  # type: ignore[misc]
     """Ends a study at SIGINT or SIGTERM; a second signal ends it at once."""
 
-    def __init__(self, before: Callable[[], None]) -> None:
-        """`before` is called once, before Ray stops the trials."""
+    def __init__(self, callback: RecordCallback) -> None:
+        self.callback = callback
         self.signal = 0
-        self.before = before
-        self.is_told = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
         """Answer Ray, which asks at every turn of its loop."""
-        if self.signal and not self.is_told:
-            self.is_told = True
-            self.before()
-        return bool(self.signal)
+        ends = bool(self.signal)
+        if ends:
+            self.callback.keep_states()
+        return ends
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
@@ -130,7 +128,7 @@ def run_trials(
     gpus = study.resources.gpus
     display = Display(strategy, workers)
     callback = RecordCallback(study, data, recorder, parent, strategy, display)
-    interruption = Interruption(callback.keep_states)
+    interruption = Interruption(callback)
     for trial in strategy.taken_over:
         callback.take_over(trial, strategy.elsewhere[trial.key])
 
