@@ -552,6 +552,10 @@ class Compute(Section):
     # For how many clips at a time a backbone holds activations; none: for the whole batch.
     micro_batch: PositiveInt | None = None
 
+    # A trial writes its checkpoint at most this often; small models more often, because it costs
+    # them nothing. 0: after every epoch.
+    checkpoint_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
+
 
 class Split(Section):
     """Which training clips are held out for validation, by whole locations.

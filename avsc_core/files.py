@@ -44,6 +44,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, and what processes that were killed left of writing it."""
+    path.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{path.name}.*{path.suffix}"):
+        left.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, in UTF-8."""
     with atomic_path(path) as temporary:

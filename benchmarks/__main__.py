@@ -8,6 +8,7 @@ ALL = (
     "cross_attention",
     "training_step",
     "frozen_epoch",
+    "checkpoint",
     "inputs",
     "coverage",
     "sequential",

@@ -14,6 +14,7 @@ from search_spaces.domains import Choice, Domain, Float, Int
 # As in sampling.py, which loads Optuna; these names are checked without it.
 SAMPLER_NAMES = ("tpe", "tpe_multivariate", "gp", "cmaes", "nsga2", "qmc", "random", "brute_force")
 ONE_METRIC_SAMPLERS = ("cmaes",)  # cannot search for the best of two metrics
+SAMPLERS_WITHOUT_MEMORY = ("qmc", "random", "brute_force")  # learn nothing from how trials end
 
 
 def make_choice(key: str) -> Choice:

@@ -38,19 +38,19 @@ from avsc_core.evaluation.figures import draw_confusions
 from avsc_core.evaluation.intervals import Estimate, estimate_scores
 from avsc_core.metrics import format_confusions, format_predictions, parse_predictions
 from avsc_core.processes import Progress, no_progress
-from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.address import TRAININGS, locate_checkpoint
 from avsc_core.record.environment import describe_environment
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import name_place_in_paper
 from avsc_core.record.trials import ARM
 from avsc_core.record.winner import Winner, average
 from avsc_core.resolve import find_given_encodings, flatten, format_value, identify, trial_key
+from avsc_core.terminal import err
+from avsc_core.trainer.checkpoint import CheckpointFile
 from avsc_core.trainer.frozen import load_given_encodings, restore_encoders
 from avsc_core.trainer.loop import Epoch, check_training_rows, fit
 from avsc_core.weights.pretrained import check_pretrained
 from avsc_core.weights.sources import hash_source
-
-FOLDER = CHECKPOINTS / "training"
 
 Report = Callable[[Epoch, int], None]  # (epoch, number of epochs)
 
@@ -235,7 +235,7 @@ def _run_epochs(
     data = features.data
     parts = task.parts
     name = f"{task.experiment}-{task.kind}-{trial_key(config)}-{data.fingerprint[:16]}"
-    with _lock_training(name):
+    with _lock_training(locate_checkpoint(recorder.uri, TRAININGS, name).with_suffix(".lock")):
         # a run, once nothing can be wrong with rows, weights and encodings from elsewhere
         check_training_rows(parts.train)
         load_given_encodings(config, data)
@@ -244,7 +244,8 @@ def _run_epochs(
         recorder.add_environment(run_id, describe_environment(config))
         if weights:
             recorder.log_json(run_id, "weights.json", weights)
-        checkpoint = FOLDER / f"{run_id}.pt"
+        path = locate_checkpoint(recorder.uri, TRAININGS, run_id)
+        checkpoint = CheckpointFile(path, config.compute.checkpoint_minutes)
 
         with _end_run_on_error(recorder, run_id, checkpoint, task.kind):
             # epochs; those of an interrupted process are in the record already
@@ -258,19 +259,22 @@ def _run_epochs(
                 checkpoint=checkpoint,
                 progress=progress,
             ):
+                if epoch.number == 1 and recorded:
+                    what = f"{checkpoint.missing}; begins again at epoch 1"
+                    err.print(f"note: the training: {what}", soft_wrap=True)
                 if epoch.number > recorded:
                     recorder.log_epoch(run_id, epoch.number, epoch.metrics)
                 report(epoch, parts.epochs)
             yield run_id, epoch
-        checkpoint.unlink(missing_ok=True)
+        checkpoint.remove()
 
 
 @contextmanager
-def _lock_training(name: str) -> Iterator[None]:
+def _lock_training(path: Path) -> Iterator[None]:
     """Keep other processes from running the same training. Raises UserError when one does."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(FOLDER / f"{name}.lock", timeout=0):
+        with FileLock(path, timeout=0):
             yield
     except Timeout:
         raise make_error(
@@ -282,7 +286,7 @@ def _lock_training(name: str) -> Iterator[None]:
 
 @contextmanager
 def _end_run_on_error(
-    recorder: Recorder, run_id: str, checkpoint: Path, kind: str
+    recorder: Recorder, run_id: str, checkpoint: CheckpointFile, kind: str
 ) -> Iterator[None]:
     """End the run as diverged or interrupted when the training inside raises.
 
@@ -292,13 +296,14 @@ def _end_run_on_error(
         yield
     except Diverged as error:
         recorder.end_run(run_id, "diverged", {})
-        checkpoint.unlink(missing_ok=True)
+        checkpoint.remove()
         if kind == "check":
             raise _make_miss(f"the trial did not diverge and now does, {error}") from None
         raise make_error(
             "training", f"diverged, {error}", todo="a lower training.learning_rate"
         ) from None
     except BaseException:  # Ctrl-C and SIGTERM too: the run can be continued
+        checkpoint.keep_last()
         recorder.end_run(run_id, "interrupted", {})
         raise
 

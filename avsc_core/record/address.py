@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from avsc_core.files import cache_root
 
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
-CHECKPOINTS = Path("mlruns/checkpoints")  # of unfinished trials; empty when no trial is unfinished
+TRAININGS = "training"  # stands for the study where there is none: `avsc-core train`
 
 
 def choose_address(uri: str | None) -> str:
@@ -71,3 +71,8 @@ def locate_state(uri: str) -> Path:
     if database := locate_database(uri):
         return database.parent
     return (cache_root() / "state" / hashlib.sha256(uri.encode()).hexdigest()[:16]).resolve()
+
+
+def locate_checkpoint(uri: str, study: str, name: str) -> Path:
+    """Return where an unfinished trial keeps its checkpoint; `name` is its key."""
+    return locate_state(uri) / "checkpoints" / study / f"{name}.pt"

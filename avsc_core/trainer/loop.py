@@ -6,8 +6,8 @@ worker process that served another trial before starts clean.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from math import ceil, isfinite
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,13 +23,13 @@ from avsc_core.model import build_model
 from avsc_core.model.losses import Losses, balance_classes
 from avsc_core.model.network import AudioVisualNet, check_computation
 from avsc_core.processes import Progress, no_progress
-from avsc_core.resolve import trial_key
-from avsc_core.trainer.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from avsc_core.trainer.checkpoint import CheckpointFile
 from avsc_core.trainer.device import choose_device, seed_all
 from avsc_core.trainer.frozen import find_frozen_branches, prepare_inputs
 from avsc_core.trainer.inference import run_model, scene_probabilities
 from avsc_core.trainer.measures import copy_rows, measure_fusion, measure_rows
 from avsc_core.trainer.selection import Selection, deal_halves, score_clips
+from avsc_core.trainer.state import describe_owner, restore_states, take_states
 from avsc_core.trainer.step import TrainingParts, build_training, start_epoch, train_step
 from avsc_core.weights.pretrained import load_pretrained
 
@@ -56,7 +56,7 @@ def fit(
     *,
     metric: str = "val_acc",
     epochs: int | None = None,  # fewer than the schedule's own, for retraining
-    checkpoint: Path | None = None,
+    checkpoint: CheckpointFile | None = None,
     progress: Progress = no_progress,  # of frozen encoders that have not been run yet
 ) -> Iterator[Epoch]:
     """Train for `epochs` epochs and yield after each; continue from this trial's `checkpoint`.
@@ -82,14 +82,14 @@ def fit(
         del states["ema"]
 
     # continue where an earlier process stopped
-    key = trial_key(config)
     last_epoch = epochs or config.training.epochs
     first_epoch = 1
     selection = _open_selection(features, validation, metric)
-    saved = load_checkpoint(checkpoint, key) if checkpoint else None
+    frozen = {name for name, each in model.named_parameters() if not each.requires_grad}
+    owner = describe_owner(config, features, train, validation, metric)
+    saved = checkpoint.load(owner) if checkpoint else None
     if saved:
-        for name, part in states.items():
-            part.load_state_dict(getattr(saved, name))
+        restore_states(saved, states, frozen)
         first_epoch = saved.epoch + 1
         if selection and saved.selection:
             selection.load_state_dict(saved.selection)
@@ -97,6 +97,8 @@ def fit(
 
     for number in range(first_epoch, last_epoch + 1):
         # one pass over the training clips
+        if checkpoint:
+            checkpoint.forget()
         metrics = _train_epoch(parts, inputs, train, number)
 
         # loss terms and scores on validation
@@ -114,10 +116,9 @@ def fit(
         if selection:
             selection.add(number, metrics, probability)
 
-        if checkpoint:
-            saved_states = {name: part.state_dict() for name, part in states.items()}
-            saved_states["selection"] = selection.state_dict() if selection else None
-            save_checkpoint(checkpoint, Checkpoint(key, number, metrics, **saved_states))
+        # a trial that is about to end needs no checkpoint
+        if checkpoint and number < last_epoch:
+            checkpoint.offer(partial(take_states, number, metrics, states, frozen, selection))
         yield Epoch(number, metrics, selection, parts.result, inputs)
 
 

@@ -5,22 +5,23 @@ writes the record while a study runs. A trial's MLflow run is opened before the 
 closed with its outcome, the figures of the epochs that are selected, and their predictions.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ray import tune
 
 from avsc_core.data.dataset import DataSet, split_rows
+from avsc_core.files import remove_file
 from avsc_core.metrics import find_figure, format_confusions, format_predictions
-from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.environment import name_device
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG, FinishedTraining
 from avsc_core.terminal import err
 from studies.engine.display import Display
-from studies.engine.strategy import Strategy
+from studies.engine.strategy import BEGUN, ENDED, Strategy
 from studies.study.plan import PlannedTrial
 from studies.study.schema import Study
 
@@ -35,6 +36,7 @@ class RunningTrial:
     run_id: str
     recorded: int  # the last epoch that the record has
     seconds: float = 0.0  # of training, those of earlier invocations included
+    worker: Any = None  # Ray's handle of its process
     has_environment: bool = False  # whether the record knows where it runs
 
 
@@ -52,6 +54,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
     strategy: Strategy
     display: Display
     running: dict[str, RunningTrial] = field(default_factory=dict)  # by Ray's trial id
+    over: list[str] = field(default_factory=list)  # keys of trials that are over
     failed: int = 0
     devices: set[str] = field(init=False)  # with threads, that trials of the study were trained on
 
@@ -72,7 +75,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         recorded = 0
         seconds = 0.0
         if run_id is None:
-            tags = self._make_tags(planned)
+            tags = self._make_tags(planned) | self._number(BEGUN)
             run_id = self.recorder.begin_run(self.study.name, planned.config, tags, self.parent)
         else:
             recorded = self.recorder.resume_run(run_id)
@@ -96,7 +99,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
 
     def take_over(self, planned: PlannedTrial, source: FinishedTraining) -> None:
         """Take over a training that another study has finished: copy its run, tell the strategy."""
-        tags = self._make_tags(planned)
+        tags = self._make_tags(planned) | self._number(BEGUN) | self._number(ENDED)
         run_id = self.recorder.take_over_run(source, self.study.name, tags, self.parent)
         metrics = self.recorder.read_metrics(run_id)
         self.strategy.finish(planned, "complete", metrics)
@@ -110,6 +113,8 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         if not running.has_environment:
             self._note_environment(running, result["environment"])
         epoch = result["epoch"]
+        for note in self._list_notes(running, result):
+            err.print(f"note: trial {running.planned.label}: {note}", soft_wrap=True)
         # A continued trial reports its checkpoint's epoch again, which the record may have.
         if epoch > running.recorded:
             metrics = {**result["metrics"], "seconds": running.seconds}
@@ -127,10 +132,35 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         error = f"the worker process died: {trial.get_error()}"
         self._close_trial(trial.trial_id, "failed", {"error": error})
 
+    def on_trial_start(self, trial: Any, **info: Any) -> None:
+        """Note which worker has a trial."""
+        self.running[trial.trial_id].worker = trial.temporary_state.ray_actor
+
+    def keep_states(self) -> None:
+        """Have the last states of the running trials written, before Ray stops their workers."""
+        for running in self.running.values():
+            if running.worker:
+                running.worker.keep_state.remote()
+                running.worker = None  # once is enough
+
     def interrupt(self) -> None:
         """Mark what still runs as interrupted, so that it is continued later."""
         for running in self.running.values():
             self.recorder.end_run(running.run_id, "interrupted", {})
+
+    def remove_checkpoints(self) -> None:
+        """Remove what workers wrote of trials while these were being closed.
+
+        Only when the workers have ended nothing more can come.
+        """
+        for key in self.over:
+            remove_file(locate_checkpoint(self.recorder.uri, self.study.name, key))
+
+    def _list_notes(self, running: RunningTrial, result: dict[str, Any]) -> Iterator[str]:
+        """Yield what a person has to know of a trial's checkpoints."""
+        if result["epoch"] == 1 and running.recorded:
+            yield f"{result['missing']}; begins again at epoch 1"
+        yield from result["notes"]
 
     def _note_environment(self, running: RunningTrial, environment: dict[str, str]) -> None:
         """Record where a trial runs; say so once when trials of the study ran elsewhere."""
@@ -157,6 +187,10 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
             tags["avsc.origin"] = planned.origin
         return tags
 
+    def _number(self, tag: str) -> dict[str, str]:
+        """Return the tag that says when a trial began or ended, among all that began or ended."""
+        return {tag: str(self.strategy.number_event())}
+
     def _close_trial(self, trial_id: str, outcome: str, result: dict[str, Any]) -> None:
         running = self.running.pop(trial_id)
         planned = running.planned
@@ -164,10 +198,13 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         # The record first: whatever happens after it, the trial is over.
         if outcome == "complete":
             self._log_predictions(running, result["probability"])
-        tags = {"avsc.error": result["error"][-LONGEST_ERROR:]} if "error" in result else {}
+        tags = self._number(ENDED)
+        if "error" in result:
+            tags["avsc.error"] = result["error"][-LONGEST_ERROR:]
         metrics = result.get("summary", {})
         self.recorder.end_run(running.run_id, outcome, metrics, tags)
-        locate_checkpoint(self.study.name, planned.key).unlink(missing_ok=True)
+        self.over.append(planned.key)
+        remove_file(locate_checkpoint(self.recorder.uri, self.study.name, planned.key))
 
         # Then the strategy, which tells the samplers, and the display.
         if outcome in ("failed", "diverged"):
@@ -190,11 +227,3 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         confusions = format_confusions(table, self.data.scenes[rows], scene_names)
         self.recorder.log_text(running.run_id, "predictions_val.tsv", predictions)
         self.recorder.log_text(running.run_id, "confusion_val.tsv", confusions)
-
-
-def locate_checkpoint(study: str, key: str) -> Path:
-    """Return where a trial keeps its checkpoint.
-
-    The path is absolute, because worker processes have a current folder of their own.
-    """
-    return (CHECKPOINTS / study / f"{key}.pt").resolve()

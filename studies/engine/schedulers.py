@@ -81,8 +81,10 @@ class SchedulerPerSearch(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         scheduler = self.find_scheduler(trial.config["search"], trial.config["key"])
-        # A trial that diverged or failed reports no epoch, which Ray's schedulers cannot take.
-        if scheduler and "epoch" in result:
+        # A trial that diverged or failed reports no epoch, which Ray's schedulers cannot take. One
+        # that its scheduler stopped has no outcome of its own, and its last epoch was judged: the
+        # median would count it twice, and once when it is told again after a restart.
+        if scheduler and "epoch" in result and "outcome" in result:
             self._catch_up(scheduler, trial, result["epoch"])
             scheduler.on_trial_complete(tune_controller, trial, result)
 

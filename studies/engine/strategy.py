@@ -3,21 +3,31 @@
 The record is read once at the start. Finished trials are told to the samplers and never run again;
 unfinished ones continue in their own MLflow run. A configuration that the study has trained
 already, or is training, is not trained twice: the sampler is told the known values and asked
-again. This file knows neither Ray nor MLflow; `tune.py` carries out what it says.
+again.
+
+The beginnings and endings of all trials have numbers in one sequence, which their runs keep as tags
+(`avsc.begun`, `avsc.ended`). A study that continues goes through them in this order, so that its
+samplers know what they would know without the interruption. This file knows neither Ray nor MLflow;
+`tune.py` carries out what it says.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from avsc_core.metrics import find_figure
-from avsc_core.record.trials import OWN_SEARCH, SEARCH, FinishedTraining, TrialRecord
+from avsc_core.record.trials import OWN_SEARCH, FinishedTraining, TrialRecord
 from search_spaces.sampling import Sampler
 from studies.study.plan import Completed, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
 
 # Outcomes that are final. A failed trial, in contrast, is tried again.
 FINISHED = ("complete", "stopped", "diverged")
+
+# Tags of a trial: the numbers of its beginning and of its ending.
+BEGUN = "avsc.begun"
+ENDED = "avsc.ended"
 
 # The outcome of a trial -> the state that Optuna calls it.
 STATES = {
@@ -74,17 +84,18 @@ class Strategy:
         self.known: set[str] = set()  # trials that are over
         self.planned = {trial.key for trial in plan.trials}  # of the arms and follow-up trials
         self.searches = {search.name: self._open_search(search) for search in plan.searches}
+        self.events = 0  # beginnings and endings of trials so far
 
+        self.warm = sum(map(self._replay_earlier, self.earlier))
         interrupted = self._read_records()
         self.reused = len(self.known)
-        self.warm = sum(map(self._replay_earlier, self.earlier))
 
-        # Interrupted searched trials come first, then interrupted arms, then arms as written.
+        # Interrupted trials come first, in the order in which they began, then arms as written.
         begun = self.known | {trial.key for trial in interrupted}
         arms = [trial for trial in plan.trials if trial.key not in begun]
-        arms.sort(key=lambda trial: trial.key not in self.run_ids)
         self.waiting = deque([*interrupted, *arms])
-        self._queue_follow_ups()
+        if not any(search.left for search in self.searches.values()):
+            self._queue_follow_ups()
 
         # What is taken over is not trained, so it counts as if the record had it.
         self.taken_over = [trial for trial in self.waiting if self.find_elsewhere(trial)]
@@ -128,6 +139,11 @@ class Strategy:
             return None
         return self.elsewhere.get(trial.key)
 
+    def number_event(self) -> int:
+        """Return the number of a beginning or an ending that the record is about to be told."""
+        self.events += 1
+        return self.events
+
     def finish(self, trial: PlannedTrial, outcome: str, metrics: Mapping[str, float]) -> None:
         """Note how a trial ended, and tell the samplers.
 
@@ -141,13 +157,15 @@ class Strategy:
             search.unfinished.discard(trial.key)
             is_asking = search.plan.name == trial.search
             number = search.asked.pop(trial.key, None) if is_asking else None
-            point = search.plan.find_point(trial.config)
             if number is not None:
                 search.sampler.tell(number, state, values)
-            elif point is not None:
+            else:
+                point = search.plan.find_point(trial.config)
+                if point is None:
+                    continue
                 search.sampler.replay(point, state, values)
 
-            if point is not None and outcome == "complete" and self._may_repeat(search, trial):
+            if outcome == "complete" and self._may_repeat(search, trial):
                 search.completed.append((trial.config, metrics))
 
     def list_values(self, metrics: Mapping[str, float]) -> Values | None:
@@ -170,31 +188,41 @@ class Strategy:
     def _open_search(self, plan: PlannedSearch) -> SearchProgress:
         search = self.plan.study.search
         assert search is not None
-        suggested = (SEARCH, plan.name)
-        keys = {record.key for record in self.records if (record.role, record.arm) == suggested}
-        # A sampler's random state is not saved: a seed that counts what is known keeps a sampler
-        # from suggesting the same points again.
-        seed = search.seed + 1000 * len(keys)
         directions = self.plan.study.directions
-        sampler = Sampler(plan.space, search.sampler, seed, directions, plan.first)
-        return SearchProgress(plan, sampler, keys)
+        sampler = Sampler(plan.space, search.sampler, search.seed, directions, plan.first)
+        return SearchProgress(plan, sampler)
 
     def _read_records(self) -> list[PlannedTrial]:
-        """Note what the record knows. Returns the searched trials that were interrupted."""
+        """Note what the record knows. Returns the trials that were interrupted."""
+        arms = {trial.key: trial for trial in self.plan.trials}
         interrupted = []
-        for record in self.records:
-            self.run_ids[record.key] = record.run_id
+        for number, record, ended in list_events(self.records):
+            self.events = max(self.events, number)
             trial = PlannedTrial(record.key, record.role, record.arm, record.seed, record.config)
-            if record.outcome in FINISHED:
+            if ended:
                 self.finish(trial, record.outcome, record.metrics)
-            elif trial.search in self.searches:
-                interrupted.append(trial)
-                self.searches[trial.search].unfinished.add(trial.key)
+                continue
+
+            self.run_ids[record.key] = record.run_id
+            search = self.searches.get(trial.search)
+            if search:
+                self._take_up(search, trial)
+            if record.outcome not in FINISHED and (search or record.key in arms):
+                interrupted.append(trial if search else arms[record.key])
         return interrupted
+
+    def _take_up(self, search: SearchProgress, trial: PlannedTrial) -> None:
+        """Note a searched trial of the record, which its sampler had proposed."""
+        point = search.plan.find_point(trial.config)
+        if point is not None:
+            useless = partial(self._is_useless, search.plan)
+            search.asked[trial.key] = search.sampler.ask_again(point, useless)
+        search.unfinished.add(trial.key)
+        search.keys.add(trial.key)
 
     def _ask(self, search: SearchProgress) -> PlannedTrial | None:
         """Ask a search's sampler for a new trial; None when it has nothing new."""
-        proposal = search.sampler.ask(lambda values: self._is_useless(search.plan, values))
+        proposal = search.sampler.ask(partial(self._is_useless, search.plan))
         if proposal is None:
             search.exhausted = True
             return None
@@ -237,6 +265,20 @@ class Strategy:
             self.planned |= set(new)
             self.waiting += [trial for key, trial in new.items() if key not in self.known]
             search.over = True
+
+
+def list_events(records: Iterable[TrialRecord]) -> list[tuple[int, TrialRecord, bool]]:
+    """List the beginnings and endings of trials in their order: number, trial, whether it ended.
+
+    Trials of earlier versions have no numbers; each of them ended before the next one began.
+    """
+    events = []
+    for record in records:
+        begun = int(record.tags.get(BEGUN, 0))
+        events.append((begun, record, False))
+        if record.outcome in FINISHED:
+            events.append((int(record.tags.get(ENDED, begun)), record, True))
+    return sorted(events, key=lambda event: event[0])
 
 
 def describe_exhausted(strategy: Strategy) -> Iterator[str]:

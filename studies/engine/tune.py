@@ -19,9 +19,10 @@ from ray.tune.stopper import Stopper
 
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import UserError
+from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import SEARCH
-from studies.engine.callback import RecordCallback, locate_checkpoint
+from studies.engine.callback import RecordCallback
 from studies.engine.display import Display
 from studies.engine.schedulers import Reported, build_scheduler
 from studies.engine.strategy import FINISHED, Strategy
@@ -59,11 +60,12 @@ class Suggestions(Searcher):  # type: ignore[misc]
         # A trial without a share of a GPU still sees the GPU, so it is told to use the CPU.
         config = planned.config
         study = self.callback.study
+        recorder = self.callback.recorder
         if not study.resources.gpus:
             config = config.model_copy(update={"device": "cpu"})
         return {
             "config": config.model_dump_json(),
-            "checkpoint": str(locate_checkpoint(study.name, planned.key)),
+            "checkpoint": str(locate_checkpoint(recorder.uri, study.name, planned.key)),
             "search": planned.search,  # this and the key tell the scheduler who judges the trial
             "key": planned.key,
         }
@@ -80,7 +82,8 @@ class Suggestions(Searcher):  # type: ignore[misc]
 class Interruption(Stopper):  # type: ignore[misc]
     """Ends a study at SIGINT or SIGTERM; a second signal ends it at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, callback: RecordCallback) -> None:
+        self.callback = callback
         self.signal = 0
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -88,7 +91,10 @@ class Interruption(Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Answer Ray, which asks at every turn of its loop."""
-        return bool(self.signal)
+        ends = bool(self.signal)
+        if ends:
+            self.callback.keep_states()
+        return ends
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
@@ -121,9 +127,9 @@ def run_trials(
     study = plan.study
     cpus = study.resources.cpus
     gpus = study.resources.gpus
-    interruption = Interruption()
     display = Display(strategy, workers)
     callback = RecordCallback(study, data, recorder, parent, strategy, display)
+    interruption = Interruption(callback)
     for trial in strategy.taken_over:
         callback.take_over(trial, strategy.elsewhere[trial.key])
 
@@ -171,6 +177,7 @@ def run_trials(
             raise
         finally:
             callback.interrupt()
+            callback.remove_checkpoints()
     return Ending(recorder, callback.failed, interruption.signal)
 
 

@@ -21,6 +21,7 @@ from avsc_core.processes import no_progress
 from avsc_core.record.environment import describe_environment
 
 if TYPE_CHECKING:
+    from avsc_core.trainer.checkpoint import CheckpointFile
     from avsc_core.trainer.loop import Epoch
 
 
@@ -50,16 +51,23 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         self.data = data
         self.metric = metric
         self.rule = rule
-        self.reset_config(config)
+        self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start a trial.
 
         `config` is its resolved configuration as JSON, `checkpoint` the path of its checkpoint.
         """
-        self.settings = Config.model_validate_json(new_config["config"])
-        self.epochs = self._train(Path(new_config["checkpoint"]))
+        self.checkpoint.remove()  # of the trial before, which is over
+        self._begin(new_config)
         return True
+
+    def keep_state(self) -> None:
+        """Write the state of the last epoch, if that takes a few seconds at most.
+
+        The driver calls it before a study that was interrupted stops its workers.
+        """
+        self.checkpoint.keep_last()
 
     def step(self) -> dict[str, Any]:
         """Train one epoch. Returns its number, metrics and seconds; at the end the predictions."""
@@ -79,6 +87,8 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             "summary": selection.summarise(self.rule),
             "seconds": time.perf_counter() - start,
             "environment": self.environment,
+            "missing": self.checkpoint.missing,
+            "notes": self.checkpoint.take_notes(),
             self.metric: epoch.metrics[self.metric],  # what the scheduler compares
         }
         if epoch.number == self.settings.training.epochs:
@@ -88,12 +98,20 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Do nothing: the loop writes its own checkpoint, from which a retried trial continues."""
+        """Do nothing: a trial writes its own checkpoint, from which it continues when retried."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Do nothing, as `save_checkpoint`."""
 
-    def _train(self, checkpoint: Path) -> "Iterator[Epoch]":
+    def _begin(self, new_config: dict[str, Any]) -> None:
+        from avsc_core.trainer.checkpoint import CheckpointFile
+
+        self.settings = Config.model_validate_json(new_config["config"])
+        minutes = self.settings.compute.checkpoint_minutes
+        self.checkpoint = CheckpointFile(Path(new_config["checkpoint"]), minutes)
+        self.epochs = self._train(self.checkpoint)
+
+    def _train(self, checkpoint: "CheckpointFile") -> "Iterator[Epoch]":
         from avsc_core.trainer.loop import fit
 
         self.environment = describe_environment(self.settings)

@@ -102,7 +102,8 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
     device = measured[0] if measured else None
     validation_clips = len(split_rows(data, strategy.plan.study.base.split).validation)
     features = _count_feature_bytes(work, measured, len(data.clips))
-    checkpoints = STATE_BYTES * parameters * min(side_by_side, trials)
+    # A checkpoint is kept until the next one is whole.
+    checkpoints = 2 * STATE_BYTES * parameters * min(side_by_side, trials)
     predictions = trials * validation_clips * ROW_BYTES
     return Cost(
         trials=trials,

@@ -133,19 +133,6 @@ def test_what_a_teacher_answers(scenes: Path, tmp_path: Path):
     assert not (tmp_path / "labels.npz").exists()
 
 
-def test_a_checkpoint_of_a_training(tmp_path: Path, features: Features, tiny: Config):
-    rows = split_rows(features.data, tiny.split)
-    path = tmp_path / "trial.pt"
-    next(fit(tiny, features, rows.train, rows.validation, checkpoint=path))
-    content = torch.load(path, weights_only=True)
-    content["model"]["audio.classifier.bias"][0] = torch.nan
-    torch.save(content, path)
-    with pytest.raises(UserError) as caught:
-        next(fit(tiny, features, rows.train, rows.validation, checkpoint=path))
-    todo = "delete it: the training then begins anew"
-    assert faults(caught) == [f"{path}: tensor audio.classifier.bias {WRONG}; {todo}"]
-
-
 @pytest.fixture
 def damaged(data: DataSet) -> Iterator[tuple[Features, Config, str]]:
     """Features of their own, where one training clip's log-mel has a value that is not a number."""

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ray._private.utils import get_num_cpus
 
 from avsc_core.resolve import configuration_key
 from tests.builders.commands import BIN
@@ -278,6 +280,56 @@ def test_an_interrupted_study_finishes_without_repeating(
         spent = [seconds for _, seconds in place.recorder.read_history(trial.run_id, "seconds")]
         assert spent == sorted(spent)  # of all invocations together
         assert len(spent) == len(steps)
+
+
+def count_epochs(place: Place) -> int:
+    """Count the epochs that the record has, of all trials; 0 without a record."""
+    histories = [place.recorder.read_history(each.run_id, "val_acc") for each in place.trials()]
+    return sum(map(len, histories))
+
+
+def describe(place: Place) -> list[tuple[object, ...]]:
+    """What has to be the same in two records of one study: trials in their order, and values."""
+    told = []
+    for trial in place.trials():
+        history = place.recorder.read_history(trial.run_id, "val_logloss")
+        told.append((trial.key, trial.arm, trial.outcome, trial.tags["avsc.begun"], history))
+    return told
+
+
+@pytest.mark.slow
+def test_a_killed_study_ends_as_the_undisturbed_one(tmp_path: Path, scenes: Path):
+    """It is killed three times, the last time with its checkpoints, which is told."""
+    settings = ("search.sampler=tpe", "search.scheduler=asha", "search.trials=12", "seeds=[0]")
+    one_at_a_time = ("--cpus", str(get_num_cpus()))
+    places = []
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        place = Place(tmp_path / name, scenes)
+        sets = [word for setting in settings for word in ("--set", setting)]
+        places.append((place, [*place.run_study, *sets, *one_at_a_time]))
+    (whole, command), (killed, _) = places
+    whole.run(*command)
+
+    for epochs in (7, 15, 23):
+        process = killed.start(*command)
+        while count_epochs(killed) < epochs:
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+    shutil.rmtree(killed.folder / "mlruns" / "checkpoints" / "tiny")
+    unfinished = [each for each in killed.trials() if each.outcome == "running"]
+    begun = [each for each in unfinished if "val_acc" in each.metrics]
+    _, err = killed.run(*command)
+
+    assert describe(killed) == describe(whole)
+    missing = killed.folder / "mlruns" / "checkpoints" / "tiny"
+    for trial in begun:
+        lost = f"no checkpoint at {missing / trial.key}.pt; begins again at epoch 1"
+        assert f"note: trial {trial.label}: {lost}\n" in err
+    assert err.count("begins again") == len(begun)
+    assert list(missing.rglob("*.pt")) == []
 
 
 def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str], tmp_path: Path):

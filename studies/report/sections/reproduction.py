@@ -3,6 +3,7 @@
 from collections import Counter
 
 from avsc_core.terminal import format_duration
+from search_spaces.catalogue import SAMPLERS_WITHOUT_MEMORY
 from studies.report.blocks import Table, format_number
 from studies.report.study_results import StudyResults, is_searched
 
@@ -101,10 +102,28 @@ def make_reproduction_table(study: StudyResults) -> Table:
         base_study, key = study.base_trial
         rows.append(["base", f"trial {key} of study {base_study}"])
 
-    note = ""
+    notes = []
     if len(study.invocations) > 1:
-        note = (
+        notes.append(
             "The study was run by several invocations of the command;"
             " those that differ are listed one after another."
         )
+    notes += _describe_order(study)
+    note = " ".join(notes)
     return Table("reproduce", "How to repeat it", ["", ""], rows, note)
+
+
+def _describe_order(study: StudyResults) -> list[str]:
+    """Say where the trials of a search follow from the order in which others ended."""
+    sampler = study.search_options.get("sampler", "")
+    scheduler = study.search_options.get("scheduler", "none")
+    learning = [sampler] if sampler not in ("", *SAMPLERS_WITHOUT_MEMORY) else []
+    if scheduler != "none":
+        learning.append(scheduler)
+    if not learning:
+        return []
+    return [
+        f"What {' and '.join(learning)} decides follows from the trials that have ended by then."
+        " One trial at a time, the same command makes the same trials, also when it is killed and"
+        " continued; with several side by side they may end in another order, and trials differ."
+    ]

@@ -14,8 +14,10 @@ from avsc_core.data.features import Features
 from avsc_core.data.logmel import AUDIOSET
 from avsc_core.errors import UserError
 from avsc_core.resolve import Override, parse_set, resolve
+from avsc_core.trainer.checkpoint import CheckpointFile
 from avsc_core.trainer.loop import fit
 from tests.builders.configs import TINY
+from tests.builders.trainings import begin_training
 
 KINDS = {
     "speed": 0.2,
@@ -64,13 +66,12 @@ def test_a_continued_trial_sees_what_it_would_have_seen(features: Features, tmp_
     settings = [Override(f"augmentation.{kind}", value, "here") for kind, value in KINDS.items()]
     config = resolve("demo", [*parse_set(TINY), *settings])
     parts = split_rows(features.data, config.split)
-    checkpoint = tmp_path / "c.pt"
+    path = tmp_path / "c.pt"
     whole = [epoch.metrics for epoch in fit(config, features, parts.train, parts.validation)]
 
     # Interrupt a training after its first epoch, then continue it.
-    running = fit(config, features, parts.train, parts.validation, checkpoint=checkpoint)
-    next(running)
-    running.close()
+    begin_training(config, features, parts, path)
+    checkpoint = CheckpointFile(path, minutes=0)
     continued = fit(config, features, parts.train, parts.validation, checkpoint=checkpoint)
     assert [epoch.metrics for epoch in continued] == whole
 

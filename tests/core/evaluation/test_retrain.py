@@ -27,10 +27,11 @@ from avsc_core.evaluation.evaluate import (
 from avsc_core.evaluation.retrain import check_winner, train_recorded
 from avsc_core.metrics import compute_scores, format_predictions
 from avsc_core.processes import no_progress
-from avsc_core.record.address import CHECKPOINTS
+from avsc_core.record.address import locate_state
 from avsc_core.record.environment import describe_environment
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import Winner, find_winner
+from avsc_core.trainer.checkpoint import CheckpointFile
 from avsc_core.trainer.loop import fit
 from tests.builders.records import fresh_record
 
@@ -41,8 +42,8 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return fresh_record(tmp_path)
 
 
-def checkpoints() -> list[Path]:
-    return list(CHECKPOINTS.rglob("*.pt"))
+def checkpoints(recorder: Recorder) -> list[Path]:
+    return list(locate_state(recorder.uri).rglob("*.pt"))
 
 
 def test_the_same_training_twice_at_once_is_refused(
@@ -62,14 +63,14 @@ def test_the_same_training_twice_at_once_is_refused(
     }
     (run,) = recorder.list_trials("training", "training")
     assert run.outcome == "complete"
-    assert checkpoints() == []
+    assert checkpoints(recorder) == []
 
 
 def test_a_diverged_training_leaves_no_checkpoint(
     recorder: Recorder, tiny: Config, features: Features, monkeypatch: pytest.MonkeyPatch
 ):
-    def diverges(*args: Any, checkpoint: Path, **kwargs: Any) -> Iterator[None]:
-        checkpoint.touch()
+    def diverges(*args: Any, checkpoint: CheckpointFile, **kwargs: Any) -> Iterator[None]:
+        checkpoint.path.touch()
         yield from ()
         raise Diverged("epoch 1: train_total is not finite")
 
@@ -79,7 +80,7 @@ def test_a_diverged_training_leaves_no_checkpoint(
     ):
         retrain.train_recorded(recorder, tiny, features, print)
     assert recorder.list_trials("training", "training")[0].outcome == "diverged"
-    assert checkpoints() == []
+    assert checkpoints(recorder) == []
 
 
 Change = Callable[[np.ndarray], np.ndarray]

@@ -99,6 +99,8 @@ def play(
     scheduler.on_trial_add(CROWD, trial)
     for epoch in range(first, last + 1):
         result = {"epoch": epoch, "val_acc": curve(epoch)}
+        if epoch == last:
+            result["outcome"] = "complete"
         verdict = "STOP" if epoch == last else scheduler.on_trial_result(CROWD, trial, result)
         assert verdict in ("STOP", "CONTINUE")  # nobody is paused
         if verdict == "STOP":
