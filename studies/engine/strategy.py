@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avsc_core.metrics import find_figure
-from avsc_core.record.trials import OWN_SEARCH, SEARCH, FinishedTraining, TrialRecord
+from avsc_core.record.trials import (
+    FINISHED,
+    OWN_SEARCH,
+    SEARCH,
+    FinishedTraining,
+    TrialRecord,
+)
 from search_spaces.sampling import Sampler
 from studies.study.plan import Completed, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
-
-# Outcomes that are final. A failed trial, in contrast, is tried again.
-FINISHED = ("complete", "stopped", "diverged")
 
 # The outcome of a trial -> the state that Optuna calls it.
 STATES = {

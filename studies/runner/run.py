@@ -21,6 +21,7 @@ from avsc_core.processes import Progress
 from avsc_core.record.address import CHECKPOINTS
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
+from avsc_core.record.writer import Writer
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
 from studies.engine.cluster import start_ray, stop_ray, wait_for_ray
@@ -71,9 +72,12 @@ def run_study(
             if address is not None:
                 starting.result()  # a missing cluster shows before anything is computed for it
             with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
-                recorder = Recorder(uri)
                 count_workers = partial(wait_for_ray, starting)
-                return _run_locked(study, root, recorder, progress, count_workers, max_hours, again)
+                # What an earlier run could not write comes into the record before it is read.
+                with Writer(Recorder(uri), study.name) as writer:
+                    return _run_locked(
+                        study, root, writer, progress, count_workers, max_hours, again
+                    )
         except Timeout:
             what = f"study {study.name} is running in another process"
             fault = Fault(str(study.path), what, todo="wait for it, or use --name")
@@ -86,13 +90,14 @@ def run_study(
 def _run_locked(
     study: Study,
     root: Path | None,
-    recorder: Recorder,
+    writer: Writer,
     progress: Progress,
     count_workers: Callable[[], int],  # waits until Ray has started
     max_hours: float | None,
     again: bool,
 ) -> Ending:
     # What is asked, of which data, and what the record has of it already.
+    recorder = writer.recorder
     check_warm_start(recorder, study)
     study = take_recorded_seeds(study, recorder)
     data = open_data(root, progress)
@@ -108,7 +113,7 @@ def _run_locked(
         _refresh_finished_study(plan, data, recorder, run_id)
         # The last invocation may have been killed between its last trial and the study's end.
         if tags.get("avsc.outcome") != "complete":
-            recorder.end_run(run_id, "complete", {})
+            writer.end(run_id, "complete")
         return Ending(recorder)
     _note_other_version(tags.get("avsc.version", __version__))
 
@@ -134,10 +139,10 @@ def _run_locked(
         _delete_copies(recorder, study)
     outcome = "interrupted"
     try:
-        ending = run_trials(strategy, data, recorder, parent, workers)
+        ending = run_trials(strategy, data, writer, parent, workers)
         outcome = "interrupted" if ending.signal else "complete"
     finally:
-        recorder.end_run(parent, outcome, {})
+        writer.end(parent, outcome)
     for note in describe_exhausted(strategy):
         err.print(note, soft_wrap=True)
     return ending
