@@ -36,6 +36,7 @@ from avsc_core.errors import (
     make_error,
 )
 from avsc_core.processes import Progress as ShowProgress
+from avsc_core.record.address import hide_secrets
 
 # Options that both command lines have.
 Data = Annotated[
@@ -77,7 +78,7 @@ def run_app(app: typer.Typer) -> NoReturn:
         code = app(standalone_mode=False)
     except UserError as error:
         for fault in error.faults:
-            print(fault, file=sys.stderr)
+            print(hide_secrets(str(fault)), file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print("interrupted: the same command continues", file=sys.stderr)

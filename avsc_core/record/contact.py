@@ -17,6 +17,13 @@ Result = TypeVar("Result")
 SECONDS = 7.0  # for the first answer; with Python's start it comes within ten
 DATABASES = ("postgresql", "mysql", "mssql")
 
+# The Python module that SQLAlchemy wants for a database -> what is installed to have it.
+DRIVERS = {
+    "psycopg": "'psycopg[binary]'",
+    "psycopg2": "'avsc[postgresql]'",
+    "MySQLdb": "mysqlclient",
+}
+
 
 def reach(uri: str, ask: Callable[[], Result]) -> Result:
     """Return what `ask` returns, which puts a first query to the record.
@@ -54,15 +61,11 @@ def _connect(uri: str) -> None:
     try:
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
     except ModuleNotFoundError as error:
-        what = f"{hide_secrets(uri)} needs the Python package {error.name}"
-        todo = f"install it: pip install {_name_package(uri, error.name or '')}"
+        module = error.name or ""
+        what = f"{hide_secrets(uri)} needs the Python module {module}"
+        todo = f"install it: pip install {DRIVERS.get(module, module)}"
         raise EnvironmentFault(Fault("--tracking-uri", what, todo=todo)) from None
     engine.connect().close()
-
-
-def _name_package(uri: str, module: str) -> str:
-    """Name what is installed to have a database driver."""
-    return "'avsc[postgresql]'" if uri.startswith("postgresql") else module
 
 
 def _report(uri: str, ask: Callable[[], Result]) -> Result:

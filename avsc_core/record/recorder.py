@@ -442,7 +442,8 @@ class Recorder:
             return Path(self._download(self._find_model_run(reference), "model"))
         except (MlflowException, OSError) as error:
             allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
-            raise UserError(Fault(reference, f"no model there ({error})", allowed)) from None
+            what = hide_secrets(f"no model there ({error})")
+            raise UserError(Fault(reference, what, allowed)) from None
 
     def _find_model_run(self, reference: str) -> str:
         """Return the id of the run that logged a model."""

@@ -64,8 +64,9 @@ def run_study(
     takes too long.
     """
     CHECKPOINTS.mkdir(parents=True, exist_ok=True)
-    # Ray takes seconds to start, most of them waiting; meanwhile the record opens and the data
-    # set is read.
+    # A server that is away shows before anything is started.
+    recorder = Recorder(uri)
+    # Ray takes seconds to start, most of them waiting; meanwhile the data set is read.
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(start_ray, study, address)
         try:
@@ -74,7 +75,7 @@ def run_study(
             with FileLock(CHECKPOINTS / f"{study.name}.lock", timeout=0):
                 count_workers = partial(wait_for_ray, starting)
                 # What an earlier run could not write comes into the record before it is read.
-                with Writer(Recorder(uri), study.name) as writer:
+                with Writer(recorder, study.name) as writer:
                     return _run_locked(
                         study, root, writer, progress, count_workers, max_hours, again
                     )
