@@ -105,7 +105,9 @@ def report_record_faults(recorder: type[Class]) -> type[Class]:
             try:
                 return method(self, *args, **kwargs)
             except (MlflowException, SQLAlchemyError, OSError) as error:
-                what = hide_secrets(f"{self.uri}: {error}")
+                # SQLAlchemy adds the statement, which is a page long.
+                reason = str(error).partition("\n[SQL: ")[0]
+                what = hide_secrets(f"{self.uri}: {reason}")
                 fault = Fault("record", what, todo="the same command continues")
                 is_refused = getattr(error, "error_code", "") in REFUSALS
                 raise (Refused if is_refused else EnvironmentFault)(fault) from None

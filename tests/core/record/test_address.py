@@ -85,7 +85,7 @@ def test_every_command_tells_in_one_line_without_secrets(
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (tmp_path / "study.yaml").write_text("question: q\narms: [{name: one}]\n")
-    (tmp_path / "of-best.yaml").write_text("question: q\nbase: best-of s\narms: [{name: one}]\n")
+    (tmp_path / "of-best.yaml").write_text("question: q\nbest-of: s\narms: [{name: one}]\n")
     for name in ("clip.wav", "clip.mp4"):
         (tmp_path / name).touch()
     uri = f"http://me:s3cret@127.0.0.1:{closed_port}/?token=t0ken"

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,9 +24,8 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.record.spool import Spool
 from avsc_core.record.trials import FinishedTraining, TrialRecord
 from avsc_core.record.writer import Writer
+from tests.builders.outages import TAGS, locked, tell_trial
 from tests.builders.records import fresh_record
-
-TAGS = {"avsc.kind": "trial", "avsc.study": "s", "avsc.role": "arm", "avsc.arm": "row 1"}
 
 
 @pytest.fixture
@@ -43,41 +41,6 @@ def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def locate_spool(folder: Path) -> Path:
     return folder / "spool" / "s" / f"{os.getuid()}.jsonl"
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock the record from another process, as somebody's backup may."""
-    code = (
-        "import sqlite3, sys\n"
-        "database = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        "database.execute('BEGIN EXCLUSIVE')\n"
-        "print('locked', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder / "record.db")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "locked\n"
-    try:
-        yield
-    finally:
-        process.communicate()
-
-
-def tell_trial(writer: Writer, config: Config) -> str:
-    """Tell a writer everything that happens to a trial. Returns the name of its run."""
-    run = writer.begin(config, TAGS, "parent")
-    writer.add_environment(run, {"avsc.host": "here"})
-    for epoch in (1, 2):
-        writer.log_epoch(run, epoch, {"val_acc": epoch / 4, "seconds": float(epoch)})
-    writer.log_text(run, "predictions_val.tsv", "text")
-    writer.end(run, "complete", {"best_val_acc": 0.5}, {"avsc.note": "n"})
-    return run
 
 
 def check_only_trial(recorder: Recorder, config: Config) -> None:
@@ -107,7 +70,7 @@ def test_what_is_told_is_in_the_record(recorder: Recorder, tiny: Config, tmp_pat
 
 
 def test_nobody_waits_while_the_file_is_locked(recorder: Recorder, tiny: Config, tmp_path: Path):
-    with Writer(recorder, "s") as writer, locked(tmp_path):
+    with Writer(recorder, "s") as writer, locked(tmp_path / "record.db"):
         start = time.monotonic()
         tell_trial(writer, tiny)
         assert time.monotonic() - start < 1
@@ -122,10 +85,10 @@ def test_a_killed_process_loses_nothing(recorder: Recorder, tiny: Config, tmp_pa
         "from avsc_core.config import Config\n"
         "from avsc_core.record.recorder import Recorder\n"
         "from avsc_core.record.writer import Writer\n"
-        "from tests.core.record.test_writer import locked, tell_trial\n"
+        "from tests.builders.outages import locked, tell_trial\n"
         "from pathlib import Path\n"
         "config = Config.model_validate_json(sys.argv[1])\n"
-        "with Writer(Recorder('sqlite:///record.db'), 's') as writer, locked(Path('.')):\n"
+        "with Writer(Recorder('sqlite:///record.db'), 's') as writer, locked(Path('record.db')):\n"
         "    tell_trial(writer, config)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -1,4 +1,7 @@
-"""A real MLflow server that a test starts, freezes, wakes, kills and starts again."""
+"""Records that are away: a real server that hangs or dies, a file that another process has locked.
+
+And what a writer is told meanwhile.
+"""
 
 import os
 import signal
@@ -6,12 +9,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from avsc_core.config import Config
+from avsc_core.record.writer import Writer
 from tests.builders.records import copy_empty_record
 
+TAGS = {"avsc.kind": "trial", "avsc.study": "s", "avsc.role": "arm", "avsc.arm": "row 1"}
 # Without these a server starts processes for jobs, of 240 MB each.
 QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -72,3 +80,38 @@ class MlflowServer:
                 return bool(answer.status == 200)
         except (URLError, OSError):
             return False
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Lock an SQLite file from another process, as somebody's backup may."""
+    code = (
+        "import sqlite3, sys\n"
+        "database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n"
+        "database.execute('BEGIN EXCLUSIVE')\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "locked\n"
+    try:
+        yield
+    finally:
+        process.communicate()
+
+
+def tell_trial(writer: Writer, config: Config) -> str:
+    """Tell a writer everything that happens to a trial. Returns the name of its run."""
+    run = writer.begin(config, TAGS, "parent")
+    writer.add_environment(run, {"avsc.host": "here"})
+    for epoch in (1, 2):
+        writer.log_epoch(run, epoch, {"val_acc": epoch / 4, "seconds": float(epoch)})
+    writer.log_text(run, "predictions_val.tsv", "text")
+    writer.end(run, "complete", {"best_val_acc": 0.5}, {"avsc.note": "n"})
+    return run
