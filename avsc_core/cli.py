@@ -201,9 +201,10 @@ convnext_base-6075fbad.pth
     from avsc_core.record.recorder import Recorder
     from avsc_core.teachers.pseudo import label_clips, list_warnings, record_labelling
 
+    recorder = Recorder(tracking_uri)
     with progress() as show:
         labelling = label_clips(folder, config, audio, visual, out_file, show)
-    run_id = record_labelling(Recorder(tracking_uri), config, labelling)
+    run_id = record_labelling(recorder, config, labelling)
     display.print_positives(labelling.positives, list_warnings(labelling.positives))
     out.print(f"labels in {labelling.path}, recorded in run {run_id}", soft_wrap=True)
 

@@ -91,8 +91,13 @@ def suggest(word: object, allowed: Iterable[str], limit: int = 8) -> str:
 
 @contextmanager
 def collect_faults(faults: list[Fault]) -> Iterator[None]:
-    """Add the faults of a UserError raised inside to `faults`, so that checking can go on."""
+    """Add the faults of a UserError raised inside to `faults`, so that checking can go on.
+
+    A fault of the environment goes on: without a record, for example, nothing more can be checked.
+    """
     try:
         yield
+    except EnvironmentFault:
+        raise
     except UserError as error:
         faults.extend(error.faults)

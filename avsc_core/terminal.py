@@ -38,6 +38,7 @@ from avsc_core.errors import (
 )
 from avsc_core.processes import ABANDONED
 from avsc_core.processes import Progress as ShowProgress
+from avsc_core.record.address import hide_secrets
 
 # Options that both command lines have.
 Data = Annotated[
@@ -107,7 +108,7 @@ def run_app(app: typer.Typer) -> NoReturn:
         code = app(standalone_mode=False)
     except UserError as error:
         for fault in error.faults:
-            print(fault, file=sys.stderr)
+            print(hide_secrets(str(fault)), file=sys.stderr)
         code = error.exit_code
     except SystemExit as ending:  # raised by `_exit_stopped`
         code = ending.code

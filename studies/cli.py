@@ -278,8 +278,9 @@ def ui(
 
     uri = open_record(tracking_uri).uri
     typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    # Everybody on this machine can read a command line, and nobody else a variable.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
 
     # The new program replaces this one; text that was printed but not flushed would be lost.
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}

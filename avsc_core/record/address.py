@@ -3,6 +3,7 @@ folder."""
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -11,10 +12,27 @@ from avsc_core.files import cache_root
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
 TRAININGS = "training"  # stands for the study where there is none: `avsc-core train`
 
+# user:password@ or token@ of an address; a password may have any character but white space.
+USER = re.compile(r"(//[^\s/@:]*:)[^\s]*(?=@)|(?<=//)[^\s/@:]+(?=@)")
+# A setting in a query, such as ?token=..., whose name says that its value is secret.
+SECRET = re.compile(
+    r"([?&;][\w.-]*(?:token|pass|pwd|secret|key|sig|auth|cred)[\w.-]*=)[^\s&;#'\"]+", re.I
+)
+HIDDEN = "..."
+
 
 def choose_address(uri: str | None) -> str:
     """Return the given address, else that of the environment, else the default."""
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def hide_secrets(text: str) -> str:
+    """Return a text without the passwords and tokens of the addresses in it.
+
+    The text may be an address, a command line, or what a library says of an error.
+    """
+    text = USER.sub(lambda found: f"{found[1] or ''}{HIDDEN}", text)
+    return SECRET.sub(rf"\1{HIDDEN}", text)
 
 
 def find_missing_file(uri: str | None) -> str:
@@ -70,7 +88,9 @@ def locate_state(uri: str) -> Path:
         return Path(chosen).expanduser().resolve()
     if database := locate_database(uri):
         return database.parent
-    return (cache_root() / "state" / hashlib.sha256(uri.encode()).hexdigest()[:16]).resolve()
+    # A changed password leads to the same folder.
+    name = hashlib.sha256(hide_secrets(uri).encode()).hexdigest()[:16]
+    return (cache_root() / "state" / name).resolve()
 
 
 def locate_checkpoint(uri: str, study: str, name: str) -> Path:

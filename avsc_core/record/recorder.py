@@ -25,10 +25,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-# MLflow reads these switches when it is imported.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# MLflow reads some of these switches when it is imported. What the user has set stays.
+SWITCHES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # It prints addresses of runs, with the password of the record in them.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # By itself it tries seven times, two minutes each, before it says that a server is away.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "PGCONNECT_TIMEOUT": "5",  # of PostgreSQL's library, in seconds
+}
+for switch, value in SWITCHES.items():
+    os.environ.setdefault(switch, value)
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
@@ -46,8 +57,10 @@ from avsc_core.record.address import (
     choose_address,
     find_local_folder,
     find_missing_file,
+    hide_secrets,
     locate_artifacts,
 )
+from avsc_core.record.contact import reach
 from avsc_core.record.environment import merge_environments
 from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
 from avsc_core.record.store import check_artifacts, create_database
@@ -88,12 +101,21 @@ ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"  # MLflow's code of that error
 LEASE = "avsc.lease"  # the tag of an experiment that says which process runs the study
 COPY = "copy"  # the kind of a run that is being copied from another study; nobody counts it
 
+OPERATION = "avsc.operation"  # the tag that names what created a run, so that it is created once
+
+# What MLflow answers where the same write would be refused again: its run was deleted, for example.
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+
 
 def open_record(uri: str | None) -> "Recorder":
     """Open the record to read from it. Raises UserError when there is none."""
     if file := find_missing_file(uri):
         raise UserError(Fault(file, "no record in this folder", todo="run a study first"))
     return Recorder(uri)
+
+
+class Refused(EnvironmentFault):
+    """The record answers, and does not accept what it is asked."""
 
 
 def report_record_faults(recorder: type[Class]) -> type[Class]:
@@ -108,8 +130,12 @@ def report_record_faults(recorder: type[Class]) -> type[Class]:
             try:
                 return method(self, *args, **kwargs)
             except (MlflowException, SQLAlchemyError, OSError) as error:
-                fault = Fault("record", f"{self.uri}: {error}", todo="the same command continues")
-                raise EnvironmentFault(fault) from None
+                # SQLAlchemy adds the statement, which is a page long.
+                reason = str(error).partition("\n[SQL: ")[0]
+                what = hide_secrets(f"{self.uri}: {reason}")
+                fault = Fault("record", what, todo="the same command continues")
+                is_refused = getattr(error, "error_code", "") in REFUSALS
+                raise (Refused if is_refused else EnvironmentFault)(fault) from None
 
         return call
 
@@ -133,18 +159,15 @@ class Recorder:
         self._checked: set[str] = set()  # experiments whose artifacts can be reached
         self._named: set[str] = set()  # studies whose duplicates have been named
 
-        # MLflow and its migrations are quiet unless something is wrong.
+        # MLflow and its migrations are quiet unless something is wrong; of a store that is away
+        # they would log pages, but that is told in one line.
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        for name in ("mlflow.store.db", "urllib3.connectionpool"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
         # A first query opens the store, so that a wrong address shows here.
-        try:
-            create_database(self.uri)
-            self.client = MlflowClient(self.uri)
-            self.client.search_experiments(max_results=1)
-        except Exception as error:  # the store's driver may raise anything
-            what = f"{self.uri} does not answer ({error})"
-            raise EnvironmentFault(Fault("--tracking-uri", what)) from None
+        self.client = reach(self.uri, lambda: _open_client(self.uri))
 
     # Studies
 
@@ -202,7 +225,8 @@ class Recorder:
                 return run
         if name is None or not runs:
             what = "the record holds no study"
-            raise UserError(Fault(where, what, f"record {self.uri}", "run one first"))
+            record = f"record {hide_secrets(self.uri)}"
+            raise UserError(Fault(where, what, record, "run one first"))
         names = {run.data.tags["avsc.study"] for run in runs}
         raise UserError(Fault(where, f"no study '{name}' in the record", suggest(name, names)))
 
@@ -218,7 +242,7 @@ class Recorder:
         Returns the id of the run.
         """
         # `list_studies` sorts by this start; no study is complete while it runs.
-        state = {"avsc.started": str(int(time.time() * 1000)), "avsc.outcome": "running", **tags}
+        state = {"avsc.started": str(tell_time()), "avsc.outcome": "running", **tags}
         run = self.find_study(name)
         if run is None:
             identity = {"avsc.kind": "study", "avsc.study": name, "avsc.version": __version__}
@@ -278,32 +302,41 @@ class Recorder:
         self, experiment: str, config: Config, tags: Mapping[str, str], parent: str | None = None
     ) -> str:
         """Create a run for a trial, with its configuration as params. Returns its id."""
-        key = trial_key(config)
-        all_tags = {
-            "avsc.trial_key": key,
-            "avsc.seed": str(config.seed),
-            "avsc.outcome": "running",
-            "avsc.config": config.model_dump_json(),
-            "avsc.recipe": compute_recipe(),
-        }
-        if parent:
-            all_tags["mlflow.parentRunId"] = parent
-        for branch, weights in hash_weights(config).items():
-            text = weights if isinstance(weights, str) else json.dumps(weights)
-            all_tags[f"avsc.weights.{branch}"] = text
-        all_tags |= tags
+        return self.create_run(experiment, **describe_run(config, tags, parent))
 
-        row = name_row(tags.get("avsc.role", ""), tags.get("avsc.arm", "training"))
+    def create_run(
+        self,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        at: int | None = None,
+        run_id: str = "",  # of the run, where creating it was cut off
+    ) -> str:
+        """Create a run as `describe_run` describes it. Returns its id."""
         # The tags come with the run, which is an unfinished trial from its first moment. Params
         # that it lacks when it is cut off here are written by the next start (`repair.py`).
-        name = f"{row} {key[:6]}"
-        run = self.client.create_run(self.open_experiment(experiment), run_name=name, tags=all_tags)
-        self.write_params(str(run.info.run_id), config)
-        return str(run.info.run_id)
+        if not run_id:
+            run = self.client.create_run(
+                self.open_experiment(experiment), run_name=name, start_time=at, tags=tags
+            )
+            run_id = str(run.info.run_id)
+        self._write(run_id, params=params)
+        return run_id
 
     def write_params(self, run_id: str, config: Config) -> None:
         """Write a configuration as the params of a run; those that it has stay as they are."""
-        self._write(run_id, params=list_settings(config))
+        self._write(run_id, params=format_settings(config))
+
+    def list_begun(self, experiment: str, operation: str) -> list[str]:
+        """Return the ids of the runs that an operation created, the one that has most first.
+
+        They are several when a call was repeated whose answer had been lost.
+        """
+        query = f"tags.`{OPERATION}` = '{operation}'"
+        found = self.client.search_runs([self.open_experiment(experiment)], query)
+        found.sort(key=lambda run: -len(run.data.params) - len(run.data.metrics))
+        return [str(run.info.run_id) for run in found]
 
     def resume_run(self, run_id: str) -> int:
         """Turn an interrupted run RUNNING again. Returns the last epoch of its metrics, 0 for
@@ -341,11 +374,16 @@ class Recorder:
             tags = run.tags
             if "avsc.taken_from" not in tags and tags.get("avsc.rung") != CHEAP_RUNG:
                 key = tags["avsc.trial_key"]
-                trainings.append(FinishedTraining(run.run_id, tags["avsc.study"], key))
+                trainings.append(FinishedTraining(run.run_id, tags["avsc.study"], key, run.metrics))
         return trainings
 
     def take_over_run(
-        self, source: FinishedTraining, experiment: str, tags: Mapping[str, str], parent: str
+        self,
+        source: FinishedTraining,
+        experiment: str,
+        tags: Mapping[str, str],
+        parent: str,
+        run_id: str = "",  # of the copy, where copying was cut off
     ) -> str:
         """Copy a completed trial of another study into `experiment`, under its run `parent`.
 
@@ -353,8 +391,6 @@ class Recorder:
         its tags but for those of its place in its study, which `tags` gives. Returns its id.
         """
         run = self.client.get_run(source.run_id)
-        row = name_row(tags["avsc.role"], tags["avsc.arm"])
-        name = f"{row} {source.key[:6]}"
         link = f"#/experiments/{run.info.experiment_id}/runs/{source.run_id}"
         all_tags = {
             "avsc.taken_from": source.run_id,
@@ -365,14 +401,18 @@ class Recorder:
             **tags,
         }
         for tag, value in run.data.tags.items():
-            if tag.startswith("avsc.") and tag not in ("avsc.rung", "avsc.origin"):
+            if tag.startswith("avsc.") and tag not in ("avsc.rung", "avsc.origin", OPERATION):
                 all_tags.setdefault(tag, value)
 
-        # It becomes a trial once it is whole; the next start deletes what is cut off before.
-        copy = self.client.create_run(
-            self.open_experiment(experiment), run_name=name, tags={**all_tags, "avsc.kind": COPY}
-        )
-        run_id = str(copy.info.run_id)
+        # It becomes a trial once it is whole; the next start goes on with it, or deletes it.
+        if not run_id:
+            row = name_row(tags["avsc.role"], tags["avsc.arm"])
+            copy = self.client.create_run(
+                self.open_experiment(experiment),
+                run_name=f"{row} {source.key[:6]}",
+                tags={**all_tags, "avsc.kind": COPY},
+            )
+            run_id = str(copy.info.run_id)
         self._log_batches(run_id, [], [Param(*item) for item in run.data.params.items()], [])
         self._copy_metrics(run, run_id)
         self._copy_artifacts(source.run_id, run_id)
@@ -384,6 +424,10 @@ class Recorder:
         """Return the last value of every metric of a run."""
         metrics: dict[str, float] = self.client.get_run(run_id).data.metrics
         return metrics
+
+    def read_outcome(self, run_id: str) -> str:
+        """Return how a run ended, or `running`."""
+        return str(self.client.get_run(run_id).data.tags.get("avsc.outcome", "running"))
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run; MLflow keeps it in its bin."""
@@ -405,9 +449,15 @@ class Recorder:
         with ThreadPoolExecutor(READERS) as pool:
             return list(pool.map(lambda run_id: self.read_history(run_id, metric), run_ids))
 
-    def log_epoch(self, run_id: str, number: int, metrics: Mapping[str, float]) -> None:
-        """Write one epoch's metrics in one call; `number` counts from 1 and is MLflow's step."""
-        self._write(run_id, metrics=metrics, step=number)
+    def log_epoch(
+        self, run_id: str, number: int, metrics: Mapping[str, float], at: int | None = None
+    ) -> None:
+        """Write one epoch's metrics in one call; `number` counts from 1 and is MLflow's step.
+
+        `at` is when it ended, in milliseconds since 1970. Repeated with the same `at`, the call
+        changes nothing.
+        """
+        self._write(run_id, metrics=metrics, step=number, at=at)
 
     def end_run(
         self,
@@ -415,10 +465,11 @@ class Recorder:
         outcome: str,  # a key of OUTCOMES
         metrics: Mapping[str, float],
         tags: Mapping[str, str] = {},
+        at: int | None = None,
     ) -> None:
-        """Close a run with its outcome and its summary metrics."""
-        self._write(run_id, metrics=metrics, tags={"avsc.outcome": outcome, **tags})
-        self.client.set_terminated(run_id, OUTCOMES[outcome])
+        """Close a run with its outcome and its summary metrics; `at` as in `log_epoch`."""
+        self._write(run_id, metrics=metrics, tags={"avsc.outcome": outcome, **tags}, at=at)
+        self.client.set_terminated(run_id, OUTCOMES[outcome], at)
 
     # Artifacts
 
@@ -509,7 +560,8 @@ class Recorder:
             return Path(self.fetch_artifact(self._find_model_run(reference), "model"))
         except (MlflowException, EnvironmentFault) as error:
             allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
-            raise UserError(Fault(reference, f"no model there ({error})", allowed)) from None
+            what = hide_secrets(f"no model there ({error})")
+            raise UserError(Fault(reference, what, allowed)) from None
 
     def _find_model_run(self, reference: str) -> str:
         """Return the id of the run that logged a model."""
@@ -538,16 +590,17 @@ class Recorder:
         run_id: str,
         *,
         metrics: Mapping[str, float] = {},
-        params: Mapping[str, Any] = {},
+        params: Mapping[str, str] = {},
         tags: Mapping[str, str] = {},
         step: int = 0,
+        at: int | None = None,
     ) -> None:
         """Write everything in one call where MLflow takes it, because calls cost time."""
-        now = int(time.time() * 1000)
+        now = at or tell_time()
         self._log_batches(
             run_id,
             [Metric(name, float(value), now, step) for name, value in metrics.items()],
-            [Param(name, format_value(value)) for name, value in params.items()],
+            [Param(*item) for item in params.items()],
             [RunTag(*tag) for tag in tags.items()],
         )
 
@@ -625,7 +678,8 @@ class Recorder:
         # MLflow's own function, because it knows MLflow's settings of databases.
         from mlflow.store.db.utils import create_sqlalchemy_engine
 
-        return create_sqlalchemy_engine(self.uri)
+        engine: Engine = create_sqlalchemy_engine(self.uri)
+        return engine
 
     def _read_runs(self, experiments: list[str], wanted: Mapping[str, str]) -> list[StoredRun]:
         """Read the runs with the `wanted` tags, the latest first."""
@@ -669,6 +723,50 @@ class Recorder:
 def _make_artifact_error(run_id: str, name: str, what: str) -> UserError:
     """Return the error of an artifact that is not what was written."""
     return make_error("record", f"{name} of run {run_id} {what}", todo="put the file back")
+
+
+def describe_run(
+    config: Config, tags: Mapping[str, str], parent: str | None = None
+) -> dict[str, Any]:
+    """Describe the run of a trial for `Recorder.create_run`: its name, tags and params."""
+    key = trial_key(config)
+    all_tags = {
+        "avsc.trial_key": key,
+        "avsc.seed": str(config.seed),
+        "avsc.outcome": "running",
+        "avsc.config": config.model_dump_json(),
+        "avsc.recipe": compute_recipe(),
+    }
+    if parent:
+        all_tags["mlflow.parentRunId"] = parent
+    for branch, weights in hash_weights(config).items():
+        text = weights if isinstance(weights, str) else json.dumps(weights)
+        all_tags[f"avsc.weights.{branch}"] = text
+
+    row = name_row(tags.get("avsc.role", ""), tags.get("avsc.arm", "training"))
+    return {
+        "name": f"{row} {key[:6]}",
+        "tags": {**all_tags, **tags},
+        "params": format_settings(config),
+    }
+
+
+def format_settings(config: Config) -> dict[str, str]:
+    """Return the settings of a configuration as the params of a run."""
+    return {name: format_value(value) for name, value in list_settings(config).items()}
+
+
+def tell_time() -> int:
+    """Return the time in milliseconds since 1970, as MLflow counts it."""
+    return int(time.time() * 1000)
+
+
+def _open_client(uri: str) -> MlflowClient:
+    """Open a record and put a first query to it."""
+    create_database(uri)
+    client = MlflowClient(uri)
+    client.search_experiments(max_results=1)
+    return client
 
 
 def _find_start(run: Run) -> int:

@@ -41,6 +41,9 @@ CHEAP_RUNG = "lower"  # values of the tag `avsc.rung`
 FULL_RUNG = "upper"
 
 
+FINISHED = ("complete", "stopped", "diverged")  # final; a failed trial is tried again
+
+
 class TrialRecord(NamedTuple):
     """A trial as the record knows it."""
 
@@ -82,6 +85,7 @@ class FinishedTraining(NamedTuple):
     run_id: str
     study: str
     key: str  # avsc_core.resolve.trial_key
+    metrics: Mapping[str, float] = {}  # the last value of each
 
 
 def count_once(trials: Iterable[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:

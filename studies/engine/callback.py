@@ -3,10 +3,14 @@
 Ray calls the methods of `RecordCallback` in the driver as trials report and end; nothing else
 writes the record while a study runs. A trial's MLflow run is opened before the trial starts, and
 closed with its outcome, the figures of the epochs that are selected, and their predictions.
+
+The callback says what happened and waits for nothing; `avsc_core/record/writer.py` delivers it.
+While trials run, nothing is read back from the record, which may be away.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +21,8 @@ from avsc_core.files import remove_file
 from avsc_core.metrics import find_figure, format_confusions, format_predictions
 from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.environment import name_device
-from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG, FinishedTraining
+from avsc_core.record.writer import Writer
 from avsc_core.terminal import err
 from studies.engine.display import Display
 from studies.engine.strategy import BEGUN, ENDED, Strategy
@@ -33,7 +37,7 @@ class RunningTrial:
     """A trial that Ray has been given."""
 
     planned: PlannedTrial
-    run_id: str
+    run: str  # its name for the writer
     recorded: int  # the last epoch that the record has
     seconds: float = 0.0  # of training, those of earlier invocations included
     worker: Any = None  # Ray's handle of its process
@@ -49,10 +53,11 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
 
     study: Study
     data: DataSet
-    recorder: Recorder
+    writer: Writer
     parent: str  # the id of the study's run
     strategy: Strategy
     display: Display
+    begun: Mapping[str, tuple[int, float]]  # key of an unfinished trial -> its epochs and seconds
     running: dict[str, RunningTrial] = field(default_factory=dict)  # by Ray's trial id
     over: list[str] = field(default_factory=list)  # keys of trials that are over
     failed: int = 0
@@ -71,17 +76,14 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
 
     def open_trial(self, trial_id: str, planned: PlannedTrial) -> None:
         """Open the run of a trial that is about to start, new or interrupted earlier."""
-        run_id = self.strategy.run_ids.get(planned.key)
-        recorded = 0
-        seconds = 0.0
-        if run_id is None:
+        run = self.strategy.run_ids.get(planned.key)
+        if run is None:
             tags = self._make_tags(planned) | self._number(BEGUN)
-            run_id = self.recorder.begin_run(self.study.name, planned.config, tags, self.parent)
+            run = self.writer.begin(planned.config, tags, self.parent)
         else:
-            recorded = self.recorder.resume_run(run_id)
-            history = self.recorder.read_history(run_id, "seconds")
-            seconds = history[-1][1] if history else 0.0
-        self.running[trial_id] = RunningTrial(planned, run_id, recorded, seconds)
+            self.writer.resume(run)
+        recorded, seconds = self.begun.get(planned.key, (0, 0.0))
+        self.running[trial_id] = RunningTrial(planned, run, recorded, seconds)
         self.display.update(planned, 0, None)
 
     def find_next(self) -> PlannedTrial | None:
@@ -100,9 +102,8 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
     def take_over(self, planned: PlannedTrial, source: FinishedTraining) -> None:
         """Take over a training that another study has finished: copy its run, tell the strategy."""
         tags = self._make_tags(planned) | self._number(BEGUN) | self._number(ENDED)
-        run_id = self.recorder.take_over_run(source, self.study.name, tags, self.parent)
-        metrics = self.recorder.read_metrics(run_id)
-        self.strategy.finish(planned, "complete", metrics)
+        self.writer.take_over(source, tags, self.parent)
+        self.strategy.finish(planned, "complete", source.metrics)
 
     def on_trial_result(self, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Record an epoch that is over."""
@@ -118,7 +119,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         # A continued trial reports its checkpoint's epoch again, which the record may have.
         if epoch > running.recorded:
             metrics = {**result["metrics"], "seconds": running.seconds}
-            self.recorder.log_epoch(running.run_id, epoch, metrics)
+            self.writer.log_epoch(running.run, epoch, metrics)
             running.recorded = epoch
         self.display.update(running.planned, epoch, result[self.study.metric])
 
@@ -146,7 +147,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
     def interrupt(self) -> None:
         """Mark what still runs as interrupted, so that it is continued later."""
         for running in self.running.values():
-            self.recorder.end_run(running.run_id, "interrupted", {})
+            self.writer.end(running.run, "interrupted")
 
     def remove_checkpoints(self) -> None:
         """Remove what workers wrote of trials while these were being closed.
@@ -154,7 +155,10 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         Only when the workers have ended nothing more can come.
         """
         for key in self.over:
-            remove_file(locate_checkpoint(self.recorder.uri, self.study.name, key))
+            remove_file(self._locate_checkpoint(key))
+
+    def _locate_checkpoint(self, key: str) -> Path:
+        return locate_checkpoint(self.writer.recorder.uri, self.study.name, key)
 
     def _list_notes(self, running: RunningTrial, result: dict[str, Any]) -> Iterator[str]:
         """Yield what a person has to know of a trial's checkpoints."""
@@ -164,7 +168,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
 
     def _note_environment(self, running: RunningTrial, environment: dict[str, str]) -> None:
         """Record where a trial runs; say so once when trials of the study ran elsewhere."""
-        self.recorder.add_environment(running.run_id, environment)
+        self.writer.add_environment(running.run, environment)
         running.has_environment = True
         device = name_device(environment)
         if self.devices and device not in self.devices:
@@ -195,16 +199,16 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         running = self.running.pop(trial_id)
         planned = running.planned
 
-        # The record first: whatever happens after it, the trial is over.
+        # The outcome first: once it is on disk the trial is over, whatever happens after it.
         if outcome == "complete":
             self._log_predictions(running, result["probability"])
         tags = self._number(ENDED)
         if "error" in result:
             tags["avsc.error"] = result["error"][-LONGEST_ERROR:]
         metrics = result.get("summary", {})
-        self.recorder.end_run(running.run_id, outcome, metrics, tags)
+        self.writer.end(running.run, outcome, metrics, tags)
         self.over.append(planned.key)
-        remove_file(locate_checkpoint(self.recorder.uri, self.study.name, planned.key))
+        remove_file(self._locate_checkpoint(planned.key))
 
         # Then the strategy, which tells the samplers, and the display.
         if outcome in ("failed", "diverged"):
@@ -225,5 +229,5 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         scene_names = self.data.scene_names
         predictions = format_predictions(names, table, scene_names)
         confusions = format_confusions(table, self.data.scenes[rows], scene_names)
-        self.recorder.log_text(running.run_id, "predictions_val.tsv", predictions)
-        self.recorder.log_text(running.run_id, "confusion_val.tsv", confusions)
+        self.writer.log_text(running.run, "predictions_val.tsv", predictions)
+        self.writer.log_text(running.run, "confusion_val.tsv", confusions)

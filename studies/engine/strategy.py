@@ -18,12 +18,9 @@ from functools import partial
 from typing import Any
 
 from avsc_core.metrics import find_figure
-from avsc_core.record.trials import OWN_SEARCH, FinishedTraining, TrialRecord
+from avsc_core.record.trials import FINISHED, OWN_SEARCH, FinishedTraining, TrialRecord
 from search_spaces.sampling import Sampler
 from studies.study.plan import Completed, Plan, PlannedSearch, PlannedTrial, plan_follow_ups
-
-# Outcomes that are final. A failed trial, in contrast, is tried again.
-FINISHED = ("complete", "stopped", "diverged")
 
 # Tags of a trial: the numbers of its beginning and of its ending.
 BEGUN = "avsc.begun"

@@ -21,11 +21,12 @@ from avsc_core.data.dataset import DataSet
 from avsc_core.errors import UserError
 from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.trials import SEARCH
+from avsc_core.record.trials import FINISHED, SEARCH
+from avsc_core.record.writer import Writer
 from studies.engine.callback import RecordCallback
 from studies.engine.display import Display
 from studies.engine.schedulers import Reported, build_scheduler
-from studies.engine.strategy import FINISHED, Strategy
+from studies.engine.strategy import Strategy
 from studies.engine.worker import StudyTrial
 from studies.study.plan import Plan
 
@@ -60,7 +61,7 @@ class Suggestions(Searcher):  # type: ignore[misc]
         # A trial without a share of a GPU still sees the GPU, so it is told to use the CPU.
         config = planned.config
         study = self.callback.study
-        recorder = self.callback.recorder
+        recorder = self.callback.writer.recorder
         if not study.resources.gpus:
             config = config.model_copy(update={"device": "cpu"})
         return {
@@ -117,18 +118,20 @@ class Interruption(Stopper):  # type: ignore[misc]
 def run_trials(
     strategy: Strategy,
     data: DataSet,
-    recorder: Recorder,
+    writer: Writer,
     parent: str,  # the id of the study's run
     workers: int,
     folder: Path,  # for what Ray writes
 ) -> Ending:
     """Run every trial that the strategy has, `workers` at a time, recorded under `parent`."""
+    recorder = writer.recorder
     plan = strategy.plan
     study = plan.study
     cpus = study.resources.cpus
     gpus = study.resources.gpus
     display = Display(strategy, workers)
-    callback = RecordCallback(study, data, recorder, parent, strategy, display)
+    begun = _read_begun(recorder, strategy)
+    callback = RecordCallback(study, data, writer, parent, strategy, display, begun)
     interruption = Interruption(callback)
     for trial in strategy.taken_over:
         callback.take_over(trial, strategy.elsewhere[trial.key])
@@ -179,6 +182,16 @@ def run_trials(
             callback.interrupt()
             callback.remove_checkpoints()
     return Ending(recorder, callback.failed, interruption.signal)
+
+
+def _read_begun(recorder: Recorder, strategy: Strategy) -> dict[str, tuple[int, float]]:
+    """Read how far trials had come that are not finished: key -> epochs recorded, seconds."""
+    begun = {}
+    for trial in strategy.records:
+        if trial.outcome not in FINISHED:
+            history = recorder.read_history(trial.run_id, "seconds")
+            begun[trial.key] = history[-1] if history else (0, 0.0)
+    return begun
 
 
 def _list_reports(plan: Plan, recorder: Recorder, strategy: Strategy) -> Iterator[Reported]:

@@ -17,6 +17,7 @@ from avsc_core.processes import Progress
 from avsc_core.record.lease import hold_lease
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
+from avsc_core.record.writer import Writer
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
 from studies.engine.cluster import Session
@@ -60,21 +61,23 @@ def run_study(
     takes too long.
     """
     recorder = Recorder(uri)
-    with hold_lease(recorder, study.name, str(study.path)):
+    with hold_lease(recorder, study.name, str(study.path)), Writer(recorder, study.name) as writer:
+        # What an earlier run could not write has come into the record before it is read.
         repair_study(recorder, study.name)
-        return _run_locked(study, root, recorder, session, progress, max_hours, again)
+        return _run_locked(study, root, writer, session, progress, max_hours, again)
 
 
 def _run_locked(
     study: Study,
     root: Path | None,
-    recorder: Recorder,
+    writer: Writer,
     session: Session,
     progress: Progress,
     max_hours: float | None,
     again: bool,
 ) -> Ending:
     # What is asked, of which data, and what the record has of it already.
+    recorder = writer.recorder
     check_warm_start(recorder, study)
     study = take_recorded_seeds(study, recorder)
     data = open_data(root, progress)
@@ -91,7 +94,7 @@ def _run_locked(
         _refresh_finished_study(plan, data, recorder, run_id, earlier)
         # The last invocation may have been killed between its last trial and the study's end.
         if tags.get("avsc.outcome") != "complete":
-            recorder.end_run(run_id, "complete", {})
+            writer.end(run_id, "complete")
         return Ending(recorder)
     _note_other_version(tags.get("avsc.version", __version__))
 
@@ -117,10 +120,10 @@ def _run_locked(
         _delete_copies(recorder, study)
     outcome = "interrupted"
     try:
-        ending = run_trials(strategy, data, recorder, parent, workers, session.folder)
+        ending = run_trials(strategy, data, writer, parent, workers, session.folder)
         outcome = "interrupted" if ending.signal else "complete"
     finally:
-        recorder.end_run(parent, outcome, {})
+        writer.end(parent, outcome)
     for note in describe_exhausted(strategy):
         err.print(note, soft_wrap=True)
     return ending

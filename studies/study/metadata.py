@@ -7,7 +7,6 @@ how to repeat it.
 order of every trial's predictions.
 """
 
-import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.record import environment
+from avsc_core.record.address import hide_secrets
 from avsc_core.resolve import configuration_key, format_value, list_settings, resolve
 from search_spaces.inactive import reset_inactive
 from studies.study.plan import Plan, PlannedSearch, reseed
@@ -25,7 +25,6 @@ from studies.study.schema import Arm, PublishedFigures, Study, StudyTable
 
 CLIPS = "clips_val.tsv"  # the artifact that `format_clips` fills
 LIBRARIES = (*environment.LIBRARIES, "ray", "optuna", "mlflow")
-PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
 
 
 def describe_study(plan: Plan) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def describe_invocation() -> dict[str, str]:
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     commit = environment.read_commit()
     return {
-        "command": PASSWORD.sub(r"\1...@", command),
+        "command": hide_secrets(command),
         "avsc": f"{__version__}, commit {commit}" if commit else __version__,
         "libraries": environment.list_versions(LIBRARIES),
     }

@@ -7,6 +7,7 @@ imports another one.
 # Test files that start Ray: `make test` runs them one after another, in one of its workers.
 RAY_FILES = (
     "tests/end_to_end/test_docs.py",
+    "tests/end_to_end/test_outages.py",
     "tests/end_to_end/test_report.py",
     "tests/end_to_end/test_study.py",
     "tests/studies/engine/test_schedulers.py",

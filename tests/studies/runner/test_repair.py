@@ -132,7 +132,11 @@ def test_a_copy_killed_between_any_two_writes(
     if not recorder.list_trials("s"):
         recorder.take_over_run(source, "s", TAGS, "parent")
     (trial,) = recorder.list_trials("s")
-    assert (trial.outcome, trial.taken_from, trial.metrics["best_val_acc"]) == ("complete", "t", 0.7)
+    assert (trial.outcome, trial.taken_from, trial.metrics["best_val_acc"]) == (
+        "complete",
+        "t",
+        0.7,
+    )
     assert recorder.read_lines(trial.run_id, "predictions_val.tsv") == ["text"]
     assert len(recorder.client.search_runs([recorder.open_experiment("s")])) == 1
 
