@@ -61,6 +61,15 @@ class TrialRecord(NamedTuple):
         return "avsc.config" in self.tags
 
     @property
+    def error(self) -> str:
+        """Why it failed or diverged, in one line; else empty.
+
+        A trial that failed once and is complete now has the error still in its tags.
+        """
+        failed = self.outcome in ("failed", "diverged")
+        return find_last_line(self.tags.get("avsc.error", "")) if failed else ""
+
+    @property
     def taken_from(self) -> str:
         """The study that trained it, where it was taken over from another one; else empty."""
         return self.tags.get("avsc.taken_from_study", "")
@@ -82,6 +91,11 @@ class FinishedTraining(NamedTuple):
     run_id: str
     study: str
     key: str  # avsc_core.resolve.trial_key
+
+
+def find_last_line(error: str) -> str:
+    """Return the last line of an error, which of a traceback is what went wrong."""
+    return error.strip().rpartition("\n")[2]
 
 
 def name_row(role: str, arm: str) -> str:

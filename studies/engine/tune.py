@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -21,10 +22,13 @@ from avsc_core.data.dataset import DataSet
 from avsc_core.errors import UserError
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import SEARCH
+from studies.engine.blame import end_study, judge
 from studies.engine.callback import RecordCallback, locate_checkpoint
+from studies.engine.deaths import MOST_DEATHS, Recovery, treat_losses_as_deaths
 from studies.engine.display import Display
 from studies.engine.schedulers import Reported, build_scheduler
 from studies.engine.strategy import FINISHED, Strategy
+from studies.engine.watchdog import Watchdog
 from studies.engine.worker import StudyTrial
 from studies.study.plan import Plan
 
@@ -35,6 +39,13 @@ class Ending(NamedTuple):
     recorder: Recorder
     failed: int = 0  # trials of this invocation that failed or diverged
     signal: int = 0  # SIGINT or SIGTERM when it was stopped from outside, else 0
+
+
+class Expected(NamedTuple):
+    """What the driver expects of a study's trials."""
+
+    epoch_seconds: float  # of the longest epoch
+    checkpoint_bytes: int  # of the largest checkpoint
 
 
 class Suggestions(Searcher):  # type: ignore[misc]
@@ -78,9 +89,10 @@ class Suggestions(Searcher):  # type: ignore[misc]
 
 
 class Interruption(Stopper):  # type: ignore[misc]
-    """Ends a study at SIGINT or SIGTERM; a second signal ends it at once."""
+    """Ends a study by a fault, or at SIGINT or SIGTERM; a second signal ends it at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, callback: RecordCallback) -> None:
+        self.callback = callback
         self.signal = 0
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -88,7 +100,7 @@ class Interruption(Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Answer Ray, which asks at every turn of its loop."""
-        return bool(self.signal)
+        return bool(self.signal or self.callback.fault)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
@@ -114,15 +126,23 @@ def run_trials(
     recorder: Recorder,
     parent: str,  # the id of the study's run
     workers: int,
+    expected: Expected,
 ) -> Ending:
-    """Run every trial that the strategy has, `workers` at a time, recorded under `parent`."""
+    """Run every trial that the strategy has, `workers` at a time, recorded under `parent`.
+
+    Raises EnvironmentFault when its environment cannot hold the study any longer, after what runs
+    is marked as interrupted.
+    """
     plan = strategy.plan
     study = plan.study
     cpus = study.resources.cpus
     gpus = study.resources.gpus
-    interruption = Interruption()
     display = Display(strategy, workers)
-    callback = RecordCallback(study, data, recorder, parent, strategy, display)
+    recovery = Recovery()
+    watchdog = Watchdog(recovery, workers, expected.epoch_seconds)
+    callback = RecordCallback(study, data, recorder, parent, strategy, display, recovery)
+    interruption = Interruption(callback)
+    treat_losses_as_deaths()
     for trial in strategy.taken_over:
         callback.take_over(trial, strategy.elsewhere[trial.key])
 
@@ -138,8 +158,9 @@ def run_trials(
         data=data,
         metric=study.metric,
         rule=study.rule,
-        threads=max(1, int(cpus)),
+        cpus=cpus,
         gpus=gpus,
+        checkpoint_bytes=expected.checkpoint_bytes,
     )
     with interruption.installed(), tempfile.TemporaryDirectory() as folder, display.live:
         tuner = tune.Tuner(
@@ -154,10 +175,11 @@ def run_trials(
             run_config=tune.RunConfig(
                 name=study.name,
                 storage_path=folder,
-                callbacks=[callback],
+                callbacks=[callback, watchdog],
                 stop=interruption,
-                # A trial whose worker died continues from its own checkpoint on another worker.
-                failure_config=tune.FailureConfig(max_failures=1),
+                # A trial whose worker died continues from its own checkpoint on another worker;
+                # with each epoch `Recovery` allows it as many deaths again.
+                failure_config=tune.FailureConfig(max_failures=MOST_DEATHS - 1),
                 verbose=0,
             ),
         )
@@ -165,11 +187,18 @@ def run_trials(
             tuner.fit()
         except TuneError as error:
             # Ray wraps what a callback raises; a fault of the record is reported as itself.
-            if isinstance(error.__context__, UserError):
-                raise error.__context__ from None
+            cause = error.__context__
+            if isinstance(cause, UserError):
+                raise cause from None
+            # Ray writes to the folder too, and may find its disk full.
+            verdict = judge(cause, Path(folder)) if isinstance(cause, Exception) else None
+            if verdict and verdict.environment:
+                raise end_study(verdict.line) from None
             raise
         finally:
             callback.interrupt()
+    if callback.fault:
+        raise end_study(callback.fault)
     return Ending(recorder, callback.failed, interruption.signal)
 
 

@@ -57,6 +57,8 @@ class Cost:
     sharing: str  # how many trainings the rows of the tables ask for, where rows share some
     device_hours: float  # at most, of the CPUs or GPUs that trials are given
     device_unit: str  # "CPU" or "GPU"
+    longest_epoch: float  # seconds, of any trial
+    checkpoint: int  # bytes, of the largest one
 
     def make_rows(self) -> list[list[str]]:
         """Return what people see: (what, about how much)."""
@@ -85,12 +87,15 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
     # `trim_search` can make shorter.
     total = 0.0
     longest = 0.0
+    longest_epoch = 0.0
     searched = 0
     searched_seconds = 0.0
     for item, probe in zip(work, measured, strict=True):
-        seconds = _estimate_seconds(item.config, probe, data)
+        epoch = _estimate_epoch(item.config, probe, data)
+        seconds = item.config.training.epochs * epoch
         total += item.trials * seconds
         longest = max(longest, seconds)
+        longest_epoch = max(longest_epoch, epoch)
         if item.search == OWN_SEARCH:
             searched = item.trials
             searched_seconds = seconds
@@ -102,7 +107,7 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
     device = measured[0] if measured else None
     validation_clips = len(split_rows(data, strategy.plan.study.base.split).validation)
     features = _count_feature_bytes(work, measured, len(data.clips))
-    checkpoints = STATE_BYTES * parameters * min(side_by_side, trials)
+    checkpoint = STATE_BYTES * parameters
     predictions = trials * validation_clips * ROW_BYTES
     return Cost(
         trials=trials,
@@ -114,11 +119,13 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
         longest=longest,
         memory=memory,
         fit=device.available // memory if device and memory else 0,
-        disk=features + checkpoints + predictions,
+        disk=features + checkpoint * min(side_by_side, trials) + predictions,
         device=device.device if device else "",
         sharing=strategy.plan.sharing,
         device_hours=total / 3600 * (resources.gpus or resources.cpus),
         device_unit="GPU" if resources.gpus else "CPU",
+        longest_epoch=longest_epoch,
+        checkpoint=checkpoint,
     )
 
 
@@ -210,14 +217,13 @@ def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "
     return [measured[key] for key in keys]
 
 
-def _estimate_seconds(config: Config, measured: "Measured", data: DataSet) -> float:
-    """Estimate the seconds of a training from those of a step and of a validation batch."""
+def _estimate_epoch(config: Config, measured: "Measured", data: DataSet) -> float:
+    """Estimate the seconds of an epoch from those of a step and of a validation batch."""
     rows = split_rows(data, config.split)
     batch_size = config.training.batch_size
     steps = ceil(len(rows.train) / batch_size)
     validation_batches = ceil(len(rows.validation) / batch_size)
-    epoch = steps * measured.step + validation_batches * measured.predict
-    return config.training.epochs * epoch
+    return steps * measured.step + validation_batches * measured.predict
 
 
 def _count_feature_bytes(work: list[Work], measured: "list[Measured]", clips: int) -> int:
