@@ -31,8 +31,8 @@ import numpy as np
 from numpy import ndarray
 
 from avsc_core.cache.folders import build_once, locate_partial, lock_folder
-from avsc_core.errors import Fault, UserError
-from avsc_core.files import cache_root, write_text
+from avsc_core.errors import EnvironmentFault, Fault, UserError
+from avsc_core.files import DISK_FULL, cache_root, describe_full_disk, write_text
 from avsc_core.finite import NOT_FINITE, is_finite
 from avsc_core.processes import parallel_map
 
@@ -234,6 +234,8 @@ def _write_results(
 ) -> None:
     """Write rows as they come; `ready` rows are on the disk already. Raises as the caller does."""
     array = _open_array(folder, "r+") if ready else None
+    if array is not None:
+        _allocate(folder)
     waiting = []  # in the array, but perhaps not on the disk yet
     faults = []
 
@@ -249,6 +251,7 @@ def _write_results(
                     dtype=row.values.dtype,
                     shape=(len(contents), *row.values.shape),
                 )
+                _allocate(folder)
             array[number] = row.values
             waiting.append(StoredRow(number, contents[number], row.sha256, row.note))
 
@@ -316,8 +319,31 @@ def _compute_row(
 
 
 def _open_array(folder: Path, mode: Literal["r", "r+"]) -> np.memmap:
-    array: np.memmap = np.load(folder / "array.npy", mmap_mode=mode)
+    """Open the array of a folder. Raises EnvironmentFault when its file is missing or cut short."""
+    path = folder / "array.npy"
+    try:
+        array: np.memmap = np.load(path, mmap_mode=mode)
+    except (FileNotFoundError, EOFError, ValueError) as error:
+        todo = f"delete {folder}: it is computed again"
+        raise EnvironmentFault(Fault(str(path), f"is damaged ({error})", todo=todo)) from None
     return array
+
+
+def _allocate(folder: Path) -> None:
+    """Reserve the disk space of an array. Raises EnvironmentFault when there is too little.
+
+    A file of a memory map takes its space while it is filled, and a disk that is full by then ends
+    the process by SIGBUS, without a word.
+    """
+    path = folder / "array.npy"
+    needed = path.stat().st_size
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, needed)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise EnvironmentFault(describe_full_disk(path, "an array", needed)) from None
 
 
 def _hash_row(row: ndarray) -> str:

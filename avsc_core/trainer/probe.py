@@ -72,6 +72,10 @@ class Measured(NamedTuple):
     encodings: int = 0  # bytes that the cache keeps of a clip for frozen encoders
 
 
+# Stands for what could not be measured.
+UNKNOWN = Measured("", step=0.0, predict=0.0, memory=0, available=0, parameters=0)
+
+
 def describe_cost(config: Config) -> str:
     """Return, as text, what the cost of a configuration's step depends on."""
     return config.model_dump_json(include=COSTLY, exclude=NOT_COSTLY)

@@ -7,7 +7,6 @@ that cannot go on.
 """
 
 import errno
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +15,10 @@ import psutil
 from ray.exceptions import RayError
 
 from avsc_core.errors import EnvironmentFault, Fault, UserError
+from avsc_core.files import DISK_FULL, describe_full_disk
 
-MB = 1_000_000
 GIB = 2**30
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Another worker process would meet these too. The other errors of a system may pass with the
 # process: too many open files, a connection that broke.
 LASTING = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)
@@ -84,7 +82,7 @@ def judge(
         # the disk and the files on it
         if _is_full_disk(cause):
             place = Path(getattr(cause, "filename", None) or folder)
-            return Verdict(str(describe_full_disk(place, needed)), environment=True)
+            return Verdict(str(describe_full_disk(place, "a checkpoint", needed)), environment=True)
         if isinstance(cause, OSError):
             where = str(cause.filename or "system")
             what = cause.strerror or text
@@ -113,18 +111,6 @@ def end_study(line: str) -> EnvironmentFault:
     """Return the fault that ends a study, made of the line of a verdict."""
     where, _, what = line.partition(": ")
     return EnvironmentFault(Fault(where, what, todo="" if AGAIN in line else AGAIN))
-
-
-def describe_full_disk(place: Path, needed: int = 0) -> Fault:
-    """Describe a disk without space for `needed` bytes at `place`, a file or folder."""
-    while not place.is_dir():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    what = f"{place} has {free / MB:.1f} MB free"
-    wanted = f"a checkpoint needs {needed / MB:.1f} MB" if needed else ""
-    if needed and free > needed:
-        wanted += ", but a limit or quota forbids it"
-    return Fault("disk", what, wanted, f"free some, {AGAIN}")
 
 
 def describe_memory(peak: int) -> str:

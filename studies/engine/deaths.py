@@ -5,9 +5,11 @@ between. `Recovery` gives Ray that allowance and finds out how a worker died.
 """
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ray
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
@@ -89,19 +91,23 @@ class Recovery:
         return describe_memory(self.peaks.get(trial.trial_id, 0))
 
 
+@cache
 def treat_losses_as_deaths() -> None:
     """Have Ray Tune take every loss of a worker as its death.
 
     It knows the deaths that raise a RayActorError. Of a worker that Ray's own memory monitor ended,
     and of results that were lost with a node, it ends the whole study with a RuntimeError.
     """
+    # Ray also prints every death onto the driver's output, in many words.
+    ray._private.worker._worker_logs_enabled = False
     handle = RayActorManager._actor_task_failed
 
-    def handle_all(self: RayActorManager, task: Any, exception: Exception) -> None:
+    # Ray passes both by their names.
+    def handle_all(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         known = isinstance(exception, (RayActorError, RayTaskError))
         if isinstance(exception, RayError) and not known:
             exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        handle(self, task, exception)
+        handle(self, tracked_actor_task, exception)
 
     RayActorManager._actor_task_failed = handle_all
 
