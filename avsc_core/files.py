@@ -35,11 +35,12 @@ def describe_full_disk(place: Path, what: str = "", needed: int = 0) -> Fault:
     while not place.is_dir():
         place = place.absolute().parent
     free = shutil.disk_usage(place).free
-    wanted = f"{what} needs {needed / MB:.1f} MB" if needed else ""
+    found = f"{place} has {free / MB:.1f} MB free"
+    if needed:
+        found += f", {what} needs {needed / MB:.1f} MB"
     if free > needed > 0:
-        wanted += " and meets a quota or limit"
-    todo = "free some, the same command continues"
-    return Fault("disk", f"{place} has {free / MB:.1f} MB free", wanted, todo)
+        found += " and meets a quota or limit"
+    return Fault("disk", found, todo="free some, the same command continues")
 
 
 @contextmanager

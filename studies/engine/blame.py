@@ -24,7 +24,7 @@ GIB = 2**30
 LASTING = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)
 
 # torch says these in the text of a RuntimeError.
-TORCH_DISK_ERRORS = ("PytorchStreamWriter failed", "file write failed")
+TORCH_DISK_ERRORS = ("PytorchStreamWriter failed", "file write failed", "unexpected pos")
 TORCH_MEMORY_ERRORS = ("can't allocate memory", "not enough memory")
 CUDA_ERRORS = ("CUDA error", "CUDA driver", "cuDNN error", "CUBLAS_STATUS", "No CUDA GPUs", "NCCL")
 # Of them, what a wrong index in a training leads to.

@@ -11,6 +11,8 @@ from avsc_core.terminal import err, format_duration
 from studies.engine.strategy import Strategy
 from studies.study.plan import PlannedTrial
 
+LATE = 10.0  # seconds past the estimate, from which it is no longer shown
+
 
 class Shown(NamedTuple):
     """A trial that runs, as of its last epoch."""
@@ -71,10 +73,11 @@ class Display:
         remaining = self.strategy.total - self.done  # as far as the study is planned by now
         if not self.seconds or remaining <= 0:
             return ""
-        silent = time.monotonic() - self.last_end
-        left = fmean(self.seconds) * remaining / self.workers - silent
-        if left <= 0:
+        passed = time.monotonic() - self.last_end
+        left = fmean(self.seconds) * remaining / self.workers - passed
+        if left < -LATE:
             return ", later than expected"
+        left = max(left, 0.0)
         return f", about {left / 60:.0f} min left" if left > 90 else f", about {left:.0f} s left"
 
     def _make_table(self) -> Table:
