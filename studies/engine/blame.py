@@ -23,8 +23,13 @@ GIB = 2**30
 # process: too many open files, a connection that broke.
 LASTING = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)
 
-# torch says these in the text of a RuntimeError.
-TORCH_DISK_ERRORS = ("PytorchStreamWriter failed", "file write failed", "unexpected pos")
+# Libraries say these in the text of an error: torch of a RuntimeError, safetensors of its own.
+DISK_ERRORS = (
+    "No space left on device",
+    "PytorchStreamWriter failed",
+    "file write failed",
+    "unexpected pos",
+)
 TORCH_MEMORY_ERRORS = ("can't allocate memory", "not enough memory")
 CUDA_ERRORS = ("CUDA error", "CUDA driver", "cuDNN error", "CUBLAS_STATUS", "No CUDA GPUs", "NCCL")
 # Of them, what a wrong index in a training leads to.
@@ -130,7 +135,7 @@ def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
 def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in DISK_FULL
-    return _says(error, TORCH_DISK_ERRORS)
+    return any(phrase in str(error) for phrase in DISK_ERRORS)
 
 
 def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:

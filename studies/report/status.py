@@ -1,5 +1,7 @@
 """The tables of trials that the commands print: `avsc-search status`, and the end of a run."""
 
+from collections.abc import Iterator
+
 from rich.table import Table
 
 from avsc_core.metrics import find_figure, rank_key
@@ -12,6 +14,7 @@ from studies.report.study_results import is_searched
 from studies.study.schema import Study
 
 MOST_SEARCHED_SHOWN = 5  # in the closing table
+MOST_REASONS = 10  # of failures, that `status` shows
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -20,6 +23,8 @@ def print_status(recorder: Recorder, name: str) -> None:
     run = recorder.get_study(name)
     trials = recorder.list_trials(name)
     out.print(_make_trials_table(f"{name} on {run.data.tags['avsc.data']}", trials, trials))
+    for line in _describe_failures(trials):
+        out.print(line, soft_wrap=True)
 
 
 def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
@@ -63,6 +68,21 @@ def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
     if finished:
         train = f"avsc-core train --best --study {study.name}"
         _print_step("", train, "retrain the winner, read the test split once")
+
+
+def _describe_failures(trials: list[TrialRecord]) -> Iterator[str]:
+    """Describe why trials failed or diverged: a line for each reason, the most frequent first."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for trial in trials:
+        if trial.error:
+            reasons.setdefault((trial.outcome, trial.error), []).append(trial.label)
+
+    by_count = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    for (outcome, error), labels in by_count[:MOST_REASONS]:
+        others = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        yield f"{outcome}: {labels[0]}{others}: {error}"
+    if len(by_count) > MOST_REASONS:
+        yield f"{len(by_count) - MOST_REASONS} more reasons: the tag avsc.error of a trial's run"
 
 
 def _print_step(head: str, command: str, purpose: str) -> None:
