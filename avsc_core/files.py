@@ -5,13 +5,20 @@ file that is read again later is written under a temporary name in the same fold
 disk, and renamed.
 """
 
+import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from avsc_core.errors import Fault
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: a limit of the process
+MB = 1_000_000
 
 
 def cache_root() -> Path:
@@ -21,6 +28,19 @@ def cache_root() -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return (Path(base) / "avsc").expanduser()
+
+
+def describe_full_disk(place: Path, what: str = "", needed: int = 0) -> Fault:
+    """Describe a disk at `place`, a file or a folder, without the `needed` bytes for `what`."""
+    while not place.is_dir():
+        place = place.absolute().parent
+    free = shutil.disk_usage(place).free
+    found = f"{place} has {free / MB:.1f} MB free"
+    if needed:
+        found += f", {what} needs {needed / MB:.1f} MB"
+    if free > needed > 0:
+        found += " and meets a quota or limit"
+    return Fault("disk", found, todo="free some, the same command continues")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TypeVar
 
 # With fewer items than this for each process, starting processes takes longer than the work.
@@ -58,6 +59,16 @@ def look_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 
 def no_progress(what: str, done: int, total: int) -> None:
     """Show nothing; a Progress for callers that have nobody to show it to."""
+
+
+def read_peak_memory() -> int:
+    """Return the most memory in bytes that this process has had; 0 without /proc."""
+    # ru_maxrss would count the parent's pages, from before the process was its own.
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return 0
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
 
 
 def _start_process() -> None:

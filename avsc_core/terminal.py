@@ -33,9 +33,10 @@ from avsc_core.errors import (
     EXIT_ENVIRONMENT,
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
+    Fault,
     UserError,
-    make_error,
 )
+from avsc_core.files import DISK_FULL, describe_full_disk
 from avsc_core.processes import ABANDONED
 from avsc_core.processes import Progress as ShowProgress
 from avsc_core.record.address import hide_secrets
@@ -62,7 +63,7 @@ STOPS: dict[int, tuple[str, int]] = {
 }
 
 # Errors of the disk and of a folder's permissions, as opposed to bugs.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+DISK_ERRORS = (*DISK_FULL, errno.EROFS, errno.EACCES)
 
 
 def _replace_closed_streams() -> None:
@@ -120,8 +121,10 @@ def run_app(app: typer.Typer) -> NoReturn:
         if error.errno not in DISK_ERRORS:
             raise
         where = error.filename or "disk"
-        todo = "the same command continues"
-        print(make_error(where, error.strerror or "", todo=todo), file=sys.stderr)
+        fault = Fault(str(where), error.strerror or "", todo="the same command continues")
+        if error.errno in DISK_FULL:
+            fault = describe_full_disk(Path(error.filename or Path.cwd()))
+        print(fault, file=sys.stderr)
         code = EXIT_ENVIRONMENT
     except Exception as error:
         # typer's own errors have this method; anything else is a bug.

@@ -32,8 +32,14 @@ from numpy import ndarray
 from numpy.lib.format import open_memmap
 
 from avsc_core.cache.folders import build_once, locate_partial, lock_folder
-from avsc_core.errors import Fault, UserError, make_error
-from avsc_core.files import cache_root, explain_unreadable, write_text
+from avsc_core.errors import EnvironmentFault, Fault, UserError
+from avsc_core.files import (
+    DISK_FULL,
+    cache_root,
+    describe_full_disk,
+    explain_unreadable,
+    write_text,
+)
 from avsc_core.finite import NOT_FINITE, is_finite
 from avsc_core.processes import parallel_map
 
@@ -235,6 +241,8 @@ def _write_results(
 ) -> None:
     """Write rows as they come; `ready` rows are on the disk already. Raises as the caller does."""
     array = _open_array(folder, "r+") if ready else None
+    if array is not None:
+        _allocate(folder)
     waiting = []  # in the array, but perhaps not on the disk yet
     faults = []
 
@@ -250,6 +258,7 @@ def _write_results(
                     dtype=row.values.dtype,
                     shape=(len(contents), *row.values.shape),
                 )
+                _allocate(folder)
             array[number] = row.values
             waiting.append(StoredRow(number, contents[number], row.sha256, row.note))
 
@@ -317,14 +326,31 @@ def _compute_row(
 
 
 def _open_array(folder: Path, mode: Literal["r", "r+"]) -> np.memmap:
-    """Map the array (N,...) of a folder. Raises UserError when its file is none, or is cut off."""
+    """Map the array (N,...) of a folder. Raises EnvironmentFault when its file is none, or cut."""
     file = folder / "array.npy"
     try:
         return open_memmap(file, mode)
     except (ValueError, OSError) as error:
         what = f"is not an array of the cache ({explain_unreadable(error)})"
         todo = "delete its folder, and its rows are computed again"
-        raise make_error(file, what, todo=todo) from None
+        raise EnvironmentFault(Fault(str(file), what, todo=todo)) from None
+
+
+def _allocate(folder: Path) -> None:
+    """Reserve the disk space of an array. Raises EnvironmentFault when there is too little.
+
+    A file of a memory map takes its space while it is filled, and a disk that is full by then ends
+    the process by SIGBUS, without a word.
+    """
+    path = folder / "array.npy"
+    needed = path.stat().st_size
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, needed)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise EnvironmentFault(describe_full_disk(path, "an array", needed)) from None
 
 
 def _hash_row(row: ndarray) -> str:

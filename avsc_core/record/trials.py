@@ -64,6 +64,15 @@ class TrialRecord(NamedTuple):
         return "avsc.config" in self.tags
 
     @property
+    def error(self) -> str:
+        """Why it failed or diverged, in one line; else empty.
+
+        A trial that failed once and is complete now has the error still in its tags.
+        """
+        failed = self.outcome in ("failed", "diverged")
+        return find_last_line(self.tags.get("avsc.error", "")) if failed else ""
+
+    @property
     def taken_from(self) -> str:
         """The study that trained it, where it was taken over from another one; else empty."""
         return self.tags.get("avsc.taken_from_study", "")
@@ -111,6 +120,11 @@ def count_once(trials: Iterable[TrialRecord]) -> tuple[list[TrialRecord], list[T
 def _rank_run(trial: TrialRecord) -> tuple[bool, bool, bool]:
     """Return what several runs of one trial are sorted by."""
     return trial.outcome != "complete", trial.outcome != "stopped", not trial.can_continue
+
+
+def find_last_line(error: str) -> str:
+    """Return the last line of an error, which of a traceback is what went wrong."""
+    return error.strip().rpartition("\n")[2]
 
 
 def name_row(role: str, arm: str) -> str:

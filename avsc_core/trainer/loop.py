@@ -18,7 +18,7 @@ from torch import Tensor
 from avsc_core.config import Config
 from avsc_core.data.batches import Inputs, check_inputs, iterate_batches, shuffle_rows
 from avsc_core.data.features import Features
-from avsc_core.errors import Diverged, make_error
+from avsc_core.errors import Diverged, EnvironmentFault, UserError, make_error
 from avsc_core.model import build_model
 from avsc_core.model.losses import Losses, balance_classes
 from avsc_core.model.network import AudioVisualNet, check_computation
@@ -216,8 +216,12 @@ def _divide_sums(sums: dict[str, Tensor], count: int) -> dict[str, float]:
 
 
 def _check_metrics(epoch: int, metrics: dict[str, float], inputs: Inputs, rows: ndarray) -> None:
-    """Raise Diverged when a metric is not finite, or UserError when inputs are the reason."""
+    """Raise Diverged when a metric is not finite, EnvironmentFault when inputs are the reason."""
     for name, value in metrics.items():
         if not isfinite(value):
-            check_inputs(inputs, rows)
+            # They were finite when they were computed.
+            try:
+                check_inputs(inputs, rows)
+            except UserError as error:
+                raise EnvironmentFault(error.faults) from None
             raise Diverged(f"epoch {epoch}: {name} is not finite")

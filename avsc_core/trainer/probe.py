@@ -15,7 +15,6 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +26,7 @@ from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.files import cache_root, write_text
 from avsc_core.model import build_model
 from avsc_core.model.network import AudioVisualNet, check_pieces, find_encoding_shape
-from avsc_core.processes import process_pool
+from avsc_core.processes import process_pool, read_peak_memory
 from avsc_core.resolve import find_given_encodings
 from avsc_core.trainer.device import choose_device
 from avsc_core.trainer.frozen import find_frozen_branches
@@ -71,6 +70,10 @@ class Measured(NamedTuple):
     available: int  # bytes that the device has
     parameters: int
     encodings: int = 0  # bytes that the cache keeps of a clip for frozen encoders
+
+
+# Stands for what could not be measured.
+UNKNOWN = Measured("", step=0.0, predict=0.0, memory=0, available=0, parameters=0)
 
 
 def describe_cost(config: Config) -> str:
@@ -224,13 +227,7 @@ def _read_peak_memory(device: torch.device) -> int:
     """Return the peak of memory in bytes, of a GPU or of this process; 0 without /proc."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved())
-
-    # ru_maxrss would count the parent's pages, from before the process was its own
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return 0
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines["VmHWM"].split()[0]) * 1024
+    return read_peak_memory()
 
 
 def _read_available_memory(device: torch.device) -> int:

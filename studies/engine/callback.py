@@ -8,6 +8,7 @@ The callback says what happened and waits for nothing; `avsc_core/record/writer.
 While trials run, nothing is read back from the record, which may be away.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +18,23 @@ import numpy as np
 from ray import tune
 
 from avsc_core.data.dataset import DataSet, split_rows
+from avsc_core.errors import Fault
 from avsc_core.files import remove_file
 from avsc_core.metrics import find_figure, format_confusions, format_predictions
 from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.environment import name_device
-from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG, FinishedTraining
+from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG, FinishedTraining, find_last_line
 from avsc_core.record.writer import Writer
 from avsc_core.terminal import err
+from studies.engine.deaths import MOST_DEATHS, Death, Recovery
 from studies.engine.display import Display
 from studies.engine.strategy import BEGUN, ENDED, Strategy
+from studies.engine.worker import locate_stacks
 from studies.study.plan import PlannedTrial
 from studies.study.schema import Study
 
 LONGEST_ERROR = 4000  # characters of a traceback that fit into a tag
+MOST_ALIKE = 5  # failures in a row with one and the same last line
 
 
 @dataclass
@@ -57,10 +62,13 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
     parent: str  # the id of the study's run
     strategy: Strategy
     display: Display
+    recovery: Recovery
     begun: Mapping[str, tuple[int, float]]  # key of an unfinished trial -> its epochs and seconds
     running: dict[str, RunningTrial] = field(default_factory=dict)  # by Ray's trial id
     over: list[str] = field(default_factory=list)  # keys of trials that are over
     failed: int = 0
+    alike: list[str] = field(default_factory=list)  # last lines of the failures in a row
+    fault: str = ""  # that ends the study, in one line
     devices: set[str] = field(init=False)  # with threads, that trials of the study were trained on
 
     def __post_init__(self) -> None:
@@ -121,17 +129,43 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
             metrics = {**result["metrics"], "seconds": running.seconds}
             self.writer.log_epoch(running.run, epoch, metrics)
             running.recorded = epoch
+            self.recovery.note_progress(trial, result["peak"])
         self.display.update(running.planned, epoch, result[self.study.metric])
 
     def on_trial_complete(self, trial: Any, **info: Any) -> None:
         """Close a trial that ended by itself, or because the scheduler stopped it."""
         result = trial.last_result
-        self._close_trial(trial.trial_id, result.get("outcome", "stopped"), result)
+        outcome = result.get("outcome", "stopped")
+        if outcome == "interrupted":
+            self._leave_trial(trial.trial_id, result["error"])
+        else:
+            self._close_trial(trial.trial_id, outcome, result)
+
+    def on_trial_recover(self, trial: Any, **info: Any) -> None:
+        """Tell why a trial continues on another worker, and keep what the old one was doing."""
+        running = self.running[trial.trial_id]
+        death = self.recovery.take_death(trial)
+        self._keep_stacks(running, death)
+        if not death.counts:
+            trial.max_failures += 1
+        what = f"the worker of {running.planned.label} is replaced in epoch {running.recorded + 1}"
+        todo = "the trial continues from its checkpoint"
+        err.print(f"note: {what}: {death.how}; {todo}", soft_wrap=True)
 
     def on_trial_error(self, trial: Any, **info: Any) -> None:
-        """Close a trial whose worker process died for the second time."""
-        error = f"the worker process died: {trial.get_error()}"
-        self._close_trial(trial.trial_id, "failed", {"error": error})
+        """Close a trial whose workers died too often in one epoch."""
+        running = self.running[trial.trial_id]
+        death = self.recovery.take_death(trial)
+        self._keep_stacks(running, death)
+        if trial.num_failures <= trial.max_failures:
+            # Ray gives a trial up that no worker has begun, as when one dies between two trials.
+            self._put_back(trial.trial_id)
+            return
+        error = f"its worker was lost {MOST_DEATHS} times in one epoch: {death.how}"
+        if death.environment:
+            self._leave_trial(trial.trial_id, f"{running.planned.label}: {error}")
+        else:
+            self._close_trial(trial.trial_id, "failed", {"error": error})
 
     def on_trial_start(self, trial: Any, **info: Any) -> None:
         """Note which worker has a trial."""
@@ -195,6 +229,34 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         """Return the tag that says when a trial began or ended, among all that began or ended."""
         return {tag: str(self.strategy.number_event())}
 
+    def _leave_trial(self, trial_id: str, fault: str) -> None:
+        """End the study by a fault of the environment, which a trial met: it continues later."""
+        running = self.running.pop(trial_id)
+        self.writer.end(running.run, "interrupted")
+        self.fault = self.fault or fault
+
+    def _put_back(self, trial_id: str) -> None:
+        """Have a trial begin again, in the same run of the record, as the next one."""
+        running = self.running.pop(trial_id)
+        self.strategy.run_ids[running.planned.key] = running.run
+        self.strategy.waiting.appendleft(running.planned)
+
+    def _keep_stacks(self, running: RunningTrial, death: Death) -> None:
+        """Keep what a worker was doing when it died, in a file for each epoch."""
+        if death.stacks:
+            name = f"stacks_epoch_{running.recorded + 1}.txt"
+            self.writer.log_text(running.run, name, death.stacks)
+
+    def _note_failure(self, trial: PlannedTrial, error: str) -> None:
+        """End the study when several trials in a row have failed in the same way."""
+        # Sizes and addresses may differ.
+        line = re.sub(r"[0-9]+", "", find_last_line(error))
+        self.alike = [*self.alike, line] if line in self.alike else [line]
+        if len(self.alike) == MOST_ALIKE:
+            what = f"{MOST_ALIKE} trials in a row failed alike, the last one {trial.label}"
+            todo = "mend it, the same command tries them again"
+            self.fault = str(Fault("study", what, find_last_line(error), todo))
+
     def _close_trial(self, trial_id: str, outcome: str, result: dict[str, Any]) -> None:
         running = self.running.pop(trial_id)
         planned = running.planned
@@ -208,14 +270,21 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         metrics = result.get("summary", {})
         self.writer.end(running.run, outcome, metrics, tags)
         self.over.append(planned.key)
-        remove_file(self._locate_checkpoint(planned.key))
+        checkpoint = self._locate_checkpoint(planned.key)
+        remove_file(checkpoint)
+        remove_file(locate_stacks(checkpoint))
 
         # Then the strategy, which tells the samplers, and the display.
         if outcome in ("failed", "diverged"):
             self.failed += 1
+        if outcome == "failed":
+            self._note_failure(planned, result["error"])
+        else:
+            self.alike = []
         self.strategy.finish(planned, outcome, metrics)
         value = find_figure(metrics, self.study.metric)
-        self.display.finish(planned, outcome, value, running.seconds)
+        why = find_last_line(result.get("error", ""))
+        self.display.finish(planned, outcome, value, running.seconds, why)
 
     def _log_predictions(self, running: RunningTrial, probability: list[list[float]]) -> None:
         """Record the selected epochs' probabilities of the validation clips, and confusions.

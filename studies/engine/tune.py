@@ -23,10 +23,13 @@ from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import FINISHED, SEARCH
 from avsc_core.record.writer import Writer
+from studies.engine.blame import end_study, judge
 from studies.engine.callback import RecordCallback
+from studies.engine.deaths import MOST_DEATHS, Recovery, treat_losses_as_deaths
 from studies.engine.display import Display
 from studies.engine.schedulers import Reported, build_scheduler
 from studies.engine.strategy import Strategy
+from studies.engine.watchdog import Watchdog
 from studies.engine.worker import StudyTrial
 from studies.study.plan import Plan
 
@@ -37,6 +40,13 @@ class Ending(NamedTuple):
     recorder: Recorder
     failed: int = 0  # trials of this invocation that failed or diverged
     signal: int = 0  # SIGINT or SIGTERM when it was stopped from outside, else 0
+
+
+class Expected(NamedTuple):
+    """What the driver expects of a study's trials."""
+
+    epoch_seconds: float  # of the longest epoch
+    checkpoint_bytes: int  # of the largest checkpoint
 
 
 class Suggestions(Searcher):  # type: ignore[misc]
@@ -81,7 +91,7 @@ class Suggestions(Searcher):  # type: ignore[misc]
 
 
 class Interruption(Stopper):  # type: ignore[misc]
-    """Ends a study at SIGINT or SIGTERM; a second signal ends it at once."""
+    """Ends a study by a fault, or at SIGINT or SIGTERM; a second signal ends it at once."""
 
     def __init__(self, callback: RecordCallback) -> None:
         self.callback = callback
@@ -92,7 +102,7 @@ class Interruption(Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Answer Ray, which asks at every turn of its loop."""
-        ends = bool(self.signal)
+        ends = bool(self.signal or self.callback.fault)
         if ends:
             self.callback.keep_states()
         return ends
@@ -121,18 +131,26 @@ def run_trials(
     writer: Writer,
     parent: str,  # the id of the study's run
     workers: int,
+    expected: Expected,
     folder: Path,  # for what Ray writes
 ) -> Ending:
-    """Run every trial that the strategy has, `workers` at a time, recorded under `parent`."""
+    """Run every trial that the strategy has, `workers` at a time, recorded under `parent`.
+
+    Raises EnvironmentFault when its environment cannot hold the study any longer, after what runs
+    is marked as interrupted.
+    """
     recorder = writer.recorder
     plan = strategy.plan
     study = plan.study
     cpus = study.resources.cpus
     gpus = study.resources.gpus
     display = Display(strategy, workers)
+    recovery = Recovery()
+    watchdog = Watchdog(recovery, workers, expected.epoch_seconds)
     begun = _read_begun(recorder, strategy)
-    callback = RecordCallback(study, data, writer, parent, strategy, display, begun)
+    callback = RecordCallback(study, data, writer, parent, strategy, display, recovery, begun)
     interruption = Interruption(callback)
+    treat_losses_as_deaths()
     for trial in strategy.taken_over:
         callback.take_over(trial, strategy.elsewhere[trial.key])
 
@@ -148,8 +166,9 @@ def run_trials(
         data=data,
         metric=study.metric,
         rule=study.rule,
-        threads=max(1, int(cpus)),
+        cpus=cpus,
         gpus=gpus,
+        checkpoint_bytes=expected.checkpoint_bytes,
     )
     with interruption.installed(), display.live:
         tuner = tune.Tuner(
@@ -164,10 +183,11 @@ def run_trials(
             run_config=tune.RunConfig(
                 name=study.name,
                 storage_path=str(folder),
-                callbacks=[callback],
+                callbacks=[callback, watchdog],
                 stop=interruption,
-                # A trial whose worker died continues from its own checkpoint on another worker.
-                failure_config=tune.FailureConfig(max_failures=1),
+                # A trial whose worker died continues from its own checkpoint on another worker;
+                # with each epoch `Recovery` allows it as many deaths again.
+                failure_config=tune.FailureConfig(max_failures=MOST_DEATHS - 1),
                 verbose=0,
             ),
         )
@@ -175,12 +195,19 @@ def run_trials(
             tuner.fit()
         except TuneError as error:
             # Ray wraps what a callback raises; a fault of the record is reported as itself.
-            if isinstance(error.__context__, UserError):
-                raise error.__context__ from None
+            cause = error.__context__
+            if isinstance(cause, UserError):
+                raise cause from None
+            # Ray writes to the folder too, and may find its disk full.
+            verdict = judge(cause, Path(folder)) if isinstance(cause, Exception) else None
+            if verdict and verdict.environment:
+                raise end_study(verdict.line) from None
             raise
         finally:
             callback.interrupt()
             callback.remove_checkpoints()
+    if callback.fault:
+        raise end_study(callback.fault)
     return Ending(recorder, callback.failed, interruption.signal)
 
 

@@ -5,6 +5,7 @@ or two hold; `avsc-search export` writes all.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 
 from rich.table import Table
 
@@ -19,6 +20,7 @@ from studies.study.schema import Study
 
 MOST_SEARCHED_SHOWN = 5  # in the closing table
 FEW = 50  # searched trials, all of which `status` shows; of more, the best and the latest
+MOST_REASONS = 10  # of failures, that `status` shows
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -41,6 +43,8 @@ def print_status(recorder: Recorder, name: str) -> None:
         what = f"{len(shown)} of {len(trials)} trials, the best and the latest of the search"
         out.print(f"{what}; in all {counts}", soft_wrap=True)
         out.print(f"`avsc-search export {name}` writes them all", soft_wrap=True)
+    for line in _describe_failures(trials):
+        out.print(line, soft_wrap=True)
 
 
 def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
@@ -95,6 +99,21 @@ def _select_shown(trials: list[TrialRecord], metric: str) -> list[TrialRecord]:
     best.sort(key=lambda trial: rank_key(metric, trial.metrics, trial.key))
     chosen = {trial.run_id for trial in [*best[: FEW // 2], *searched[-FEW // 2 :]]}
     return [trial for trial in trials if trial.run_id in chosen or trial.role != SEARCH]
+
+
+def _describe_failures(trials: list[TrialRecord]) -> Iterator[str]:
+    """Describe why trials failed or diverged: a line for each reason, the most frequent first."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for trial in trials:
+        if trial.error:
+            reasons.setdefault((trial.outcome, trial.error), []).append(trial.label)
+
+    by_count = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    for (outcome, error), labels in by_count[:MOST_REASONS]:
+        others = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        yield f"{outcome}: {labels[0]}{others}: {error}"
+    if len(by_count) > MOST_REASONS:
+        yield f"{len(by_count) - MOST_REASONS} more reasons: the tag avsc.error of a trial's run"
 
 
 def _print_step(head: str, command: str, purpose: str) -> None:

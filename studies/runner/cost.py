@@ -16,9 +16,11 @@ from rich.table import Table
 from avsc_core.config import Config
 from avsc_core.data.dataset import DataSet, split_rows
 from avsc_core.errors import Fault, UserError
+from avsc_core.files import cache_root
 from avsc_core.processes import Progress
 from avsc_core.record.trials import OWN_SEARCH
-from avsc_core.terminal import format_duration, make_table
+from avsc_core.terminal import err, format_duration, make_table
+from studies.engine.blame import end_study, judge
 from studies.engine.strategy import Strategy
 from studies.study.plan import make_plan
 from studies.study.schema import Resources, Study
@@ -57,6 +59,8 @@ class Cost:
     sharing: str  # how many trainings the rows of the tables ask for, where rows share some
     device_hours: float  # at most, of the CPUs or GPUs that trials are given
     device_unit: str  # "CPU" or "GPU"
+    longest_epoch: float  # seconds, of any trial
+    checkpoint: int  # bytes, of the largest one
 
     def make_rows(self) -> list[list[str]]:
         """Return what people see: (what, about how much)."""
@@ -85,12 +89,15 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
     # `trim_search` can make shorter.
     total = 0.0
     longest = 0.0
+    longest_epoch = 0.0
     searched = 0
     searched_seconds = 0.0
     for item, probe in zip(work, measured, strict=True):
-        seconds = _estimate_seconds(item.config, probe, data)
+        epoch = _estimate_epoch(item.config, probe, data)
+        seconds = item.config.training.epochs * epoch
         total += item.trials * seconds
         longest = max(longest, seconds)
+        longest_epoch = max(longest_epoch, epoch)
         if item.search == OWN_SEARCH:
             searched = item.trials
             searched_seconds = seconds
@@ -99,11 +106,12 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
     trials = sum(item.trials for item in work)
     memory = max((probe.memory for probe in measured), default=0)
     parameters = max((probe.parameters for probe in measured), default=0)
-    device = measured[0] if measured else None
+    device = next((probe for probe in measured if probe.device), None)
     validation_clips = len(split_rows(data, strategy.plan.study.base.split).validation)
     features = _count_feature_bytes(work, measured, len(data.clips))
+    checkpoint = STATE_BYTES * parameters
     # A checkpoint is kept until the next one is whole.
-    checkpoints = 2 * STATE_BYTES * parameters * min(side_by_side, trials)
+    checkpoints = 2 * checkpoint * min(side_by_side, trials)
     predictions = trials * validation_clips * ROW_BYTES
     return Cost(
         trials=trials,
@@ -120,6 +128,8 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
         sharing=strategy.plan.sharing,
         device_hours=total / 3600 * (resources.gpus or resources.cpus),
         device_unit="GPU" if resources.gpus else "CPU",
+        longest_epoch=longest_epoch,
+        checkpoint=checkpoint,
     )
 
 
@@ -193,11 +203,10 @@ def _list_work(strategy: Strategy) -> Iterator[Work]:
 
 def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "list[Measured]":
     """Measure the training of every item, equal ones once."""
-    from avsc_core.trainer.probe import describe_cost, probe  # torch
+    from avsc_core.trainer.probe import describe_cost  # torch
 
     # A trial without a GPU share trains on the CPU, as `tune.py` tells it.
     changes = {} if resources.gpus else {"device": "cpu"}
-    threads = max(1, int(resources.cpus))
     keys = [describe_cost(item.config) for item in work]
     configs = {key: item.config for key, item in zip(keys, work, strict=True)}
 
@@ -205,20 +214,36 @@ def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "
     measured: dict[str, Measured] = {}
     for key, config in configs.items():
         progress("measuring the cost", len(measured), len(configs))
-        measured[key] = probe(config.model_copy(update=changes), threads)
+        measured[key] = _probe(config.model_copy(update=changes), resources)
     if configs:
         progress("measuring the cost", len(configs), len(configs))
     return [measured[key] for key in keys]
 
 
-def _estimate_seconds(config: Config, measured: "Measured", data: DataSet) -> float:
-    """Estimate the seconds of a training from those of a step and of a validation batch."""
+def _probe(config: Config, resources: Resources) -> "Measured":
+    """Measure a configuration. Raises EnvironmentFault when its environment is at fault."""
+    from avsc_core.trainer.probe import UNKNOWN, probe
+
+    try:
+        return probe(config, threads=max(1, int(resources.cpus)))
+    except UserError:
+        raise
+    except Exception as error:
+        verdict = judge(error, cache_root(), cpus=resources.cpus, gpus=resources.gpus)
+        if verdict.environment:
+            raise end_study(verdict.line) from None
+        # Its trials meet the error too, and fail by themselves.
+        err.print(f"note: the cost of some trials is unknown: {verdict.line}", soft_wrap=True)
+        return UNKNOWN
+
+
+def _estimate_epoch(config: Config, measured: "Measured", data: DataSet) -> float:
+    """Estimate the seconds of an epoch from those of a step and of a validation batch."""
     rows = split_rows(data, config.split)
     batch_size = config.training.batch_size
     steps = ceil(len(rows.train) / batch_size)
     validation_batches = ceil(len(rows.validation) / batch_size)
-    epoch = steps * measured.step + validation_batches * measured.predict
-    return config.training.epochs * epoch
+    return steps * measured.step + validation_batches * measured.predict
 
 
 def _count_feature_bytes(work: list[Work], measured: "list[Measured]", clips: int) -> int:

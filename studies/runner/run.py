@@ -22,7 +22,7 @@ from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
 from studies.engine.cluster import Session
 from studies.engine.strategy import Strategy, describe_exhausted
-from studies.engine.tune import Ending, run_trials
+from studies.engine.tune import Ending, Expected, run_trials
 from studies.runner.cost import Cost, estimate_range, make_cost_table, trim_search
 from studies.runner.prepare import (
     check_warm_start,
@@ -120,7 +120,8 @@ def _run_locked(
         _delete_copies(recorder, study)
     outcome = "interrupted"
     try:
-        ending = run_trials(strategy, data, writer, parent, workers, session.folder)
+        expected = Expected(costs[-1].longest_epoch, costs[-1].checkpoint)
+        ending = run_trials(strategy, data, writer, parent, workers, expected, session.folder)
         outcome = "interrupted" if ending.signal else "complete"
     finally:
         writer.end(parent, outcome)

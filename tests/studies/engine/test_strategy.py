@@ -9,6 +9,7 @@ from ray import cloudpickle
 from avsc_core.config import Config
 from avsc_core.record.trials import FinishedTraining
 from studies.engine.callback import RecordCallback
+from studies.engine.deaths import Recovery
 from studies.engine.display import Display
 from studies.engine.strategy import Strategy
 from studies.engine.tune import Suggestions
@@ -63,7 +64,9 @@ def test_ray_can_pickle_what_it_is_given(tmp_path: Path, sampler: str):
     strategy = Strategy(asked, [])
     data = make_dataset()
     display = Display(strategy, 1)
-    callback = RecordCallback(asked.study, data, fresh_record(tmp_path), "", strategy, display)
+    callback = RecordCallback(
+        asked.study, data, fresh_record(tmp_path), "", strategy, display, Recovery()
+    )
     assert callback.find_next()
     cloudpickle.dumps(Suggestions(callback, 1))
 

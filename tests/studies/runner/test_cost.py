@@ -28,7 +28,9 @@ from tests.builders.configs import TINY
 from tests.builders.studies import LADDER, MODULES, SEARCH, read
 from tests.builders.trials import drain, record
 
-CARD = Cost(14, 140, 1.4, 13, 0.1, 2, 720.0, 2**30, 30, 2**20, "a device", "", 2.8, "CPU")
+CARD = Cost(
+    14, 140, 1.4, 13, 0.1, 2, 720.0, 2**30, 30, 2**20, "a device", "", 2.8, "CPU", 7.2, 2**20
+)
 
 
 @pytest.mark.parametrize(
