@@ -11,6 +11,7 @@ from concurrent.futures import Future
 import ray
 
 from avsc_core.errors import EnvironmentFault, Fault
+from studies.engine.nodes import list_worker_settings
 from studies.study.schema import Study
 
 
@@ -29,6 +30,8 @@ def start_ray(study: Study, address: str | None) -> int:
             # Without an address Ray would join whatever cluster runs on this machine.
             address or "local",
             include_dashboard=False if address is None else None,
+            # Workers of a cluster know nothing of the driver's environment.
+            runtime_env={"env_vars": list_worker_settings()} if address else None,
             log_to_driver=False,
             logging_level="ERROR",
         )
