@@ -27,6 +27,7 @@ from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.processes import ABANDONED
 from studies.engine import drop_ray_variables
 from studies.engine.joining import check_nodes, find_cluster
+from studies.engine.nodes import list_worker_settings
 from studies.engine.temporary import temporary_folder
 from studies.study.schema import Study
 
@@ -123,7 +124,11 @@ def _hold_ray(address: str | None, folder: Path, starting: Future[None], closing
             private = {"include_dashboard": False, "_temp_dir": str(folder / "ray")}
             ray.init("local", log_to_driver=False, logging_level="CRITICAL", **private)
         else:
-            ray.init(address, log_to_driver=False, logging_level="CRITICAL")
+            # Workers of a cluster know nothing of the driver's environment.
+            runtime_env = {"env_vars": list_worker_settings()}
+            ray.init(
+                address, runtime_env=runtime_env, log_to_driver=False, logging_level="CRITICAL"
+            )
     except BaseException as error:  # on a busy machine Ray raises nothing more special than that
         where = "Ray" if address is None else "--address"
         did_not = "its processes did not start" if address is None else f"{address} was not joined"

@@ -200,7 +200,7 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
 
     Returns what became of each tensor of pretrained weights. Raises UserError with every misfit.
     """
-    configs = list(_list_configurations(plan))
+    configs = list(list_configurations(plan))
     for config in configs:
         split_rows(data, config.split)  # a fault shows before anything is computed
 
@@ -253,7 +253,7 @@ def _list_warm_start_trials(recorder: Recorder, study: Study, data: DataSet) -> 
     return [trial for trial in trials if trial.tags["avsc.data_fingerprint"] == data.fingerprint]
 
 
-def _list_configurations(plan: Plan) -> Iterator[Config]:
+def list_configurations(plan: Plan) -> Iterator[Config]:
     """Yield the configurations of arms and ladder, and of searches those with other inputs."""
     for trial in plan.trials:
         yield trial.config

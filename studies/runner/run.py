@@ -14,6 +14,7 @@ from avsc_core import __version__
 from avsc_core.data.dataset import DataSet, describe_split
 from avsc_core.data.features import open_data
 from avsc_core.processes import Progress
+from avsc_core.record.address import locate_state
 from avsc_core.record.lease import hold_lease
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
@@ -24,6 +25,7 @@ from studies.engine.cluster import Session
 from studies.engine.strategy import Strategy, describe_exhausted
 from studies.engine.tune import Ending, Expected, run_trials
 from studies.runner.cost import Cost, estimate_range, make_cost_table, trim_search
+from studies.runner.nodes import fill_own_caches, inspect_nodes
 from studies.runner.prepare import (
     check_warm_start,
     compare_with_record,
@@ -100,7 +102,11 @@ def _run_locked(
 
     # Resources that are missing show before anything is computed for them.
     workers = session.count_workers(study)
-    weights = [] if strategy.done else prepare_study(plan, data, progress)
+    weights = []
+    if not strategy.done:
+        own_caches = inspect_nodes(plan, data, locate_state(recorder.uri))
+        weights = prepare_study(plan, data, progress)
+        fill_own_caches(own_caches, plan, data)
 
     # What it costs, and whether that is too much.
     costs = estimate_range(strategy, data, workers, progress)
