@@ -15,14 +15,12 @@ where its artifacts are out of reach.
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, wraps
 from itertools import zip_longest
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 # MLflow reads some of these switches when it is imported. What the user has set stays.
@@ -42,7 +40,6 @@ for switch, value in SWITCHES.items():
     os.environ.setdefault(switch, value)
 
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
@@ -52,18 +49,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from avsc_core import __version__
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, Fault, LeaseLost, UserError, make_error, suggest
-from avsc_core.files import write_text
 from avsc_core.record.address import (
     choose_address,
-    find_local_folder,
     find_missing_file,
     hide_secrets,
     locate_artifacts,
 )
+from avsc_core.record.artifacts import Artifacts
 from avsc_core.record.contact import reach
 from avsc_core.record.environment import merge_environments
 from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
-from avsc_core.record.store import check_artifacts, create_database
+from avsc_core.record.store import create_database
 from avsc_core.record.study_document import (
     DOCUMENT,
     join_definition,
@@ -168,6 +164,7 @@ class Recorder:
 
         # A first query opens the store, so that a wrong address shows here.
         self.client = reach(self.uri, lambda: _open_client(self.uri))
+        self.artifacts = Artifacts(self.client, self.uri)
 
     # Studies
 
@@ -192,7 +189,7 @@ class Recorder:
             what = f"study {name} was deleted from the record"
             raise UserError(Fault("--name", what, todo="restore it in the MLflow UI or use --name"))
         if name not in self._checked:
-            check_artifacts(self.client, self.uri, found, is_new)
+            self.artifacts.check(found, is_new)
             self._checked.add(name)
         return str(found.experiment_id)
 
@@ -415,7 +412,7 @@ class Recorder:
             run_id = str(copy.info.run_id)
         self._log_batches(run_id, [], [Param(*item) for item in run.data.params.items()], [])
         self._copy_metrics(run, run_id)
-        self._copy_artifacts(source.run_id, run_id)
+        self.artifacts.copy(source.run_id, run_id)
         self._write(run_id, tags={"avsc.kind": "trial"})
         self.client.set_terminated(run_id, OUTCOMES["complete"])
         return run_id
@@ -475,41 +472,27 @@ class Recorder:
 
     def log_text(self, run_id: str, name: str, content: str) -> None:
         """Write an artifact of text."""
-        # A kill leaves a local file as it was before, or whole.
-        if folder := self._find_folder(run_id):
-            write_text(folder / name, content)
-        else:
-            self.client.log_text(run_id, content, name)
+        self.artifacts.log_text(run_id, name, content)
 
     def log_json(self, run_id: str, name: str, content: Any) -> None:
         """Write an artifact of JSON."""
-        self.log_text(run_id, name, json.dumps(content, indent=2))
+        self.artifacts.log_text(run_id, name, json.dumps(content, indent=2))
 
     def log_file(self, run_id: str, local: Path) -> None:
         """Write a file as an artifact."""
-        if folder := self._find_folder(run_id):
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(local, folder)
-        else:
-            self.client.log_artifact(run_id, str(local))
+        self.artifacts.log_file(run_id, local)
 
     def log_folder(self, run_id: str, local: Path, name: str) -> str:
         """Write a folder of artifacts. Returns its address."""
-        if folder := self._find_folder(run_id):
-            shutil.copytree(local, folder / name, dirs_exist_ok=True)
-            return (folder / name).as_uri()
-        self.client.log_artifacts(run_id, str(local), name)
-        return f"{self.client.get_run(run_id).info.artifact_uri}/{name}"
+        return self.artifacts.log_folder(run_id, local, name)
 
     def has_artifact(self, run_id: str, name: str) -> bool:
         """Tell whether a run has an artifact of that name."""
-        if folder := self._find_folder(run_id):
-            return (folder / name).exists()
-        return name in {item.path for item in self.client.list_artifacts(run_id)}
+        return self.artifacts.has(run_id, name)
 
     def read_json(self, run_id: str, name: str) -> Any:
         """Return an artifact of JSON; an empty dict when the run has none of that name."""
-        if not self.has_artifact(run_id, name):
+        if not self.artifacts.has(run_id, name):
             return {}
         try:
             return json.loads("\n".join(self.read_lines(run_id, name)))
@@ -529,14 +512,7 @@ class Recorder:
 
         Raises EnvironmentFault when it is missing where the record says it is.
         """
-        folder = self._find_folder(run_id)
-        if folder is None:
-            return str(download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=self.uri))
-        path = folder / name
-        if not path.exists():
-            what = f"a file of the record {self.uri} is missing"
-            raise EnvironmentFault(Fault(str(path), what, todo="copy it there from where it is"))
-        return str(path)
+        return self.artifacts.fetch(run_id, name)
 
     # Models
 
@@ -580,10 +556,6 @@ class Recorder:
         return completed[-1].run_id
 
     # MLflow
-
-    def _find_folder(self, run_id: str) -> Path | None:
-        """Find the local folder of a run's artifacts; None where a server keeps them."""
-        return find_local_folder(self.uri, self.client.get_run(run_id).info.artifact_uri)
 
     def _write(
         self,
@@ -633,14 +605,6 @@ class Recorder:
         for name in source.data.metrics:
             points += self.client.get_metric_history(source.info.run_id, name)
         self._log_batches(run_id, points, [], [])
-
-    def _copy_artifacts(self, source: str, run_id: str) -> None:
-        """Copy all artifacts of the run `source`."""
-        with TemporaryDirectory() as scratch:
-            folder = self._find_folder(source)
-            if folder is None:
-                folder = Path(self.client.download_artifacts(source, "", scratch))
-            self.log_folder(run_id, folder, "")
 
     def _list_experiments(self) -> list[str]:
         """Return the ids of all experiments, each of which holds one study."""

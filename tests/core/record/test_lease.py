@@ -162,12 +162,15 @@ def test_who_has_lost_the_lease_writes_nothing_any_more(
     monkeypatch.setattr(os, "kill", lambda *args: stops.append(args))
     other = Lease(id="x", host="h", machine="m", pid=7, begun=0.0, since="now")
     run_id = recorder.open_study_run("s", {}, {})
-    with pytest.raises(LeaseLost) as caught, hold_lease(recorder, "s", "study.yaml"):
-        recorder.write_lease("s", other.model_dump_json())
-        while not stops:
-            time.sleep(0.05)
-        with pytest.raises(LeaseLost):
-            recorder.end_run(run_id, "complete", {})
+    holding = hold_lease(recorder, "s", "study.yaml")
+    holding.__enter__()
+    recorder.write_lease("s", other.model_dump_json())
+    while not stops:
+        time.sleep(0.05)
+    with pytest.raises(LeaseLost):
+        recorder.end_run(run_id, "complete", {})
+    with pytest.raises(LeaseLost) as caught:
+        holding.__exit__(None, None, None)
     told = "record: study s was taken over by h (process 7); the study goes on there"
     assert str(caught.value) == told
     assert stops == [(os.getpid(), signal.SIGTERM)]

@@ -3,6 +3,8 @@
 Unfinished runs are found again, and models by every name.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,7 +167,7 @@ def test_a_copy_that_was_cut_off_counts_for_nothing(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(recorder, "log_folder", cut_off)
+        patch.setattr(recorder.artifacts, "copy", cut_off)
         with pytest.raises(RuntimeError, match="killed"):
             recorder.take_over_run(source, "t", tags, "parent")
     assert recorder.list_trials("t") == []
@@ -317,3 +319,77 @@ def test_looking_for_a_record_does_not_make_it(tmp_path: Path):
         open_record(None)
     assert list(tmp_path.iterdir()) == []
     assert Recorder().uri == open_record(None).uri
+
+
+def test_a_definition_of_any_size_does_not_depend_on_an_artifact(recorder: Recorder):
+    mu = "\N{GREEK SMALL LETTER MU}"
+    definition = {"base": {f"setting {number}": mu for number in range(900)}}
+    document = {"format": FORMAT, "definition": definition}
+    run_id = recorder.open_study_run("s", {}, document)
+    assert recorder.read_study_document(run_id) == document
+    file = Path(recorder.fetch_artifact(run_id, "study.json"))
+    file.unlink()
+    assert recorder.read_definition(run_id) == definition
+
+    # What cannot be done without the file says where it is missing.
+    with pytest.raises(EnvironmentFault) as caught:
+        recorder.read_study_document(run_id)
+    told = f"{file}: a file of the record {recorder.uri} is missing; copy it there from where it is"
+    assert str(caught.value) == told
+
+    # A shorter one leaves nothing of the longer one behind.
+    recorder.write_study_document(run_id, {"format": FORMAT, "definition": {"a": 1}})
+    assert recorder.read_definition(run_id) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "counted"),
+    [
+        (("complete", "complete"), 0),
+        (("stopped", "complete"), 1),
+        (("interrupted", "stopped", "running"), 1),
+        (("interrupted", "running"), 0),
+    ],
+)
+def test_of_several_runs_of_a_trial_one_counts(
+    recorder: Recorder,
+    tiny: Config,
+    outcomes: tuple[str, ...],
+    counted: int,
+    capsys: pytest.CaptureFixture[str],
+):
+    """Records in which two processes trained one study have such trials."""
+    runs = []
+    for outcome in outcomes:
+        runs.append(recorder.begin_run("s", tiny, TAGS))
+        if outcome != "running":
+            recorder.end_run(runs[-1], outcome, {})
+    expected = runs.pop(counted)
+    for _ in range(2):  # the others are named once
+        (trial,) = recorder.list_trials("s")
+        assert trial.run_id == expected
+    key = trial_key(tiny)[:6]
+    notes = capsys.readouterr().err.splitlines()
+    assert sorted(notes) == sorted(
+        f"note: trial {key} of study s has another run; run {run} does not count" for run in runs
+    )
+
+
+def test_trainings_of_a_winner_are_no_duplicates(recorder: Recorder, tiny: Config):
+    for _ in range(2):
+        recorder.begin_run("s", tiny, TAGS | {"avsc.kind": "training"})
+    assert len(recorder.list_trials("s", "training")) == 2
+
+
+def test_two_writers_at_once(recorder: Recorder, tiny: Config):
+    """SQLite takes one writer at a time; the other one waits."""
+    run_ids = [recorder.begin_run("s", tiny, TAGS) for _ in range(2)]
+    code = (
+        "import sys; from avsc_core.record.recorder import Recorder; r = Recorder(sys.argv[1]);"
+        "[r.log_epoch(sys.argv[2], n, {'a': n, 'b': n}) for n in range(1, 101)]"
+    )
+    command = [sys.executable, "-c", code, recorder.uri]
+    writers = [subprocess.Popen([*command, run_id]) for run_id in run_ids]
+    assert [writer.wait(120) for writer in writers] == [0, 0]
+    for run_id in run_ids:
+        assert recorder.read_history(run_id, "b") == [(n, float(n)) for n in range(1, 101)]

@@ -12,10 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from avsc_core.errors import EnvironmentFault
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.store import check_artifacts
-from tests.builders.records import fresh_record
 
 FORK = """
 import os, sys
@@ -101,35 +98,3 @@ def test_what_a_killed_maker_left_is_removed(tmp_path: Path):
     (folder / ".mlflow.db.abc.db-journal").write_bytes(b"half of it")
     Recorder(f"sqlite:///{folder}/mlflow.db")
     assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
-
-
-@pytest.mark.parametrize("uri", ["postgresql://u:p@host/db", "mysql+pymysql://u:p@host/db"])
-def test_a_database_without_a_server_is_refused(tmp_path: Path, uri: str):
-    recorder = fresh_record(tmp_path)
-    recorder.open_experiment("s")
-    experiment = recorder.client.get_experiment_by_name("s")
-    with pytest.raises(EnvironmentFault) as caught:
-        check_artifacts(recorder.client, uri, experiment, is_new=True)
-    scheme = uri[: uri.index("sql") + 3]
-    assert str(caught.value) == (
-        f"--tracking-uri: a {scheme} database has no place for artifacts that all its users reach;"
-        " start a server in front of it: mlflow server --backend-store-uri ADDRESS"
-        " --artifacts-destination FOLDER"
-    )
-
-
-def test_artifacts_lie_beside_the_file_and_move_with_it(tmp_path: Path):
-    before = tmp_path / "before"
-    recorder = Recorder(f"sqlite:///{before}/x.db")
-    run_id = recorder.open_study_run("s", {}, {"definition": {"a": 1}})
-    recorder.log_text(run_id, "clips.txt", "one\ntwo")
-    assert (before / "artifacts/s" / run_id / "artifacts/clips.txt").is_file()
-
-    after = tmp_path / "after"
-    before.rename(after)
-    moved = Recorder(f"sqlite:///{after}/x.db")
-    assert moved.read_lines(run_id, "clips.txt") == ["one", "two"]
-    moved.log_text(run_id, "clips.txt", "three")
-    assert moved.read_lines(run_id, "clips.txt") == ["three"]
-    assert moved.read_study_document(run_id) == {"definition": {"a": 1}}
-    assert not before.exists()
