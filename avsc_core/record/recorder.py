@@ -34,7 +34,7 @@ SWITCHES = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "PGCONNECT_TIMEOUT": "5",  # of PostgreSQL's library, in seconds
+    "PGCONNECT_TIMEOUT": "4",  # of PostgreSQL's library, in seconds
 }
 for switch, value in SWITCHES.items():
     os.environ.setdefault(switch, value)
@@ -123,6 +123,8 @@ def report_record_faults(recorder: type[Class]) -> type[Class]:
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             if self.lost:
                 raise LeaseLost(Fault("record", self.lost, todo="the study goes on there"))
+            if self.away:
+                raise EnvironmentFault(Fault("record", self.away))
             try:
                 return method(self, *args, **kwargs)
             except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -149,6 +151,7 @@ class Recorder:
     def __init__(self, uri: str | None = None) -> None:
         self.uri = choose_address(uri)
         self.lost = ""  # who took the study's lease; then nothing is read or written any more
+        self.away = ""  # why nobody waits for the record any more, once somebody has given it up
         self._configs: dict[str, Config] = {}  # run id -> its configuration, which never changes
         # (study, kind) -> what `list_trials` has read since something was last written
         self._listed: dict[tuple[str, str], list[TrialRecord]] = {}

@@ -4,12 +4,12 @@ Ray calls the methods of `RecordCallback` in the driver as trials report and end
 writes the record while a study runs. A trial's MLflow run is opened before the trial starts, and
 closed with its outcome, the figures of the epochs that are selected, and their predictions.
 
-The callback says what happened and waits for nothing; `avsc_core/record/writer.py` delivers it.
+The callback says what happened and waits for nothing; `avsc_core/record/delivery` delivers it.
 While trials run, nothing is read back from the record, which may be away.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from avsc_core.errors import Fault
 from avsc_core.files import remove_file
 from avsc_core.metrics import find_figure, format_confusions, format_predictions
 from avsc_core.record.address import locate_checkpoint
+from avsc_core.record.delivery.writer import Writer
 from avsc_core.record.environment import name_device
 from avsc_core.record.trials import CHEAP_RUNG, FULL_RUNG, FinishedTraining, find_last_line
-from avsc_core.record.writer import Writer
 from avsc_core.terminal import err
 from studies.engine.deaths import MOST_DEATHS, Death, Recovery
 from studies.engine.display import Display
@@ -63,7 +63,8 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
     strategy: Strategy
     display: Display
     recovery: Recovery
-    begun: Mapping[str, tuple[int, float]]  # key of an unfinished trial -> its epochs and seconds
+    # Key of an unfinished trial -> its epochs and seconds that the record has.
+    begun: dict[str, tuple[int, float]] = field(default_factory=dict)
     running: dict[str, RunningTrial] = field(default_factory=dict)  # by Ray's trial id
     over: list[str] = field(default_factory=list)  # keys of trials that are over
     failed: int = 0
@@ -239,6 +240,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         """Have a trial begin again, in the same run of the record, as the next one."""
         running = self.running.pop(trial_id)
         self.strategy.run_ids[running.planned.key] = running.run
+        self.begun[running.planned.key] = (running.recorded, running.seconds)
         self.strategy.waiting.appendleft(running.planned)
 
     def _keep_stacks(self, running: RunningTrial, death: Death) -> None:

@@ -20,9 +20,9 @@ from ray.tune.stopper import Stopper
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import UserError
 from avsc_core.record.address import locate_checkpoint
+from avsc_core.record.delivery.writer import Writer
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import FINISHED, SEARCH
-from avsc_core.record.writer import Writer
 from studies.engine.blame import end_study, judge
 from studies.engine.callback import RecordCallback
 from studies.engine.deaths import MOST_DEATHS, Recovery, treat_losses_as_deaths

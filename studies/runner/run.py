@@ -15,10 +15,10 @@ from avsc_core.data.dataset import DataSet, describe_split
 from avsc_core.data.features import open_data
 from avsc_core.processes import Progress
 from avsc_core.record.address import locate_state
+from avsc_core.record.delivery.writer import Writer
 from avsc_core.record.lease import hold_lease
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
-from avsc_core.record.writer import Writer
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
 from studies.engine.cluster import Session

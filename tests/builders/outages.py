@@ -16,7 +16,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from avsc_core.config import Config
-from avsc_core.record.writer import Writer
+from avsc_core.record.delivery.writer import Writer
 from tests.builders.records import copy_empty_record
 
 TAGS = {"avsc.kind": "trial", "avsc.study": "s", "avsc.role": "arm", "avsc.arm": "row 1"}

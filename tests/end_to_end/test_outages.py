@@ -1,6 +1,6 @@
 """A record that goes away while a study runs: a real server that hangs or dies, a real lock.
 
-Covers avsc_core/record/writer.py from the command line to the record.
+Covers avsc_core/record/delivery/writer.py from the command line to the record.
 
 Training goes on, everything arrives once when the record is back, and a study whose record stays
 away ends with one line and is continued by the same command.

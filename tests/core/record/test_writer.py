@@ -1,6 +1,7 @@
 """The writer: whatever the record does, everything arrives once, in order, and nobody waits for it.
 
-The record is a real SQLite file, locked by a real second process where it is away.
+Covers avsc_core/record/delivery/writer.py. The record is a real SQLite file; where it is away, a
+real second process has locked it.
 """
 
 import json
@@ -13,17 +14,19 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
 from avsc_core.config import Config
-from avsc_core.errors import EnvironmentFault, Fault
-from avsc_core.record import writer as writing
+from avsc_core.errors import EnvironmentFault
+from avsc_core.record.delivery import operations
+from avsc_core.record.delivery import writer as writing
+from avsc_core.record.delivery.spool import Spool
+from avsc_core.record.delivery.writer import Writer
 from avsc_core.record.recorder import Recorder
-from avsc_core.record.spool import Spool
 from avsc_core.record.trials import FinishedTraining, TrialRecord
-from avsc_core.record.writer import Writer
 from tests.builders.outages import TAGS, locked, tell_trial
 from tests.builders.records import fresh_record
 
@@ -84,7 +87,7 @@ def test_a_killed_process_loses_nothing(recorder: Recorder, tiny: Config, tmp_pa
         "import os, signal, sys\n"
         "from avsc_core.config import Config\n"
         "from avsc_core.record.recorder import Recorder\n"
-        "from avsc_core.record.writer import Writer\n"
+        "from avsc_core.record.delivery.writer import Writer\n"
         "from tests.builders.outages import locked, tell_trial\n"
         "from pathlib import Path\n"
         "config = Config.model_validate_json(sys.argv[1])\n"
@@ -184,20 +187,16 @@ def test_what_is_delivered_twice_changes_nothing(recorder: Recorder, tiny: Confi
 
 
 def test_of_two_runs_that_one_operation_created_one_stays(recorder: Recorder, tiny: Config):
-    """A server that hangs may answer after everybody has stopped waiting."""
+    """A server that hangs answers when MLflow has asked it again already."""
     writer = Writer(recorder, "s")
-    create_run = Recorder.create_run
-    calls = []
+    writer._carrier.is_server = True
 
-    def create_twice(*args: object, **kwargs: object) -> str:
-        calls.append(create_run(*args, **kwargs))
-        if len(calls) == 1:
-            create_run(*args, **kwargs)  # late
-            raise EnvironmentFault(Fault("record", "timed out"))
-        return calls[-1]
+    def create_twice(*args: Any, **values: Any) -> str:
+        Recorder.create_run(*args, **values)
+        return Recorder.create_run(*args, **values)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(writing.CREATING, "begin", create_twice)
+        patch.setitem(operations.CREATING, "begin", create_twice)
         with writer:
             tell_trial(writer, tiny)
     check_only_trial(recorder, tiny)
@@ -272,6 +271,9 @@ def test_a_record_that_stays_away(
         "the same command delivers them"
     )
     assert "nobody answers; training goes on" in capsys.readouterr().err
+    with pytest.raises(EnvironmentFault, match="nobody answers"):
+        recorder.list_studies()  # nobody waits again, on the way out
+    recorder.away = ""  # as in the next process
     with Writer(recorder, "s"):
         check_only_trial(recorder, tiny)
 

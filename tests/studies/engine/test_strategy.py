@@ -7,6 +7,7 @@ import pytest
 from ray import cloudpickle
 
 from avsc_core.config import Config
+from avsc_core.record.delivery.writer import Writer
 from avsc_core.record.trials import FinishedTraining
 from studies.engine.callback import RecordCallback
 from studies.engine.deaths import Recovery
@@ -64,9 +65,8 @@ def test_ray_can_pickle_what_it_is_given(tmp_path: Path, sampler: str):
     strategy = Strategy(asked, [])
     data = make_dataset()
     display = Display(strategy, 1)
-    callback = RecordCallback(
-        asked.study, data, fresh_record(tmp_path), "", strategy, display, Recovery()
-    )
+    writer = Writer(fresh_record(tmp_path), asked.study.name)
+    callback = RecordCallback(asked.study, data, writer, "", strategy, display, Recovery())
     assert callback.find_next()
     cloudpickle.dumps(Suggestions(callback, 1))
 

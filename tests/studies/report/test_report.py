@@ -22,6 +22,7 @@ from statsmodels.stats.multitest import multipletests
 from avsc_core.data.dataset import LABEL
 from avsc_core.errors import UserError
 from avsc_core.evaluation.intervals import Estimate
+from avsc_core.record.address import hide_secrets
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import FULL_RUNG
 from avsc_core.record.winner import find_winner
@@ -40,7 +41,6 @@ from studies.report.sections.effects import list_effects
 from studies.report.sections.search_results import find_pareto_front
 from studies.report.study_results import ReportRow, StudyResults
 from studies.runner.prepare import make_served_plan
-from studies.study.metadata import PASSWORD
 from studies.study.plan import PlannedTrial, make_plan
 from studies.study.reading import read_study
 from tests.builders.reports import (
@@ -735,7 +735,7 @@ def test_every_invocation_that_differs_is_listed(study: Callable[..., Report], r
         "0.1.0, commit b",
     ]
     address = "avsc-search run x.yaml --tracking-uri postgresql://me:secret@host/db"
-    assert PASSWORD.sub(r"\1...@", address).endswith("postgresql://me:...@host/db")
+    assert hide_secrets(address).endswith("postgresql://me:...@host/db")
 
 
 def test_a_report_says_what_it_was_measured_with(study: Callable[..., Report], recorder: Recorder):

@@ -4,20 +4,15 @@ Whoever runs the study says what happened, and does not wait: each operation goe
 disk, with the time and the name that it gets in the record, and one thread delivers the spool in
 order. While the record is away (a server that is down or slow, an SQLite file that somebody has
 locked) the thread tries again; what it has not delivered when the process ends is delivered at the
-next start, before the record is read. An operation that is delivered twice changes nothing.
-
-A new run has no id before it is delivered, so an operation names it: `begin` returns a name, which
-stands for the id. A run that the record has already is named by its id.
+next start, before the record is read.
 """
 
-import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from inspect import signature
+from collections.abc import Mapping
 from threading import Event, Thread
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from tenacity import (
     RetryCallState,
@@ -31,23 +26,15 @@ from tenacity import (
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, Fault, UserError
 from avsc_core.record.address import hide_secrets, locate_state
+from avsc_core.record.delivery.operations import BEGUN, Carrier, read_operation
+from avsc_core.record.delivery.spool import Spool
 from avsc_core.record.recorder import OPERATION, Recorder, Refused, describe_run, tell_time
-from avsc_core.record.spool import Spool
-from avsc_core.record.trials import FINISHED, FinishedTraining
+from avsc_core.record.trials import FinishedTraining
 from avsc_core.terminal import PLAIN_SECONDS, err
 
 LONGEST_PAUSE = 5.0  # seconds between two tries
 NOTED_AFTER = 10.0  # seconds without an answer, after which people are told
 PATIENCE = 15.0  # seconds without an answer at the end of a study, after which it ends without it
-BEGUN = "begun-"  # what the name of a run begins with that has no id yet
-
-
-class Operation(NamedTuple):
-    """One thing that happened."""
-
-    call: str  # a key of CREATING or CHANGING
-    run: str  # name or id
-    values: dict[str, Any]  # what the method gets by name
 
 
 class Writer:
@@ -59,8 +46,7 @@ class Writer:
         self.study = study
         self.spool = Spool(locate_state(recorder.uri) / "spool" / study)
         self._left = self.spool.waiting  # operations that an earlier process has not delivered
-        self._ids: dict[str, str] = {}  # name of a run that was begun -> its id
-        self._uncertain: set[str] = set()  # runs that may have been created more than once
+        self._carrier = Carrier(recorder, study)
         self._away_since = 0.0  # when the record was first found away; 0 while it answers
         self._is_noted = False  # whether people were told that it is away
         self._reason = ""  # why the last try failed
@@ -166,7 +152,8 @@ class Writer:
                 before = left
                 changed = now
             elif now - changed > PATIENCE:
-                raise self._make_fault(self._reason or self._describe_silence())
+                self.recorder.away = self._reason or self._describe_silence()
+                raise self._make_fault(self.recorder.away)
             if now - told > PLAIN_SECONDS:
                 told = now
                 err.print(f"record: {left} writes are left to deliver", soft_wrap=True)
@@ -181,15 +168,14 @@ class Writer:
             operation = {"call": call, "run": run, **values}
             self.spool.append(operation, urgent=call == "end")
         except OSError as error:
+            what = error.strerror or str(error)
             todo = "make room there; the same command continues"
-            raise EnvironmentFault(
-                Fault(str(self.spool.path), error.strerror or str(error), todo=todo)
-            ) from None
+            raise EnvironmentFault(Fault(str(self.spool.path), what, todo=todo)) from None
         return run
 
     def _check(self) -> None:
-        """Raise what ended the thread, as an EnvironmentFault."""
-        if isinstance(self._failure, EnvironmentFault):
+        """Raise what ended the thread; a mistake in it as an EnvironmentFault."""
+        if isinstance(self._failure, UserError):
             raise self._failure
         if self._failure:
             raise self._make_fault(f"writing ended with {self._failure!r}") from self._failure
@@ -211,56 +197,13 @@ class Writer:
     def _deliver(self, text: bytes, is_again: bool) -> None:
         """Deliver an operation and drop it from the spool, or put aside what is not accepted."""
         try:
-            self._carry_out(read_operation(text), is_again or self._left > 0)
+            is_left = self._left > 0
+            self._carrier.carry_out(read_operation(text), is_again or is_left, is_left)
             self.spool.drop()
         except Refused as error:
             path = self.spool.refuse(str(error))
             what = f"a write of study {self.study} is not accepted ({error}); it is kept in {path}"
             err.print(f"note: record: {what}", soft_wrap=True)
-
-    def _carry_out(self, operation: Operation, is_again: bool) -> None:
-        """Call the recorder. `is_again` tells that the record may have the operation already."""
-        call, run, values = operation
-        if call in CREATING:
-            begun = self._find_begun(run) if is_again else ""
-            create = CREATING[call]
-            self._ids[run] = create(self.recorder, experiment=self.study, run_id=begun, **values)
-        else:
-            run_id = self._find_id(run)
-            if not (self._left and self._is_outdated(run_id, values)):
-                CHANGING[call](self.recorder, run_id, **values)
-        if call in LAST:
-            self._finish(run)
-
-    def _find_id(self, run: str) -> str:
-        """Return the id of a run, given its name. Raises Refused when the record has no such."""
-        if not run.startswith(BEGUN):
-            return run
-        if run not in self._ids:
-            self._ids[run] = self._find_begun(run)
-        if not self._ids[run]:
-            raise Refused(Fault("record", "its run was never created"))
-        return self._ids[run]
-
-    def _find_begun(self, run: str) -> str:
-        """Return the id of a run that may have been created already, else an empty text."""
-        self._uncertain.add(run)
-        return next(iter(self.recorder.list_begun(self.study, run)), "")
-
-    def _is_outdated(self, run_id: str, values: Mapping[str, Any]) -> bool:
-        """Tell whether a trial that an earlier process left was finished by another one since."""
-        if values.get("outcome") in FINISHED:
-            return False
-        return self.recorder.read_outcome(run_id) in FINISHED
-
-    def _finish(self, run: str) -> None:
-        """Forget a run. A server that hung may have created it twice, when it woke; one stays."""
-        if run in self._uncertain:
-            for other in self.recorder.list_begun(self.study, run):
-                if other != self._ids[run]:
-                    self.recorder.delete_run(other)
-        self._uncertain.discard(run)
-        self._ids.pop(run, None)
 
     # What people are told
 
@@ -303,41 +246,11 @@ class Writer:
             self.spool.close()
 
 
-def read_operation(text: bytes) -> Operation:
-    """Read a line of a spool. Raises Refused when it makes no sense, as after a power cut."""
-    try:
-        values = json.loads(text)
-        call = values.pop("call")
-        run = values.pop("run")
-        if "source" in values:
-            values["source"] = FinishedTraining(**values["source"])
-        method = (CREATING | CHANGING)[call]
-        signature(method).bind_partial(**values)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Refused(Fault("spool", f"a line is not an operation ({error!r})")) from None
-    return Operation(call, run, values)
-
-
 def _as_floats(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return metrics as JSON knows them."""
     return {name: float(value) for name, value in metrics.items()}
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Tell whether it helps to try again."""
-    return isinstance(error, EnvironmentFault | OSError)
-
-
-# An operation's `call` -> the method of the recorder that creates, or changes, its run.
-CREATING: dict[str, Callable[..., str]] = {
-    "begin": Recorder.create_run,
-    "take over": Recorder.take_over_run,
-}
-CHANGING: dict[str, Callable[..., object]] = {
-    "resume": Recorder.resume_run,
-    "environment": Recorder.add_environment,
-    "epoch": Recorder.log_epoch,
-    "text": Recorder.log_text,
-    "end": Recorder.end_run,
-}
-LAST = ("end", "take over")  # after which nothing more happens to a run
+    """Tell whether it helps to try again: not after a fault of a more special kind."""
+    return type(error) is EnvironmentFault or isinstance(error, OSError)
