@@ -32,7 +32,7 @@ def main() -> None:
     """Time both ways, the second also with most of both backbones frozen, and keep the result."""
     torch.set_num_threads(1)
     rows = []
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.pt"
         rows.append(measure_before(make_state(resolve("paper")), path))
         for name, sets in (("now", {}), ("now, backbones frozen in part", FROZEN)):

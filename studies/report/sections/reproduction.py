@@ -108,12 +108,12 @@ def make_reproduction_table(study: StudyResults) -> Table:
             "The study was run by several invocations of the command;"
             " those that differ are listed one after another."
         )
-    notes += _describe_order(study)
+    notes += describe_order(study)
     note = " ".join(notes)
     return Table("reproduce", "How to repeat it", ["", ""], rows, note)
 
 
-def _describe_order(study: StudyResults) -> list[str]:
+def describe_order(study: StudyResults) -> list[str]:
     """Say where the trials of a search follow from the order in which others ended."""
     sampler = study.search_options.get("sampler", "")
     scheduler = study.search_options.get("scheduler", "none")

@@ -297,7 +297,7 @@ for epoch in range(1, 1_000_000):
 """
 
 
-@pytest.mark.parametrize("wait", [0.0, 0.013, 0.029, 0.041])
+@pytest.mark.parametrize("wait", [0.0, 0.019])
 def test_the_previous_one_is_whole_whenever_a_writer_is_killed(tmp_path: Path, wait: float):
     path = tmp_path / "trial.pt"
     command = [sys.executable, "-c", WRITE_FOR_EVER, str(path)]

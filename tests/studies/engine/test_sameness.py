@@ -1,8 +1,9 @@
 """A study that was killed and continued ends as the undisturbed one: trials, values, best.
 
-Every sampler with every scheduler, killed at writes into the record, without any training; and one
-command that is really killed. With one worker: with several, the order in which trials end decides
-what samplers and schedulers know.
+Every sampler (search_spaces/sampling.py) with every scheduler (studies/engine/schedulers.py),
+killed at writes into the record and continued from what it holds (studies/engine/strategy.py),
+without any training. With one worker: with several, the order in which trials end decides what
+samplers and schedulers know of.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,7 @@
 """What a report shows of the rule that selects epochs (studies/report/sections/results.py)."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from avsc_core.metrics import compute_scores
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import average
 from studies.report.build import build_report
+from studies.report.sections.reproduction import describe_order
 from studies.report.study_results import StudyResults
 from studies.study.plan import PlannedTrial, make_plan
 from studies.study.reading import read_study
@@ -21,6 +23,23 @@ seeds: [0, 1]
 select: {rule}
 arms: [{{name: all}}, {{name: no SF, set: {{fusion.kind: none}}}}]
 """
+
+
+@pytest.mark.parametrize(
+    ("options", "who"),
+    [
+        ({"sampler": "tpe", "scheduler": "asha"}, "tpe and asha"),
+        ({"sampler": "gp", "scheduler": "none"}, "gp"),
+        ({"sampler": "random", "scheduler": "median"}, "median"),
+        ({"sampler": "qmc", "scheduler": "none"}, ""),
+        ({}, ""),
+    ],
+)
+def test_where_the_order_of_trials_matters_the_report_says_so(options: dict[str, str], who: str):
+    notes = describe_order(SimpleNamespace(search_options=options))
+    assert [note.startswith(f"What {who} decides follows from the trials") for note in notes] == (
+        [True] if who else []
+    )
 
 
 @pytest.fixture(scope="module")
