@@ -24,6 +24,8 @@ from avsc_core.yaml_file import read_text, read_value, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 
+_SECTIONS: dict[tuple[str, str], BaseModel] = {}  # those in use, see `share_sections`
+
 # Fields outside a trial's key: where and how a trial is computed does not change what it is.
 NOT_IN_KEY = {"device", "workers", "compute"}
 
@@ -143,6 +145,20 @@ def read_recorded(values: Mapping[str, Any]) -> Config:
     """
     pictures = {"preparation": "settings", **values.get("pictures", {})}
     return Config.model_validate({**values, "pictures": pictures})
+
+
+def share_sections(config: Config) -> Config:
+    """Return an equal configuration that has the sections of earlier ones where these are equal.
+
+    The thousands of trials of a study differ in a section or two; a whole configuration is 15 kB.
+    """
+    shared = {}
+    for name in Config.model_fields:
+        section = getattr(config, name)
+        if isinstance(section, BaseModel):
+            # By their text, because 0.0 and -0.0 are equal and make different keys.
+            shared[name] = _SECTIONS.setdefault((name, section.model_dump_json()), section)
+    return config.model_copy(update=shared)
 
 
 def follows_backbone(config: Config) -> bool:

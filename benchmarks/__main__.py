@@ -14,6 +14,7 @@ ALL = (
     "sequential",
     "power",
     "importance",
+    "scale",
 )
 
 if __name__ == "__main__":

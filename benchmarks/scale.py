@@ -5,12 +5,14 @@ complete trial, a stopped one and an arm, and the rows that MLflow wrote of thes
 with other values of the dimensions, because ten thousand trainings would take a night. All copies
 share the artifacts of the trial that they come from.
 
-Every figure is of a real command in a process of its own, imports included. The exponent of growth
-is that of the seconds above those at no trials: 1 is linear.
+Every figure is of a real command in a process of its own, imports included: seconds from start to
+end, and seconds of CPU, which other work on the machine disturbs less. The exponent of growth is
+that of the seconds of CPU from the last size but one to the last: 1 is linear.
 """
 
 import math
 import random
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -76,18 +78,20 @@ COMMANDS = {
 def main() -> None:
     """Make the records, time every command on each, and keep the result."""
     rows: list[dict[str, Any]] = [{"command": name} for name in COMMANDS]
-    sizes = tuple(map(int, sys.argv[2:])) or SIZES
-    for trials in sizes:
+    for trials in SIZES:
         with tempfile.TemporaryDirectory(prefix="avsc-scale-") as name:
             folder = Path(name)
             make_study(folder)
             multiply_trials(folder, trials)
             for row, command in zip(rows, COMMANDS.values(), strict=True):
                 words = [word.format(trials=trials, one_more=trials + 1) for word in command]
-                row[f"{trials} trials, s"] = time_command(folder, words)
+                wall, cpu = time_command(folder, words)
+                row |= {f"{trials} trials, s": wall, f"{trials} trials, s of CPU": cpu}
+
+    few, many = SIZES[-2:]
     for row in rows:
-        few, many = (row[f"{trials} trials, s"] for trials in (sizes[0], sizes[-1]))
-        row["exponent"] = math.log(many / few) / math.log(sizes[-1] / sizes[0])
+        ratio = row[f"{many} trials, s of CPU"] / row[f"{few} trials, s of CPU"]
+        row["exponent"] = math.log(ratio) / math.log(many / few)
     keep("scale", "How long do the commands take on a large study?", rows)
 
 
@@ -177,11 +181,13 @@ def write_rows(
     database.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", copies)
 
 
-def time_command(folder: Path, words: list[str]) -> float:
-    """Return how many seconds a command takes."""
+def time_command(folder: Path, words: list[str]) -> tuple[float, float]:
+    """Return how many seconds a command takes, and how many of CPU, its own processes included."""
+    before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     start = time.perf_counter()
     run_command(folder, words)
-    return time.perf_counter() - start
+    wall = time.perf_counter() - start
+    return wall, sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
 
 
 def run_command(folder: Path, words: list[str]) -> None:

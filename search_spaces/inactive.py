@@ -79,15 +79,19 @@ def reset_inactive(config: Config) -> Config:
     settings = list_settings(config)
     if not has_active_loss(settings):
         raise ValueError("every active loss weight is 0")
-
-    inactive = _find_inactive(settings)
-    if not inactive:
+    if not _find_inactive(settings):
         return config
-
     # Validation makes a new configuration; this one is frozen.
-    for key in inactive:
-        settings[key] = INACTIVE_VALUES.get(key, list_defaults()[key])
-    return Config.model_validate(nest(settings))
+    return Config.model_validate(nest(reset_inactive_settings(settings)))
+
+
+def reset_inactive_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a configuration, dotted, with the inactive ones as `reset_inactive`
+    leaves them."""
+    found = dict(settings)
+    for key in _find_inactive(settings):
+        found[key] = INACTIVE_VALUES.get(key, list_defaults()[key])
+    return found
 
 
 def _find_inactive(settings: Mapping[str, Any]) -> tuple[str, ...]:

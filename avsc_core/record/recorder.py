@@ -82,6 +82,7 @@ from avsc_core.resolve import (
     list_settings,
     nest,
     read_recorded,
+    share_sections,
     trial_key,
 )
 from avsc_core.terminal import err
@@ -357,8 +358,12 @@ class Recorder:
         earlier = self.client.get_run(run_id).data.tags
         self._write(run_id, tags=merge_environments(earlier, tags))
 
-    def list_finished_trainings(self, data: str, recipe: str) -> list[FinishedTraining]:
+    def list_finished_trainings(
+        self, data: str, recipe: str, but_of: str = ""
+    ) -> list[FinishedTraining]:
         """Return the trials of all studies that were completed on this data with this recipe.
+
+        Those of study `but_of` are left out.
 
         `data` is the fingerprint of the data set. Trials that were taken over themselves are
         left out, and so are those of a ladder's cheap rung.
@@ -370,7 +375,7 @@ class Recorder:
             "avsc.recipe": recipe,
         }
         trainings = []
-        for run in self._read_runs(self._list_experiments(), wanted):
+        for run in self._read_runs(self._list_experiments(but_of), wanted):
             tags = run.tags
             if "avsc.taken_from" not in tags and tags.get("avsc.rung") != CHEAP_RUNG:
                 key = tags["avsc.trial_key"]
@@ -609,9 +614,10 @@ class Recorder:
             points += self.client.get_metric_history(source.info.run_id, name)
         self._log_batches(run_id, points, [], [])
 
-    def _list_experiments(self) -> list[str]:
-        """Return the ids of all experiments, each of which holds one study."""
-        return [experiment.experiment_id for experiment in self.client.search_experiments()]
+    def _list_experiments(self, but: str = "") -> list[str]:
+        """Return the ids of all experiments, each of which holds one study, `but` that one's."""
+        found = self.client.search_experiments()
+        return [experiment.experiment_id for experiment in found if experiment.name != but]
 
     def _search(self, experiments: list[str], query: str) -> list[Run]:
         """Return all runs that a query of MLflow's finds, page by page, 1,000 at a time."""
@@ -662,7 +668,7 @@ class Recorder:
         """Read a run as a trial. Its configuration is checked once and kept, because it never
         changes."""
         if run.run_id not in self._configs:
-            self._configs[run.run_id] = self._read_config(run)
+            self._configs[run.run_id] = share_sections(self._read_config(run))
         role, arm = read_role(run.tags)
         return TrialRecord(
             run_id=run.run_id,

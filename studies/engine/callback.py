@@ -36,6 +36,19 @@ from studies.study.schema import Study
 LONGEST_ERROR = 4000  # characters of a traceback that fit into a tag
 MOST_ALIKE = 5  # failures in a row with one and the same last line
 
+# What only the callback reads of a report. Ray keeps the last result of every trial as long as a
+# study runs, and statistics of each number in it, which is a hundred times as much memory.
+TAKEN_OUT = (
+    "metrics",
+    "summary",
+    "seconds",
+    "environment",
+    "probability",
+    "peak",
+    "missing",
+    "notes",
+)
+
 
 @dataclass
 class RunningTrial:
@@ -47,6 +60,7 @@ class RunningTrial:
     seconds: float = 0.0  # of training, those of earlier invocations included
     worker: Any = None  # Ray's handle of its process
     has_environment: bool = False  # whether the record knows where it runs
+    report: dict[str, Any] = field(default_factory=dict)  # the latest, as far as TAKEN_OUT
 
 
 @dataclass(eq=False)
@@ -116,26 +130,29 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_result(self, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Record an epoch that is over."""
-        if "metrics" not in result:  # a trial that failed reports how it ended, and no epoch
-            return
+        # Ray keeps what a callback leaves of a result.
         running = self.running[trial.trial_id]
-        running.seconds += result["seconds"]
+        report = {name: result.pop(name) for name in TAKEN_OUT if name in result}
+        running.report = report
+        if not report:  # a trial that failed reports how it ended, and no epoch
+            return
+        running.seconds += report["seconds"]
         if not running.has_environment:
-            self._note_environment(running, result["environment"])
+            self._note_environment(running, report["environment"])
         epoch = result["epoch"]
-        for note in self._list_notes(running, result):
+        for note in self._list_notes(running, epoch, report):
             err.print(f"note: trial {running.planned.label}: {note}", soft_wrap=True)
         # A continued trial reports its checkpoint's epoch again, which the record may have.
         if epoch > running.recorded:
-            metrics = {**result["metrics"], "seconds": running.seconds}
+            metrics = {**report["metrics"], "seconds": running.seconds}
             self.writer.log_epoch(running.run, epoch, metrics)
             running.recorded = epoch
-            self.recovery.note_progress(trial, result["peak"])
+            self.recovery.note_progress(trial, report["peak"])
         self.display.update(running.planned, epoch, result[self.study.metric])
 
     def on_trial_complete(self, trial: Any, **info: Any) -> None:
         """Close a trial that ended by itself, or because the scheduler stopped it."""
-        result = trial.last_result
+        result = trial.last_result | self.running[trial.trial_id].report
         outcome = result.get("outcome", "stopped")
         if outcome == "interrupted":
             self._leave_trial(trial.trial_id, result["error"])
@@ -195,11 +212,13 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
     def _locate_checkpoint(self, key: str) -> Path:
         return locate_checkpoint(self.writer.recorder.uri, self.study.name, key)
 
-    def _list_notes(self, running: RunningTrial, result: dict[str, Any]) -> Iterator[str]:
+    def _list_notes(
+        self, running: RunningTrial, epoch: int, report: dict[str, Any]
+    ) -> Iterator[str]:
         """Yield what a person has to know of a trial's checkpoints."""
-        if result["epoch"] == 1 and running.recorded:
-            yield f"{result['missing']}; begins again at epoch 1"
-        yield from result["notes"]
+        if epoch == 1 and running.recorded:
+            yield f"{report['missing']}; begins again at epoch 1"
+        yield from report["notes"]
 
     def _note_environment(self, running: RunningTrial, environment: dict[str, str]) -> None:
         """Record where a trial runs; say so once when trials of the study ran elsewhere."""

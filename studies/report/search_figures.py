@@ -17,13 +17,15 @@ from studies.report.sections.search_results import (
     Judgement,
     collect_best_values,
     find_pareto_front,
-    find_trial_point,
     judge_importance,
     name_search_rung,
 )
 from studies.report.study_results import StudyResults
 
 MOST_COLUMNS = 3  # of the slices
+MOST_MARKS = (
+    1_000  # of a plot as shapes of their own; more are pixels, or a page grows by megabytes
+)
 
 
 def make_pareto_picture(study: StudyResults) -> Picture | None:
@@ -70,7 +72,8 @@ def _draw_pareto(study: StudyResults) -> Figure:
 
     figure = make_figure(study, 5.5, 4)
     axes = figure.subplots()
-    axes.plot(*values.T, "o", color=COLOURS[0], alpha=0.5, label="completed trials")
+    (points,) = axes.plot(*values.T, "o", color=COLOURS[0], alpha=0.5, label="completed trials")
+    points.set_rasterized(len(values) > MOST_MARKS)
     axes.plot(*front.T, "s-", color=COLOURS[1], label="beaten by none in both")
     axes.set(xlabel=METRIC_TITLES[study.metrics[0]], ylabel=METRIC_TITLES[study.metrics[1]])
     axes.grid(alpha=0.3)
@@ -125,7 +128,7 @@ def _draw_slices(study: StudyResults) -> Figure:
     for axes, (key, domain) in zip(grid, dimensions.items(), strict=False):
         _set_value_axis(axes, domain)
         for judgement in judgements:
-            values, heights = _list_points(study, judgement, key, domain)
+            values, heights = _list_points(judgement, key, domain)
             at_end = judgement.epoch is None
             axes.plot(
                 values,
@@ -135,6 +138,7 @@ def _draw_slices(study: StudyResults) -> Figure:
                 fillstyle="full" if at_end else "none",
                 alpha=0.6,
                 label=_name_judgement(judgement),
+                rasterized=len(values) > MOST_MARKS,
             )
         axes.set_xlabel(key, fontsize=8)
         axes.grid(alpha=0.3)
@@ -162,14 +166,11 @@ def _name_judgement(judgement: Judgement) -> str:
     return title if judgement.epoch is None else f"{title}, all trials at epoch {judgement.epoch}"
 
 
-def _list_points(
-    study: StudyResults, judgement: Judgement, key: str, domain: Domain
-) -> tuple[list[Any], list[float]]:
+def _list_points(judgement: Judgement, key: str, domain: Domain) -> tuple[list[Any], list[float]]:
     """List the values of a dimension of the trials that have it, and what was judged of them."""
     values = []
     heights = []
-    for trial, height in zip(judgement.trials, judgement.values, strict=True):
-        point = find_trial_point(study, trial)
+    for point, height in zip(judgement.points, judgement.values, strict=True):
         if key in point:
             values.append(point[key])
             heights.append(height)

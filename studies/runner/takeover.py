@@ -21,8 +21,8 @@ from studies.study.plan import Plan
 def find_elsewhere(plan: Plan, data: DataSet, recorder: Recorder) -> dict[str, FinishedTraining]:
     """Find the trainings of other studies that this study may take over, by trial key."""
     name = plan.study.name
-    trainings = recorder.list_finished_trainings(data.fingerprint, compute_recipe())
-    studies = {training.study for training in trainings} - {name}
+    trainings = recorder.list_finished_trainings(data.fingerprint, compute_recipe(), but_of=name)
+    studies = {training.study for training in trainings}
     if not studies:
         return {}
 

@@ -22,8 +22,8 @@ from avsc_core.record.trials import (
     SEARCH,
     name_row,
 )
-from avsc_core.resolve import flatten, identify, list_settings, nest, trial_key
-from search_spaces.inactive import list_active, reset_inactive
+from avsc_core.resolve import flatten, identify, list_settings, nest, share_sections, trial_key
+from search_spaces.inactive import list_active, reset_inactive, reset_inactive_settings
 from search_spaces.space import Space
 from studies.study.schema import BELIEVED_BELOW, Arm, Search, Study
 
@@ -92,10 +92,16 @@ class PlannedSearch:
 
         It lies in the search when nothing but the dimensions differs from the base.
         """
-        values = self.read_values(config)
+        settings = list_settings(config)
+        values = {key: settings[key] for key in self.space.dimensions}
         if not self.space.contains(values):
             return None
         point = self.space.present(values)
+
+        # Equal settings have equal keys, which take longer: a search's own trials end here.
+        expected = {**list_settings(self.base), **point, "seed": self.seed}
+        if settings == reset_inactive_settings(expected):
+            return point
         return point if trial_key(config) == self.make_trial(point).key else None
 
 
@@ -338,5 +344,5 @@ def _place_first_points(search: Search, arm: Arm, space: Space) -> tuple[Mapping
 
 
 def _make_trial(role: str, arm: str, config: Config, seed: int, origin: str = "") -> PlannedTrial:
-    settled = reset_inactive(reseed(config, seed))
+    settled = share_sections(reset_inactive(reseed(config, seed)))
     return PlannedTrial(trial_key(settled), role, arm, seed, settled, origin)

@@ -14,6 +14,7 @@ from avsc_core.resolve import (
     format_value,
     list_fields,
     list_presets,
+    list_settings,
     nest,
     parse_set,
     resolve,
@@ -148,6 +149,14 @@ def test_key_ignores_where_a_trial_runs_and_nothing_else():
         for key, value in changes.items()
     }
     assert len(keys | {trial_key(base)}) == len(changes) + 1
+
+
+@pytest.mark.parametrize("preset", list_presets())
+def test_settings_are_the_flattened_configuration(preset: str):
+    config = resolve(preset)
+    expected = dict(flatten(config.model_dump(mode="json")))
+    assert list_settings(config) == expected
+    assert list(expected) == list(list_fields())
 
 
 @given(st.sampled_from(sorted(list_fields())))

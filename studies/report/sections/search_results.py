@@ -8,7 +8,6 @@ so that a dimension that decides this looks as if it did not matter.
 
 from collections.abc import Sequence
 from functools import cache
-from itertools import compress
 from math import nan
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ class Judgement(NamedTuple):
     epoch: int | None  # at which the trials have these values; None for their final figures
     trials: list[TrialRecord]
     values: list[float]  # of the metric, one for each trial
+    points: list[dict[str, Any]]  # of the space, one for each trial
     importance: Importance
 
     @property
@@ -149,10 +149,16 @@ def find_pareto_front(study: StudyResults) -> list[TrialRecord]:
     # With these signs, more is better for every metric.
     gains = collect_best_values(study, study.searched) * list(map(sign_of, study.metrics))
 
-    # A trial beats another that it equals in all metrics or is better, and is better in one.
-    others = gains[:, None]  # (trials,1,metrics)
-    beats = np.all(others >= gains, -1) & np.any(others > gains, -1)  # (trials,trials)
-    return list(compress(study.searched, np.invert(beats.any(0))))
+    # From the best in the first metric on, a trial is beaten unless it is better in the second than
+    # all before it. Trials that are equal in both do not beat each other.
+    front = set()
+    best: tuple[float, float] = (np.inf, -np.inf)
+    for place in np.lexsort((-gains[:, 1], -gains[:, 0])):
+        first, second = gains[place]
+        if second > best[1] or (first, second) == best:
+            front.add(place)
+            best = (first, second)
+    return [trial for place, trial in enumerate(study.searched) if place in front]
 
 
 def name_search_rung(study: StudyResults) -> str:
@@ -170,7 +176,7 @@ def _judge(
     """Judge the importance of each dimension by these values of these trials."""
     points = [find_trial_point(study, trial) for trial in trials]
     importance = measure_importance(study.space, points, values, direction_of(metric))
-    return Judgement(metric, epoch, trials, values, importance)
+    return Judgement(metric, epoch, trials, values, points, importance)
 
 
 def _describe_importance(study: StudyResults, judgements: list[Judgement]) -> str:

@@ -1,15 +1,17 @@
 """The tables of trials that `avsc-search status` prints, and `run` at its end."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from avsc_core.resolve import resolve
 from avsc_core.terminal import out
 from studies.report.status import print_status
 from studies.study.plan import make_plan
 from studies.study.reading import read_study
 from tests.builders.configs import TINY
-from tests.builders.records import open_record_in
+from tests.builders.records import fresh_record, open_record_in
 from tests.builders.reports import make_dataset, record_study
 
 OTHER = """\
@@ -38,3 +40,42 @@ def test_settings_that_do_not_fit_are_counted(tmp_path: Path, capsys: pytest.Cap
     assert "losses.class_weights" in printed
     assert "training.schedule" not in printed
     assert "11 more settings differ" in printed
+
+
+@pytest.mark.parametrize(("searched", "lines"), [(50, 51), (51, 51), (90, 51)])
+def test_a_long_search_is_shown_by_its_best_and_its_latest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], searched: int, lines: int
+):
+    """The arm is shown whatever the search; the best trials are the first of the search here."""
+    recorder = fresh_record(tmp_path)
+    run = recorder.open_study_run("s", {"avsc.metric": "val_acc", "avsc.data": "d"}, {})
+    config = resolve("demo")
+    for number in range(searched + 1):
+        tags = {
+            "avsc.kind": "trial",
+            "avsc.study": "s",
+            "avsc.role": "search" if number else "arm",
+            "avsc.arm": "search" if number else "row 1",
+        }
+        seeded = config.model_copy(update={"seed": number})
+        run_id = recorder.begin_run("s", seeded, tags, run)
+        acc = 0.9 - number / 1000
+        metrics = {"selected_val_acc": acc, "selected_val_logloss": 1 - acc}
+        recorder.end_run(run_id, "stopped" if number == 40 else "complete", metrics)
+
+    print_status(recorder, "s")
+    printed = capsys.readouterr().out
+    shown = [line for line in printed.splitlines() if re.search("complete|stopped  ", line)]
+    rows = [line for line in shown if "of 91 trials" not in line and "of 52 trials" not in line]
+    assert len(rows) == lines
+    assert "row 1" in rows[0]
+    assert all(f"{0.9 - number / 1000:.4f}" in printed for number in (0, 1, 25, searched))
+    if searched == 90:
+        assert f"{0.9 - 30 / 1000:.4f}" not in printed
+    is_cut = "the best and the latest of the search" in printed
+    assert is_cut == (searched > 50)
+    if is_cut:
+        counts = f"in all {searched} complete, 1 stopped"
+        assert f"51 of {searched + 1} trials, " in printed
+        assert counts in printed
+        assert "`avsc-search export s` writes them all" in printed

@@ -1,0 +1,148 @@
+"""Reading in bulk: the same as MLflow's own search, once an invocation, whatever its size."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+
+from avsc_core.config import Config
+from avsc_core.errors import EnvironmentFault
+from avsc_core.record import tables
+from avsc_core.record.recorder import Recorder
+from tests.builders.records import fresh_record
+
+TAGS = {"avsc.kind": "trial", "avsc.study": "s", "avsc.data_fingerprint": "f"}
+
+
+@pytest.fixture
+def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    monkeypatch.chdir(tmp_path)
+    return fresh_record(tmp_path)
+
+
+def as_behind_a_server(recorder: Recorder) -> Recorder:
+    """Return a recorder of the same record that reads by MLflow's search alone."""
+    other = Recorder(recorder.uri)
+    vars(other)["_engine"] = None
+    return other
+
+
+def write_study(recorder: Recorder, tiny: Config, study: str, trials: int) -> list[str]:
+    """Write some trials of every kind; the second has a metric that is no number."""
+    run_ids = []
+    for seed in range(trials):
+        config = tiny.model_copy(update={"seed": seed})
+        run_id = recorder.begin_run(study, config, TAGS | {"avsc.study": study})
+        for epoch in (2, 1, 3):
+            recorder.log_epoch(run_id, epoch, {"val_acc": seed + epoch / 10, "train_total": 1.0})
+        if seed == 1:
+            recorder.log_epoch(run_id, 4, {"val_acc": math.nan})
+        if seed % 2:
+            recorder.end_run(run_id, "complete", {"best_val_acc": 0.5})
+        run_ids.append(run_id)
+    return run_ids
+
+
+def test_bulk_reading_is_mlflows_search(
+    recorder: Recorder, tiny: Config, monkeypatch: pytest.MonkeyPatch
+):
+    run_ids = write_study(recorder, tiny, "s", 5)
+    write_study(recorder, tiny, "other", 2)
+    recorder.begin_run("s", tiny, TAGS | {"avsc.kind": "training"})
+    recorder.delete_run(run_ids[3])
+    monkeypatch.setattr(tables, "MOST_NAMES", 2)  # stands for a thousand run ids in a query
+    server = as_behind_a_server(recorder)
+
+    for kind in ("trial", "training"):
+        # repr, because a metric that is no number is not equal to itself.
+        assert repr(recorder.list_trials("s", kind)) == repr(server.list_trials("s", kind))
+    assert [trial.seed for trial in recorder.list_trials("s")] == [0, 1, 2, 4]
+    assert recorder.list_trials("absent") == server.list_trials("absent") == []
+    recipe = recorder.list_trials("s")[0].tags["avsc.recipe"]
+    for left_out in ("", "other"):
+        found = recorder.list_finished_trainings("f", recipe, left_out)
+        assert found == server.list_finished_trainings("f", recipe, left_out)
+        assert len(found) == (1 if left_out else 2)
+
+    for metric in ("val_acc", "absent"):
+        histories = recorder.read_histories(run_ids, metric)
+        assert repr(histories) == repr(server.read_histories(run_ids, metric))
+        assert repr(histories) == repr([recorder.read_history(each, metric) for each in run_ids])
+    assert recorder.read_histories(run_ids[:1], "train_total") == [[(1, 1.0), (2, 1.0), (3, 1.0)]]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda recorder, run_id, config: recorder.log_epoch(run_id, 1, {"val_acc": 0.5}),
+        lambda recorder, run_id, config: recorder.end_run(run_id, "failed", {}),
+        lambda recorder, run_id, config: recorder.delete_run(run_id),
+        lambda recorder, run_id, config: recorder.resume_run(run_id),
+        lambda recorder, run_id, config: recorder.begin_run("s", config, TAGS),
+    ],
+)
+def test_trials_are_read_once_until_something_is_written(
+    recorder: Recorder, tiny: Config, write: Callable[[Recorder, str, Config], object]
+):
+    run_id = recorder.begin_run("s", tiny, TAGS)
+    queries = []
+    event.listen(recorder._engine, "before_cursor_execute", lambda *args: queries.append(args))
+    first = recorder.list_trials("s")
+    count = len(queries)
+    first.clear()  # what a caller does to its list is its own
+    assert len(recorder.list_trials("s")) == 1
+    assert len(queries) == count
+
+    write(recorder, run_id, tiny)
+    assert repr(recorder.list_trials("s")) == repr(Recorder(recorder.uri).list_trials("s"))
+    assert len(queries) > count
+
+
+def test_more_trials_cost_no_more_queries(recorder: Recorder, tiny: Config):
+    queries = []
+    event.listen(recorder._engine, "before_cursor_execute", lambda *args: queries.append(args))
+    counts = []
+    for trials in (1, 20):
+        run_ids = write_study(recorder, tiny, f"study {trials}", trials)
+        queries.clear()
+        recorder.list_trials(f"study {trials}")
+        recorder.read_histories(run_ids, "val_acc")
+        counts.append(len(queries))
+    assert counts == [4, 4]
+
+
+def test_what_mlflow_does_not_take_at_once_goes_in_several_calls(recorder: Recorder, tiny: Config):
+    tags = TAGS | {f"tag {number}": "x" for number in range(130)}
+    run_id = recorder.begin_run("s", tiny, tags)
+    params = {f"param {number}": number for number in range(250)}
+    metrics = {f"metric {number}": float(number) for number in range(2_500)}
+    recorder._write(run_id, metrics=metrics, params=params, tags=tags)
+
+    data = recorder.client.get_run(run_id).data
+    assert data.metrics == metrics
+    assert {name: int(data.params[name]) for name in params} == params
+    assert tags.items() <= data.tags.items()
+
+
+def test_tags_are_written_with_the_last_params(
+    recorder: Recorder, tiny: Config, monkeypatch: pytest.MonkeyPatch
+):
+    """A run that is cut off between two calls has no `avsc.kind`, so nobody counts it."""
+    run_id = recorder.begin_run("s", tiny, TAGS)
+    log_batch = recorder.client.log_batch
+    calls = []
+    monkeypatch.setattr(
+        recorder.client, "log_batch", lambda *args: calls.append(args) or log_batch(*args)
+    )
+    recorder._write(run_id, params={str(number): 0 for number in range(150)}, tags={"last": "x"})
+    assert [(len(params), len(tags)) for _, _, params, tags in calls] == [(100, 0), (50, 1)]
+
+
+def test_a_database_that_fails_is_told_in_one_line(recorder: Recorder, tmp_path: Path):
+    recorder.list_trials("s")
+    (tmp_path / "record.db").write_bytes(b"no database any more" * 1000)
+    with pytest.raises(EnvironmentFault, match="the same command continues") as caught:
+        recorder.read_histories(["a"], "val_acc")
+    assert str(caught.value).startswith(f"record: {recorder.uri}: ")
