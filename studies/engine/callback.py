@@ -9,6 +9,7 @@ While trials run, nothing is read back from the record, which may be away.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
     failed: int = 0
     alike: list[str] = field(default_factory=list)  # last lines of the failures in a row
     fault: str = ""  # that ends the study, in one line
+    put_back: Counter[str] = field(default_factory=Counter)  # how often, by key
     devices: set[str] = field(init=False)  # with threads, that trials of the study were trained on
 
     def __post_init__(self) -> None:
@@ -167,16 +169,18 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         if not death.counts:
             trial.max_failures += 1
         what = f"the worker of {running.planned.label} is replaced in epoch {running.recorded + 1}"
-        todo = "the trial continues from its checkpoint"
-        err.print(f"note: {what}: {death.how}; {todo}", soft_wrap=True)
+        begun = running.recorded > 0
+        goes_on = "continues from its checkpoint" if begun else "begins again"
+        err.print(f"note: {what}: {death.how}; the trial {goes_on}", soft_wrap=True)
 
     def on_trial_error(self, trial: Any, **info: Any) -> None:
         """Close a trial whose workers died too often in one epoch."""
         running = self.running[trial.trial_id]
         death = self.recovery.take_death(trial)
         self._keep_stacks(running, death)
-        if trial.num_failures <= trial.max_failures:
-            # Ray gives a trial up that no worker has begun, as when one dies between two trials.
+        # Ray gives a trial up that no worker has begun, as when one dies between two trials.
+        may_continue = trial.num_failures <= trial.max_failures
+        if may_continue and self.put_back[running.planned.key] < MOST_DEATHS:
             self._put_back(trial.trial_id)
             return
         error = f"its worker was lost {MOST_DEATHS} times in one epoch: {death.how}"
@@ -258,6 +262,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
     def _put_back(self, trial_id: str) -> None:
         """Have a trial begin again, in the same run of the record, as the next one."""
         running = self.running.pop(trial_id)
+        self.put_back[running.planned.key] += 1
         self.strategy.run_ids[running.planned.key] = running.run
         self.begun[running.planned.key] = (running.recorded, running.seconds)
         self.strategy.waiting.appendleft(running.planned)
@@ -275,8 +280,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         self.alike = [*self.alike, line] if line in self.alike else [line]
         if len(self.alike) == MOST_ALIKE:
             what = f"{MOST_ALIKE} trials in a row failed alike, the last one {trial.label}"
-            todo = "mend it, the same command tries them again"
-            self.fault = str(Fault("study", what, find_last_line(error), todo))
+            self.fault = str(Fault("study", what, find_last_line(error), "mend that"))
 
     def _close_trial(self, trial_id: str, outcome: str, result: dict[str, Any]) -> None:
         running = self.running.pop(trial_id)

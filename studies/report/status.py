@@ -43,7 +43,7 @@ def print_status(recorder: Recorder, name: str) -> None:
         what = f"{len(shown)} of {len(trials)} trials, the best and the latest of the search"
         out.print(f"{what}; in all {counts}", soft_wrap=True)
         out.print(f"`avsc-search export {name}` writes them all", soft_wrap=True)
-    for line in _describe_failures(trials):
+    for line in describe_failures(trials):
         out.print(line, soft_wrap=True)
 
 
@@ -101,7 +101,7 @@ def _select_shown(trials: list[TrialRecord], metric: str) -> list[TrialRecord]:
     return [trial for trial in trials if trial.run_id in chosen or trial.role != SEARCH]
 
 
-def _describe_failures(trials: list[TrialRecord]) -> Iterator[str]:
+def describe_failures(trials: list[TrialRecord]) -> Iterator[str]:
     """Describe why trials failed or diverged: a line for each reason, the most frequent first."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for trial in trials:

@@ -10,6 +10,7 @@ RAY_FILES = (
     "tests/end_to_end/test_outages.py",
     "tests/end_to_end/test_report.py",
     "tests/end_to_end/test_study.py",
+    "tests/studies/engine/test_deaths.py",
     "tests/studies/engine/test_schedulers.py",
     "tests/studies/runner/test_run.py",
     "tests/studies/runner/test_takeover.py",

@@ -18,6 +18,7 @@ from avsc_core.cache.folders import locate_partial
 from avsc_core.cache.store import (
     BLOCK,
     compute_in_batches,
+    compute_in_processes,
     count_notes,
     load_or_compute,
     prune,
@@ -25,8 +26,9 @@ from avsc_core.cache.store import (
     verify,
 )
 from avsc_core.data.tables import Clip
-from avsc_core.errors import UserError
+from avsc_core.errors import EnvironmentFault, UserError
 from tests.builders.clips import COUNT, build_in, hash_clips, ignore_progress, write_clips
+from tests.builders.disks import resize_disk, small_disk
 
 
 def build(root: Path, clips: list[Clip], log: Path | None = None, workers: int = 1) -> np.ndarray:
@@ -55,6 +57,33 @@ def test_row_n_is_clip_n(tmp_path: Path, workers: int):
     assert np.array_equal(array[:, 2], 2 * np.arange(COUNT))
     assert isinstance(array, np.memmap)
     assert not array.flags.writeable
+
+
+def test_a_disk_that_is_too_small_is_one_line(tmp_path: Path):
+    """Filling a memory map on a full disk would end this process by SIGBUS."""
+
+    def compute(number: int) -> tuple[np.ndarray, str]:
+        return np.full(100_000, number, dtype=np.float32), ""
+
+    folder = tmp_path / "disk" / "kind-settings-clips"
+    with small_disk(folder.parent, "200k"):
+        rows = partial(compute_in_processes, compute, [1, 2], 1)
+        line = rf"disk: {folder}\S* has 0\.2 MB free, an array needs 0\.8 MB; free some, the same"
+        with pytest.raises(EnvironmentFault, match=line):
+            load_or_compute(folder, ["a", "b"], rows, ignore_progress)
+        resize_disk(folder.parent, "2m")
+        array = load_or_compute(folder, ["a", "b"], rows, ignore_progress)
+        assert array[:, 0].tolist() == [1, 2]
+
+
+def test_an_array_that_was_cut_short_says_what_to_delete(tmp_path: Path):
+    clips = write_clips(tmp_path / "a")
+    build(tmp_path, clips)
+    path = find_array(tmp_path) / "array.npy"
+    os.truncate(path, path.stat().st_size // 2)
+    todo = rf"delete {path.parent}: it is computed again"
+    with pytest.raises(EnvironmentFault, match=rf"^{path}: is damaged \(.*\); {todo}$"):
+        build(tmp_path, clips)
 
 
 def test_a_changed_or_added_file_costs_that_file(tmp_path: Path):

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from avsc_core.record.trials import TrialRecord
 from avsc_core.resolve import resolve
 from avsc_core.terminal import out
-from studies.report.status import print_status
+from studies.report.status import describe_failures, print_status
 from studies.study.plan import make_plan
 from studies.study.reading import read_study
 from tests.builders.configs import TINY
 from tests.builders.records import fresh_record, open_record_in
 from tests.builders.reports import make_dataset, record_study
+from tests.builders.trials import record
 
 OTHER = """\
 question: How do systems compare that differ in many settings?
@@ -79,3 +81,24 @@ def test_a_long_search_is_shown_by_its_best_and_its_latest(
         assert f"51 of {searched + 1} trials, " in printed
         assert counts in printed
         assert "`avsc-search export s` writes them all" in printed
+
+
+def test_status_says_why_trials_failed(tmp_path: Path):
+    """A line for each reason; a trial that is complete now keeps no reason of an earlier try."""
+    path = tmp_path / "other.yaml"
+    path.write_text("question: q\nseeds: [0, 1, 2, 3]\narms: [{name: ours}]\n")
+    plan = make_plan(read_study(path, preset="demo", sets=TINY))
+
+    def end(number: int, outcome: str, error: str) -> TrialRecord:
+        return record(plan.trials[number], outcome)._replace(tags={"avsc.error": error})
+
+    trials = [
+        end(0, "diverged", "epoch 2: val_event is not finite"),
+        end(1, "failed", "Traceback:\n  File\nValueError: a"),
+        end(2, "failed", "ValueError: a\n"),
+        end(3, "complete", "ValueError: a"),
+    ]
+    assert list(describe_failures(trials)) == [
+        "failed: ours and 1 more: ValueError: a",
+        "diverged: ours: epoch 2: val_event is not finite",
+    ]

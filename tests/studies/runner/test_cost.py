@@ -25,6 +25,7 @@ from studies.runner.cost import Cost, estimate_cost, trim_search
 from studies.study.plan import make_plan
 from studies.study.schema import Resources
 from tests.builders.configs import TINY
+from tests.builders.disks import small_disk
 from tests.builders.studies import LADDER, MODULES, SEARCH, read
 from tests.builders.trials import drain, record
 
@@ -54,6 +55,35 @@ def test_pieces_that_are_too_short_are_told_before_a_step(scenes: Path):
     sets = ["audio.backbone=convnext_atto", "audio.pieces=5", "modality=audio"]
     with pytest.raises(UserError, match=r"audio\.pieces: convnext_atto does not take pieces of 12"):
         probe(resolve("demo", parse_set([*TINY, *sets])), 1)
+
+
+def break_pictures(config: Config) -> Config:
+    """Return a configuration that a check of settings would refuse, and that no model can take."""
+    pictures = config.pictures.model_copy(update={"size": 8})
+    return config.model_copy(update={"pictures": pictures})
+
+
+def test_a_cost_that_cannot_be_measured_ends_no_study(
+    tmp_path: Path, data: DataSet, scenes: Path, capsys: pytest.CaptureFixture[str]
+):
+    plan = make_plan(read(tmp_path, MODULES, sets=list(TINY)))
+    sound, broken = plan.trials[:2]
+    trials = [sound, broken._replace(config=break_pictures(broken.config))]
+    card = estimate_cost(Strategy(replace(plan, trials=trials), []), data, 1, no_progress)
+    assert card.trials == 2
+    assert card.longest > 0
+    assert "note: the cost of some trials is unknown: RuntimeError: " in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_during_the_probe_is_one_line(
+    tmp_path: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch
+):
+    plan = make_plan(read(tmp_path, MODULES, sets=list(TINY)))
+    cache = tmp_path / "cache"
+    with small_disk(cache, "4k"):
+        monkeypatch.setenv("AVSC_CACHE", str(cache))
+        with pytest.raises(EnvironmentFault, match=rf"^disk: {cache}\S* has 0\.0 MB free; free"):
+            estimate_cost(Strategy(plan, []), data, 1, no_progress)
 
 
 def test_the_card_counts_what_is_left(tmp_path: Path, data: DataSet, scenes: Path):
