@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from avsc_core.errors import Fault
+from avsc_core.errors import EnvironmentFault, Fault
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: a limit of the process
 MB = 1_000_000
@@ -41,6 +41,21 @@ def describe_full_disk(place: Path, what: str = "", needed: int = 0) -> Fault:
     if free > needed > 0:
         found += " and meets a quota or limit"
     return Fault("disk", found, todo="free some, the same command continues")
+
+
+def make_cache() -> None:
+    """Make the cache folder, before hours of work are to be kept there.
+
+    Raises EnvironmentFault where nothing can be written into it.
+    """
+    root = cache_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()
+    except OSError as error:
+        what = f"nothing can be written into {root} ({error.strerror})"
+        fault = Fault("AVSC_CACHE", what, todo="set it to a folder of your own")
+        raise EnvironmentFault(fault) from None
 
 
 @contextmanager

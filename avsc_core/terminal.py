@@ -86,6 +86,17 @@ def _replace_closed_streams() -> None:
         setattr(sys, name, open(null, "r+" if number == 0 else "w"))  # noqa: SIM115
 
 
+def _give_home() -> None:
+    """Give users whom the machine does not know a home folder that does not exist.
+
+    Without any, libraries fail already when they are imported.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
+
+
 def _open_console(stderr: bool) -> Console:
     """Open a console that prints text as it is: `[b]` and `:bug:` may be part of a name."""
     stream = sys.stderr if stderr else sys.stdout
@@ -94,6 +105,7 @@ def _open_console(stderr: bool) -> Console:
 
 
 _replace_closed_streams()
+_give_home()
 out = _open_console(stderr=False)
 err = _open_console(stderr=True)
 

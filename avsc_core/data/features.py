@@ -31,7 +31,7 @@ from avsc_core.data.tables import Clip
 from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.demo.scenes import write_demo
 from avsc_core.errors import Fault, UserError, collect_faults
-from avsc_core.files import cache_root
+from avsc_core.files import cache_root, make_cache
 from avsc_core.finite import check_finite
 from avsc_core.labels import EVENT_SCORES, check_coarse, name_object_scores
 from avsc_core.processes import Progress
@@ -63,7 +63,11 @@ def open_embedded_scenes(progress: Progress) -> DataSet:
 
 
 def open_data(root: str | Path | None, progress: Progress) -> DataSet:
-    """Read the data set at `root`, or the embedded scenes."""
+    """Read the data set at `root`, or the embedded scenes.
+
+    Raises UserError, also where no features could be kept.
+    """
+    make_cache()
     if root is None:
         return open_embedded_scenes(progress)
     return read_dataset(Path(root), progress=progress)

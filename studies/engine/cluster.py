@@ -10,6 +10,7 @@ Without an address a command has a Ray of its own, whatever else runs on the mac
 import logging
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
@@ -119,6 +120,9 @@ def _make_private(folder: Path) -> None:
 
 def _hold_ray(address: str | None, folder: Path, starting: Future[None], closing: Event) -> None:
     """Start Ray and stay until the end: its processes die with the thread that started them."""
+    # Whoever stops a job often sends SIGTERM to all its processes. Ray's inherit that they ignore
+    # it, so that the study comes to its end with them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         if address is None:
             private = {"include_dashboard": False, "_temp_dir": str(folder / "ray")}

@@ -160,16 +160,17 @@ def _call(address: str) -> tuple[Any, bool]:
     try:
         return GcsClient(address=address), False
     except AuthenticationError:
-        _enable_token_auth()
-        if not AuthenticationTokenLoader.instance().has_token():
+        # Once tokens are enabled Ray raises the same for none as for one that cannot be read.
+        if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
             raise
+        _enable_token_auth()
         return GcsClient(address=address), True
 
 
 def _find_token_fault() -> str:
     """Say why the user's token did not open the cluster."""
     try:
-        has_token = AuthenticationTokenLoader.instance().has_token()
+        has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
     except AuthenticationError:
         return UNREADABLE
     return REFUSED if has_token else LOCKED

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from avsc_core.errors import EnvironmentFault, Fault
 
+PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # after TMPDIR
 PREFIX = "avsc-ray-"
 LOCK = "avsc.lock"
 
@@ -46,7 +47,7 @@ def temporary_folder() -> Iterator[Path]:
 
 def _make_folder() -> Path:
     """Make a folder in TMPDIR, or in a usual place where its path cannot be that of a socket."""
-    places = [os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", "/dev/shm"]
+    places = (os.environ.get("TMPDIR", ""), *PLACES)
     for place in places:
         # Ray splits command lines at blanks, and some of its parts take a path for an address.
         if not re.fullmatch(r"[\w./+-]+", place, re.ASCII):

@@ -162,7 +162,7 @@ def test_no_address_is_told_before_anything_is_prepared(
     (tmp_path / "mine.yaml").write_text("question: q\narms: [{name: one}]\n")
     code, out, err = run_process(tmp_path, "avsc-search", "run", "mine.yaml", "--address", address)
     assert (code, out, err.count("\n")) == (4, "", 1)
-    assert err.startswith(f"--address: no Ray cluster at {address} (")
+    assert err.startswith(f"--address: no Ray cluster at {address}; give HOST:PORT")
     assert not (tmp_path / "cache").exists()
 
 

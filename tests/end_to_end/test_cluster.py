@@ -1,209 +1,122 @@
-"""A study on two machines, recorded by a third, as docs/cluster.md sets them up.
+"""A real cluster of `ray start --head` with a token: joined with `--address`, else left alone.
 
-The machines share a folder and nothing else: not the network of this machine, not its /tmp. On
-10.0.0.3 MLflow's server stands before PostgreSQL, 10.0.0.1 and 10.0.0.2 are nodes of Ray. Covers
-studies/runner/nodes.py and studies/engine/nodes.py.
+It covers studies/engine/joining.py.
 """
 
-import json
 import os
-import re
 import shutil
-from collections import Counter
+import signal
+import socket
+import subprocess
+import tempfile
 from collections.abc import Iterator
-from functools import cache
-from glob import glob
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.builders.configs import TINY_OPTIONS
-from tests.builders.machines import HOME, SHARED, Machine, find_obstacle, start_machines
+from avsc_core import __version__
+from tests.builders.commands import BIN
+from tests.builders.places import Place
 
-PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
-SERVER = "http://10.0.0.3:5000"
-EPOCHS = 25
-STUDY = """\
-question: Does it run?
-seeds: [0, 1, 2]
-arms:
-  - {name: all}
-  - {name: no SF, set: {fusion.kind: none}}
-"""
-TRIALS = 6
-AS_NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
-
-# What the tests ask of the record, from a machine that reaches it.
-READ = f"""
-import json
-from avsc_core.record.recorder import Recorder
-recorder = Recorder("{SERVER}")
-trials = []
-for trial in recorder.list_trials("lambda"):
-    epochs = [epoch for epoch, _ in recorder.read_history(trial.run_id, "train_total")]
-    host = trial.tags.get("avsc.host", "")
-    trials.append([trial.arm, trial.seed, trial.outcome, host, epochs])
-study = recorder.find_study("lambda")
-print(json.dumps([study and study.data.tags["avsc.outcome"], trials]))
-"""
+STUDY = "question: q\narms: [{name: one}]\n"
+OTHER_VERSION = "9.9.9"
 
 
-class Trial(NamedTuple):
-    """What the record has of a trial."""
+class Head(NamedTuple):
+    """A running head of a cluster."""
 
-    arm: str
-    seed: int
-    outcome: str
-    host: str
-    epochs: list[int]
+    address: str
+    home: Path  # with the cluster's token
+    temporary: Path  # with Ray's own note of the running cluster
 
 
-class Cluster(NamedTuple):
-    """The three machines, all set up."""
-
-    server: Machine
-    head: Machine
-    other: Machine
-
-    def read(self) -> tuple[str | None, list[Trial]]:
-        """Read the outcome of the study and its trials."""
-        outcome, trials = json.loads(self.head.call("python", "-c", READ))
-        return outcome, [Trial(*trial) for trial in trials]
-
-
-def find_missing() -> str:
-    """Say what of the cluster is missing here; empty when nothing is."""
-    if obstacle := find_obstacle():
-        return obstacle
-    if not shutil.which("initdb", path=find_postgresql()):
-        return "no PostgreSQL here"
-    return "" if find_spec("psycopg2") else "no psycopg2 here (the extra `postgresql`)"
-
-
-def find_postgresql() -> str:
-    """Return a PATH with PostgreSQL's programs, which Debian keeps out of the usual one."""
-    return ":".join([*glob("/usr/lib/postgresql/*/bin"), os.environ["PATH"]])
+def start_head(folder: Path, **variables: str) -> "tuple[Head, subprocess.Popen[bytes]]":
+    """Start the head of a cluster as the documentation says, with a home of its own."""
+    home = folder / "home"
+    home.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = os.environ | {"HOME": str(home)} | variables
+    ray = str(BIN / "ray")
+    subprocess.run(
+        [ray, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True
+    )
+    options = ["--port", str(port), "--temp-dir", str(folder / "ray"), "--num-cpus", "2"]
+    command = [ray, "start", "--head", "--block", "--include-dashboard=false", *options]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if b"ray status" in line:  # the last of its hints
+            break
+    return Head(f"127.0.0.1:{port}", home, folder / "ray"), process
 
 
-MISSING = find_missing()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
+@pytest.fixture(scope="module", params=["", OTHER_VERSION], ids=["like us", "another avsc"])
+def head(request: pytest.FixtureRequest) -> Iterator[Head]:
+    """A cluster, once with an avsc of another version on its nodes."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    variables = {}
+    if request.param:
+        (folder / "avsc_core").mkdir()
+        (folder / "avsc_core" / "__init__.py").write_text(f"__version__ = '{OTHER_VERSION}'\n")
+        variables["PYTHONPATH"] = str(folder)
+    head, process = start_head(folder, **variables)
+    yield head
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-@cache
-def list_blocks() -> list[str]:
-    """List the blocks of commands of the page: of the record, the nodes, the study, Slurm.
-
-    Its folders become those of the machines, and Ray gets a part of this machine.
-    """
-    blocks = re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", PAGE.read_text(), re.M)
-    texts = [re.sub(r"^ {4}", "", block, flags=re.M) for block in blocks]
-    part = "ray start --num-cpus=1 --object-store-memory=100000000"
-    replaced = {"/shared": SHARED, "/srv": HOME, "ray start": part}
-    for old, new in replaced.items():
-        texts = [text.replace(old, new) for text in texts]
-    return [re.sub(r"^pip install.*\n", "", text, flags=re.M) for text in texts]
+@pytest.fixture
+def place(tmp_path: Path, scenes: Path) -> Place:
+    place = Place(tmp_path, scenes)
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    place.run_study += ["--set", "training.epochs=1"]
+    return place
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Iterator[Cluster]:
-    """Three machines with the record and Ray on them, and the data in the folder they share."""
-    shared = tmp_path_factory.mktemp("cluster") / "shared"
-    shutil.copytree(scenes, shared / "TAU")
-    names = {"server": "10.0.0.3", "head": "10.0.0.1", "other": "10.0.0.2"}
-    with start_machines(shared, **names) as machines:
-        cluster = Cluster(*machines)
-        record, head, other, *_ = list_blocks()
-        start_record(cluster.server, record)
-        start_ray(cluster, head, other)
-        cluster.head.call("sh", "-c", f"cat > lambda.yaml <<'END'\n{STUDY}END")
-        answer = f"import urllib.request as web; web.urlopen('{SERVER}/health')"
-        cluster.head.wait_for("python", "-c", answer)
-        yield cluster
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [""], indirect=True)
+def test_a_cluster_is_joined_with_its_token_and_not_without(
+    place: Place, head: Head, monkeypatch: pytest.MonkeyPatch
+):
+    join = [*place.run_study, "--address", head.address]
+    monkeypatch.setenv("HOME", str(place.folder))
+    _, err = place.run(*join, code=4)
+    where = f"--address: the Ray cluster at {head.address}"
+    todo = "put the cluster's own into ~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH\n"
+    assert err == f"{where} asks for a token, and this user has none; {todo}"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
+    _, err = place.run(*join, code=4)
+    assert err == f"{where} does not accept the token of this user; {todo}"
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/nowhere")
+    _, err = place.run(*join, code=4)
+    assert "RAY_AUTH_TOKEN_PATH, whose token " in err
+    assert err.count("\n") == 1
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(head.home / ".ray" / "auth_token"))
+    place.run(*join)
+    assert [trial.outcome for trial in place.trials()] == ["complete"]
 
 
-def start_record(server: Machine, block: str) -> None:
-    """Start PostgreSQL and MLflow's server as the page does."""
-    database = {"PATH": find_postgresql()}
-    server.call("install", "--directory", "--owner=nobody", "/tmp/database")
-    options = ("--auth-local=trust", "--auth-host=scram-sha-256", "--username=postgres")
-    server.call(*AS_NOBODY, "initdb", "--pgdata=/tmp/database", *options, **database)
-    server.start(*AS_NOBODY, "postgres", "-D", "/tmp/database", "-k", "/tmp", **database)
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [OTHER_VERSION], indirect=True)
+def test_a_cluster_with_another_avsc_is_told_and_never_used_unasked(
+    place: Place, head: Head, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(head.home))
+    _, err = place.run(*place.run_study, "--address", head.address, code=4)
+    assert err.count("\n") == 1
+    told = f"has avsc {OTHER_VERSION}, this machine avsc {__version__}; install the same"
+    assert told in err
 
-    ask = ("psql", "--host=/tmp", "--username=postgres", "--command")
-    server.wait_for(*ask, "SELECT 1")
-    server.call(*ask, "CREATE USER mlflow PASSWORD 'SECRET'")
-    server.call(*ask, "CREATE DATABASE mlflow OWNER mlflow")
-    server.start("sh", "-ec", block)
-
-
-def start_ray(cluster: Cluster, head: str, other: str) -> None:
-    """Start Ray on both nodes as the page does, the token in a file on each of them."""
-    cluster.head.call("sh", "-ec", head)
-    token = cluster.head.call("cat", f"{HOME}/.ray/auth_token")
-    cluster.other.call("sh", "-c", f"umask 077; mkdir ~/.ray; echo {token} > ~/.ray/auth_token")
-    cluster.other.call("sh", "-ec", other)
-
-
-def make_command(changes: dict[str, str]) -> list[str]:
-    """Return the page's command for a study, made small, with some of its words replaced."""
-    options = [*TINY_OPTIONS, "--set", f"training.epochs={EPOCHS}", "--preset", "demo"]
-    block = list_blocks()[3].rstrip() + " " + " ".join(f"'{word}'" for word in options)
-    for old, new in changes.items():
-        assert old in block
-        block = block.replace(old, new)
-    return ["sh", "-ec", block]
-
-
-def test_a_node_without_the_data_is_named_before_anything_is_computed(cluster: Cluster):
-    cluster.head.call("cp", "-r", f"{SHARED}/TAU", f"{HOME}/TAU")
-    changes = {f"{SHARED}/TAU": f"{HOME}/TAU", f"{SHARED}/cache": f"{HOME}/cache"}
-    done = cluster.head.run(*make_command(changes), seconds=300)
-    assert done.returncode == 4, done.stderr
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("reading files")]
-    assert lines == [
-        "node 10.0.0.2 (other): lacks 60 of 60 files of the data, such as"
-        f" {HOME}/TAU/audio/airport-barcelona-0-0.wav; put them there, or share their folder at"
-        " the same path, or share the driver's cache folder (AVSC_CACHE)"
-    ]
-    assert cluster.read() == (None, [])
-    cluster.head.call("rm", "-r", f"{HOME}/cache")
-
-
-def test_a_study_ends_whole_though_a_node_is_lost(cluster: Cluster):
-    # Every node has a cache of its own.
-    command = make_command({f"{SHARED}/cache": f"{HOME}/cache"})
-    driver = cluster.head.start(*command)
-    cut_off(cluster)
-    assert driver.wait(300) == 0, cluster.head.read_log()
-
-    # Every trial is there once, with every epoch once.
-    outcome, trials = cluster.read()
-    assert outcome == "complete"
-    counts = Counter((trial.arm, trial.seed) for trial in trials)
-    assert len(counts) == TRIALS
-    assert set(counts.values()) == {1}
-    for trial in trials:
-        assert trial.outcome == "complete"
-        assert trial.epochs == list(range(1, EPOCHS + 1))
-    moved = [trial for trial in trials if trial.host == "other then head"]
-    assert moved, trials
-
-    # The caches were filled once a node, and said so.
-    log = cluster.head.read_log()
-    assert log.count(f"has a cache folder of its own ({HOME}/cache), which is filled now") == 1
-    assert log.count("node 10.0.0.2 (other): its cache is ready") == 1
-    assert "Traceback" not in log
-
-
-def cut_off(cluster: Cluster) -> None:
-    """Kill a node that has ended epochs of a trial, when another trial is complete."""
-    while True:
-        _, trials = cluster.read()
-        complete = [trial for trial in trials if trial.outcome == "complete"]
-        there = [trial for trial in trials if trial.host == "other"]
-        running = [trial for trial in there if trial.outcome == "running"]
-        if complete and any(2 < len(trial.epochs) < EPOCHS // 2 for trial in running):
-            cluster.other.kill()
-            return
+    # Ray would join this cluster, by either variable.
+    monkeypatch.setenv("RAY_ADDRESS", head.address)
+    monkeypatch.setenv("RAY_TMPDIR", str(head.temporary))
+    assert (head.temporary / "ray_current_cluster").exists()
+    place.run(*place.run_study)
+    assert [trial.outcome for trial in place.trials()] == ["complete"]

@@ -33,14 +33,12 @@ from tests.builders.weights import reference_convnext
 
 STOP_BEFORE_THE_FIRST_TRIAL = """\
 import os, signal, sys
-from concurrent.futures import ThreadPoolExecutor
-import ray
-from studies.runner.run import wait_for_ray
+from studies.engine.cluster import open_ray
 
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(75))
-with ThreadPoolExecutor(1) as pool:
-    wait_for_ray(pool.submit(ray.init, "local", num_cpus=1, include_dashboard=False))
-os.kill(os.getpid(), signal.SIGTERM)
+with open_ray(None) as session:
+    session.starting.result()
+    os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
