@@ -12,7 +12,7 @@ encoders_on_embedded := --set training.epochs=1 --set pictures.preparation=setti
 # Tables I to IV are one run besides (`make paper`), which takes over what the single studies have trained.
 STUDIES := lambda k_mode modules modality systems encoders fusion joint readings retuned ladder
 
-.PHONY: demo tables paper test test-all check bench soak clean
+.PHONY: demo tables paper test test-all check bench soak faults clean
 
 demo: $(VENV)/.installed  ## install and run the first study on the embedded scenes
 	$(BIN)/avsc-search run studies/lambda.yaml
@@ -45,6 +45,11 @@ bench: $(VENV)/.installed-test  ## every benchmark; results beside the table in 
 
 soak: $(VENV)/.installed-test  ## a study of 1,000 tiny trials, and by how much it grows (30 min)
 	$(BIN)/python -m benchmarks.soak
+
+# One thread a process, so that faults strike training and not a wait for the other core.
+faults: export OMP_NUM_THREADS := 1
+faults: $(VENV)/.installed-test  ## disturb a study in hundreds of ways: what is lost? About an hour; goes on where it was cut
+	$(BIN)/python -m benchmarks.faults
 
 clean:  ## remove the environment and tool caches, never the record
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build *.egg-info
