@@ -56,6 +56,7 @@ def test_a_test_file_names_the_module_it_covers(path: Path):
 
 
 def test_files_that_start_ray_are_known():
-    """Studies run in a Place; two of them at once would starve each other."""
-    users = [path for path in TEST_FILES if "tests.builders.places.Place" in list_imports(path)]
+    """Studies run in a Place, or on machines; two of them at once would starve each other."""
+    builders = {"tests.builders.places.Place", "tests.builders.machines.start_machines"}
+    users = [path for path in TEST_FILES if builders & set(list_imports(path))]
     assert {str(path.relative_to(ROOT)) for path in users} == set(RAY_FILES)

@@ -74,6 +74,7 @@ from avsc_core.record.trials import (
     TrialRecord,
     count_once,
     name_row,
+    name_run,
     read_role,
 )
 from avsc_core.resolve import (
@@ -414,7 +415,7 @@ class Recorder:
             row = name_row(tags["avsc.role"], tags["avsc.arm"])
             copy = self.client.create_run(
                 self.open_experiment(experiment),
-                run_name=f"{row} {source.key[:6]}",
+                run_name=name_run(row, source.key),
                 tags={**all_tags, "avsc.kind": COPY},
             )
             run_id = str(copy.info.run_id)
@@ -718,7 +719,7 @@ def describe_run(
 
     row = name_row(tags.get("avsc.role", ""), tags.get("avsc.arm", "training"))
     return {
-        "name": f"{row} {key[:6]}",
+        "name": name_run(row, key),
         "tags": {**all_tags, **tags},
         "params": format_settings(config),
     }

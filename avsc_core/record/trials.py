@@ -37,6 +37,7 @@ OUTCOMES = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }  # the tag `avsc.outcome` of a trial that has ended -> the status of its MLflow run
+LONGEST_RUN_NAME = 250  # that MLflow's databases hold
 CHEAP_RUNG = "lower"  # values of the tag `avsc.rung`
 FULL_RUNG = "upper"
 
@@ -136,6 +137,13 @@ def name_row(role: str, arm: str) -> str:
     if role == REPEATED:
         return BEST_ROW
     return arm
+
+
+def name_run(row: str, key: str) -> str:
+    """Name the run of a trial, of the row it belongs to and its key; long names end in "…"."""
+    room = LONGEST_RUN_NAME - len(" 123456")
+    shown = row if len(row) <= room else f"{row[: room - 1]}…"
+    return f"{shown} {key[:6]}"
 
 
 def read_role(tags: Mapping[str, str]) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from avsc_core.errors import EnvironmentFault, Fault, UserError, make_error
 
 HUB = "hf-hub:"
 PUBLISHED = ("model.safetensors", "pytorch_model.bin")  # in repositories of the hub, safe one first
+LONGEST_PATH = 1000  # characters: a configuration is a tag in the record, which holds 8,000
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -26,14 +27,17 @@ def make_absolute(name: str) -> str:
     """Make a path absolute, because a worker process has a current folder of its own.
 
     Returns a name of the hub unchanged. Raises ValueError when the path begins with an unknown
-    user's home.
+    user's home, or is longer than a record of several of them can keep.
     """
     if name.startswith(HUB):
         return name
     try:
-        return str(Path(name).expanduser().absolute())
+        path = str(Path(name).expanduser().absolute())
     except RuntimeError:
         raise ValueError("no such user on this machine") from None
+    if len(path) > LONGEST_PATH:
+        raise ValueError(f"a path of at most {LONGEST_PATH} characters")
+    return path
 
 
 def locate(name: str, where: str) -> Path:

@@ -32,6 +32,7 @@ from studies.study.schema import AblationPart, Arm, PublishedFigures, StudyFile
 SHARED_SETTINGS = ("seed", "split.")
 
 # Of these designs each factor has two levels, out and in.
+LONGEST_NAME = 500  # characters of the name of an arm
 TWO_LEVEL_DESIGNS = ("leave_one_out", "add_one_in")
 
 
@@ -161,6 +162,10 @@ def _check_row_name(row: ArmRow, names_before: set[str]) -> Iterator[Fault]:
     if row.name != row.name.strip():
         allowed = "text without blanks around it"
         yield Fault(row.where, f"'{row.name}' is not a name for an arm", allowed)
+    if len(row.name) > LONGEST_NAME or not row.name.isprintable():
+        # The record keeps the name of an arm as a tag of each of its trials.
+        allowed = f"one line of at most {LONGEST_NAME} characters"
+        yield Fault(row.where, f"'{row.name[:40]}...' is not a name for an arm", allowed)
 
 
 def _resolve_row(row: ArmRow, base: Settings, faults: list[Fault]) -> Arm:

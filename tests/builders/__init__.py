@@ -8,6 +8,7 @@ imports another one.
 RAY_FILES = (
     "tests/end_to_end/test_cluster.py",
     "tests/end_to_end/test_docs.py",
+    "tests/end_to_end/test_machines.py",
     "tests/end_to_end/test_outages.py",
     "tests/end_to_end/test_own_ray.py",
     "tests/end_to_end/test_report.py",

@@ -77,14 +77,14 @@ class Machine:
             stderr=output,
         )
 
-    def call(self, *command: str, seconds: float = 120, **variables: str) -> str:
+    def call(self, *command: str, seconds: float = 300, **variables: str) -> str:
         """Run a command on the machine to its end, which must be a good one; return its output."""
         done = self.run(*command, seconds=seconds, **variables)
         assert done.returncode == 0, f"{self.name}: {command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def run(
-        self, *command: str, seconds: float = 120, **variables: str
+        self, *command: str, seconds: float = 300, **variables: str
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command on the machine to its end, whatever that is."""
         return subprocess.run(
@@ -96,7 +96,7 @@ class Machine:
             timeout=seconds,
         )
 
-    def wait_for(self, *command: str, seconds: float = 120) -> None:
+    def wait_for(self, *command: str, seconds: float = 300) -> None:
         """Wait until a command on the machine ends well."""
         end = time.monotonic() + seconds
         while (done := self.run(*command)).returncode:

@@ -107,6 +107,12 @@ def test_all_faults_at_once():
             "audio.weights=~nobody-here/x",
             "--set: audio.weights: '~nobody-here/x' is not allowed; no such user on this machine",
         ),
+        pytest.param(
+            f"audio.weights=/{1000 * 'w'}",
+            f"--set: audio.weights: '/{1000 * 'w'}' is not allowed; a path of at most 1000"
+            " characters",
+            id="long path",
+        ),
         (
             "pictures.resize=63",
             "preset demo: pictures.size: 64 is above pictures.resize 63, which it is cut out of",

@@ -9,6 +9,8 @@ avsc_core/cli.py and studies/cli.py.
 import re
 import shlex
 import shutil
+import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from tests.builders.weights import (
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ON_SEVERAL_MACHINES = ROOT / "docs" / "cluster.md"  # whose commands test_machines.py runs
 PUBLISHED_OPTIONS = [word for setting in (*AST, *CONVNEXT) for word in ("--set", setting)]
 
 
@@ -97,7 +100,9 @@ def test_pages_have_commands():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != ON_SEVERAL_MACHINES], ids=lambda page: page.stem
+)
 def test_commands_run(desk: Desk, page: Path):
     for number, words in enumerate(list_commands(page)):
         if words[:2] == ["avsc-search", "ui"]:
@@ -106,6 +111,13 @@ def test_commands_run(desk: Desk, page: Path):
             words[2] += f"-{page.stem}-{number}"
             words += ["--clips-per-scene", "3"]
         desk.follow(words)
+
+
+def test_scripts_can_be_read():
+    (script,) = re.findall(
+        r"^ {4}#!/bin/bash\n(?:\n? {4}.*\n)+", ON_SEVERAL_MACHINES.read_text(), re.M
+    )
+    subprocess.run(["bash", "-n"], input=textwrap.dedent(script), text=True, check=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

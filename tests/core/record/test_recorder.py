@@ -15,9 +15,10 @@ from avsc_core.errors import EnvironmentFault, UserError
 from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
 from avsc_core.record.recorder import Recorder, open_record
 from avsc_core.record.study_document import FORMAT
-from avsc_core.record.trials import CHEAP_RUNG, OUTCOMES
+from avsc_core.record.trials import CHEAP_RUNG, OUTCOMES, name_run
 from avsc_core.resolve import parse_set, resolve, trial_key
 from studies.runner.prepare import check_same_question, check_warm_start
+from tests.builders.names import check_longest_names
 from tests.builders.records import fresh_record
 from tests.builders.studies import read
 
@@ -395,3 +396,14 @@ def test_two_writers_at_once(recorder: Recorder, tiny: Config):
     assert [writer.wait(120) for writer in writers] == [0, 0]
     for run_id in run_ids:
         assert recorder.read_history(run_id, "b") == [(n, float(n)) for n in range(1, 101)]
+
+
+def test_the_longest_names_are_read_as_they_were_written(recorder: Recorder):
+    """A server before PostgreSQL is stricter (tests/end_to_end/test_machines.py)."""
+    check_longest_names(recorder)
+
+
+def test_a_run_has_a_name_that_every_database_holds():
+    assert name_run("no SF", "0123456789abcdef") == "no SF 012345"
+    assert name_run("é" * 243, "0123456789abcdef") == "é" * 243 + " 012345"
+    assert name_run("é" * 244, "0123456789abcdef") == "é" * 242 + "… 012345"

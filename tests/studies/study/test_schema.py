@@ -142,6 +142,13 @@ def test_the_command_line_wins(tmp_path: Path):
             "name: search",
             "study.yaml:6: 'search' names the search's trials; rename the arm",
         ),
+        pytest.param(
+            "name: no SF",
+            f"name: {501 * 'x'}",
+            f"study.yaml:6: '{40 * 'x'}...' is not a name for an arm; one line of at most 500"
+            " characters",
+            id="long name",
+        ),
         (
             "row: 1,",
             "row: 1, f1: 3,",
