@@ -15,7 +15,7 @@ from avsc_core.processes import Progress
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import OWN_SEARCH
 from avsc_core.terminal import err
-from studies.engine.cluster import Session, open_ray
+from studies.cluster.session import Session, open_ray
 from studies.engine.tune import Ending
 from studies.report.estimates import estimate_contrasts, subtract
 from studies.report.sections.comparisons import list_compared_arms, pair_arms

@@ -17,7 +17,7 @@ from avsc_core.errors import EnvironmentFault, Fault, UserError
 from avsc_core.files import cache_root
 from avsc_core.processes import no_progress
 from avsc_core.terminal import err, format_duration
-from studies.engine.nodes import Node, ask_nodes, list_nodes
+from studies.cluster.nodes import Node, ask_nodes, list_nodes
 from studies.runner.prepare import list_configurations, prepare_study
 from studies.runner.view import compare, is_embedded, look, put_markers
 from studies.study.plan import Plan

@@ -21,7 +21,7 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
-from studies.engine.cluster import Session
+from studies.cluster.session import Session
 from studies.engine.strategy import Strategy, describe_exhausted
 from studies.engine.tune import Ending, Expected, run_trials
 from studies.runner.cost import Cost, estimate_range, make_cost_table, trim_search

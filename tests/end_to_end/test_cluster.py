@@ -1,6 +1,6 @@
 """A real cluster of `ray start --head` with a token: joined with `--address`, else left alone.
 
-It covers studies/engine/joining.py.
+It covers studies/cluster/joining.py.
 """
 
 import os

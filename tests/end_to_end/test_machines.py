@@ -2,7 +2,7 @@
 
 The machines share a folder and nothing else: not the network of this machine, not its /tmp. On
 10.0.0.3 MLflow's server stands before PostgreSQL, 10.0.0.1 and 10.0.0.2 are nodes of Ray. Covers
-studies/runner/nodes.py, studies/runner/view.py and studies/engine/nodes.py.
+studies/runner/nodes.py, studies/runner/view.py and studies/cluster/nodes.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """A study's own Ray: what it listens on, what others can read, and that nothing of it stays.
 
-It covers studies/engine/cluster.py with real processes.
+It covers studies/cluster/session.py with real processes.
 """
 
 import os

@@ -33,7 +33,7 @@ from tests.builders.weights import reference_convnext
 
 STOP_BEFORE_THE_FIRST_TRIAL = """\
 import os, signal, sys
-from studies.engine.cluster import open_ray
+from studies.cluster.session import open_ray
 
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(75))
 with open_ray(None) as session:

@@ -1,7 +1,7 @@
 """A study whatever surrounds it: variables, folders, streams, limits, users, others' Ray.
 
 Each case was seen to break a study once. The commands are real, and so is what surrounds them. It
-covers studies/engine/cluster.py and avsc_core/terminal.py.
+covers studies/cluster/session.py and avsc_core/terminal.py.
 """
 
 import os

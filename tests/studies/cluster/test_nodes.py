@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.engine.nodes import list_worker_settings
+from studies.cluster.nodes import list_worker_settings
 
 
 def test_workers_get_settings_with_absolute_folders_and_no_credentials(

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from avsc_core.errors import EnvironmentFault
-from studies.engine import temporary
-from studies.engine.temporary import LONGEST, temporary_folder
+from studies.cluster import temporary
+from studies.cluster.temporary import LONGEST, temporary_folder
 
 HOLD = """\
 import sys, time
-from studies.engine.temporary import temporary_folder
+from studies.cluster.temporary import temporary_folder
 with temporary_folder() as folder:
     (folder / "ray").mkdir()
     print(folder, flush=True)
@@ -34,7 +34,7 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def hold_folder() -> "tuple[subprocess.Popen[str], Path]":
     """Start a process that holds a folder; the length of paths does not matter in it."""
-    code = f"import studies.engine.temporary as t; t.LONGEST = 'socket'\n{HOLD}"
+    code = f"import studies.cluster.temporary as t; t.LONGEST = 'socket'\n{HOLD}"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip())

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from avsc_core.errors import EnvironmentFault
-from studies.engine.joining import _compare, find_cluster
+from studies.cluster.joining import _compare, find_cluster
 
 REMEDY = "give HOST:PORT as `ray start --head` prints it"
 

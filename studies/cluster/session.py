@@ -26,10 +26,10 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.processes import ABANDONED
-from studies.engine import drop_ray_variables
-from studies.engine.joining import check_nodes, find_cluster
-from studies.engine.nodes import list_worker_settings
-from studies.engine.temporary import temporary_folder
+from studies.cluster import drop_ray_variables
+from studies.cluster.joining import check_nodes, find_cluster
+from studies.cluster.nodes import list_worker_settings
+from studies.cluster.temporary import temporary_folder
 from studies.study.schema import Study
 
 # Seconds that killed processes get to be gone.

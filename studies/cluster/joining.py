@@ -125,7 +125,7 @@ def _compare(where: str, theirs: dict[str, str], ours: dict[str, str]) -> None:
 def _ask(address: str) -> dict[str, Any]:
     """Ask the cluster from another process, and return what `_answer` does."""
     # -P: a file in the current folder must not stand in for a module.
-    command = [sys.executable, "-P", "-m", "studies.engine.joining", address]
+    command = [sys.executable, "-P", "-m", "studies.cluster.joining", address]
     done = subprocess.run(
         command, env=os.environ | SHORT_WAITS, capture_output=True, timeout=LIMIT, check=False
     )

@@ -9,7 +9,7 @@ import ray
 from ray._private import ray_constants
 
 from avsc_core.errors import EnvironmentFault
-from studies.engine.cluster import open_ray
+from studies.cluster.session import open_ray
 from tests.builders.studies import read
 
 

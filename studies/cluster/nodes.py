@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from avsc_core.files import cache_root
-from studies.engine import RAY_SWITCHES
+from studies.cluster import RAY_SWITCHES
 
 # Beginnings of the names of variables that decide how a trial runs: folders, threads, digits.
 # Credentials are not among them, because Ray shows to everybody what it passes on.
