@@ -6,13 +6,15 @@ each array in a folder of its own:
     KIND-SETTINGS-CLIPS/array.npy   the array (N,...)
     KIND-SETTINGS-CLIPS/rows.tsv    a line for each row: its number, the SHA-256 of the clip's file,
                                     the SHA-256 of the row itself, and padded, cropped or nothing
+    KIND-SETTINGS-CLIPS/checked     size and time of the array when its rows were known to be right
 
 SETTINGS is a hash of all that rows depend on besides the clips' files, CLIPS a hash of the list of
 these files.
 
 Rows are written in blocks, and entered into rows.tsv once they are on the disk, so a killed
 computation is continued. Rows of files that another folder with the same SETTINGS has are copied: a
-changed or added clip costs that clip only.
+changed or added clip costs that clip only. An array that somebody has written into since is
+compared with the SHA-256 of its rows before it is used, and what differs is computed again.
 """
 
 import hashlib
@@ -44,6 +46,7 @@ from avsc_core.finite import NOT_FINITE, is_finite
 from avsc_core.processes import parallel_map
 
 FORMAT = 1  # raised whenever the same settings give other bytes
+STAMP = "checked"
 BLOCK = 32  # rows written to the disk at a time
 
 Item = TypeVar("Item")
@@ -91,6 +94,8 @@ def load_or_compute(
     """
     fill = partial(_fill_missing_rows, contents, compute, report, block)
     build_once(folder, fill, continue_partial=True)
+    if not _is_untouched(folder) and verify(folder, report):
+        build_once(folder, fill, continue_partial=True)
 
     os.utime(folder)  # the time of last use, which `prune` looks at
     return _open_array(folder, "r")
@@ -168,6 +173,8 @@ def verify(folder: Path, report: Report) -> list[int]:
     computes them.
     """
     with lock_folder(folder):
+        if not folder.exists():  # another process has found the damage
+            return []
         rows = read_rows(folder)
         array = _open_array(folder, "r")
 
@@ -185,6 +192,8 @@ def verify(folder: Path, report: Report) -> list[int]:
             partial_folder = locate_partial(folder)
             os.replace(folder, partial_folder)
             _rewrite_rows(partial_folder, intact)
+        else:
+            write_text(folder / STAMP, _describe_array(folder))
     return damaged
 
 
@@ -229,6 +238,20 @@ def _fill_missing_rows(
     copies = ({number: _copy_row(*known[contents[number]])} for number in copied)
     computed = compute(missing) if missing else ()
     _write_results(folder, contents, chain(copies, computed), len(stored), report, block)
+    write_text(folder / STAMP, _describe_array(folder))
+
+
+def _is_untouched(folder: Path) -> bool:
+    """Tell whether nobody has written into the array since its rows were known to be right."""
+    stamp = folder / STAMP
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == _describe_array(folder)
+
+
+def _describe_array(folder: Path) -> str:
+    path = folder / "array.npy"
+    if not path.is_file():
+        return ""
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}\n"
 
 
 def _write_results(
@@ -332,7 +355,7 @@ def _open_array(folder: Path, mode: Literal["r", "r+"]) -> np.memmap:
         return open_memmap(file, mode)
     except (ValueError, OSError) as error:
         what = f"is not an array of the cache ({explain_unreadable(error)})"
-        todo = "delete its folder, and its rows are computed again"
+        todo = f"delete {folder}: it is computed again"
         raise EnvironmentFault(Fault(str(file), what, todo=todo)) from None
 
 

@@ -15,7 +15,9 @@ not a tensor, a checksum over everything, and whose the checkpoint is. It is wri
 previous one, which it replaces when it is whole.
 """
 
+import errno
 import json
+import os
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -29,7 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avsc_core import __version__
-from avsc_core.files import atomic_path, remove_file
+from avsc_core.files import DISK_FULL, atomic_path, remove_file
 
 FORMAT = 3  # raised when the content changes; a file of another format is not used
 SHARE = 0.01  # of a training's time that the thread may write
@@ -66,6 +68,7 @@ class CheckpointFile:
         self.missing = ""  # why there was none to continue from
         self.notes: list[str] = []  # what went wrong in writing, each once
         self.told = 0  # how many of them were taken
+        self.is_disk_full = False  # then training ends, for without checkpoints it can be lost
         self.latest: Callable[[], Checkpoint] | None = None  # makes that of the last epoch
         self.writing: Future[None] | None = None
         self.begun = -float("inf")  # when the last writing began
@@ -87,8 +90,10 @@ class CheckpointFile:
     def offer(self, make: Callable[[], Checkpoint]) -> None:
         """Take the state after an epoch, which `make` returns until the next one begins.
 
-        It is written if that is due.
+        It is written if that is due. Raises OSError when the disk was full at the last writing.
         """
+        if self.is_disk_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self.latest = make
         self.is_current = False
         is_free = self.writing is None or self.writing.done()
@@ -134,6 +139,9 @@ class CheckpointFile:
         except (OSError, SafetensorError) as error:
             # The training is not at fault, and the next writing may succeed.
             self.is_current = False
+            # safetensors has it in the text of its error alone.
+            is_full = getattr(error, "errno", 0) in DISK_FULL
+            self.is_disk_full = is_full or os.strerror(errno.ENOSPC) in str(error)
             note = f"its checkpoint cannot be written ({error}); it goes on without"
             if note not in self.notes:
                 self.notes.append(note)

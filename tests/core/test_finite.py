@@ -1,6 +1,7 @@
 """Values that are not finite, put in wherever values enter; each is refused by name."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,18 +134,26 @@ def test_what_a_teacher_answers(scenes: Path, tmp_path: Path):
     assert not (tmp_path / "labels.npz").exists()
 
 
+def damage(path: Path, place: tuple[int, ...], value: float) -> None:
+    """Change a value of an array as a failing disk does: the time of the file stays."""
+    before = path.stat()
+    array = np.load(path, mmap_mode="r+")
+    array[place] = value
+    array.flush()
+    del array
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 @pytest.fixture
 def damaged(data: DataSet) -> Iterator[tuple[Features, Config, str]]:
     """Features of their own, where one training clip's log-mel has a value that is not a number."""
     config = configured("log_mel.window_ms=26")
     build_features(data, config, no_progress)
     row = split_rows(data, config.split).train[2]
-    array = np.load(locate_features(data, config)[0] / "array.npy", mmap_mode="r+")
-    array[row, 5, 5] = np.nan
-    array.flush()
+    path = locate_features(data, config)[0] / "array.npy"
+    damage(path, (row, 5, 5), np.nan)
     yield build_features(data, config, no_progress), config, data.clips[row].name
-    array[row, 5, 5] = 0.0
-    array.flush()
+    damage(path, (row, 5, 5), 0.0)
 
 
 def test_a_row_of_a_damaged_cache(damaged: tuple[Features, Config, str], tmp_path: Path):
@@ -182,9 +191,7 @@ def test_an_encoding_of_a_damaged_cache(data: DataSet):
     rows = split_rows(data, config.split)
     next(fit(config, features, rows.train, rows.validation))
     (path,) = (cache_root() / "features").glob("audio_encoding-*/array.npy")
-    array = np.load(path, mmap_mode="r+")
-    array[rows.train[0], 0] = np.inf
-    array.flush()
+    damage(path, (rows.train[0], 0), np.inf)
     with pytest.raises(UserError) as caught:
         next(fit(config, features, rows.train, rows.validation))
     files = cache_root() / "features" / "audio_encoding-*"

@@ -82,7 +82,9 @@ def test_an_array_that_was_cut_short_says_what_to_delete(tmp_path: Path):
     path = find_array(tmp_path) / "array.npy"
     os.truncate(path, path.stat().st_size // 2)
     todo = rf"delete {path.parent}: it is computed again"
-    with pytest.raises(EnvironmentFault, match=rf"^{path}: is damaged \(.*\); {todo}$"):
+    with pytest.raises(
+        EnvironmentFault, match=rf"^{path}: is not an array of the cache \(.*\); {todo}$"
+    ):
         build(tmp_path, clips)
 
 
@@ -148,6 +150,21 @@ def test_damage_is_found_and_mended(tmp_path: Path):
     assert verify(folder, ignore_progress) == [11]
     assert np.array_equal(build(tmp_path, clips, log)[:, 1], np.arange(COUNT))
     assert pop_computed(log) == [11]
+
+
+def test_an_array_that_was_written_into_is_mended_before_it_is_used(tmp_path: Path):
+    """Nobody asks for it; a value that differs would change every trial, and nobody would know."""
+    log = tmp_path / "log"
+    clips = write_clips(tmp_path / "a")
+    build(tmp_path, clips)
+    damaged = np.load(find_array(tmp_path) / "array.npy", mmap_mode="r+")
+    damaged[11, 3] += 1
+    damaged.flush()
+    log.unlink(missing_ok=True)
+    assert np.array_equal(build(tmp_path, clips, log)[:, 1], np.arange(COUNT))
+    assert pop_computed(log) == [11]
+    build(tmp_path, clips, log)
+    assert pop_computed(log) == []
 
 
 def test_unused_arrays_are_pruned(tmp_path: Path):
