@@ -62,7 +62,8 @@ class Artifacts:
             folder = self.find_folder(source)
             if folder is None:
                 folder = Path(self.client.download_artifacts(source, "", scratch))
-            self.log_folder(run_id, folder, "")
+            if folder.is_dir():  # not of a run without artifacts
+                self.log_folder(run_id, folder, "")
 
     def has(self, run_id: str, name: str) -> bool:
         """Tell whether a run has an artifact of that name."""

@@ -85,6 +85,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             self._prepare_process()
             start = time.perf_counter()
             epoch = next(self.epochs)
+            peak = read_peak_memory()
         except Diverged as error:
             return {"done": True, "outcome": "diverged", "error": str(error)}
         except Exception as error:
@@ -98,7 +99,7 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             "metrics": epoch.metrics,
             "summary": selection.summarise(self.rule),
             "seconds": time.perf_counter() - start,
-            "peak": read_peak_memory(),
+            "peak": peak,
             "environment": self.environment,
             "missing": self.checkpoint.missing,
             "notes": self.checkpoint.take_notes(),

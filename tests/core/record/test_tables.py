@@ -63,7 +63,8 @@ def test_bulk_reading_is_mlflows_search(
     recipe = recorder.list_trials("s")[0].tags["avsc.recipe"]
     for left_out in ("", "other"):
         found = recorder.list_finished_trainings("f", recipe, left_out)
-        assert found == server.list_finished_trainings("f", recipe, left_out)
+        # As text, because a metric that is not a number equals nothing.
+        assert repr(found) == repr(server.list_finished_trainings("f", recipe, left_out))
         assert len(found) == (1 if left_out else 2)
 
     for metric in ("val_acc", "absent"):

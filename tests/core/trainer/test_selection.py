@@ -12,6 +12,7 @@ from avsc_core.config import Config
 from avsc_core.data.dataset import split_rows
 from avsc_core.data.features import Features
 from avsc_core.metrics import compute_scores
+from avsc_core.trainer.checkpoint import CheckpointFile
 from avsc_core.trainer.loop import fit
 from avsc_core.trainer.selection import TABLES, Selection, deal_halves, score_clips
 
@@ -142,12 +143,12 @@ def test_a_continued_trial_counts_the_same(
     rows = (parts.train, parts.validation)
     *_, whole = fit(tiny, features, *rows)
     path = tmp_path / "trial.pt"
-    running = fit(tiny, features, *rows, checkpoint=path)
+    running = fit(tiny, features, *rows, checkpoint=CheckpointFile(path, minutes=0))
     for _ in range(stop_after):
         next(running)
     running.close()
     torch.rand(3)
-    *_, continued = fit(tiny, features, *rows, checkpoint=path)
+    *_, continued = fit(tiny, features, *rows, checkpoint=CheckpointFile(path, minutes=0))
     for rule in TABLES:
         assert continued.selection.summarise(rule) == whole.selection.summarise(rule)
         one, other = (each.selection.select(rule).probability for each in (continued, whole))

@@ -1,10 +1,13 @@
 """What ends a study: a fault of the environment, and failures that are all alike."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from avsc_core.record.delivery.writer import Writer
+from avsc_core.record.trials import TrialRecord
 from studies.engine.blame import end_study
 from studies.engine.callback import MOST_ALIKE, RecordCallback
 from studies.engine.deaths import MOST_DEATHS, Death, Recovery
@@ -20,12 +23,12 @@ SEEDS = "question: q\nseeds: [0, 1, 2, 3, 4, 5]\narms: [{name: all}]\n"
 
 
 @pytest.fixture
-def callback(tmp_path: Path) -> RecordCallback:
+def callback(tmp_path: Path) -> Iterator[RecordCallback]:
     plan = make_plan(read(tmp_path, SEEDS))
     strategy = Strategy(plan, [])
-    recorder = fresh_record(tmp_path)
     display = Display(strategy, 1)
-    return RecordCallback(plan.study, make_dataset(), recorder, "", strategy, display, Recovery())
+    with Writer(fresh_record(tmp_path), plan.study.name) as writer:
+        yield RecordCallback(plan.study, make_dataset(), writer, "", strategy, display, Recovery())
 
 
 def fail(callback: RecordCallback, error: str, outcome: str = "failed") -> None:
@@ -34,6 +37,12 @@ def fail(callback: RecordCallback, error: str, outcome: str = "failed") -> None:
     assert planned is not None
     callback.open_trial(planned.key, planned)
     callback._close_trial(planned.key, outcome, {"error": f"Traceback ...\n{error}"})
+
+
+def list_trials(callback: RecordCallback) -> list[TrialRecord]:
+    """List the trials of the study once the record has all that happened."""
+    callback.writer.wait_until_delivered()
+    return callback.writer.recorder.list_trials(callback.study.name)
 
 
 def test_failures_that_are_all_alike_end_a_study(
@@ -73,7 +82,7 @@ def test_a_fault_of_the_environment_costs_no_trial(callback: RecordCallback):
     callback.open_trial("1", planned)
     callback._leave_trial("1", "disk: / has 0.0 MB free; free some, the same command continues")
     assert Interruption(callback).stop_all()
-    (trial,) = callback.recorder.list_trials(callback.study.name)
+    (trial,) = list_trials(callback)
     assert (trial.outcome, trial.error) == ("interrupted", "")
     assert planned.key not in callback.strategy.known
     assert callback.failed == 0
@@ -94,7 +103,7 @@ def test_a_worker_that_dies_between_two_trials_costs_neither(callback: RecordCal
         callback.recovery.known[trial.trial_id] = Death("killed", environment=False)
         callback.on_trial_error(trial=trial)
         assert callback.find_next() == planned
-    assert len(callback.recorder.list_trials(callback.study.name)) == 1
+    assert len(list_trials(callback)) == 1
     assert (callback.failed, callback.fault) == (0, "")
 
     # But not for ever.

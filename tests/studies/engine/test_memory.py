@@ -11,7 +11,9 @@ import numpy as np
 from ray.tune.experiment import Trial
 
 from avsc_core.data.dataset import split_rows
+from avsc_core.record.delivery.writer import Writer
 from studies.engine.callback import RecordCallback
+from studies.engine.deaths import Recovery
 from studies.engine.display import Display
 from studies.engine.strategy import Strategy
 from studies.study.plan import make_plan
@@ -29,12 +31,15 @@ search: {space: {loss_weights.scene: }, trials: 30, sampler: random, scheduler: 
 def test_the_driver_keeps_little_of_a_trial(tmp_path: Path, monkeypatch):
     """Results go through Ray's own trials, in the order in which its controller handles them."""
     monkeypatch.chdir(tmp_path)
-    recorder = fresh_record(tmp_path)
     data = make_dataset()
     plan = make_plan(read(tmp_path, TEXT))
     study = plan.study
     strategy = Strategy(plan, [])
-    callback = RecordCallback(study, data, recorder, "parent", strategy, Display(strategy, 1))
+    recorder = fresh_record(tmp_path)
+    writer = Writer(recorder, study.name)
+    callback = RecordCallback(
+        study, data, writer, "parent", strategy, Display(strategy, 1), Recovery()
+    )
     scenes = data.scenes[split_rows(data, study.base.split).validation]
     kept = []
 
@@ -50,6 +55,9 @@ def test_the_driver_keeps_little_of_a_trial(tmp_path: Path, monkeypatch):
                 "metrics": {f"metric {number}": 0.5 for number in range(20)},
                 "summary": {f"{study.metric}": 0.5, "selected_val_acc": 0.5},
                 "seconds": 1.0,
+                "peak": 10**9,
+                "missing": "",
+                "notes": [],
                 "environment": {"avsc.device": "cpu", "avsc.threads": "1"},
             }
             if epoch == 3:
@@ -60,12 +68,13 @@ def test_the_driver_keeps_little_of_a_trial(tmp_path: Path, monkeypatch):
         callback.on_trial_complete(trial=trial)
         kept.append(trial)
 
-    run_trial()
-    tracemalloc.start()
-    for _ in range(10):
+    with writer:
         run_trial()
-    grown = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
+        tracemalloc.start()
+        for _ in range(10):
+            run_trial()
+        grown = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
 
     assert grown / 10 < 50_000
     assert all(len(pickle.dumps(trial.last_result)) < 1_000 for trial in kept)

@@ -61,7 +61,7 @@ def test_shared_rows_and_the_reach_of_the_correction_are_said(
         "SF with, CEOA with is the same training as Table III: row 1." in notes["table-ii-results"]
     )
     assert "6 comparisons of each metric (Holm)" in notes["table-ii-comparisons"]
-    assert "1 comparisons of each metric (Holm)" in notes["table-iii-comparisons"]
+    assert "1 comparison of each metric (Holm)" in notes["table-iii-comparisons"]
     assert "It is corrected within this table" in notes["table-iii-comparisons"]
     (question,) = [block for block in report.blocks if block.title == "Question"]
     assert isinstance(question, Words)
