@@ -139,9 +139,8 @@ class CheckpointFile:
         except (OSError, SafetensorError) as error:
             # The training is not at fault, and the next writing may succeed.
             self.is_current = False
-            # safetensors has it in the text of its error alone.
-            is_full = getattr(error, "errno", 0) in DISK_FULL
-            self.is_disk_full = is_full or os.strerror(errno.ENOSPC) in str(error)
+            # safetensors has the reason in the text of its error alone.
+            self.is_disk_full = any(os.strerror(code) in str(error) for code in DISK_FULL)
             note = f"its checkpoint cannot be written ({error}); it goes on without"
             if note not in self.notes:
                 self.notes.append(note)

@@ -148,7 +148,8 @@ def deliver(writer: Writer) -> bool:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_killed_after_every_call(recorder: Recorder, tiny: Config):
     """However far a call of MLflow's came, the next process delivers everything once."""
-    source = recorder.begin_run("other", tiny, TAGS | {"avsc.study": "other"})
+    another = tiny.model_copy(update={"seed": 7})
+    source = recorder.begin_run("other", another, TAGS | {"avsc.study": "other"})
     recorder.log_epoch(source, 1, {"val_acc": 0.75})
     recorder.end_run(source, "complete", {})
     client = recorder.client

@@ -69,10 +69,13 @@ def test_the_driver_keeps_little_of_a_trial(tmp_path: Path, monkeypatch):
         kept.append(trial)
 
     with writer:
+        # The first trial fills caches that all trials share.
         run_trial()
+        writer.wait_until_delivered()
         tracemalloc.start()
         for _ in range(10):
             run_trial()
+        writer.wait_until_delivered()
         grown = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
 
