@@ -94,8 +94,9 @@ def load_or_compute(
     """
     fill = partial(_fill_missing_rows, contents, compute, report, block)
     build_once(folder, fill, continue_partial=True)
-    if not _is_untouched(folder) and verify(folder, report):
-        build_once(folder, fill, continue_partial=True)
+    if not _is_untouched(folder):
+        verify(folder, report)
+        build_once(folder, fill, continue_partial=True)  # what this or another process found
 
     os.utime(folder)  # the time of last use, which `prune` looks at
     return _open_array(folder, "r")

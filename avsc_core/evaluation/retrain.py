@@ -259,7 +259,7 @@ def _run_epochs(
                 checkpoint=checkpoint,
                 progress=progress,
             ):
-                if epoch.number == 1 and recorded:
+                if epoch.number == 1 and recorded and checkpoint.missing:
                     what = f"{checkpoint.missing}; begins again at epoch 1"
                     err.print(f"note: the training: {what}", soft_wrap=True)
                 if epoch.number > recorded:

@@ -80,17 +80,22 @@ def find_local_folder(uri: str, artifact_uri: str) -> Path | None:
 def locate_state(uri: str) -> Path:
     """Return the folder of what a study needs beside its record, as an absolute path.
 
-    It has checkpoints of unfinished trials and what is not written into the record yet. It lies
-    beside an SQLite file; for a server it lies in the user's cache folder, under a name of its own.
-    The environment variable AVSC_STATE replaces it, for nodes of a cluster that share storage.
+    It has checkpoints of unfinished trials and what is not written into the record yet. That of an
+    SQLite file lies beside it, that of a server in the user's cache folder. The environment
+    variable AVSC_STATE replaces the place, for nodes of a cluster that share storage. Two records
+    never have one folder.
     """
-    if chosen := os.environ.get("AVSC_STATE"):
-        return Path(chosen).expanduser().resolve()
-    if database := locate_database(uri):
-        return database.parent
+    database = locate_database(uri)
+    chosen = os.environ.get("AVSC_STATE")
+    if database and not chosen:
+        is_usual = database.name == Path(DEFAULT_URI).name
+        return database.parent if is_usual else database.with_name(f"{database.name}.state")
+
     # A changed password leads to the same folder.
-    name = hashlib.sha256(hide_secrets(uri).encode()).hexdigest()[:16]
-    return (cache_root() / "state" / name).resolve()
+    identity = str(database) if database else hide_secrets(uri)
+    name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    place = Path(chosen).expanduser() if chosen else cache_root() / "state"
+    return (place / name).resolve()
 
 
 def locate_checkpoint(uri: str, study: str, name: str) -> Path:

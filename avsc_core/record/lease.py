@@ -26,7 +26,7 @@ from uuid import uuid4
 import psutil
 from pydantic import BaseModel
 
-from avsc_core.errors import EnvironmentFault, Fault, LeaseLost, UserError
+from avsc_core.errors import Fault, LeaseLost, UserError
 from avsc_core.record.address import locate_database
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.store import lock_record
@@ -130,15 +130,15 @@ def _write_new(recorder: Recorder, study: str) -> Lease | None:
 def _announce(study: str, earlier: Lease | None) -> None:
     """Say so when a lease is taken over from a process that did not give it back."""
     if earlier and earlier.pid != os.getpid():
-        what = f"study {study} was left unfinished by {earlier} since {earlier.since}"
-        err.print(f"note: {what}, which does not run any more; it is taken over", soft_wrap=True)
+        what = f"study {study} was begun by {earlier} at {earlier.since} and left unfinished"
+        err.print(f"note: {what}; it is taken over", soft_wrap=True)
 
 
 def _beat(recorder: Recorder, study: str, lease: Lease, ended: Event) -> None:
     """Give a sign of life every few seconds until `ended`, or until the lease is lost."""
     while not ended.wait(BEAT_SECONDS):
         # A record that is away for a while is no reason to stop: nobody else can read it either.
-        with suppress(EnvironmentFault):
+        with suppress(UserError):
             found = _read(recorder, study)
             if found is None or found.id != lease.id:
                 owner = f" by {found}" if found else ""

@@ -287,14 +287,15 @@ class Recorder:
         They are read once, and again after this recorder has written something. Of several runs of
         one trial, one counts; the others are named.
         """
-        if (study, kind) not in self._listed:
+        trials = self._listed.get((study, kind))
+        if trials is None:
             found = self.client.get_experiment_by_name(study)
             runs = self._read_runs([found.experiment_id], {"avsc.kind": kind}) if found else []
             trials = sorted(map(self._read_trial, runs), key=lambda trial: trial.started)
             if kind == "trial":
                 trials = self._count_once(study, trials)
             self._listed[study, kind] = trials
-        return list(self._listed[study, kind])
+        return list(trials)
 
     def find_runs(self, study: str, kind: str, condition: str = "") -> list[Run]:
         """Return the runs of a kind in a study that meet a condition of MLflow's (" and ...")."""
@@ -425,11 +426,6 @@ class Recorder:
         self._write(run_id, tags={"avsc.kind": "trial"})
         self.client.set_terminated(run_id, OUTCOMES["complete"])
         return run_id
-
-    def read_metrics(self, run_id: str) -> dict[str, float]:
-        """Return the last value of every metric of a run."""
-        metrics: dict[str, float] = self.client.get_run(run_id).data.metrics
-        return metrics
 
     def read_outcome(self, run_id: str) -> str:
         """Return how a run ended, or `running`."""

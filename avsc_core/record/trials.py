@@ -102,8 +102,8 @@ def count_once(trials: Iterable[TrialRecord]) -> tuple[list[TrialRecord], list[T
     """Divide the trials of a study into those that count and further runs of the same ones.
 
     Two processes that shared no lease, or two hosts that lost their server for a while, may have
-    trained one trial twice. A complete run counts before any other one, then one that was
-    stopped, then one that can continue; among equals the first in the order of `trials`.
+    trained one trial twice. A complete run counts before any other one, then one that has ended
+    otherwise, then one that can continue; among equals the first in the order of `trials`.
     """
     by_key: dict[str, list[TrialRecord]] = {}
     for trial in trials:
@@ -120,7 +120,7 @@ def count_once(trials: Iterable[TrialRecord]) -> tuple[list[TrialRecord], list[T
 
 def _rank_run(trial: TrialRecord) -> tuple[bool, bool, bool]:
     """Return what several runs of one trial are sorted by."""
-    return trial.outcome != "complete", trial.outcome != "stopped", not trial.can_continue
+    return trial.outcome != "complete", trial.outcome not in FINISHED, not trial.can_continue
 
 
 def find_last_line(error: str) -> str:

@@ -136,13 +136,13 @@ class CheckpointFile:
     def _store(self, state: Any, tensors: dict[str, Tensor]) -> None:
         try:
             write_checkpoint(self.path, self.owner, state, tensors)
-        except (OSError, SafetensorError) as error:
+        except Exception as error:
             # The training is not at fault, and the next writing may succeed.
             self.is_current = False
             # safetensors has the reason in the text of its error alone.
             self.is_disk_full = any(os.strerror(code) in str(error) for code in DISK_FULL)
             note = f"its checkpoint cannot be written ({error}); it goes on without"
-            if note not in self.notes:
+            if note not in self.notes and not self.is_disk_full:
                 self.notes.append(note)
         self.seconds = time.monotonic() - self.begun
 

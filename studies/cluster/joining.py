@@ -80,13 +80,18 @@ def check_nodes(address: str) -> None:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = ray.remote(_make_task()).options(num_cpus=0, scheduling_strategy=there)
             asked[node["NodeManagerAddress"]] = task.remote()
+    faults: list[Fault] = []
     for name, answer in asked.items():
         where = f"node {name} of the cluster at {address}"
         try:
             versions = ray.get(answer, timeout=SECONDS_TO_START_A_WORKER)
+            _compare(where, versions, _make_task()())
         except RayError as error:
-            raise EnvironmentFault(Fault("--address", f"{where} runs nothing ({error})")) from None
-        _compare(where, versions, _make_task()())
+            faults.append(Fault("--address", f"{where} runs nothing ({error})"))
+        except EnvironmentFault as error:
+            faults += error.faults
+    if faults:
+        raise EnvironmentFault(faults)
 
 
 def _make_task() -> Callable[[], dict[str, str]]:

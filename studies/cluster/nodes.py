@@ -6,6 +6,7 @@ driver's settings go with the study, and what the driver has on its disk is look
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,8 +83,10 @@ def ask_nodes(
         asked[task.remote(*shared)] = node
 
     waiting = list(asked)
+    end = None if seconds is None else time.monotonic() + seconds
     while waiting:
-        ready, waiting = ray.wait(waiting, timeout=seconds)
+        left = None if end is None else max(0.0, end - time.monotonic())
+        ready, waiting = ray.wait(waiting, timeout=left)
         if not ready:
             for task in waiting:
                 yield Answer(asked[task], error=f"no answer within {seconds:.0f} s")

@@ -7,6 +7,7 @@ that cannot go on.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,13 +24,8 @@ GIB = 2**30
 # process: too many open files, a connection that broke.
 LASTING = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)
 
-# Libraries say these in the text of an error: torch of a RuntimeError, safetensors of its own.
-DISK_ERRORS = (
-    "No space left on device",
-    "PytorchStreamWriter failed",
-    "file write failed",
-    "unexpected pos",
-)
+# Libraries say these in the text of an error of their own.
+FULL_DISK_ERRORS = tuple(os.strerror(code) for code in DISK_FULL)
 TORCH_MEMORY_ERRORS = ("can't allocate memory", "not enough memory")
 CUDA_ERRORS = ("CUDA error", "CUDA driver", "cuDNN error", "CUBLAS_STATUS", "No CUDA GPUs", "NCCL")
 # Of them, what a wrong index in a training leads to.
@@ -79,7 +75,7 @@ def judge(
     gpus: float = 0.0,
 ) -> Verdict:
     """Tell whose fault an error is that a training raised."""
-    for cause in _list_causes(error):
+    for cause in list_causes(error):
         text = f"{type(cause).__name__}: {cause}"
         if isinstance(cause, EnvironmentFault):
             return Verdict(str(cause), environment=True)
@@ -124,7 +120,7 @@ def describe_memory(peak: int) -> str:
     return f"{known}{LESS_MEMORY}, a larger --cpus runs fewer trials side by side"
 
 
-def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+def list_causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and the errors that led to it, the last one first."""
     while error is not None:
         yield error
@@ -135,7 +131,7 @@ def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
 def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in DISK_FULL
-    return any(phrase in str(error) for phrase in DISK_ERRORS)
+    return any(phrase in str(error) for phrase in FULL_DISK_ERRORS)
 
 
 def _says(error: BaseException, phrases: tuple[str, ...]) -> bool:

@@ -150,6 +150,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
             self.writer.log_epoch(running.run, epoch, metrics)
             running.recorded = epoch
             self.recovery.note_progress(trial, report["peak"])
+            self.put_back.pop(running.planned.key, None)
         self.display.update(running.planned, epoch, result[self.study.metric])
 
     def on_trial_complete(self, trial: Any, **info: Any) -> None:
@@ -181,6 +182,8 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         # Ray gives a trial up that no worker has begun, as when one dies between two trials.
         may_continue = trial.num_failures <= trial.max_failures
         if may_continue and self.put_back[running.planned.key] < MOST_DEATHS:
+            what = f"the worker of {running.planned.label} was lost before it began"
+            err.print(f"note: {what}: {death.how}; the trial waits for another", soft_wrap=True)
             self._put_back(trial.trial_id)
             return
         error = f"its worker was lost {MOST_DEATHS} times in one epoch: {death.how}"
@@ -220,7 +223,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         self, running: RunningTrial, epoch: int, report: dict[str, Any]
     ) -> Iterator[str]:
         """Yield what a person has to know of a trial's checkpoints."""
-        if epoch == 1 and running.recorded:
+        if epoch == 1 and running.recorded and report["missing"]:
             yield f"{report['missing']}; begins again at epoch 1"
         yield from report["notes"]
 

@@ -18,12 +18,12 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from avsc_core.data.dataset import DataSet
-from avsc_core.errors import UserError
+from avsc_core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, UserError
 from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.delivery.writer import Writer
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import FINISHED, SEARCH
-from studies.engine.blame import end_study, judge
+from studies.engine.blame import end_study, judge, list_causes
 from studies.engine.callback import RecordCallback
 from studies.engine.deaths import MOST_DEATHS, Recovery, treat_losses_as_deaths
 from studies.engine.display import Display
@@ -110,7 +110,7 @@ class Interruption(Stopper):  # type: ignore[misc]
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.signal:
-            raise KeyboardInterrupt
+            raise SystemExit(EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED)
         self.signal = number
 
     @contextmanager
@@ -183,7 +183,7 @@ def run_trials(
             run_config=tune.RunConfig(
                 name=study.name,
                 storage_path=str(folder),
-                callbacks=[callback, watchdog],
+                callbacks=[watchdog, callback],  # the second takes out of results what it reads
                 stop=interruption,
                 # A trial whose worker died continues from its own checkpoint on another worker;
                 # with each epoch `Recovery` allows it as many deaths again.
@@ -194,13 +194,14 @@ def run_trials(
         try:
             tuner.fit()
         except TuneError as error:
-            # Ray wraps what a callback raises; a fault of the record is reported as itself.
-            cause = error.__context__
-            if isinstance(cause, UserError):
-                raise cause from None
+            # Ray wraps what a callback raises, sometimes in errors of its own clean-up; a fault of
+            # the record is reported as itself.
+            for cause in list_causes(error):
+                if isinstance(cause, UserError):
+                    raise cause from None
             # Ray writes to the folder too, and may find its disk full.
-            verdict = judge(cause, Path(folder)) if isinstance(cause, Exception) else None
-            if verdict and verdict.environment:
+            verdict = judge(error, Path(folder))
+            if verdict.environment:
                 raise end_study(verdict.line) from None
             raise
         finally:

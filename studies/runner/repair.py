@@ -11,7 +11,7 @@ Who calls this has the study's lease, so that whatever still runs by the record 
 
 import json
 
-from avsc_core.record.address import locate_state
+from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.recorder import COPY, Recorder
 from avsc_core.record.trials import OUTCOMES
 from avsc_core.resolve import read_recorded
@@ -46,8 +46,8 @@ def repair_study(recorder: Recorder, study: str) -> None:
 
 def _remove_checkpoints(recorder: Recorder, study: str) -> None:
     """Remove checkpoints of trials that are over, and those that were not written to the end."""
-    folder = locate_state(recorder.uri) / "checkpoints" / study
-    for file in sorted(folder.glob("*.pt*")):
+    folder = locate_checkpoint(recorder.uri, study, "").parent
+    for file in sorted(folder.glob("*")):  # stacks of workers too
         key = file.name.partition(".")[0]
         if not key or _is_over(recorder, study, key):
             file.unlink(missing_ok=True)

@@ -140,7 +140,10 @@ class Spool:
                     break
                 self._end += len(line)
                 if line.startswith(DELIVERED):
+                    # They are delivered in order; a mark of an earlier one that a power cut took
+                    # back makes no difference.
                     self._place = self._end
+                    self.waiting = 0
                 else:
                     self.waiting += 1
         if not self.waiting:

@@ -10,6 +10,7 @@ next start, before the record is read.
 import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any
@@ -51,6 +52,7 @@ class Writer:
         self._is_noted = False  # whether people were told that it is away
         self._reason = ""  # why the last try failed
         self._failure: Exception | None = None  # what ended the thread
+        self._refused: Path | None = None  # where writes are kept that were not accepted
         self._stopping = Event()
         self._retrying = Retrying(
             retry=retry_if_exception(_may_pass),
@@ -88,6 +90,7 @@ class Writer:
             # Ctrl-C for the second time, or SIGTERM outside of the trials: the spool keeps it.
             if error is None or isinstance(error, Exception):
                 self.wait_until_delivered()
+                self._check_refused()
         except EnvironmentFault as fault:
             if error is None:
                 raise
@@ -180,6 +183,13 @@ class Writer:
         if self._failure:
             raise self._make_fault(f"writing ended with {self._failure!r}") from self._failure
 
+    def _check_refused(self) -> None:
+        """Raise EnvironmentFault when the record lacks what it did not accept."""
+        if self._refused:
+            what = f"writes of study {self.study} were not accepted and are kept in {self._refused}"
+            todo = "look at the runs that were deleted or changed; the same command trains the rest"
+            raise EnvironmentFault(Fault("record", what, todo=todo))
+
     def _deliver_all(self) -> None:
         """Deliver one operation after another until the spool is closed; runs on the thread."""
         try:
@@ -201,9 +211,10 @@ class Writer:
             self._carrier.carry_out(read_operation(text), is_again or is_left, is_left)
             self.spool.drop()
         except Refused as error:
-            path = self.spool.refuse(str(error))
-            what = f"a write of study {self.study} is not accepted ({error}); it is kept in {path}"
-            err.print(f"note: record: {what}", soft_wrap=True)
+            self._refused = self.spool.refuse(str(error))
+            reason = error.faults[0].what
+            what = f"a write of study {self.study} is not accepted ({reason})"
+            err.print(f"note: record: {what}; it is kept in {self._refused}", soft_wrap=True)
 
     # What people are told
 
