@@ -107,7 +107,7 @@ def test_a_running_process_keeps_its_study_and_a_dead_one_does_not(
         time.sleep(0.05)
     with hold_lease(recorder, "s", "study.yaml"):
         note = capsys.readouterr().err
-    assert f"left unfinished by {found} since {found.since}, which does not run any more" in note
+    assert f"begun by {found} at {found.since} and left unfinished; it is taken over" in note
 
 
 def test_of_processes_that_start_at_once_one_has_the_study(

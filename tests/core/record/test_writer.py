@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault
+from avsc_core.record.address import locate_state
 from avsc_core.record.delivery import operations
 from avsc_core.record.delivery import writer as writing
 from avsc_core.record.delivery.spool import Spool
@@ -43,7 +44,8 @@ def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def locate_spool(folder: Path) -> Path:
-    return folder / "spool" / "s" / f"{os.getuid()}.jsonl"
+    state = locate_state(f"sqlite:///{folder / 'record.db'}")
+    return state / "spool" / "s" / f"{os.getuid()}.jsonl"
 
 
 def check_only_trial(recorder: Recorder, config: Config) -> None:
@@ -231,7 +233,7 @@ def test_what_the_record_does_not_accept_is_put_aside(
     writer.spool.close()
     writer = Writer(recorder, "s")
     tell_trial(writer, tiny)
-    with writer:
+    with pytest.raises(EnvironmentFault) as caught, writer:
         check_only_trial(recorder, tiny)
 
     told = capsys.readouterr().err
@@ -239,6 +241,8 @@ def test_what_the_record_does_not_accept_is_put_aside(
     path = locate_spool(tmp_path).with_suffix(".refused")
     assert told.count("is not accepted") == 2
     assert told.count(f"it is kept in {path}") == 2
+    # Or the study would count as complete without them.
+    assert f"writes of study s were not accepted and are kept in {path}" in str(caught.value)
     kept = [json.loads(line) for line in path.read_text().splitlines()]
     assert [json.loads(kept[0]["operation"])["run"], kept[1]["operation"]] == [
         deleted,

@@ -69,7 +69,7 @@ def test_a_killed_study_is_continued_from_another_folder_and_then_moved(folders:
     assert "running" not in out
 
     _, err = second.run(*second.run_study, *SHORT)
-    assert f"was left unfinished by {os.uname().nodename} (process {process.pid})" in err
+    assert f"was begun by {os.uname().nodename} (process {process.pid})" in err
     check_each_trial_once(first)
     now = {trial.key: trial.run_id for trial in first.trials("shared")}
     assert done.items() <= now.items()
