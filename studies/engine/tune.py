@@ -185,6 +185,8 @@ def run_trials(
                 storage_path=str(folder),
                 callbacks=[watchdog, callback],  # the second takes out of results what it reads
                 stop=interruption,
+                # A trial writes its own checkpoints; Ray's would fail on nodes without its folder.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 # A trial whose worker died continues from its own checkpoint on another worker;
                 # with each epoch `Recovery` allows it as many deaths again.
                 failure_config=tune.FailureConfig(max_failures=MOST_DEATHS - 1),

@@ -24,7 +24,7 @@ from tests.builders.machines import HOME, SHARED, Machine, find_obstacle, start_
 
 PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
 SERVER = "http://10.0.0.3:5000"
-EPOCHS = 20
+EPOCHS = 300  # enough to lose a node while a trial is under way there
 SECONDS = 700  # that a part of a test may take on a busy machine
 STUDY = """\
 question: Does it run?
