@@ -66,17 +66,17 @@ def judge(
         unequal += key not in finished or finished[key].values != run.values
     unequal += len(set(after.trials) - set(reference.trials))
 
-    silent = (
-        0
-        if any(BEGINS_AGAIN.search(ending.err) for ending in endings)
-        else (_count_restarts(place, before))
-    )
+    # Trials that began again, of which no line with their key says so.
+    lines = [line for ending in endings for line in ending.err.splitlines()]
+    told = " ".join(line for line in lines if BEGINS_AGAIN.search(line))
+    silent = sum(key[:6] not in told for key in _list_restarts(place, before))
+
     other = _find_other(after, endings)
     return Case(kind, name, lost, twice, silent, unequal, other)
 
 
-def _count_restarts(place: Place, before: Before) -> int:
-    """Count the trials that began at an earlier epoch than that of the checkpoint they had."""
+def _list_restarts(place: Place, before: Before) -> set[str]:
+    """List the keys of trials that began at an earlier epoch than that of their checkpoint."""
     restarts = set()
     reached: dict[str, int] = {}  # key -> the last epoch it was seen at
     process: dict[str, int] = {}  # key -> the process that trained it last
@@ -90,7 +90,7 @@ def _count_restarts(place: Place, before: Before) -> int:
                 restarts.add(entry.key)
         process[entry.key] = entry.pid
         reached[entry.key] = entry.epoch
-    return len(restarts)
+    return restarts
 
 
 def _find_other(after: Snapshot, endings: list[Ending]) -> str:
