@@ -167,6 +167,7 @@ class RecordCallback(tune.Callback):  # type: ignore[misc]
         running = self.running[trial.trial_id]
         death = self.recovery.take_death(trial)
         self._keep_stacks(running, death)
+        running.has_environment = False  # the other worker may be on another machine
         if not death.counts:
             trial.max_failures += 1
         what = f"the worker of {running.planned.label} is replaced in epoch {running.recorded + 1}"

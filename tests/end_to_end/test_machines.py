@@ -24,7 +24,7 @@ from tests.builders.machines import HOME, SHARED, Machine, find_obstacle, start_
 
 PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
 SERVER = "http://10.0.0.3:5000"
-EPOCHS = 300  # enough to lose a node while a trial is under way there
+EPOCHS = 200  # enough to lose a node while a trial is under way there
 SECONDS = 700  # that a part of a test may take on a busy machine
 STUDY = """\
 question: Does it run?
@@ -41,15 +41,15 @@ AS_NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 READ = f"""
 import json, time
 from avsc_core.record.recorder import Recorder
-recorder = Recorder("{SERVER}")
 def read():
+    recorder = Recorder("{SERVER}")  # a new one, because one reads the trials once
     for trial in recorder.list_trials("lambda"):
         epochs = [epoch for epoch, _ in recorder.read_history(trial.run_id, "train_total")]
         host = trial.tags.get("avsc.host", "")
         yield trial.arm, trial.seed, trial.outcome, host, epochs
 """
 PRINT = f"""{READ}
-study = recorder.find_study("lambda")
+study = Recorder("{SERVER}").find_study("lambda")
 print(json.dumps([study and study.data.tags["avsc.outcome"], list(read())]))
 """
 WAIT = f"""{READ}
