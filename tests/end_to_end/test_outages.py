@@ -139,7 +139,7 @@ def test_a_server_that_stays_away(place: Place, server: MlflowServer):
     study.wait_for_trials(2)
     server.kill()
     assert study.wait_for_end() == 4
-    assert " 8/8 complete " in study.told  # training went on
+    assert "8/8 complete " in study.told  # training went on
     (spool,) = (place.folder / "state").rglob("*.jsonl")
     last = study.told.splitlines()[-1]
     assert last.startswith(f"record: {server.uri}: ")

@@ -262,7 +262,8 @@ def test_an_interrupted_study_finishes_without_repeating(
     assert process.returncode == code
     before = {trial.key: trial for trial in place.trials()}
     done = [trial for trial in before.values() if trial.outcome in ("complete", "stopped")]
-    assert 3 <= len(done) < 9
+    # What a killed command has not written into the record yet is written by the next one.
+    assert (1 if number == signal.SIGKILL else 3) <= len(done) < 9
     unfinished = {trial.outcome for trial in before.values()} - {"complete", "stopped"}
     assert unfinished <= ({"running"} if number == signal.SIGKILL else {"interrupted"})
     time.sleep(1)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from avsc_core.record.recorder import Recorder
 from tests.builders.commands import BIN
 from tests.builders.places import Place
 
@@ -99,7 +100,7 @@ def root() -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORKS)
-def test_a_study_runs(name: str, root: Path, scenes: Path):
+def test_a_study_runs(name: str, root: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch):
     case = WORKS[name]
     if case.user and (os.getuid() or shutil.which("setpriv") is None):
         pytest.skip("only root may become another user")
@@ -116,4 +117,5 @@ def test_a_study_runs(name: str, root: Path, scenes: Path):
     assert process.returncode == 0, out + err
     assert "Traceback" not in err
     assert "ERROR" not in err
-    assert [trial.outcome for trial in place.trials()] == ["complete"]
+    monkeypatch.chdir(place.folder)  # its path may have characters that no address can have
+    assert [trial.outcome for trial in Recorder().list_trials("tiny")] == ["complete"]
