@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from avsc_core.files import cache_root
 
 DEFAULT_URI = "sqlite:///mlruns/mlflow.db"
+DATABASES = ("postgresql", "mysql", "mssql")  # beginnings of addresses of databases on servers
 TRAININGS = "training"  # stands for the study where there is none: `avsc-core train`
 
 # user:password@ or token@ of an address; a password may have any character but white space.

@@ -17,9 +17,7 @@ from mlflow.utils.rest_utils import http_request
 
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.files import write_text
-from avsc_core.record.address import find_local_folder, hide_secrets
-
-DATABASES = ("postgresql", "mysql", "mssql")
+from avsc_core.record.address import DATABASES, find_local_folder, hide_secrets
 
 
 class Artifacts:

@@ -10,12 +10,11 @@ from threading import Thread
 from typing import TypeVar
 
 from avsc_core.errors import EnvironmentFault, Fault
-from avsc_core.record.address import hide_secrets
+from avsc_core.record.address import DATABASES, hide_secrets
 
 Result = TypeVar("Result")
 
 SECONDS = 6.0  # for the first answer; with Python's start it comes within ten
-DATABASES = ("postgresql", "mysql", "mssql")
 
 # The Python module that SQLAlchemy wants for a database -> what is installed to have it.
 DRIVERS = {

@@ -139,7 +139,7 @@ def test_what_a_killed_study_left_is_removed_by_the_next(place: Place, temporary
     processes = list_below(process)
     process.kill()
     process.communicate(timeout=60)
-    _, alive = psutil.wait_procs(processes, 90)
+    _, alive = psutil.wait_procs(processes, 90)  # Ray's agents look for their server for 60 s
     assert alive == []
     (left,) = temporary.glob("avsc-ray-*")
     os.utime(left, (0, 0))

@@ -1,6 +1,7 @@
 """The median rule decides as Ray's does, in a time that does not grow with the trials."""
 
 import random
+import sys
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -75,3 +76,35 @@ def test_an_epoch_that_is_reported_again_counts_once():
         for scheduler in (disturbed, undisturbed)
     ]
     assert verdicts == ["STOP", "STOP"]
+
+
+def count_work(trials: int) -> int:
+    """Count the bytecodes that judging one more trial takes, after so many others."""
+    scheduler = MedianRule("val", "max", GRACE)
+    rng = random.Random(0)
+    for number in range(trials):
+        for epoch in range(1, EPOCHS):
+            result = {"epoch": epoch, "val": rng.random()}
+            scheduler.on_trial_result(None, Trial(f"trial {number}"), result)
+
+    count = 0
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        for epoch in range(1, EPOCHS):
+            scheduler.on_trial_result(None, Trial("last"), {"epoch": epoch, "val": 0.5})
+    finally:
+        sys.settrace(None)
+    return count
+
+
+def test_a_report_takes_no_more_work_after_ten_thousand_trials():
+    few = count_work(100)
+    assert few > 100
+    assert count_work(10_000) == few
