@@ -45,9 +45,8 @@ def inspect_nodes(plan: Plan, data: DataSet, state: Path) -> list[Node]:
         view = look(list_configurations(plan), data, cache, state, marker)
         for node, found, error in ask_nodes(nodes, compare, view, seconds=SECONDS):
             if error:
-                faults[
-                    f"cannot run a trial ({error})", "look at its log, and install avsc there"
-                ].append(node)
+                what = f"cannot run a trial ({error})"
+                faults[what, "look at its log, and install avsc there"].append(node)
                 continue
             for fault in found.faults:
                 faults[fault].append(node)
