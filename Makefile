@@ -28,11 +28,13 @@ paper: table-paper  ## run Tables I to IV of the paper as one study, and write t
 # As many workers as cores, so one torch thread in each, and no thread that spins while it waits.
 test test-all: export OMP_NUM_THREADS := 1
 test test-all: export OMP_WAIT_POLICY := PASSIVE
+# A worker that dies ends the run: pytest-xdist would wait for its files without end.
+WORKERS := -n auto --maxprocesses 4 --max-worker-restart 0
 test: $(VENV)/.installed-test  ## install with the test extra and run the tests but for the slow ones
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-all: $(VENV)/.installed-test  ## the same with the slow ones, which take minutes each
-	$(BIN)/python -m pytest -m "" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "" $(WORKERS)
 
 check: $(VENV)/.installed-test  ## lint, format, types, and how dense the code is
 	$(BIN)/ruff check .

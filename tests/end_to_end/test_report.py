@@ -64,7 +64,7 @@ def test_the_card_comes_before_anything_runs(place: Place, retuned: tuple[str, s
 
 
 def test_hours_are_kept(place: Place, retuned: tuple[str, str]):
-    _, err = place.call(*command(place, "dear", RETUNED), "--again", "--max-hours", "0", code=2)
+    _, err = place.run(*command(place, "dear", RETUNED), "--again", "--max-hours", "0", code=2)
     assert err.splitlines()[-1].startswith("--max-hours: 10 trials take up to ")
     assert place.recorder.find_study("dear") is None
     long = LADDER.replace("finalists: 2, ", "").replace(", WARM", "")
