@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from getpass import getuser
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -97,6 +98,17 @@ def _give_home() -> None:
         os.environ["HOME"] = "/nonexistent"
 
 
+def _give_name() -> None:
+    """Give a user without a name (a number that this machine does not know) one.
+
+    torch asks for it when it is imported, for the path of a cache.
+    """
+    try:
+        getuser()
+    except (KeyError, OSError):  # before Python 3.13 and since
+        os.environ["LOGNAME"] = f"user-{os.getuid()}"
+
+
 def _open_console(stderr: bool) -> Console:
     """Open a console that prints text as it is: `[b]` and `:bug:` may be part of a name."""
     stream = sys.stderr if stderr else sys.stdout
@@ -106,6 +118,7 @@ def _open_console(stderr: bool) -> Console:
 
 _replace_closed_streams()
 _give_home()
+_give_name()
 out = _open_console(stderr=False)
 err = _open_console(stderr=True)
 

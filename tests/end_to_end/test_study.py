@@ -485,7 +485,7 @@ def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
     command = [word if word != "tiny.yaml" else "frozen.yaml" for word in place.run_study]
     command += ["--set", "audio.freeze=all", "--set", "visual.freeze=all"]
     command += ["--set", f"visual.weights={tmp_path / 'convnext.pth'}"]
-    _, err = place.call(*command, "--set", "visual.dims=[8, 16, 24, 40]", code=2)
+    _, err = place.run(*command, "--set", "visual.dims=[8, 16, 24, 40]", code=2)
     assert "tensor stages.3.blocks.0.norm.weight has shape (32,); (40,) in the configuration" in err
     assert place.recorder.find_study("frozen") is None
     command += ["--set", "visual.depths=[1, 2, 1, 1]", "--set", "visual.dims=[8, 16, 24, 32]"]

@@ -25,6 +25,7 @@ PROXY = f"http://{DEAD}"
 # Become a user whom the machine does not know. Root's interpreter may lie where only root can read.
 READ = "--inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
 BECOME = f'exec setpriv --reuid=54321 --regid=54321 --clear-groups {READ} "$@"'
+NAMELESS = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"))
 RAY_VARIABLES = {
     "RAY_ADDRESS": DEAD,
     "RAY_AUTH_MODE": "disabled",
@@ -55,7 +56,9 @@ WORKS = {
     "no HOME": Case({"HOME": None}),
     "a HOME that cannot be written": Case({"HOME": "/proc"}),
     "a user without a name": Case(
-        {"HOME": None, "AVSC_CACHE": "{}/cache", "TMPDIR": "/tmp"}, shell=BECOME, user=54321
+        {**NAMELESS, "HOME": None, "AVSC_CACHE": "{}/cache", "TMPDIR": "/tmp"},
+        shell=BECOME,
+        user=54321,
     ),
     "a closed standard output": Case(shell='exec "$@" >&-'),
     "a closed standard error": Case(shell='exec "$@" 2>&-'),
