@@ -60,11 +60,14 @@ def make_cache() -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, and rename it to `path` when the block succeeds."""
+    """Yield a temporary path, and move what is written there to `path` when the block succeeds.
+
+    The temporary path lies in a folder of its own beside `path`: SQLite and safetensors write files
+    beside the one they are asked for, and a process may be killed meanwhile.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = folder / path.name
     try:
         yield temporary
 
@@ -72,18 +75,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
 
-        # mkstemp allows the owner only, but a record is shared within a team.
+        # Some libraries let the owner only read it, but a record is shared within a team.
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove_path(folder)
 
 
 def remove_file(path: Path) -> None:
     """Remove a file, and what processes that were killed left of writing it."""
     path.unlink(missing_ok=True)
-    for left in path.parent.glob(f".{path.name}.*{path.suffix}"):
-        left.unlink(missing_ok=True)
+    remove_unfinished(path)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what processes that were killed left of writing `path`."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        remove_path(left)
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder that may be gone already."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,8 +5,11 @@ the tests of one file stay in one worker, because they share what their file has
 """
 
 import os
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -55,6 +58,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.nodeid.split("::")[0] not in RAY_FILES)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_ray() -> Iterator[None]:
+    """Let Ray start in processes of its own only: it ends a process a minute after its GCS has."""
+    if find_spec("ray"):
+        refusal = AssertionError("a test starts Ray in its own process; use Place.run")
+        with patch("studies.cluster.session.ray.init", side_effect=refusal):
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from avsc_core.errors import EnvironmentFault, Fault
-from avsc_core.files import atomic_path
+from avsc_core.files import atomic_path, remove_unfinished
 from avsc_core.record.address import locate_database, locate_state
 
 LOCK_SECONDS = 120.0  # what is done under the lock of a record takes a few seconds at most
@@ -30,8 +30,7 @@ def create_database(uri: str) -> None:
             return
 
         # What a process left that was killed here. Under the lock nobody else writes such files.
-        for leftover in database.parent.glob(f".{database.name}.*"):
-            leftover.unlink()
+        remove_unfinished(database)
 
         with atomic_path(database) as temporary:
             store = SqlAlchemyStore(f"sqlite:///{temporary}", database.parent.as_uri())

@@ -186,7 +186,7 @@ class Place:
 
     def list_checkpoints(self) -> list[Path]:
         """List the checkpoints of trials that are not over; not those that are being written."""
-        return sorted(path for path in self.folder.rglob("*.pt") if not path.name.startswith("."))
+        return sorted(self.folder.rglob("checkpoints/*/*.pt"))
 
     def read_checkpoints(self) -> dict[str, int]:
         """Map the key of each trial with a whole checkpoint to the epoch of it."""

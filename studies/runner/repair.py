@@ -11,6 +11,7 @@ Who calls this has the study's lease, so that whatever still runs by the record 
 
 import json
 
+from avsc_core.files import remove_path
 from avsc_core.record.address import locate_checkpoint
 from avsc_core.record.recorder import COPY, Recorder
 from avsc_core.record.trials import OUTCOMES
@@ -47,10 +48,10 @@ def repair_study(recorder: Recorder, study: str) -> None:
 def _remove_checkpoints(recorder: Recorder, study: str) -> None:
     """Remove checkpoints of trials that are over, and those that were not written to the end."""
     folder = locate_checkpoint(recorder.uri, study, "").parent
-    for file in sorted(folder.glob("*")):  # stacks of workers too
-        key = file.name.partition(".")[0]
+    for path in sorted(folder.glob("*")):  # stacks of workers too
+        key = path.name.partition(".")[0]
         if not key or _is_over(recorder, study, key):
-            file.unlink(missing_ok=True)
+            remove_path(path)
 
 
 def _is_over(recorder: Recorder, study: str, key: str) -> bool:

@@ -297,6 +297,21 @@ for epoch in range(1, 1_000_000):
 """
 
 
+def test_what_a_library_had_begun_beside_the_file_goes_with_it(tmp_path: Path):
+    program = """if 1:
+        import os, pathlib, sys
+        from avsc_core.files import atomic_path
+        with atomic_path(pathlib.Path(sys.argv[1])) as temporary:
+            temporary.with_name(".tmpJGSKoh").write_bytes(b"as safetensors does")
+            os._exit(1)
+        """
+    path = tmp_path / "trial.pt"
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    CheckpointFile(path, minutes=0).remove()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("wait", [0.0, 0.019])
 def test_the_previous_one_is_whole_whenever_a_writer_is_killed(tmp_path: Path, wait: float):
     path = tmp_path / "trial.pt"
