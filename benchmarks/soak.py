@@ -53,11 +53,15 @@ class Look(NamedTuple):
 def main() -> None:
     """Run the study and keep what was seen."""
     trials = int(sys.argv[1]) if sys.argv[1:] else TRIALS
-    with tempfile.TemporaryDirectory(prefix="soak-") as name:
-        folder = Path(name)
-        looks = run_study(folder, trials)
+    # Ray keeps its sockets among the temporary files only where the path of these is short.
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as name,
+        tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as short,
+    ):
+        folder, temporary = Path(name), Path(short)
+        looks = run_study(folder, temporary, trials)
         overheads = read_overheads(folder)
-        left = count_files(folder / "tmp")
+        left = count_files(temporary)
     looks = [look for look in looks if look.trials >= trials / 10]
     places = [look.trials for look in looks]
 
@@ -72,12 +76,13 @@ def main() -> None:
     keep("soak", f"Does a study of {trials} trials grow?", rows)
 
 
-def run_study(folder: Path, trials: int) -> list[Look]:
-    """Run the study in a folder. Returns what was seen of it, look by look."""
-    (folder / "tmp").mkdir()
+def run_study(folder: Path, temporary: Path, trials: int) -> list[Look]:
+    """Run the study in a folder, with another one for its temporary files.
+
+    Returns what was seen of it, look by look.
+    """
     (folder / "soak.yaml").write_text(yaml.safe_dump(STUDY))
-    # Ray takes a folder of its own unless it is told.
-    environment = {**os.environ, "TMPDIR": f"{folder}/tmp", "RAY_TMPDIR": f"{folder}/tmp"}
+    environment = {**os.environ, "TMPDIR": str(temporary)}
     programs = Path(sys.executable).parent
     make_data = [str(programs / "avsc-core"), "demo-data", "data"]
     make_data += ["--clips-per-scene", str(CLIPS_PER_SCENE)]
@@ -95,13 +100,13 @@ def run_study(folder: Path, trials: int) -> list[Look]:
         while study.poll() is None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             with suppress(psutil.Error):  # a process that has just ended
-                looks.append(look_at(study, folder))
+                looks.append(look_at(study, folder, temporary))
     if study.returncode:
         raise RuntimeError(log.read_text()[-2000:])
     return looks
 
 
-def look_at(study: psutil.Process, folder: Path) -> Look:
+def look_at(study: psutil.Process, folder: Path, temporary: Path) -> Look:
     """Look at a running study."""
     workers = 0
     for child in study.children(recursive=True):
@@ -113,7 +118,7 @@ def look_at(study: psutil.Process, folder: Path) -> Look:
         driver_memory=study.memory_info().rss,
         worker_memory=workers,
         open_files=study.num_fds(),
-        temporary_files=count_files(folder / "tmp"),
+        temporary_files=count_files(temporary),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from avsc_core.evaluation.sequential import find_thresholds, list_information, spend_level
 from avsc_core.processes import Progress
+from avsc_core.record.lease import hold_lease
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import OWN_SEARCH
 from avsc_core.terminal import err
@@ -60,7 +61,9 @@ def _train_and_look(
             err.print("no seed is added while trials fail; the same command tries them again")
             break
         look = take_look(results)
-        record_look(ending.recorder, study.name, look)
+        # Another command may have begun to run the study in the meantime.
+        with hold_lease(ending.recorder, study.name, str(study.path)):
+            record_look(ending.recorder, study.name, look)
         is_last = not look["open"] or look["seeds"] == study.looks[-1]
         err.print(describe_look(look, is_last), soft_wrap=True)
         if is_last:

@@ -391,7 +391,9 @@ def _open_run(
         same_tags = all(run.tags.get(name) == value for name, value in tags.items())
         unfinished = run.outcome in ("running", "interrupted")
         if same_tags and unfinished and run.can_continue and run.key == trial_key(config):
-            return run.run_id, recorder.resume_run(run.run_id)
+            recorder.resume_run(run.run_id)
+            history = recorder.read_history(run.run_id, "train_total")
+            return run.run_id, max((epoch for epoch, _ in history), default=0)
     return recorder.begin_run(task.experiment, config, tags), 0
 
 

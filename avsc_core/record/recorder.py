@@ -341,16 +341,13 @@ class Recorder:
         found.sort(key=lambda run: -len(run.data.params) - len(run.data.metrics))
         return [str(run.info.run_id) for run in found]
 
-    def resume_run(self, run_id: str) -> int:
-        """Turn an interrupted run RUNNING again. Returns the last epoch of its metrics, 0 for
-        none."""
+    def resume_run(self, run_id: str) -> None:
+        """Turn an interrupted run RUNNING again."""
         recipe = self.client.get_run(run_id).data.tags.get("avsc.recipe", "")
         if recipe != compute_recipe():
             recipe = MIXED_RECIPE
         self.client.update_run(run_id, status="RUNNING")
         self._write(run_id, tags={"avsc.outcome": "running", "avsc.recipe": recipe})
-        epochs = [epoch for epoch, _ in self.read_history(run_id, "train_total")]
-        return max(epochs, default=0)
 
     def add_environment(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Write with what and on what a run is computed (`environment.py`).

@@ -12,23 +12,22 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import ray
 from ray._common.usage.usage_lib import get_cluster_metadata
 from ray._private import services
 from ray._private.authentication.authentication_token_setup import _enable_token_auth
 from ray._raylet import AuthenticationTokenLoader, GcsClient  # type: ignore[attr-defined]
-from ray.exceptions import AuthenticationError, RayError, RpcError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import AuthenticationError, RpcError
 
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.terminal import err
+from studies.cluster.nodes import ask_nodes, list_nodes
 
 # Seconds for an answer. Ray's own waiting, which is set below, ends before.
 LIMIT = 9.0
 SHORT_WAITS = {"RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_py_gcs_connect_timeout_s": "3"}
 SECONDS_TO_CONNECT = 2
 SECONDS_TO_FIND_A_NODE = 2
-SECONDS_TO_START_A_WORKER = 60
+SECONDS_TO_ANSWER = 60.0  # that all nodes together have to start a worker and list versions
 
 # What the other process may answer instead of versions, and what to do about it.
 ABSENT = "no Ray cluster at {}"
@@ -58,7 +57,8 @@ def find_cluster(address: str) -> str:
     if fault := answer.get("fault"):
         what = fault.format(address)
         raise EnvironmentFault(Fault("--address", what, todo=REMEDIES[fault]))
-    _compare(f"the cluster at {address}", answer["versions"], _make_task()())
+    if faults := _compare(f"the cluster at {address}", answer["versions"], _make_task()()):
+        raise EnvironmentFault(faults)
 
     # A driver with a token and workers without one would refuse each other, so the cluster decides.
     if answer["asks_token"]:
@@ -74,22 +74,14 @@ def check_nodes(address: str) -> None:
 
     Raises EnvironmentFault with one fault for each node that has others.
     """
-    asked = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(_make_task()).options(num_cpus=0, scheduling_strategy=there)
-            asked[node["NodeManagerAddress"]] = task.remote()
     faults: list[Fault] = []
-    for name, answer in asked.items():
-        where = f"node {name} of the cluster at {address}"
-        try:
-            versions = ray.get(answer, timeout=SECONDS_TO_START_A_WORKER)
-            _compare(where, versions, _make_task()())
-        except RayError as error:
+    ours = _make_task()()
+    for node, versions, error in ask_nodes(list_nodes(), _make_task(), seconds=SECONDS_TO_ANSWER):
+        where = f"node {node.name} of the cluster at {address}"
+        if error:
             faults.append(Fault("--address", f"{where} runs nothing ({error})"))
-        except EnvironmentFault as error:
-            faults += error.faults
+        else:
+            faults += _compare(where, versions, ours)
     if faults:
         raise EnvironmentFault(faults)
 
@@ -118,13 +110,15 @@ def _make_task() -> Callable[[], dict[str, str]]:
     return list_versions
 
 
-def _compare(where: str, theirs: dict[str, str], ours: dict[str, str]) -> None:
+def _compare(where: str, theirs: dict[str, str], ours: dict[str, str]) -> list[Fault]:
+    """Return a fault when versions differ, none when they are the same."""
     differing = [name for name, version in theirs.items() if version != ours[name]]
-    if differing:
-        there = ", ".join(f"{name} {theirs[name]}" for name in differing)
-        here = ", ".join(f"{name} {ours[name]}" for name in differing)
-        what = f"{where} has {there}, this machine {here}"
-        raise EnvironmentFault(Fault("--address", what, todo="install the same on all nodes"))
+    if not differing:
+        return []
+    there = ", ".join(f"{name} {theirs[name]}" for name in differing)
+    here = ", ".join(f"{name} {ours[name]}" for name in differing)
+    what = f"{where} has {there}, this machine {here}"
+    return [Fault("--address", what, todo="install the same on all nodes")]
 
 
 def _ask(address: str) -> dict[str, Any]:

@@ -57,14 +57,12 @@ def list_worker_settings() -> dict[str, str]:
 
 
 def list_nodes() -> list[Node]:
-    """List the nodes of the cluster; empty when the driver's machine is the only one."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    if len(alive) < 2:
-        return []
+    """List the nodes of the cluster; the driver's machine is one of them."""
     nodes = []
-    for node in alive:
-        name = f"{node['NodeManagerAddress']} ({node['NodeManagerHostname']})"
-        nodes.append(Node(node["NodeID"], name))
+    for node in ray.nodes():
+        if node["Alive"]:
+            name = f"{node['NodeManagerAddress']} ({node['NodeManagerHostname']})"
+            nodes.append(Node(node["NodeID"], name))
     return sorted(nodes, key=lambda node: node.name)
 
 

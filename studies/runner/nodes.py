@@ -33,7 +33,7 @@ def inspect_nodes(plan: Plan, data: DataSet, state: Path) -> list[Node]:
     thing that is missing. The driver's machine alone is not asked.
     """
     nodes = list_nodes()
-    if not nodes:
+    if len(nodes) < 2:
         return []
 
     # What each node has, sorted by what is missing.

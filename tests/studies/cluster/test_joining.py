@@ -33,10 +33,9 @@ def test_a_server_that_does_not_answer_is_given_up_within_ten_seconds():
 
 def test_other_versions_are_told_in_one_line_that_names_both():
     ours = {"Ray": "2.60.0", "Python": "3.11.7", "avsc": "0.2.0"}
-    _compare("the cluster", dict(ours), ours)
-    with pytest.raises(EnvironmentFault) as caught:
-        _compare("node 10.0.0.2", {**ours, "Python": "3.12.1", "avsc": "0.1.0"}, ours)
-    assert str(caught.value) == (
+    assert _compare("the cluster", dict(ours), ours) == []
+    (fault,) = _compare("node 10.0.0.2", {**ours, "Python": "3.12.1", "avsc": "0.1.0"}, ours)
+    assert str(fault) == (
         "--address: node 10.0.0.2 has Python 3.12.1, avsc 0.1.0, "
         "this machine Python 3.11.7, avsc 0.2.0; install the same on all nodes"
     )
