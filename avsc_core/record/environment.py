@@ -41,7 +41,8 @@ def describe_environment(config: Config) -> dict[str, str]:
     # Which instructions a CPU has decides in which order it adds.
     name = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     if device == "cuda":
-        name = torch.cuda.get_device_name()
+        major, minor = torch.cuda.get_device_capability()
+        name = f"{torch.cuda.get_device_name()}, capability {major}.{minor}"
     return {
         "avsc.version": __version__,
         "avsc.commit": read_commit(),

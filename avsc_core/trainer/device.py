@@ -1,10 +1,15 @@
 """Where a training computes, in which precision, and from which random numbers."""
 
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from avsc_core.config import Config
-from avsc_core.errors import make_error
+from avsc_core.errors import Fault, UserError
 
 PRECISIONS = {
     "float32": torch.float32,
@@ -12,6 +17,7 @@ PRECISIONS = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
 RKM_STREAM = 1  # numpy's hash takes (seed, epoch) for (seed, epoch, 0)
 
 
@@ -21,11 +27,31 @@ def choose_device(config: Config) -> torch.device:
     Raises UserError when `cuda` is asked for on a machine without a CUDA device.
     """
     name = config.device
-    if name == "cuda" and not torch.cuda.is_available():
-        raise make_error("device", "no CUDA device here", "auto or cpu")
+    if name == "cuda" and (fault := find_gpu_fault("device")):
+        raise UserError(replace(fault, allowed="auto or cpu"))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def find_gpu_fault(where: str) -> Fault | None:
+    """Return why torch finds no GPU here, and what helps; None where it finds one."""
+    if torch.cuda.is_available():
+        return None
+    what = f"torch {torch.__version__} finds no GPU"
+    if torch.version.cuda is None:
+        return Fault(where, f"{what}, because it is built for CPUs", todo="install a CUDA build")
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return Fault(where, f"{what}, because CUDA_VISIBLE_DEVICES is empty", todo="unset it")
+    if not DRIVER_FILE.exists():
+        return Fault(where, f"{what}: this machine has no NVIDIA driver", todo="install one")
+
+    # The driver must be as new as the CUDA that torch is built for.
+    found = re.search(r"Kernel Module .*?(\d+\.[\d.]+)", DRIVER_FILE.read_text())
+    driver = found.group(1) if found else "of unknown version"
+    why = f"it is built for CUDA {torch.version.cuda}, and the NVIDIA driver is {driver}"
+    todo = "install a newer driver, or a torch build for an older CUDA"
+    return Fault(where, f"{what}: {why}", todo=todo)
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:

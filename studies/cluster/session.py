@@ -26,9 +26,10 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.processes import ABANDONED
+from avsc_core.terminal import err
 from studies.cluster import drop_ray_variables
 from studies.cluster.joining import check_nodes, find_cluster
-from studies.cluster.nodes import list_worker_settings
+from studies.cluster.nodes import list_nodes, list_worker_settings
 from studies.cluster.temporary import temporary_folder
 from studies.study.schema import Study
 
@@ -45,19 +46,36 @@ class Session(NamedTuple):
     def count_workers(self, study: Study) -> int:
         """Wait for Ray, and count how many trials of `study` run at a time.
 
-        Raises EnvironmentFault when Ray does not start or cannot hold a single trial.
+        Raises EnvironmentFault when Ray does not start or cannot hold a single trial, or when torch
+        does not find the GPU of the only machine.
         """
         self.starting.result()
         needed = study.resources
         available = ray.cluster_resources()
         cpus = available.get("CPU", 0)
         gpus = available.get("GPU", 0)
+        if needed.gpus and len(list_nodes()) < 2:
+            _check_gpu()
+        if gpus and not needed.gpus:
+            what = f"trials train on the CPU, GPUs here: {gpus:.0f}"
+            err.print(f"note: {what}; --gpus 1 gives each trial one", soft_wrap=True)
         places = needed.count_places(cpus, gpus)
         if places < 1:
             what = f"a trial needs {needed.cpus} CPUs and {needed.gpus} GPUs"
             found = f"there are {cpus:.0f} CPUs and {gpus:.0f} GPUs"
             raise EnvironmentFault(Fault("resources", what, found, "lower --cpus or --gpus"))
         return places
+
+
+def _check_gpu() -> None:
+    """Check that torch finds the GPU. Raises EnvironmentFault.
+
+    Ray asks the driver for GPUs, and may find one that torch is built too new for.
+    """
+    from avsc_core.trainer.device import find_gpu_fault  # torch, which takes seconds
+
+    if fault := find_gpu_fault("--gpus"):
+        raise EnvironmentFault(fault)
 
 
 @contextmanager

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from avsc_core.trainer.checkpoint import CheckpointFile
     from avsc_core.trainer.loop import Epoch
 
+# Of a share of a GPU; the rest is for CUDA itself, which has some memory in each process.
+FOR_TENSORS = 0.92
+
 DUMP_SIGNAL = signal.SIGUSR1  # makes a worker write its stack
 
 
@@ -135,14 +138,15 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
         import torch
 
         import avsc_core.trainer.loop  # noqa: F401
+        from avsc_core.trainer.device import find_gpu_fault
 
         torch.set_num_threads(max(1, int(self.cpus)))
         # `auto` would train on the CPU, and nobody would notice.
-        if self.gpus and not torch.cuda.is_available():
-            raise Unfit("GPU: the worker has no CUDA device, though its trial was given one", True)
+        if self.gpus and (fault := find_gpu_fault("GPU")):
+            raise Unfit(str(fault), environment=True)
         # Ray only counts fractions of a GPU; this makes them a limit of memory.
         if 0 < self.gpus < 1:
-            torch.cuda.set_per_process_memory_fraction(self.gpus)
+            torch.cuda.set_per_process_memory_fraction(self.gpus * FOR_TENSORS)
         self.prepared = True
 
     def _train(self) -> "Iterator[Epoch]":

@@ -116,8 +116,8 @@ def _check_search(file: StudyFile, name: str, located: Located) -> Iterator[Faul
 
 
 def _check_resources(file: StudyFile, located: Located) -> Iterator[Fault]:
-    """Check that a trial has a share of one GPU, or whole ones: Ray gives nothing between."""
+    """Check that a trial has one GPU at most: it trains on one, and a second would stand idle."""
     gpus = file.resources.gpus
-    if gpus > 1 and gpus != int(gpus):
+    if gpus > 1:
         where = located.where("resources", "gpus")
-        yield Fault(where, f"{gpus:g} GPUs per trial", "a share of one GPU, or whole ones")
+        yield Fault(where, f"{gpus:g} GPUs per trial", "1, or a share of one such as 0.5")

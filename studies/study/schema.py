@@ -128,8 +128,6 @@ class Resources(FilePart):
         by_cpu = _divide(cpus, self.cpus)
         if not self.gpus:
             return by_cpu
-        if self.gpus >= 1:
-            return min(by_cpu, _divide(gpus, self.gpus))
         shares = _divide(1, self.gpus)  # a trial does not straddle two GPUs
         return min(by_cpu, int(gpus) * shares)
 

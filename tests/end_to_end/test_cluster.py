@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from avsc_core import __version__
 from tests.builders.commands import BIN
@@ -43,6 +44,7 @@ def start_head(folder: Path, **variables: str) -> "tuple[Head, subprocess.Popen[
         [ray, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True
     )
     options = ["--port", str(port), "--temp-dir", str(folder / "ray"), "--num-cpus", "2"]
+    options += ["--num-gpus", "1"]  # Ray believes it
     command = [ray, "start", "--head", "--block", "--include-dashboard=false", *options]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -99,7 +101,12 @@ def test_a_cluster_is_joined_with_its_token_and_not_without(
     assert err.count("\n") == 1
 
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(head.home / ".ray" / "auth_token"))
-    place.run(*join)
+    if not torch.cuda.is_available():
+        _, err = place.run(*join, "--gpus", "1", code=4)
+        assert err.splitlines()[-1].startswith(f"--gpus: torch {torch.__version__} finds no GPU")
+        assert place.trials() == []
+    _, err = place.run(*join)
+    assert "note: trials train on the CPU, GPUs here: 1; --gpus 1 gives each trial one\n" in err
     assert [trial.outcome for trial in place.trials()] == ["complete"]
 
 

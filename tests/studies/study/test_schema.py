@@ -186,7 +186,7 @@ def test_the_command_line_wins(tmp_path: Path):
         (
             "seeds: [0, 1]",
             "resources: {gpus: 1.5}",
-            "study.yaml:3: 1.5 GPUs per trial; a share of one GPU, or whole ones",
+            "study.yaml:3: 1.5 GPUs per trial; 1, or a share of one such as 0.5",
         ),
         (
             "seeds: [0, 1]",
