@@ -92,7 +92,11 @@ def note_random_weights(config: "Config", data: DataSet) -> None:
 
 def note_changes(winner: "Winner", config: "Config") -> None:
     """Say what differs from where the winning trial was trained; nothing when nothing does."""
-    for line in find_changes(winner.trial.tags, describe_environment(config)):
+    from avsc_core.evaluation.retrain import use_threads
+
+    with use_threads(winner):
+        now = describe_environment(config)
+    for line in find_changes(winner.trial.tags, now):
         err.print(f"changed since the trial: {line}", soft_wrap=True)
 
 

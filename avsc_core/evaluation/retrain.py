@@ -135,6 +135,23 @@ def check_data(winner: Winner, data: DataSet) -> None:
         )
 
 
+@contextmanager
+def use_threads(winner: Winner | None) -> Iterator[None]:
+    """Compute with the number of threads that a winner's trial is recorded with, where it is known.
+
+    Sums of several threads are added in another order, which changes digits. And a study has set
+    the number aside for each trial: where something else runs, more threads are slower by far.
+    """
+    before = torch.get_num_threads()
+    recorded = winner.trial.tags.get("avsc.threads", "") if winner else ""
+    if recorded.isdigit():
+        torch.set_num_threads(int(recorded))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train_recorded(
     recorder: Recorder,
     config: Config,
@@ -154,7 +171,10 @@ def train_recorded(
     data = features.data
     parts = _choose_parts(config, data, winner)
     task = Task("training", winner, parts)
-    with _run_epochs(recorder, task, config, features, report, progress) as (run_id, epoch):
+    with (
+        use_threads(winner),
+        _run_epochs(recorder, task, config, features, report, progress) as (run_id, epoch),
+    ):
         # scores, tables, picture and model of the last epoch
         evaluation = evaluate_rows(epoch.model, epoch.inputs, parts.scored, config)
         metrics = {f"{parts.split}_{name}": value for name, value in evaluation.metrics.items()}
@@ -195,7 +215,7 @@ def check_winner(
 
     task = Task("check", winner, parts)
     with (
-        _use_threads(trial.tags.get("avsc.threads", "")),
+        use_threads(winner),
         _run_epochs(recorder, task, config, features, report, progress) as (run_id, epoch),
     ):
         # the figures of the epochs that the study's rule selects
@@ -306,21 +326,6 @@ def _end_run_on_error(
         checkpoint.keep_last()
         recorder.end_run(run_id, "interrupted", {})
         raise
-
-
-@contextmanager
-def _use_threads(recorded: str) -> Iterator[None]:
-    """Compute with the number of threads that a trial was recorded with, where one is known.
-
-    Sums of several threads are added in another order, which changes digits.
-    """
-    threads = torch.get_num_threads()
-    if recorded.isdigit():
-        torch.set_num_threads(int(recorded))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _make_miss(what: str) -> NotReproduced:

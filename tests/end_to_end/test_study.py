@@ -372,11 +372,11 @@ def test_the_winner_is_retrained_and_used(place: Place, finished: tuple[str, str
     assert "models:/avsc-tiny@best" in out
     assert " again, every probability to the last digit" in err
     changes = [line for line in err.splitlines() if line.startswith("changed since the trial: ")]
-    # A training takes all cores; and somebody may be working on the code.
-    assert {line.split(": ")[1] for line in changes} <= {"threads", "commit"}
+    # Somebody may be working on the code.
+    assert {line.split(": ")[1] for line in changes} <= {"commit"}
     (checked,) = place.recorder.list_trials("tiny", "check")
-    assert checked.tags["avsc.threads"] == "1"
     (trained,) = place.recorder.list_trials("tiny", "training")
+    assert checked.tags["avsc.threads"] == trained.tags["avsc.threads"] == "1"
     # The best mean of two seeds wins. Trials this small often tie in Acc.
     complete = [trial for trial in place.trials() if trial.outcome == "complete"]
     pairs = {}
