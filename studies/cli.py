@@ -158,13 +158,20 @@ def run(
               avsc-search run studies/lambda.yaml --data /data/TAU --gpus 1 --address 10.0.0.1:6379
     """
     study = _read_study(options)
-    from studies.looks import run_with_looks  # torch, ray and mlflow load here
+    from studies.cluster.session import open_ray
+
+    with open_ray(address, study) as session, progress() as show:
+        # While Ray's processes start, the driver imports what takes longest and is not Ray's.
+        import studies.report.sections.comparisons  # noqa: F401
+
+        session.wait()
+        from studies.looks import run_with_looks
+
+        ending = run_with_looks(
+            study, options.data, options.tracking_uri, session, show, max_hours, again
+        )
     from studies.report.status import print_closing
 
-    with progress() as show:
-        ending = run_with_looks(
-            study, options.data, options.tracking_uri, address, show, max_hours, again
-        )
     print_closing(ending.recorder, study, finished=not ending.signal)
     if ending.signal:
         print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)

@@ -16,7 +16,7 @@ from avsc_core.record.lease import hold_lease
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import OWN_SEARCH
 from avsc_core.terminal import err
-from studies.cluster.session import Session, open_ray
+from studies.cluster.session import Session
 from studies.engine.tune import Ending
 from studies.report.estimates import estimate_contrasts, subtract
 from studies.report.sections.comparisons import list_compared_arms, pair_arms
@@ -31,7 +31,7 @@ def run_with_looks(
     study: Study,
     root: Path | None,  # of the data set; None: the embedded scenes
     uri: str | None,
-    address: str | None,
+    session: Session,
     progress: Progress,
     max_hours: float | None = None,
     again: bool = False,
@@ -40,19 +40,6 @@ def run_with_looks(
 
     Raises UserError as `run_study`.
     """
-    with open_ray(address) as session:
-        return _train_and_look(study, root, uri, session, progress, max_hours, again)
-
-
-def _train_and_look(
-    study: Study,
-    root: Path | None,
-    uri: str | None,
-    session: Session,
-    progress: Progress,
-    max_hours: float | None,
-    again: bool,
-) -> Ending:
     ending = run_study(study, root, uri, session, progress, max_hours, again)
     failed = ending.failed
     while study.looks and not ending.signal:

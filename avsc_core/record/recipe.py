@@ -29,7 +29,7 @@ CODE = (
     "labels.py",
 )
 # What measures costs, and what inspects data, decides no figure.
-NOT_CODE = ("trainer/probe.py", "data/inspect.py")
+NOT_CODE = ("trainer/probe.py", "trainer/measuring.py", "data/inspect.py")
 
 WITH_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

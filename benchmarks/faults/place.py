@@ -160,7 +160,9 @@ class Place:
 
     def read_err(self, number: int) -> str:
         """Return what the command of this number has written to standard error."""
-        return (self.folder / f"err{number}").read_text(errors="replace")
+        path = self.folder / f"err{number}"
+        # A fork may be killed before it has opened it.
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def read_log(self) -> list[Entry]:
         """Return the epochs that were trained so far, whatever the record says of them."""

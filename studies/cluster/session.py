@@ -43,6 +43,10 @@ class Session(NamedTuple):
     folder: Path
     starting: Future[None]
 
+    def wait(self) -> None:
+        """Wait until Ray has started, or has failed to, which whoever needs it will see."""
+        wait([self.starting])
+
     def count_workers(self, study: Study) -> int:
         """Wait for Ray, and count how many trials of `study` run at a time.
 
@@ -79,8 +83,8 @@ def _check_gpu() -> None:
 
 
 @contextmanager
-def open_ray(address: str | None) -> Iterator[Session]:
-    """Start Ray, or join the cluster at `address`; end what was started when the block ends.
+def open_ray(address: str | None, study: Study) -> Iterator[Session]:
+    """Start Ray for a study, or join the cluster at `address`; end what it started at the end.
 
     Raises EnvironmentFault when there is no such cluster. A Ray of the command's own starts on a
     thread, because that takes seconds, most of them waiting; it is waited for where it is needed.
@@ -95,7 +99,7 @@ def open_ray(address: str | None) -> Iterator[Session]:
         else:
             address = find_cluster(address)
         # The thread is a daemon, so that a start that hangs does not keep the command.
-        arguments = (address, folder, starting, closing)
+        arguments = (address, folder, _list_preloads(study), starting, closing)
         thread = Thread(target=_hold_ray, args=arguments, daemon=True)
         thread.start()
         try:
@@ -110,7 +114,7 @@ def open_ray(address: str | None) -> Iterator[Session]:
         finally:
             processes = _list_processes(folder)
             if starting.done():
-                ray.shutdown()
+                _end_ray()
             else:
                 # After a signal: Ray offers no way to stop its start.
                 thread.name = ABANDONED
@@ -136,15 +140,39 @@ def _make_private(folder: Path) -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
-def _hold_ray(address: str | None, folder: Path, starting: Future[None], closing: Event) -> None:
+def _list_preloads(study: Study) -> list[str]:
+    """List the modules that each of Ray's first workers imports while the driver prepares.
+
+    Ray starts as many as there are CPUs. Where trials have more than one, or are fewer than that,
+    most would stand idle, with torch in their memory.
+    """
+    trials = len(study.arms) * len(study.seeds) + (study.search.trials if study.search else 0)
+    needed = study.resources
+    fits = needed.cpus == 1 and not needed.gpus and trials >= (os.cpu_count() or 1)
+    return ["studies.engine.preload"] if fits else []
+
+
+def _hold_ray(
+    address: str | None,
+    folder: Path,
+    preloads: list[str],
+    starting: Future[None],
+    closing: Event,
+) -> None:
     """Start Ray and stay until the end: its processes die with the thread that started them."""
     # Whoever stops a job often sends SIGTERM to all its processes. Ray's inherit that they ignore
     # it, so that the study comes to its end with them.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         if address is None:
-            private = {"include_dashboard": False, "_temp_dir": str(folder / "ray")}
-            ray.init("local", log_to_driver=False, logging_level="CRITICAL", **private)
+            ray.init(
+                "local",
+                log_to_driver=False,
+                logging_level="CRITICAL",
+                include_dashboard=False,
+                _temp_dir=str(folder / "ray"),
+                _system_config={"preload_python_modules": preloads},
+            )
         else:
             # Workers of a cluster know nothing of the driver's environment.
             runtime_env = {"env_vars": list_worker_settings()}
@@ -160,6 +188,18 @@ def _hold_ray(address: str | None, folder: Path, starting: Future[None], closing
     else:
         starting.set_result(None)
     closing.wait()
+
+
+def _end_ray() -> None:
+    """Disconnect from Ray, and kill the processes of a Ray of this command's own.
+
+    Ray would send SIGTERM first, which they ignore, and wait a second for one after another.
+    """
+    node = ray._private.worker._global_node
+    if node is not None:
+        kill = node.kill_all_processes
+        node.kill_all_processes = lambda allow_graceful, **how: kill(**how)
+    ray.shutdown()
 
 
 def _list_processes(folder: Path) -> list[psutil.Process]:

@@ -13,7 +13,9 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from ray import tune
+from ray.air.execution import FixedResourceManager
 from ray.tune.error import TuneError
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
@@ -151,6 +153,7 @@ def run_trials(
     callback = RecordCallback(study, data, writer, parent, strategy, display, recovery, begun)
     interruption = Interruption(callback)
     treat_losses_as_deaths()
+    take_waiting_workers()
     for trial in strategy.taken_over:
         callback.take_over(trial, strategy.elsewhere[trial.key])
 
@@ -212,6 +215,19 @@ def run_trials(
     if callback.fault:
         raise end_study(callback.fault)
     return Ending(recorder, callback.failed, interruption.signal)
+
+
+def take_waiting_workers() -> None:
+    """Have Ray Tune run trials in the worker processes that Ray has started already.
+
+    By itself it gives trials variables of their own, which none of these processes has; and it
+    reserves a place for each trial, which costs one of these processes and comes before the next
+    trial's. What a study needs is in the variables of all workers, and Ray itself keeps trials
+    waiting that have no place.
+    """
+    class_cache.DEFAULT_ENV_VARS = {}
+    class_cache.ENV_VARS_TO_PROPAGATE = set()
+    tune_controller.PlacementGroupResourceManager = FixedResourceManager
 
 
 def _read_begun(recorder: Recorder, strategy: Strategy) -> dict[str, tuple[int, float]]:

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from avsc_core.config import Config
 from avsc_core.terminal import format_duration
+from avsc_core.trainer.probe import describe_cost
 from studies.engine.deaths import Death, Recovery
 from studies.engine.worker import DUMP_SIGNAL
 
@@ -132,8 +133,6 @@ class Watchdog(tune.Callback):  # type: ignore[misc]
     def _watch(self, trial: Any) -> Watched:
         """Return what is known of a trial's silence."""
         if trial.trial_id not in self.watched:
-            from avsc_core.trainer.probe import describe_cost  # torch, which the driver has by now
-
             config = Config.model_validate_json(trial.config["config"])
             self.watched[trial.trial_id] = Watched(trial, describe_cost(config))
         return self.watched[trial.trial_id]

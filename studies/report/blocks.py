@@ -7,12 +7,13 @@ format. So all formats show the same figures, which are formatted here, once.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from avsc_core.evaluation.intervals import Estimate
 from avsc_core.resolve import format_value
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INTERVAL_TITLE = "95 %"  # of a column of intervals
 POWER_TITLE = "80 % power"  # of a column of differences that could have been told
@@ -51,7 +52,7 @@ class Picture:
     key: str
     title: str
     alt_text: str  # for readers who cannot see it
-    draw: Callable[[], Figure]
+    draw: "Callable[[], Figure]"
 
 
 Block = Words | Table | Picture

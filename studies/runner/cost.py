@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rich.table import Table
 
@@ -20,13 +20,11 @@ from avsc_core.files import cache_root
 from avsc_core.processes import Progress
 from avsc_core.record.trials import OWN_SEARCH
 from avsc_core.terminal import err, format_duration, make_table
+from avsc_core.trainer.probe import UNKNOWN, Measured, describe_cost, probe
 from studies.engine.blame import end_study, judge
 from studies.engine.strategy import Strategy
 from studies.study.plan import make_plan
 from studies.study.schema import Resources, Study
-
-if TYPE_CHECKING:
-    from avsc_core.trainer.probe import Measured
 
 GIB = 2**30
 ROW_BYTES = 250  # of one clip's line in a trial's predictions
@@ -92,8 +90,8 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
     longest_epoch = 0.0
     searched = 0
     searched_seconds = 0.0
-    for item, probe in zip(work, measured, strict=True):
-        epoch = _estimate_epoch(item.config, probe, data)
+    for item, its_cost in zip(work, measured, strict=True):
+        epoch = _estimate_epoch(item.config, its_cost, data)
         seconds = item.config.training.epochs * epoch
         total += item.trials * seconds
         longest = max(longest, seconds)
@@ -104,9 +102,9 @@ def estimate_cost(strategy: Strategy, data: DataSet, side_by_side: int, progress
 
     # Memory and disk: of the largest trial, and of what all of them write.
     trials = sum(item.trials for item in work)
-    memory = max((probe.memory for probe in measured), default=0)
-    parameters = max((probe.parameters for probe in measured), default=0)
-    device = next((probe for probe in measured if probe.device), None)
+    memory = max((each.memory for each in measured), default=0)
+    parameters = max((each.parameters for each in measured), default=0)
+    device = next((each for each in measured if each.device), None)
     validation_clips = len(split_rows(data, strategy.plan.study.base.split).validation)
     features = _count_feature_bytes(work, measured, len(data.clips))
     checkpoint = STATE_BYTES * parameters
@@ -201,10 +199,8 @@ def _list_work(strategy: Strategy) -> Iterator[Work]:
             yield Work(base, len(study.seeds) - 1, "")
 
 
-def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "list[Measured]":
+def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> list[Measured]:
     """Measure the training of every item, equal ones once."""
-    from avsc_core.trainer.probe import describe_cost  # torch
-
     # A trial without a GPU share trains on the CPU, as `tune.py` tells it.
     changes = {} if resources.gpus else {"device": "cpu"}
     keys = [describe_cost(item.config) for item in work]
@@ -220,10 +216,8 @@ def _probe_work(work: list[Work], resources: Resources, progress: Progress) -> "
     return [measured[key] for key in keys]
 
 
-def _probe(config: Config, resources: Resources) -> "Measured":
+def _probe(config: Config, resources: Resources) -> Measured:
     """Measure a configuration. Raises EnvironmentFault when its environment is at fault."""
-    from avsc_core.trainer.probe import UNKNOWN, probe
-
     try:
         return probe(config, threads=max(1, int(resources.cpus)))
     except UserError:
@@ -237,7 +231,7 @@ def _probe(config: Config, resources: Resources) -> "Measured":
         return UNKNOWN
 
 
-def _estimate_epoch(config: Config, measured: "Measured", data: DataSet) -> float:
+def _estimate_epoch(config: Config, measured: Measured, data: DataSet) -> float:
     """Estimate the seconds of an epoch from those of a step and of a validation batch."""
     rows = split_rows(data, config.split)
     batch_size = config.training.batch_size
@@ -246,12 +240,12 @@ def _estimate_epoch(config: Config, measured: "Measured", data: DataSet) -> floa
     return steps * measured.step + validation_batches * measured.predict
 
 
-def _count_feature_bytes(work: list[Work], measured: "list[Measured]", clips: int) -> int:
+def _count_feature_bytes(work: list[Work], measured: list[Measured], clips: int) -> int:
     """Count the bytes of features and encodings that trials share, equal ones once."""
     from avsc_core.weights.preparation import choose_pictures
 
     sizes = {}
-    for item, probe in zip(work, measured, strict=True):
+    for item, its_cost in zip(work, measured, strict=True):
         config = item.config
         log_mel = config.log_mel
         # Of the normalisations only `peak` changes what is stored.
@@ -265,7 +259,7 @@ def _count_feature_bytes(work: list[Work], measured: "list[Measured]", clips: in
 
         # Frozen encoders keep a pooled encoding of each clip, or a sequence for a learned pooling.
         # Configurations that share encodings of one size are counted once.
-        if probe.encodings:
+        if its_cost.encodings:
             encoders = config.model_dump(include={"audio", "visual", "log_mel", "pictures"})
-            sizes[f"{encoders} {probe.encodings}"] = clips * probe.encodings
+            sizes[f"{encoders} {its_cost.encodings}"] = clips * its_cost.encodings
     return sum(sizes.values())

@@ -34,10 +34,12 @@ from tests.builders.weights import reference_convnext
 
 STOP_BEFORE_THE_FIRST_TRIAL = """\
 import os, signal, sys
+from pathlib import Path
 from studies.cluster.session import open_ray
+from studies.study.reading import read_study
 
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(75))
-with open_ray(None) as session:
+with open_ray(None, read_study(Path(sys.argv[1]))) as session:
     session.starting.result()
     os.kill(os.getpid(), signal.SIGTERM)
 """
@@ -229,8 +231,10 @@ def test_a_changed_question_is_refused(place: Place, finished: tuple[str, str]):
     assert "base.alignment.k: 5, now 3" in err
 
 
-def test_sigterm_before_the_first_trial_is_no_crash():
-    command = [sys.executable, "-c", STOP_BEFORE_THE_FIRST_TRIAL]
+def test_sigterm_before_the_first_trial_is_no_crash(tmp_path: Path):
+    study = tmp_path / "study.yaml"
+    study.write_text("question: q\narms: [{name: one}, {name: two, set: {alignment.k: 3}}]\n")
+    command = [sys.executable, "-c", STOP_BEFORE_THE_FIRST_TRIAL, str(study)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert process.returncode == 75  # and not 134, Ray's abort
     assert "SIGTERM received" not in process.stderr

@@ -16,7 +16,7 @@ from avsc_core.model.pooling import FIXED, POOLINGS, build_pooling
 from avsc_core.model.visual import VisualEncoder, build_visual_backbone
 from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer.device import autocast
-from avsc_core.trainer.probe import make_random_batch
+from avsc_core.trainer.measuring import make_random_batch
 from avsc_core.trainer.step import build_training, train_step
 from avsc_core.weights.preparation import IMAGENET
 from tests.builders.configs import TINY

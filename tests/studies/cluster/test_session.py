@@ -9,7 +9,8 @@ import ray
 from ray._private import ray_constants
 
 from avsc_core.errors import EnvironmentFault
-from studies.cluster.session import open_ray
+from studies.cluster.session import _list_preloads, open_ray
+from studies.engine import preload
 from tests.builders.studies import read
 
 
@@ -25,10 +26,23 @@ def test_a_ray_that_does_not_start_is_told_in_one_line(
     with (
         patch.dict(os.environ),
         pytest.raises(EnvironmentFault) as caught,
-        open_ray(None) as session,
+        open_ray(None, study) as session,
     ):
         session.count_workers(study)
     assert str(caught.value) == (
         "Ray: its processes did not start (timed out);"
         " give the same command again when the machine is less busy"
     )
+
+
+def test_workers_import_ahead_only_where_trials_occupy_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    four = "question: q\narms: [{name: one}, {name: two, set: {alignment.k: 3}}]\nseeds: [0, 1]\n"
+    search = "question: q\nsearch: {space: {alignment.k: null}, trials: 4}\n"
+    assert _list_preloads(read(tmp_path, four)) == [preload.__name__]
+    assert _list_preloads(read(tmp_path, search)) == [preload.__name__]
+    assert _list_preloads(read(tmp_path, four.replace("[0, 1]", "[0]"))) == []
+    assert _list_preloads(read(tmp_path, four, cpus=2)) == []
+    assert _list_preloads(read(tmp_path, four, gpus=0.5)) == []

@@ -18,9 +18,11 @@ from avsc_core.processes import no_progress
 from avsc_core.record.trials import FinishedTraining
 from avsc_core.resolve import Override, parse_set, resolve
 from avsc_core.terminal import format_duration
-from avsc_core.trainer import probe as module
-from avsc_core.trainer.probe import probe
+from avsc_core.trainer import measuring
+from avsc_core.trainer import probe as probe_module
+from avsc_core.trainer.probe import Measured, probe
 from studies.engine.strategy import Strategy
+from studies.runner import cost
 from studies.runner.cost import Cost, estimate_cost, trim_search
 from studies.study.plan import make_plan
 from studies.study.schema import Resources
@@ -132,11 +134,11 @@ def test_only_what_changes_the_cost_is_probed(
     asked: list[Config] = []
     steps: list[tuple[int, int]] = []
 
-    def measured(config: Config, threads: int) -> module.Measured:
+    def measured(config: Config, threads: int) -> Measured:
         asked.append(config)
-        return module.Measured("a device", 1.0, 0.5, 2**30, 2**33, 1000)
+        return Measured("a device", 1.0, 0.5, 2**30, 2**33, 1000)
 
-    monkeypatch.setattr(module, "probe", measured)
+    monkeypatch.setattr(cost, "probe", measured)
     text = f"question: q\narms:\n{lines}"
     card = estimate_cost(
         Strategy(make_plan(read(tmp_path, text, sets=TINY)), []),
@@ -172,8 +174,8 @@ def test_what_does_not_fit_is_told_in_one_line(
         raise error
 
     monkeypatch.setenv("AVSC_CACHE", str(tmp_path))
-    monkeypatch.setattr(module, "process_pool", ThreadPoolExecutor)
-    monkeypatch.setattr(module, "_measure", fails)
+    monkeypatch.setattr(probe_module, "process_pool", ThreadPoolExecutor)
+    monkeypatch.setattr(measuring, "measure", fails)
     with pytest.raises(EnvironmentFault) as caught:
         probe(tiny, 1)
     told = str(caught.value)
@@ -256,13 +258,13 @@ def test_a_batch_too_slow_to_run_whole_is_reckoned_from_two_clips(
         asked.append(count)
         return 2.0, 0.5
 
-    monkeypatch.setattr(module, "_time_work", two_seconds)
+    monkeypatch.setattr(measuring, "_time_work", two_seconds)
     config = resolve("demo", [*parse_set(TINY), Override("training.batch_size", 8, "test")])
-    measured = module._measure(config, "here", 1)
+    measured = measuring.measure(config, "here", 1)
     assert asked == [2]
     assert (measured.step, measured.predict) == (8.0, 2.0)
-    monkeypatch.setattr(module, "SLOW_SECONDS", 3.0)
-    whole = module._measure(config, "here", 1)
+    monkeypatch.setattr(measuring, "SLOW_SECONDS", 3.0)
+    whole = measuring.measure(config, "here", 1)
     assert asked == [2, 2, 8]
     assert (whole.step, whole.predict) == (2.0, 0.5)
     assert measured.memory > whole.memory  # two clips' memory, grown to eight
@@ -271,8 +273,8 @@ def test_a_batch_too_slow_to_run_whole_is_reckoned_from_two_clips(
 def test_the_card_has_the_hours_of_devices_and_what_rows_share(
     tmp_path: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch
 ):
-    measured = module.Measured("a device", 1.0, 0.5, 2**30, 2**33, 1000)
-    monkeypatch.setattr(module, "probe", lambda config, threads: measured)
+    measured = Measured("a device", 1.0, 0.5, 2**30, 2**33, 1000)
+    monkeypatch.setattr(cost, "probe", lambda config, threads: measured)
     (tmp_path / "one.yaml").write_text("question: q\narms: [{name: a}, {name: b}]\n")
     plan = make_plan(read(tmp_path, "question: q\ntables: [one]\n", sets=TINY, cpus=2))
     card = estimate_cost(Strategy(plan, []), data, 1, no_progress)

@@ -5,7 +5,7 @@ import torch
 
 from avsc_core.model import build_model
 from avsc_core.trainer.frozen import find_frozen_branches
-from avsc_core.trainer.probe import make_random_batch
+from avsc_core.trainer.measuring import make_random_batch
 from avsc_core.trainer.step import build_training, train_step
 from studies.study.reading import read_study
 from studies.study.schema import Arm
