@@ -52,6 +52,7 @@ def damage_cache(undisturbed: Undisturbed) -> Iterator[Attempt]:
 def fill_disks(undisturbed: Undisturbed) -> Iterator[Attempt]:
     """Let the disk of the checkpoints, the record, the cache and temporary files be full."""
     if os.geteuid():
+        print("  full disks: not tried, because mounting needs root")
         return
     # A checkpoint has 360 kB, and the one before it stays until it is whole.
     for size in ("64k", "256k", "500k"):
