@@ -15,6 +15,7 @@ ALL = (
     "power",
     "importance",
     "scale",
+    "search",
 )
 
 if __name__ == "__main__":

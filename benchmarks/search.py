@@ -1,9 +1,9 @@
 """How long does a search take, from the command to its end, against the ways that people know?
 
 Ours is `avsc-search run` with 16 and with 48 trials of three epochs of preset `demo`, two at a
-time. The rivals in `benchmarks/rivals/` train as many trials of the same model on the same data.
-Each is measured several times in turn, because other work on the machine changes within minutes;
-a row has the median.
+time on a machine with two cores. The rivals in `benchmarks/rivals/` train as many trials of the
+same model on the same data. Each is measured several times in turn, because other work on the
+machine changes within minutes; a row has the median.
 """
 
 import os

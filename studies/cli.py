@@ -82,7 +82,7 @@ class StudyOptions:
     name: Annotated[str | None, typer.Option(help="Name in the record; default the file's.")] = None
     cpus: Annotated[float | None, typer.Option(help="CPUs per trial.")] = None
     gpus: Annotated[
-        float | None, typer.Option(help="GPUs per trial: a share such as 0.25, or whole ones.")
+        float | None, typer.Option(help="GPUs per trial: 1, or a share such as 0.25.")
     ] = None
     tracking_uri: Uri = None
 

@@ -43,13 +43,13 @@ def run_with_looks(
     ending = run_study(study, root, uri, session, progress, max_hours, again)
     failed = ending.failed
     while study.looks and not ending.signal:
-        results = StudyResults(ending.recorder, study.name)
-        if any(trial.outcome == "failed" for trial in results.trials):
-            err.print("no seed is added while trials fail; the same command tries them again")
-            break
-        look = take_look(results)
         # Another command may have begun to run the study in the meantime.
         with hold_lease(ending.recorder, study.name, str(study.path)):
+            results = StudyResults(ending.recorder, study.name)
+            if any(trial.outcome == "failed" for trial in results.trials):
+                err.print("no seed is added while trials fail; the same command tries them again")
+                break
+            look = take_look(results)
             record_look(ending.recorder, study.name, look)
         is_last = not look["open"] or look["seeds"] == study.looks[-1]
         err.print(describe_look(look, is_last), soft_wrap=True)

@@ -1,9 +1,7 @@
 """Where a training computes, in which precision, and from which random numbers."""
 
 import os
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +15,6 @@ PRECISIONS = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
-DRIVER_FILE = Path("/proc/driver/nvidia/version")
 RKM_STREAM = 1  # numpy's hash takes (seed, epoch) for (seed, epoch, 0)
 
 
@@ -28,30 +25,31 @@ def choose_device(config: Config) -> torch.device:
     """
     name = config.device
     if name == "cuda" and (fault := find_gpu_fault("device")):
-        raise UserError(replace(fault, allowed="auto or cpu"))
+        raise UserError(replace(fault, todo="use device=auto or device=cpu"))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
 def find_gpu_fault(where: str) -> Fault | None:
-    """Return why torch finds no GPU here, and what helps; None where it finds one."""
+    """Return why torch finds no GPU here; None where it finds one."""
     if torch.cuda.is_available():
         return None
     what = f"torch {torch.__version__} finds no GPU"
-    if torch.version.cuda is None:
+    if torch.version.cuda is None and torch.version.hip is None:
         return Fault(where, f"{what}, because it is built for CPUs", todo="install a CUDA build")
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return Fault(where, f"{what}, because CUDA_VISIBLE_DEVICES is empty", todo="unset it")
-    if not DRIVER_FILE.exists():
-        return Fault(where, f"{what}: this machine has no NVIDIA driver", todo="install one")
 
-    # The driver must be as new as the CUDA that torch is built for.
-    found = re.search(r"Kernel Module .*?(\d+\.[\d.]+)", DRIVER_FILE.read_text())
-    driver = found.group(1) if found else "of unknown version"
-    why = f"it is built for CUDA {torch.version.cuda}, and the NVIDIA driver is {driver}"
-    todo = "install a newer driver, or a torch build for an older CUDA"
-    return Fault(where, f"{what}: {why}", todo=todo)
+    # What torch says itself, up to the links that follow.
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        reason = "none is visible"
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split(". ")[0].strip().rstrip(".")
+    reason = reason[:1].lower() + reason[1:]
+    if hidden := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        reason += f"; CUDA_VISIBLE_DEVICES is {hidden}"
+    todo = "see what `nvidia-smi` shows; the driver must be as new as the CUDA of torch"
+    return Fault(where, f"{what}: {reason}", f"it is built for CUDA {torch.version.cuda}", todo)
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:

@@ -9,7 +9,8 @@ import hashlib
 import json
 import platform
 from concurrent.futures.process import BrokenProcessPool
-from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from avsc_core.config import Config
@@ -71,7 +72,7 @@ def probe(config: Config, threads: int) -> Measured:
         FORMAT,
         device_name,
         platform.node(),
-        version("torch"),
+        _describe_torch(),
         describe_cost(config),
     ]
     key = hashlib.sha256(json.dumps(dependencies).encode()).hexdigest()[:16]
@@ -112,6 +113,14 @@ def _name_device(config: Config, threads: int) -> str:
             return torch.cuda.get_device_name()
     plural = "s" if threads > 1 else ""
     return f"{platform.machine()} CPU, {threads} thread{plural}"
+
+
+def _describe_torch() -> str:
+    """Return the version of torch and what it is built for, without importing it."""
+    spec = find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -43,6 +43,7 @@ def main() -> None:
         worker.start()
     for worker in workers:
         worker.join()
+    sys.exit(max(abs(worker.exitcode or 0) for worker in workers))
 
 
 if __name__ == "__main__":

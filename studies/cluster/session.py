@@ -22,6 +22,7 @@ import psutil
 import ray
 from ray._private import ray_constants
 from ray._private.authentication.authentication_token_setup import _enable_token_auth
+from ray._private.utils import get_num_cpus
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from avsc_core.errors import EnvironmentFault, Fault
@@ -33,6 +34,9 @@ from studies.cluster.nodes import list_nodes, list_worker_settings
 from studies.cluster.temporary import temporary_folder
 from studies.study.schema import Study
 
+# Workers that import ahead at most; each holds some hundred MB.
+MOST_PRELOADS = 16
+
 # Seconds that killed processes get to be gone.
 PATIENCE = 5.0
 
@@ -42,9 +46,10 @@ class Session(NamedTuple):
 
     folder: Path
     starting: Future[None]
+    is_own: bool  # started for this command, on this machine, and not joined
 
     def wait(self) -> None:
-        """Wait until Ray has started, or has failed to, which whoever needs it will see."""
+        """Wait until Ray has started or failed; `count_workers` raises why it failed."""
         wait([self.starting])
 
     def count_workers(self, study: Study) -> int:
@@ -106,7 +111,7 @@ def open_ray(address: str | None, study: Study) -> Iterator[Session]:
             if address is not None:
                 starting.result()  # a missing cluster shows before anything is computed for it
                 check_nodes(address)
-            yield Session(folder, starting)
+            yield Session(folder, starting, is_own=address is None)
             wait([starting])
         except Exception:
             wait([starting])
@@ -144,11 +149,12 @@ def _list_preloads(study: Study) -> list[str]:
     """List the modules that each of Ray's first workers imports while the driver prepares.
 
     Ray starts as many as there are CPUs. Where trials have more than one, or are fewer than that,
-    most would stand idle, with torch in their memory.
+    most would stand idle, with torch in their memory; and many fill the memory.
     """
+    cpus = get_num_cpus()
     trials = len(study.arms) * len(study.seeds) + (study.search.trials if study.search else 0)
     needed = study.resources
-    fits = needed.cpus == 1 and not needed.gpus and trials >= (os.cpu_count() or 1)
+    fits = needed.cpus == 1 and not needed.gpus and cpus <= min(trials, MOST_PRELOADS)
     return ["studies.engine.preload"] if fits else []
 
 

@@ -5,9 +5,11 @@ Ray provides processes and resources; the order of trials comes from `strategy.p
 off. Worker processes are reused: a trial costs a function call, not an interpreter with torch.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -135,6 +137,7 @@ def run_trials(
     workers: int,
     expected: Expected,
     folder: Path,  # for what Ray writes
+    is_own_ray: bool,  # and not a cluster's
 ) -> Ending:
     """Run every trial that the strategy has, `workers` at a time, recorded under `parent`.
 
@@ -153,7 +156,10 @@ def run_trials(
     callback = RecordCallback(study, data, writer, parent, strategy, display, recovery, begun)
     interruption = Interruption(callback)
     treat_losses_as_deaths()
-    take_waiting_workers()
+    if is_own_ray:
+        take_waiting_workers(workers, cpus, gpus)
+    # With a searcher Ray would wait for each trial's worker before it asks for the next trial.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
     for trial in strategy.taken_over:
         callback.take_over(trial, strategy.elsewhere[trial.key])
 
@@ -217,17 +223,18 @@ def run_trials(
     return Ending(recorder, callback.failed, interruption.signal)
 
 
-def take_waiting_workers() -> None:
+def take_waiting_workers(places: int, cpus: float, gpus: float) -> None:
     """Have Ray Tune run trials in the worker processes that Ray has started already.
 
     By itself it gives trials variables of their own, which none of these processes has; and it
-    reserves a place for each trial, which costs one of these processes and comes before the next
-    trial's. What a study needs is in the variables of all workers, and Ray itself keeps trials
-    waiting that have no place.
+    reserves a place for each trial, which costs one of these processes and takes time before each
+    trial. On one machine that nobody shares, counting the places is enough.
     """
     class_cache.DEFAULT_ENV_VARS = {}
     class_cache.ENV_VARS_TO_PROPAGATE = set()
-    tune_controller.PlacementGroupResourceManager = FixedResourceManager
+    most = places * (1 + 1e-6)  # whatever the last binary digits of fractions say
+    totals = {"CPU": most * cpus, "GPU": most * gpus}
+    tune_controller.PlacementGroupResourceManager = partial(FixedResourceManager, totals)
 
 
 def _read_begun(recorder: Recorder, strategy: Strategy) -> dict[str, tuple[int, float]]:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from avsc_core.trainer.checkpoint import CheckpointFile
     from avsc_core.trainer.loop import Epoch
 
-# Of a share of a GPU; the rest is for CUDA itself, which has some memory in each process.
-FOR_TENSORS = 0.92
+# Bytes of a GPU that CUDA itself takes in each process, beside torch's tensors.
+CUDA_BYTES = 600 * 2**20
 
 DUMP_SIGNAL = signal.SIGUSR1  # makes a worker write its stack
 
@@ -146,7 +146,8 @@ class StudyTrial(tune.Trainable):  # type: ignore[misc]
             raise Unfit(str(fault), environment=True)
         # Ray only counts fractions of a GPU; this makes them a limit of memory.
         if 0 < self.gpus < 1:
-            torch.cuda.set_per_process_memory_fraction(self.gpus * FOR_TENSORS)
+            for_cuda = CUDA_BYTES / torch.cuda.get_device_properties(0).total_memory
+            torch.cuda.set_per_process_memory_fraction(max(self.gpus / 2, self.gpus - for_cuda))
         self.prepared = True
 
     def _train(self) -> "Iterator[Epoch]":

@@ -7,6 +7,7 @@ from avsc_core.data.features import open_data
 from avsc_core.record.address import find_missing_file
 from avsc_core.record.recorder import open_record
 from avsc_core.terminal import err, make_table, out, progress
+from avsc_core.trainer.device import find_gpu_fault
 from studies.engine.strategy import Strategy
 from studies.runner import prepare
 from studies.runner.cost import (
@@ -65,6 +66,8 @@ def _print_cost(strategy: Strategy, data: DataSet, max_hours: float | None) -> N
     With `max_hours`, print too how many trials of the search fit. Raises UserError when none do.
     """
     study = strategy.plan.study
+    if study.resources.gpus and (fault := find_gpu_fault("--gpus")):
+        err.print(f"note: {fault}; these are costs on the CPU", soft_wrap=True)
     with progress() as show:
         costs = estimate_range(strategy, data, count_local_places(study.resources), show)
     title = "what is left costs" if strategy.reused else "what it costs"

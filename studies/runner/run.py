@@ -127,7 +127,9 @@ def _run_locked(
     outcome = "interrupted"
     try:
         expected = Expected(costs[-1].longest_epoch, costs[-1].checkpoint)
-        ending = run_trials(strategy, data, writer, parent, workers, expected, session.folder)
+        ending = run_trials(
+            strategy, data, writer, parent, workers, expected, session.folder, session.is_own
+        )
         outcome = "interrupted" if ending.signal else "complete"
     finally:
         writer.end(parent, outcome)

@@ -9,6 +9,7 @@ import ray
 from ray._private import ray_constants
 
 from avsc_core.errors import EnvironmentFault
+from studies.cluster import session
 from studies.cluster.session import _list_preloads, open_ray
 from studies.engine import preload
 from tests.builders.studies import read
@@ -26,9 +27,9 @@ def test_a_ray_that_does_not_start_is_told_in_one_line(
     with (
         patch.dict(os.environ),
         pytest.raises(EnvironmentFault) as caught,
-        open_ray(None, study) as session,
+        open_ray(None, study) as opened,
     ):
-        session.count_workers(study)
+        opened.count_workers(study)
     assert str(caught.value) == (
         "Ray: its processes did not start (timed out);"
         " give the same command again when the machine is less busy"
@@ -38,7 +39,7 @@ def test_a_ray_that_does_not_start_is_told_in_one_line(
 def test_workers_import_ahead_only_where_trials_occupy_all_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(session, "get_num_cpus", lambda: 4)
     four = "question: q\narms: [{name: one}, {name: two, set: {alignment.k: 3}}]\nseeds: [0, 1]\n"
     search = "question: q\nsearch: {space: {alignment.k: null}, trials: 4}\n"
     assert _list_preloads(read(tmp_path, four)) == [preload.__name__]
@@ -46,3 +47,6 @@ def test_workers_import_ahead_only_where_trials_occupy_all_of_them(
     assert _list_preloads(read(tmp_path, four.replace("[0, 1]", "[0]"))) == []
     assert _list_preloads(read(tmp_path, four, cpus=2)) == []
     assert _list_preloads(read(tmp_path, four, gpus=0.5)) == []
+    # With many CPUs the workers would fill the memory.
+    monkeypatch.setattr(session, "get_num_cpus", lambda: 64)
+    assert _list_preloads(read(tmp_path, search.replace("trials: 4", "trials: 100"))) == []
