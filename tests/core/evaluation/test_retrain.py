@@ -215,11 +215,12 @@ def test_what_changed_since_the_trial_is_said(
     winner = record_winner(recorder, tiny, features)
     display.note_changes(winner, tiny)
     assert capsys.readouterr().err == ""
-    older = winner.trial.tags | {"avsc.threads": "7"}
+    # A retraining takes the trial's number of threads, where it has one.
+    older = winner.trial.tags | {"avsc.threads": "7 then 1"}
     del older["avsc.commit"]
     display.note_changes(winner._replace(trials=(winner.trial._replace(tags=older),)), tiny)
     assert capsys.readouterr().err.splitlines() == [
-        "changed since the trial: threads: 7, now 1",
+        "changed since the trial: threads: 7 then 1, now 1",
         "changed since the trial: commit: not recorded",
     ]
 
