@@ -45,7 +45,7 @@ check: $(VENV)/.installed-test  ## lint, format, types, and how dense the code i
 bench: $(VENV)/.installed-test  ## every benchmark; results beside the table in benchmarks/
 	$(BIN)/python -m benchmarks
 
-soak: $(VENV)/.installed-test  ## a study of 1,000 tiny trials, and by how much it grows (30 min)
+soak: $(VENV)/.installed-test  ## a study of 1,000 tiny trials, and by how much it grows (10 min)
 	$(BIN)/python -m benchmarks.soak
 
 # One thread a process, so that faults strike training and not a wait for the other core.

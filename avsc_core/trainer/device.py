@@ -46,10 +46,14 @@ def find_gpu_fault(where: str) -> Fault | None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split(". ")[0].strip().rstrip(".")
     reason = reason[:1].lower() + reason[1:]
-    if hidden := os.environ.get("CUDA_VISIBLE_DEVICES"):
-        reason += f"; CUDA_VISIBLE_DEVICES is {hidden}"
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        reason += f"; CUDA_VISIBLE_DEVICES is '{visible}'"
+    if torch.version.cuda is None:
+        built = f"it is built for ROCm {torch.version.hip}"
+        return Fault(where, f"{what}: {reason}", built, "see what `rocm-smi` shows")
+    built = f"it is built for CUDA {torch.version.cuda}"
     todo = "see what `nvidia-smi` shows; the driver must be as new as the CUDA of torch"
-    return Fault(where, f"{what}: {reason}", f"it is built for CUDA {torch.version.cuda}", todo)
+    return Fault(where, f"{what}: {reason}", built, todo)
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:

@@ -10,7 +10,7 @@ from avsc_core.resolve import parse_set, resolve
 from avsc_core.trainer.device import choose_device, find_gpu_fault
 
 BEGINNING = f"GPU: torch {torch.__version__} finds no GPU"
-TODO = (
+ADVICE = (
     "it is built for CUDA 13.0; see what `nvidia-smi` shows; "
     "the driver must be as new as the CUDA of torch"
 )
@@ -52,7 +52,7 @@ def test_a_gpu_that_torch_finds_is_no_fault(monkeypatch: pytest.MonkeyPatch):
 )
 def test_the_reason_is_torchs_own(says: Callable[[str], None], text: str, told: str):
     says(text)
-    assert str(find_gpu_fault("GPU")) == f"{BEGINNING}: {told}; {TODO}"
+    assert str(find_gpu_fault("GPU")) == f"{BEGINNING}: {told}; {ADVICE}"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -69,9 +69,17 @@ def test_a_torch_for_cpus_is_told(monkeypatch: pytest.MonkeyPatch):
     assert str(find_gpu_fault("GPU")) == f"{BEGINNING}, {what}"
 
 
-def test_chosen_devices_are_told(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert "; CUDA_VISIBLE_DEVICES is -1; it is built for" in str(find_gpu_fault("GPU"))
+def test_a_torch_for_other_cards_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert "; it is built for ROCm 6.4; see what `rocm-smi` shows" in str(find_gpu_fault("GPU"))
+
+
+@pytest.mark.parametrize("visible", ["-1", ""])
+def test_chosen_devices_are_told(monkeypatch: pytest.MonkeyPatch, visible: str):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    told = f"; CUDA_VISIBLE_DEVICES is '{visible}'; it is built for"
+    assert told in str(find_gpu_fault("GPU"))
 
 
 def test_cuda_that_is_asked_for_is_never_replaced_by_the_cpu():
