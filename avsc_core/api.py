@@ -73,7 +73,7 @@ def load_model(reference: str | Path, tracking_uri: str | None = None) -> "Train
     """Load a trained model with its configuration and its class names. Raises UserError."""
     from avsc_core.evaluation.evaluate import load_trained
     from avsc_core.record.address import find_missing_file
-    from avsc_core.record.recorder import Recorder
+    from avsc_core.record.reading.record import Record
 
     # A model of the record is downloaded first. A record that does not exist is not created.
     folder = Path(reference)
@@ -84,7 +84,7 @@ def load_model(reference: str | Path, tracking_uri: str | None = None) -> "Train
                 f"no model there ({file}: no record in this folder)",
                 "a run id, best:STUDY, models:/NAME@ALIAS or a folder",
             )
-        folder = Recorder(tracking_uri).fetch_model(str(reference))
+        folder = Record(tracking_uri).fetch_model(str(reference))
     return load_trained(folder)
 
 
@@ -128,7 +128,7 @@ def open_study(name: str, tracking_uri: str | None = None) -> "pd.DataFrame":
     Raises UserError when there is no record or no such study.
     """
     from avsc_core.record.frame import trial_frame
-    from avsc_core.record.recorder import open_record
+    from avsc_core.record.reading.record import open_record
 
     return trial_frame(open_record(tracking_uri), name)
 

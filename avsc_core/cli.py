@@ -388,11 +388,12 @@ def _train_winner(
     check: bool,
 ) -> None:
     """Retrain the winner of a study, with `overrides` over its configuration."""
-    from avsc_core.record.recorder import open_record
+    from avsc_core.record.reading.record import open_record
+    from avsc_core.record.recorder import Recorder
     from avsc_core.record.winner import find_winner
 
-    recorder = open_record(tracking_uri)
-    winner = find_winner(recorder, study)
+    record = open_record(tracking_uri)
+    winner = find_winner(record, study)
     settings = list_settings(winner.trial.config)
     base = [Override(key, value, "the winner") for key, value in settings.items()]
     # The winner gives every setting, so that none of the preset's values is left.
@@ -402,11 +403,11 @@ def _train_winner(
         todo = "leave out --check or --set; device, workers and compute may be set"
         raise make_error("--set", "changes what --check repeats: the trial as it was", todo=todo)
 
-    tags = recorder.get_study(winner.study).data.tags
+    tags = record.get_study(winner.study).tags
     if tags.get("avsc.outcome") != "complete":
         what = "another trial may yet win, and the test split will have been read"
         err.print(f"note: study {winner.study} is not finished: {what}", soft_wrap=True)
-    _train_seeds(recorder, config, data, seeds, winner, check)
+    _train_seeds(Recorder(tracking_uri), config, data, seeds, winner, check)
 
 
 def _train_seeds(

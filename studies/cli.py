@@ -35,7 +35,7 @@ from studies.study.schema import Study
 from studies.study.tables import find_study_file, list_shipped
 
 if TYPE_CHECKING:
-    from avsc_core.record.recorder import Recorder
+    from avsc_core.record.reading.record import Record
 
 app = typer.Typer(
     help="Run ablations and searches as studies, and compare their trials.",
@@ -158,6 +158,15 @@ def run(
               avsc-search run studies/lambda.yaml --data /data/TAU --gpus 1 --address 10.0.0.1:6379
     """
     study = _read_study(options)
+    from studies.report.status import print_closing
+    from studies.runner.standing import find_finished
+
+    # A finished study needs none of what takes seconds to start.
+    with progress() as show:
+        finished = find_finished(study, options.data, options.tracking_uri, show, again)
+    if finished:
+        print_closing(finished, study, finished=True)
+        return
     from studies.cluster.session import open_ray
 
     with open_ray(address, study) as session, progress() as show:
@@ -170,8 +179,6 @@ def run(
         ending = run_with_looks(
             study, options.data, options.tracking_uri, session, show, max_hours, again
         )
-    from studies.report.status import print_closing
-
     print_closing(ending.recorder, study, finished=not ending.signal)
     if ending.signal:
         print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)
@@ -281,7 +288,7 @@ def ui(
 
     Example: avsc-search ui --port 5001
     """
-    from avsc_core.record.recorder import open_record
+    from avsc_core.record.reading.record import open_record
 
     uri = open_record(tracking_uri).uri
     typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
@@ -295,12 +302,12 @@ def ui(
     os.execv(sys.executable, command)
 
 
-def _open_record(name: str, tracking_uri: str | None) -> "Recorder":
+def _open_record(name: str, tracking_uri: str | None) -> "Record":
     """Open the record that has study `name`.
 
     Raises UserError when there is none, at NAME, as the command's help calls the argument.
     """
-    from avsc_core.record.recorder import open_record
+    from avsc_core.record.reading.record import open_record
 
     recorder = open_record(tracking_uri)
     recorder.get_study(name, "NAME")
@@ -335,7 +342,7 @@ def _find_base(options: StudyOptions, name: str, source: str, where: str) -> tup
 
     Only a study file with `best-of` needs it, so that others are checked without the record.
     """
-    from avsc_core.record.recorder import open_record
+    from avsc_core.record.reading.record import open_record
     from avsc_core.record.winner import find_pinned_winner
 
     return find_pinned_winner(open_record(options.tracking_uri), name, source, where)

@@ -93,7 +93,7 @@ def take_look(study: StudyResults) -> Look:
 
 def record_look(recorder: Recorder, name: str, look: Look) -> None:
     """Put a look into the study's document, in place of one at the same number of seeds."""
-    run_id = recorder.get_study(name).info.run_id
+    run_id = recorder.get_study(name).run_id
     document = recorder.read_study_document(run_id)
     earlier = [other for other in document.get("looks", []) if other["seeds"] < look["seeds"]]
     recorder.write_study_document(run_id, {**document, "looks": [*earlier, look]})

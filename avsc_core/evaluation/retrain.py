@@ -437,7 +437,7 @@ def _list_changes(trial: Config, config: Config) -> list[str]:
 
 def _find_row_of_paper(recorder: Recorder, winner: Winner) -> str:
     """Return table and row of the figures beside which the winner's arm stands, if it is an arm."""
-    document = recorder.read_study_document(recorder.get_study(winner.study).info.run_id)
+    document = recorder.read_study_document(recorder.get_study(winner.study).run_id)
     names = winner.trial.arm.split(" = ") if winner.trial.role == ARM else []
     for arm in document.get("metadata", {}).get("arms", []):
         published = arm["published"]

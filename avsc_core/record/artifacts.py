@@ -5,31 +5,38 @@ server keeps them where it likes; a folder of its own machine is refused when th
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from uuid import uuid4
-
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
-from mlflow.entities import Experiment
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.files import write_text
 from avsc_core.record.address import DATABASES, find_local_folder, hide_secrets
+from avsc_core.record.reading.stored import Reader
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 
 class Artifacts:
-    """The artifacts of a record."""
+    """The artifacts of a record. MLflow's client is asked for where they are not in a folder."""
 
-    def __init__(self, client: MlflowClient, uri: str) -> None:
-        self.client = client
+    def __init__(self, uri: str, reader: Reader, find_client: Callable[[], "MlflowClient"]) -> None:
         self.uri = uri
+        self.reader = reader
+        self.find_client = find_client
+
+    @property
+    def client(self) -> "MlflowClient":
+        """MLflow's client of the record."""
+        return self.find_client()
 
     def find_folder(self, run_id: str) -> Path | None:
         """Find the local folder of a run's artifacts; None where a server keeps them."""
-        return find_local_folder(self.uri, self.client.get_run(run_id).info.artifact_uri)
+        return find_local_folder(self.uri, self.reader.read_run(run_id).artifact_uri)
 
     def log_text(self, run_id: str, name: str, content: str) -> None:
         """Write a text. A kill leaves a local file as it was before, or whole."""
@@ -52,7 +59,7 @@ class Artifacts:
             shutil.copytree(local, folder / name, dirs_exist_ok=True)
             return (folder / name).as_uri()
         self.client.log_artifacts(run_id, str(local), name)
-        return f"{self.client.get_run(run_id).info.artifact_uri}/{name}"
+        return f"{self.reader.read_run(run_id).artifact_uri}/{name}"
 
     def copy(self, source: str, run_id: str) -> None:
         """Copy all artifacts of the run `source`."""
@@ -73,6 +80,8 @@ class Artifacts:
         """Return the local path of an artifact. Raises EnvironmentFault when it is missing."""
         folder = self.find_folder(run_id)
         if folder is None:
+            from mlflow.artifacts import download_artifacts
+
             return str(download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=self.uri))
         path = folder / name
         if not path.exists():
@@ -80,7 +89,7 @@ class Artifacts:
             raise EnvironmentFault(Fault(str(path), what, todo="copy it there from where it is"))
         return str(path)
 
-    def check(self, experiment: Experiment, is_new: bool) -> None:
+    def check(self, experiment: "Experiment", is_new: bool) -> None:
         """Check that artifacts of an experiment lie where all who read the record can reach them.
 
         A server may hand out a folder of its own machine. So a file that is written there must be
@@ -112,6 +121,9 @@ class Artifacts:
 
     def _is_seen_by_server(self, experiment_id: str) -> bool:
         """Tell whether the server lists a file that is written as an artifact of a run here."""
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
         run = self.client.create_run(experiment_id, run_name="are artifacts reached")
         folder = find_local_folder(self.uri, run.info.artifact_uri)
         assert folder is not None

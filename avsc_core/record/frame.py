@@ -7,18 +7,18 @@ trial counts as `selected_*`, and the best epoch's as `best_*`.
 
 import pandas as pd
 
-from avsc_core.record.recorder import Recorder
+from avsc_core.record.reading.record import Record
 from avsc_core.record.trials import TrialRecord
 from avsc_core.resolve import format_value, list_settings
 
 
-def trial_frame(recorder: Recorder, name: str) -> pd.DataFrame:
+def trial_frame(recorder: Record, name: str) -> pd.DataFrame:
     """Return all trials of a study, whatever their outcome, in the order they were started.
 
     Raises UserError when the record has no such study.
     """
     run = recorder.get_study(name)
-    trials = recorder.list_trials(str(run.data.tags["avsc.study"]))
+    trials = recorder.list_trials(str(run.tags["avsc.study"]))
     frame = pd.DataFrame([_make_row(trial) for trial in trials])
 
     # Parquet has one type a column; a setting may have several, such as `none` and 2.

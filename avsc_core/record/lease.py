@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psutil
@@ -28,9 +29,12 @@ from pydantic import BaseModel
 
 from avsc_core.errors import Fault, LeaseLost, UserError
 from avsc_core.record.address import locate_database
-from avsc_core.record.recorder import Recorder
+from avsc_core.record.reading.record import Record
 from avsc_core.record.store import lock_record
 from avsc_core.terminal import err
+
+if TYPE_CHECKING:
+    from avsc_core.record.recorder import Recorder
 
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 20.0  # without a beat, after which the process of another machine is dead
@@ -53,7 +57,7 @@ class Lease(BaseModel, frozen=True):
 
 
 @contextmanager
-def hold_lease(recorder: Recorder, study: str, where: str) -> Iterator[None]:
+def hold_lease(recorder: "Recorder", study: str, where: str) -> Iterator[None]:
     """Run what is inside as the only process that runs a study.
 
     Raises UserError, at `where`, when another process runs it, and LeaseLost at the end when
@@ -77,7 +81,7 @@ def hold_lease(recorder: Recorder, study: str, where: str) -> Iterator[None]:
                 recorder.write_lease(study, "")
 
 
-def has_owner(recorder: Recorder, study: str) -> bool:
+def has_owner(recorder: Record, study: str) -> bool:
     """Tell whether a process runs a study; watched for some seconds if on another machine."""
     lease = _read(recorder, study)
     if lease is None or lease.machine == _name_machine():
@@ -85,7 +89,7 @@ def has_owner(recorder: Recorder, study: str) -> bool:
     return _watch(recorder, study, lease) is not None
 
 
-def _take(recorder: Recorder, study: str, where: str) -> Lease:
+def _take(recorder: "Recorder", study: str, where: str) -> Lease:
     """Take the lease of a study and return it. Raises UserError when another process has it."""
     silent = None  # a lease that has been watched without a sign of life
     while True:
@@ -106,7 +110,7 @@ def _take(recorder: Recorder, study: str, where: str) -> Lease:
         silent = found
 
 
-def _write_new(recorder: Recorder, study: str) -> Lease | None:
+def _write_new(recorder: "Recorder", study: str) -> Lease | None:
     """Write a lease of this process and return it; None when another one was written after it."""
     process = psutil.Process()
     lease = Lease(
@@ -134,7 +138,7 @@ def _announce(study: str, earlier: Lease | None) -> None:
         err.print(f"note: {what}; it is taken over", soft_wrap=True)
 
 
-def _beat(recorder: Recorder, study: str, lease: Lease, ended: Event) -> None:
+def _beat(recorder: "Recorder", study: str, lease: Lease, ended: Event) -> None:
     """Give a sign of life every few seconds until `ended`, or until the lease is lost."""
     while not ended.wait(BEAT_SECONDS):
         # A record that is away for a while is no reason to stop: nobody else can read it either.
@@ -150,7 +154,7 @@ def _beat(recorder: Recorder, study: str, lease: Lease, ended: Event) -> None:
             recorder.write_lease(study, lease.model_dump_json())
 
 
-def _watch(recorder: Recorder, study: str, lease: Lease) -> Lease | None:
+def _watch(recorder: Record, study: str, lease: Lease) -> Lease | None:
     """Wait for a sign of life of a lease of another machine.
 
     Returns the lease that is in the record then; None when there was no sign.
@@ -166,7 +170,7 @@ def _watch(recorder: Recorder, study: str, lease: Lease) -> Lease | None:
     return None
 
 
-def _read(recorder: Recorder, study: str) -> Lease | None:
+def _read(recorder: Record, study: str) -> Lease | None:
     """Read the lease of a study; None where no process has it."""
     text = recorder.read_lease(study)
     return Lease.model_validate_json(text) if text else None

@@ -1,10 +1,9 @@
-"""The record of trials in MLflow: written here and read back, because it is a study's only memory.
+"""The record of trials in MLflow, written: it is a study's only memory.
 
-An experiment holds one study. It has one run for the study (`avsc.kind=study`) and under it one
-run for each trial (`avsc.kind=trial`), created before the trial starts, so that an interrupted
-trial is found and continued. Retrainings (`avsc.kind=training`) stand beside them. A run's params
-are the resolved configuration with dotted names, its tag `avsc.config` holds the same as JSON, and
-metrics come once an epoch in one call.
+`reading/record.py` says what the record has. A trial's run is created before the trial starts, so
+that an interrupted trial is found and continued. A run's params are the resolved configuration with
+dotted names, its tag `avsc.config` holds the same as JSON, and metrics come once an epoch in one
+call.
 
 The study's run has one document, `study.json`: what the study asks (`definition`), what a report
 needs (`metadata`), every invocation that trained something, the cost that was estimated, and what
@@ -13,163 +12,43 @@ where its artifacts are out of reach.
 """
 
 import json
-import logging
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, wraps
+from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-# MLflow reads some of these switches when it is imported. What the user has set stays.
-SWITCHES = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # It prints addresses of runs, with the password of the record in them.
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # By itself it tries seven times, two minutes each, before it says that a server is away.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "PGCONNECT_TIMEOUT": "4",  # of PostgreSQL's library, in seconds
-}
-for switch, value in SWITCHES.items():
-    os.environ.setdefault(switch, value)
-
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.store.db.db_types import DATABASE_ENGINES
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from avsc_core import __version__
 from avsc_core.config import Config
-from avsc_core.errors import EnvironmentFault, Fault, LeaseLost, UserError, make_error, suggest
-from avsc_core.record.address import (
-    choose_address,
-    find_missing_file,
-    hide_secrets,
-    locate_artifacts,
-)
-from avsc_core.record.artifacts import Artifacts
-from avsc_core.record.contact import reach
+from avsc_core.errors import Fault, UserError
+from avsc_core.record.address import locate_artifacts
 from avsc_core.record.environment import merge_environments
+from avsc_core.record.reading.database import split
+from avsc_core.record.reading.guard import report_record_faults
+from avsc_core.record.reading.record import LEASE, Record
 from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
-from avsc_core.record.store import create_database
-from avsc_core.record.study_document import (
-    DOCUMENT,
-    join_definition,
-    read_document,
-    split_definition,
-)
-from avsc_core.record.tables import History, StoredRun, read_histories, read_runs, split
-from avsc_core.record.trials import (
-    CHEAP_RUNG,
-    OUTCOMES,
-    FinishedTraining,
-    TrialRecord,
-    count_once,
-    name_row,
-    name_run,
-    read_role,
-)
-from avsc_core.resolve import (
-    format_value,
-    hash_weights,
-    list_settings,
-    nest,
-    read_recorded,
-    share_sections,
-    trial_key,
-)
-from avsc_core.terminal import err
-from avsc_core.yaml_file import read_value
-
-Class = TypeVar("Class")
+from avsc_core.record.study_document import DOCUMENT, split_definition
+from avsc_core.record.trials import OUTCOMES, FinishedTraining, name_row, name_run
+from avsc_core.resolve import format_value, hash_weights, list_settings, trial_key
 
 # What MLflow takes in one call: 100 params, 100 tags, and 1,000 of all with the metrics.
 MOST_PARAMS = 100
 MOST_METRICS = 800
-READERS = 8  # threads that ask a server for one history each
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"  # MLflow's code of that error
-LEASE = "avsc.lease"  # the tag of an experiment that says which process runs the study
 COPY = "copy"  # the kind of a run that is being copied from another study; nobody counts it
-
 OPERATION = "avsc.operation"  # the tag that names what created a run, so that it is created once
-
-# What MLflow answers where the same write would be refused again: its run was deleted, for example.
-REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-
-
-def open_record(uri: str | None) -> "Recorder":
-    """Open the record to read from it. Raises UserError when there is none."""
-    if file := find_missing_file(uri):
-        raise UserError(Fault(file, "no record in this folder", todo="run a study first"))
-    return Recorder(uri)
-
-
-class Refused(EnvironmentFault):
-    """The record answers, and does not accept what it is asked."""
-
-
-def report_record_faults(recorder: type[Class]) -> type[Class]:
-    """Make every public method of a recorder raise a failing record as an EnvironmentFault of one
-    line."""
-
-    def guard(method: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(method)
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.lost:
-                raise LeaseLost(Fault("record", self.lost, todo="the study goes on there"))
-            if self.away:
-                raise EnvironmentFault(Fault("record", self.away))
-            try:
-                return method(self, *args, **kwargs)
-            except (MlflowException, SQLAlchemyError, OSError) as error:
-                # SQLAlchemy adds the statement, which is a page long.
-                reason = str(error).partition("\n[SQL: ")[0]
-                what = hide_secrets(f"{self.uri}: {reason}")
-                fault = Fault("record", what, todo="the same command continues")
-                is_refused = getattr(error, "error_code", "") in REFUSALS
-                raise (Refused if is_refused else EnvironmentFault)(fault) from None
-
-        return call
-
-    for name, method in list(vars(recorder).items()):
-        if not name.startswith("_"):
-            setattr(recorder, name, guard(method))
-    return recorder
 
 
 @report_record_faults
-class Recorder:
-    """The record at a tracking address; by default an SQLite file in `mlruns/` of the current
-    folder."""
+class Recorder(Record):
+    """A record that is written as well as read."""
 
     def __init__(self, uri: str | None = None) -> None:
-        self.uri = choose_address(uri)
-        self.lost = ""  # who took the study's lease; then nothing is read or written any more
-        self.away = ""  # why nobody waits for the record any more, once somebody has given it up
-        self._configs: dict[str, Config] = {}  # run id -> its configuration, which never changes
-        # (study, kind) -> what `list_trials` has read since something was last written
-        self._listed: dict[tuple[str, str], list[TrialRecord]] = {}
+        super().__init__(uri)
         self._checked: set[str] = set()  # experiments whose artifacts can be reached
-        self._named: set[str] = set()  # studies whose duplicates have been named
-
-        # MLflow and its migrations are quiet unless something is wrong; of a store that is away
-        # they would log pages, but that is told in one line.
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        for name in ("mlflow.store.db", "urllib3.connectionpool"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-
-        # A first query opens the store, so that a wrong address shows here.
-        self.client = reach(self.uri, lambda: _open_client(self.uri))
-        self.artifacts = Artifacts(self.client, self.uri)
 
     # Studies
 
@@ -198,11 +77,6 @@ class Recorder:
             self._checked.add(name)
         return str(found.experiment_id)
 
-    def read_lease(self, study: str) -> str:
-        """Return the text of a study's lease (`lease.py`); empty where there is none."""
-        found = self.client.get_experiment_by_name(study)
-        return str(found.tags.get(LEASE, "")) if found else ""
-
     def write_lease(self, study: str, lease: str) -> None:
         """Write the lease of a study in place of the one before.
 
@@ -210,31 +84,6 @@ class Recorder:
         whoever has the lease already.
         """
         self.client.set_experiment_tag(self.open_experiment(study), LEASE, lease)
-
-    def list_studies(self) -> list[Run]:
-        """Return the runs of all studies, the latest first."""
-        runs = self._search(self._list_experiments(), "tags.`avsc.kind` = 'study'")
-        return sorted(runs, key=_find_start, reverse=True)
-
-    def get_study(self, name: str | None, where: str = "--study") -> Run:
-        """Return the run of study `name`, or of the latest one.
-
-        Raises UserError, at `where`, when there is none.
-        """
-        runs = self.list_studies()
-        for run in runs:
-            if name is None or run.data.tags["avsc.study"] == name:
-                return run
-        if name is None or not runs:
-            what = "the record holds no study"
-            record = f"record {hide_secrets(self.uri)}"
-            raise UserError(Fault(where, what, record, "run one first"))
-        names = {run.data.tags["avsc.study"] for run in runs}
-        raise UserError(Fault(where, f"no study '{name}' in the record", suggest(name, names)))
-
-    def find_study(self, name: str) -> Run | None:
-        """Return the run of study `name`, or None when the record does not have it."""
-        return next(iter(self._search_experiment(name, "study")), None)
 
     def open_study_run(
         self, name: str, tags: Mapping[str, str], document: Mapping[str, Any]
@@ -249,11 +98,12 @@ class Recorder:
         if run is None:
             identity = {"avsc.kind": "study", "avsc.study": name, "avsc.version": __version__}
             experiment = self.open_experiment(name)
-            run = self.client.create_run(experiment, run_name=name, tags={**identity, **state})
+            new = self.client.create_run(experiment, run_name=name, tags={**identity, **state})
+            run_id = str(new.info.run_id)
         else:
-            self.client.update_run(run.info.run_id, status="RUNNING")
-            self._write(run.info.run_id, tags=state)
-        run_id = str(run.info.run_id)
+            run_id = run.run_id
+            self.client.update_run(run_id, status="RUNNING")
+            self._write(run_id, tags=state)
         self.write_study_document(run_id, document)
         return run_id
 
@@ -262,44 +112,6 @@ class Recorder:
         self.log_json(run_id, DOCUMENT, document)
         # The tags come second: a run that has them has the document.
         self._write(run_id, tags=split_definition(document.get("definition", {})))
-
-    def read_study_document(self, run_id: str) -> dict[str, Any]:
-        """Return the document of a study, also of one that an earlier version recorded.
-
-        It is empty when the study was cut off before it was written, and so before any trial.
-        Raises EnvironmentFault when the file is missing where the record says it is.
-        """
-        document = read_document(lambda name: self.read_json(run_id, name))
-        if not document and join_definition(self.client.get_run(run_id).data.tags):
-            self.read_lines(run_id, DOCUMENT)  # which says what is missing where
-        return document
-
-    def read_definition(self, run_id: str) -> dict[str, Any]:
-        """Return what a study asks; empty as `read_study_document`."""
-        definition = join_definition(self.client.get_run(run_id).data.tags)
-        return definition or self.read_study_document(run_id).get("definition", {})
-
-    # Trials and trainings
-
-    def list_trials(self, study: str, kind: str = "trial") -> list[TrialRecord]:
-        """Return every trial (or `training`) of a study in the order in which they were started.
-
-        They are read once, and again after this recorder has written something. Of several runs of
-        one trial, one counts; the others are named.
-        """
-        trials = self._listed.get((study, kind))
-        if trials is None:
-            found = self.client.get_experiment_by_name(study)
-            runs = self._read_runs([found.experiment_id], {"avsc.kind": kind}) if found else []
-            trials = sorted(map(self._read_trial, runs), key=lambda trial: trial.started)
-            if kind == "trial":
-                trials = self._count_once(study, trials)
-            self._listed[study, kind] = trials
-        return list(trials)
-
-    def find_runs(self, study: str, kind: str, condition: str = "") -> list[Run]:
-        """Return the runs of a kind in a study that meet a condition of MLflow's (" and ...")."""
-        return self._search_experiment(study, kind, condition)
 
     def begin_run(
         self, experiment: str, config: Config, tags: Mapping[str, str], parent: str | None = None
@@ -343,7 +155,7 @@ class Recorder:
 
     def resume_run(self, run_id: str) -> None:
         """Turn an interrupted run RUNNING again."""
-        recipe = self.client.get_run(run_id).data.tags.get("avsc.recipe", "")
+        recipe = self.reader.read_run(run_id).tags.get("avsc.recipe", "")
         if recipe != compute_recipe():
             recipe = MIXED_RECIPE
         self.client.update_run(run_id, status="RUNNING")
@@ -354,32 +166,8 @@ class Recorder:
 
         A run that continues keeps what it was computed with before.
         """
-        earlier = self.client.get_run(run_id).data.tags
+        earlier = self.reader.read_run(run_id).tags
         self._write(run_id, tags=merge_environments(earlier, tags))
-
-    def list_finished_trainings(
-        self, data: str, recipe: str, but_of: str = ""
-    ) -> list[FinishedTraining]:
-        """Return the trials of all studies that were completed on this data with this recipe.
-
-        Those of study `but_of` are left out.
-
-        `data` is the fingerprint of the data set. Trials that were taken over themselves are
-        left out, and so are those of a ladder's cheap rung.
-        """
-        wanted = {
-            "avsc.kind": "trial",
-            "avsc.outcome": "complete",
-            "avsc.data_fingerprint": data,
-            "avsc.recipe": recipe,
-        }
-        trainings = []
-        for run in self._read_runs(self._list_experiments(but_of), wanted):
-            tags = run.tags
-            if "avsc.taken_from" not in tags and tags.get("avsc.rung") != CHEAP_RUNG:
-                key = tags["avsc.trial_key"]
-                trainings.append(FinishedTraining(run.run_id, tags["avsc.study"], key, run.metrics))
-        return trainings
 
     def take_over_run(
         self,
@@ -424,29 +212,10 @@ class Recorder:
         self.client.set_terminated(run_id, OUTCOMES["complete"])
         return run_id
 
-    def read_outcome(self, run_id: str) -> str:
-        """Return how a run ended, or `running`."""
-        return str(self.client.get_run(run_id).data.tags.get("avsc.outcome", "running"))
-
     def delete_run(self, run_id: str) -> None:
         """Delete a run; MLflow keeps it in its bin."""
         self.client.delete_run(run_id)
         self._listed.clear()
-
-    def read_history(self, run_id: str, metric: str) -> History:
-        """Return (epoch, value) of a metric, in order."""
-        points = self.client.get_metric_history(run_id, metric)
-        return sorted((point.step, point.value) for point in points)
-
-    def read_histories(self, run_ids: Iterable[str], metric: str) -> list[History]:
-        """Return what `read_history` does for each of many runs, in far less time."""
-        run_ids = list(run_ids)
-        if self._engine:
-            histories = read_histories(self._engine, run_ids, metric)
-            return [histories.get(run_id, []) for run_id in run_ids]
-        # A server answers for one run at a time; most of that time is waiting.
-        with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(lambda run_id: self.read_history(run_id, metric), run_ids))
 
     def log_epoch(
         self, run_id: str, number: int, metrics: Mapping[str, float], at: int | None = None
@@ -488,34 +257,6 @@ class Recorder:
         """Write a folder of artifacts. Returns its address."""
         return self.artifacts.log_folder(run_id, local, name)
 
-    def has_artifact(self, run_id: str, name: str) -> bool:
-        """Tell whether a run has an artifact of that name."""
-        return self.artifacts.has(run_id, name)
-
-    def read_json(self, run_id: str, name: str) -> Any:
-        """Return an artifact of JSON; an empty dict when the run has none of that name."""
-        if not self.artifacts.has(run_id, name):
-            return {}
-        try:
-            return json.loads("\n".join(self.read_lines(run_id, name)))
-        except json.JSONDecodeError as error:
-            raise _make_artifact_error(run_id, name, f"is not JSON ({error})") from None
-
-    def read_lines(self, run_id: str, name: str) -> list[str]:
-        """Return the lines of an artifact of text. Raises UserError when it is none."""
-        try:
-            path = Path(self.fetch_artifact(run_id, name))
-            return path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise _make_artifact_error(run_id, name, f"is not text ({error})") from None
-
-    def fetch_artifact(self, run_id: str, name: str) -> str:
-        """Return the local path of an artifact.
-
-        Raises EnvironmentFault when it is missing where the record says it is.
-        """
-        return self.artifacts.fetch(run_id, name)
-
     # Models
 
     def register_model(self, run_id: str, source: str, name: str, alias: str) -> str:
@@ -528,34 +269,6 @@ class Recorder:
         version = str(self.client.create_model_version(name, source, run_id).version)
         self.client.set_registered_model_alias(name, alias, version)
         return version
-
-    def fetch_model(self, reference: str) -> Path:
-        """Return the local folder of a model: a run id, `best:STUDY` or `models:/NAME@ALIAS`.
-
-        Raises UserError when there is no such model.
-        """
-        try:
-            return Path(self.fetch_artifact(self._find_model_run(reference), "model"))
-        except (MlflowException, EnvironmentFault) as error:
-            allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
-            what = hide_secrets(f"no model there ({error})")
-            raise UserError(Fault(reference, what, allowed)) from None
-
-    def _find_model_run(self, reference: str) -> str:
-        """Return the id of the run that logged a model."""
-        if reference.startswith("models:/"):
-            name, _, alias = reference.removeprefix("models:/").partition("@")
-            return str(self.client.get_model_version_by_alias(name, alias).run_id)
-        if not reference.startswith("best:"):
-            return reference
-
-        study = self.get_study(reference.removeprefix("best:")).data.tags["avsc.study"]
-        trainings = self.list_trials(study, "training")
-        completed = [training for training in trainings if training.outcome == "complete"]
-        if not completed:
-            todo = f"`avsc-core train --best --study {study}` retrains its winner"
-            raise UserError(Fault(reference, f"study {study} has no retrained model", todo=todo))
-        return completed[-1].run_id
 
     # MLflow
 
@@ -595,101 +308,12 @@ class Recorder:
             self.client.log_batch(run_id, *call)
         self._listed.clear()
 
-    def _search_experiment(self, name: str, kind: str, condition: str = "") -> list[Run]:
-        """Return the runs of a kind in the experiment `name`, if there is such an experiment."""
-        found = self.client.get_experiment_by_name(name)
-        query = f"tags.`avsc.kind` = '{kind}'{condition}"
-        return self._search([found.experiment_id], query) if found else []
-
     def _copy_metrics(self, source: Run, run_id: str) -> None:
         """Copy the metrics of every epoch."""
         points: list[Metric] = []
         for name in source.data.metrics:
             points += self.client.get_metric_history(source.info.run_id, name)
         self._log_batches(run_id, points, [], [])
-
-    def _list_experiments(self, but: str = "") -> list[str]:
-        """Return the ids of all experiments, each of which holds one study, `but` that one's."""
-        found = self.client.search_experiments()
-        return [experiment.experiment_id for experiment in found if experiment.name != but]
-
-    def _search(self, experiments: list[str], query: str) -> list[Run]:
-        """Return all runs that a query of MLflow's finds, page by page, 1,000 at a time."""
-        if not experiments:
-            return []
-        runs: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs(experiments, query, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                return runs
-
-    def _count_once(self, study: str, trials: list[TrialRecord]) -> list[TrialRecord]:
-        """Leave out the runs that do not count, and name them, once for each study."""
-        counted, duplicates = count_once(trials)
-        if study not in self._named:
-            for trial in duplicates:
-                what = f"trial {trial.key[:6]} of study {study} has another run"
-                err.print(f"note: {what}; run {trial.run_id} does not count", soft_wrap=True)
-        self._named.add(study)
-        return counted
-
-    @cached_property
-    def _engine(self) -> Engine | None:
-        """The database that the record is; None for a server."""
-        scheme = self.uri.partition(":")[0].partition("+")[0]
-        if scheme not in DATABASE_ENGINES:
-            return None
-        # MLflow's own function, because it knows MLflow's settings of databases.
-        from mlflow.store.db.utils import create_sqlalchemy_engine
-
-        engine: Engine = create_sqlalchemy_engine(self.uri)
-        return engine
-
-    def _read_runs(self, experiments: list[str], wanted: Mapping[str, str]) -> list[StoredRun]:
-        """Read the runs with the `wanted` tags, the latest first."""
-        if self._engine:
-            return read_runs(self._engine, experiments, wanted)
-        condition = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in wanted.items())
-        return [
-            StoredRun(run.info.run_id, run.info.start_time, run.data.tags, run.data.metrics)
-            for run in self._search(experiments, condition)
-        ]
-
-    def _read_trial(self, run: StoredRun) -> TrialRecord:
-        """Read a run as a trial. Its configuration is checked once and kept, because it never
-        changes."""
-        if run.run_id not in self._configs:
-            self._configs[run.run_id] = share_sections(self._read_config(run))
-        role, arm = read_role(run.tags)
-        return TrialRecord(
-            run_id=run.run_id,
-            key=run.tags["avsc.trial_key"],
-            role=role,
-            arm=arm,
-            seed=int(run.tags["avsc.seed"]),
-            outcome=run.tags["avsc.outcome"],
-            config=self._configs[run.run_id],
-            metrics=run.metrics,
-            tags=run.tags,
-            started=run.start_time / 1000,
-        )
-
-    def _read_config(self, run: StoredRun) -> Config:
-        """Read the configuration of a run from its tag, or from its params where version 0.1.0
-        wrote no tag."""
-        if "avsc.config" in run.tags:
-            return read_recorded(json.loads(run.tags["avsc.config"]))
-        params = self.client.get_run(run.run_id).data.params
-        settings = {name: read_value(value) for name, value in params.items()}
-        return read_recorded(nest(settings))
-
-
-def _make_artifact_error(run_id: str, name: str, what: str) -> UserError:
-    """Return the error of an artifact that is not what was written."""
-    return make_error("record", f"{name} of run {run_id} {what}", todo="put the file back")
 
 
 def describe_run(
@@ -726,16 +350,3 @@ def format_settings(config: Config) -> dict[str, str]:
 def tell_time() -> int:
     """Return the time in milliseconds since 1970, as MLflow counts it."""
     return int(time.time() * 1000)
-
-
-def _open_client(uri: str) -> MlflowClient:
-    """Open a record and put a first query to it."""
-    create_database(uri)
-    client = MlflowClient(uri)
-    client.search_experiments(max_results=1)
-    return client
-
-
-def _find_start(run: Run) -> int:
-    """Return when a study last began to run, in milliseconds since 1970."""
-    return int(run.data.tags.get("avsc.started", run.info.start_time))

@@ -15,7 +15,7 @@ import numpy as np
 from avsc_core.config import Config
 from avsc_core.errors import Fault, UserError
 from avsc_core.metrics import find_figure, rank_key
-from avsc_core.record.recorder import Recorder
+from avsc_core.record.reading.record import Record
 from avsc_core.record.trials import CHEAP_RUNG, TrialRecord
 from avsc_core.resolve import configuration_key
 
@@ -49,15 +49,15 @@ class Winner(NamedTuple):
         return f"{self.metric} {average(self.trials, self.metric):.4f}{seeds}"
 
 
-def find_winner(recorder: Recorder, study: str | None, where: str = "--study") -> Winner:
+def find_winner(recorder: Record, study: str | None, where: str = "--study") -> Winner:
     """Return the winner of the study named at `where`, or of the latest one.
 
     Raises UserError when the record has no such study, or no trial of it is complete.
     """
     run = recorder.get_study(study, where)
-    name = run.data.tags["avsc.study"]
-    metric = run.data.tags["avsc.metric"]
-    definition = recorder.read_definition(run.info.run_id)
+    name = run.tags["avsc.study"]
+    metric = run.tags["avsc.metric"]
+    definition = recorder.read_definition(run.run_id)
     trials = pick_best(recorder.list_trials(name), metric, definition.get("seeds", []))
     if not trials:
         todo = "run it to its end first"
@@ -65,16 +65,14 @@ def find_winner(recorder: Recorder, study: str | None, where: str = "--study") -
     return Winner(name, metric, trials, definition.get("select", "best"))
 
 
-def find_pinned_winner(
-    recorder: Recorder, study: str, source: str, where: str
-) -> tuple[str, Config]:
+def find_pinned_winner(recorder: Record, study: str, source: str, where: str) -> tuple[str, Config]:
     """Return key and configuration of the trial of study `source` that study `study` starts from.
 
     This is the winner's trial of `source` when `study` first ran, which its definition has pinned.
     Raises UserError when the record has no trial of the study named at `where`.
     """
     run = recorder.find_study(study)
-    pinned = (recorder.read_definition(run.info.run_id).get("best_of") or {}) if run else {}
+    pinned = (recorder.read_definition(run.run_id).get("best_of") or {}) if run else {}
     if pinned.get("study") == source:
         for trial in recorder.list_trials(source):
             if trial.key == pinned["key"]:

@@ -6,6 +6,7 @@ format. So all formats show the same figures, which are formatted here, once.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +48,23 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that is drawn when a format asks for it; `key` names its file."""
+    """A figure that is drawn when the first format asks for it; `key` names its file."""
 
     key: str
     title: str
     alt_text: str  # for readers who cannot see it
     draw: "Callable[[], Figure]"
+
+    @cached_property
+    def figure(self) -> "Figure":
+        """The figure, with its parts in their places.
+
+        To place them takes as long as to write a file, so it is done once for all formats.
+        """
+        figure = self.draw()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        return figure
 
 
 Block = Words | Table | Picture

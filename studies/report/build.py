@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from avsc_core.errors import Fault, UserError
-from avsc_core.record.recorder import Recorder
+from avsc_core.record.reading.record import Record
 from studies.report import figures, search_figures
 from studies.report.blocks import Block, Report, Words
 from studies.report.sections import (
@@ -26,7 +26,7 @@ from studies.report.study_results import StudyResults
 Section = Callable[[StudyResults], Block | None]
 
 
-def build_report(recorder: Recorder, name: str) -> Report:
+def build_report(recorder: Record, name: str) -> Report:
     """Build the report of study `name`. Raises UserError when no trial of it is complete."""
     study = StudyResults(recorder, name)
     if not study.completed:

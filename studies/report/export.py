@@ -10,11 +10,11 @@ import yaml
 
 from avsc_core.files import atomic_path, write_text
 from avsc_core.record.frame import trial_frame
-from avsc_core.record.recorder import Recorder
+from avsc_core.record.reading.record import Record
 from avsc_core.record.winner import Winner, find_winner
 
 
-def export_study(recorder: Recorder, name: str, folder: Path) -> list[Path]:
+def export_study(recorder: Record, name: str, folder: Path) -> list[Path]:
     """Write trials.csv, trials.parquet and best.yaml. Returns their paths.
 
     Raises UserError when no trial is complete.

@@ -87,7 +87,7 @@ def write_pictures(report: Report, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{picture.key}.png"
         with atomic_path(path) as temporary:
-            picture.draw().savefig(temporary, dpi=150, format="png")
+            picture.figure.savefig(temporary, dpi=150, format="png")
         paths.append(path)
     return paths
 
@@ -265,5 +265,5 @@ def _embed_picture(picture: Picture) -> str:
     content = io.BytesIO()
     # Matplotlib draws random ids for the parts of an SVG, unless it has a salt.
     with rc_context({"svg.hashsalt": picture.key}):
-        picture.draw().savefig(content, format="svg", metadata={"Date": None})
+        picture.figure.savefig(content, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from avsc_core.metrics import find_figure, rank_key
 from avsc_core.record.lease import has_owner
-from avsc_core.record.recorder import Recorder
+from avsc_core.record.reading.record import Record
 from avsc_core.record.trials import SEARCH, TrialRecord
 from avsc_core.record.winner import average, find_winner, select_full_trials
 from avsc_core.terminal import make_table, out
@@ -24,10 +24,10 @@ MOST_REASONS = 10  # of failures, that `status` shows
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
-def print_status(recorder: Recorder, name: str) -> None:
+def print_status(recorder: Record, name: str) -> None:
     """Print the trials of a study in the order they started; of a long search the best and the
     latest."""
-    tags = recorder.get_study(name).data.tags
+    tags = recorder.get_study(name).tags
     trials = recorder.list_trials(name)
     # What no process runs any more was interrupted, though nobody could record it.
     if any(trial.outcome == "running" for trial in trials) and not has_owner(recorder, name):
@@ -47,7 +47,7 @@ def print_status(recorder: Recorder, name: str) -> None:
         out.print(line, soft_wrap=True)
 
 
-def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
+def print_closing(recorder: Record, study: Study, finished: bool) -> None:
     """Print the arms, the best searched trials, the best configuration, and what to do next.
 
     A winner is retrained only of a `finished` study, so only then is that a next step.
@@ -57,7 +57,7 @@ def print_closing(recorder: Recorder, study: Study, finished: bool) -> None:
     if not completed:
         out.print(f"no trial of {study.name} is complete yet")
         return
-    data_title = recorder.get_study(study.name).data.tags["avsc.data"]
+    data_title = recorder.get_study(study.name).tags["avsc.data"]
 
     # The table: all arms, then the first few of the search.
     searched = [trial for trial in completed if trial.role == SEARCH]

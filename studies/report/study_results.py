@@ -25,7 +25,7 @@ from avsc_core.evaluation.intervals import LEVEL, Clips
 from avsc_core.evaluation.sequential import find_thresholds
 from avsc_core.metrics import find_figure, parse_predictions, rank_key
 from avsc_core.record.environment import name_device
-from avsc_core.record.recorder import Recorder
+from avsc_core.record.reading.record import Record
 from avsc_core.record.trials import (
     BASE,
     BEST_ROW,
@@ -96,11 +96,11 @@ class StudyResults:
     Raises UserError when the record has no such study, or not the metadata that a report needs.
     """
 
-    def __init__(self, recorder: Recorder, name: str) -> None:
+    def __init__(self, recorder: Record, name: str) -> None:
         run = recorder.get_study(name)
         self.name = name
         self._recorder = recorder
-        self._run_id = run.info.run_id
+        self._run_id = run.run_id
 
         # The documents and tags of the study's run.
         document = recorder.read_study_document(self._run_id)
@@ -116,7 +116,7 @@ class StudyResults:
         self.earlier_seed_counts: list[int] = document.get("earlier_seed_counts", [])
 
         # Figures of the embedded scenes must say so on every page, table and picture.
-        tags = run.data.tags
+        tags = run.tags
         self.data_title = tags["avsc.data"]
         self.label = LABEL if tags.get("avsc.embedded") == "true" else ""
         # The last invocation ended with nothing left to train.

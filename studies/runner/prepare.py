@@ -19,7 +19,7 @@ from avsc_core.data.features import build_features
 from avsc_core.errors import Fault, UserError, collect_faults
 from avsc_core.labels import check_coarse
 from avsc_core.processes import Progress
-from avsc_core.record.recorder import Recorder
+from avsc_core.record.reading.record import Record
 from avsc_core.record.trials import TrialRecord
 from avsc_core.resolve import find_weights, identify
 from avsc_core.weights.preparation import choose_pictures
@@ -103,16 +103,16 @@ def describe_missing_arms(plan: Plan) -> list[str]:
     return [f"note: arm {name} is left out: {why}" for name, why in plan.missing.items()]
 
 
-def take_recorded_seeds(study: Study, recorder: Recorder) -> Study:
+def take_recorded_seeds(study: Study, recorder: Record) -> Study:
     """Return the study with the seeds that were added earlier, if it adds seeds until told."""
     run = recorder.find_study(study.name)
-    recorded = recorder.read_definition(run.info.run_id) if run else {}
+    recorded = recorder.read_definition(run.run_id) if run else {}
     if not study.looks or "until" not in recorded:
         return study
     return study.with_seeds(max(len(study.seeds), len(recorded["seeds"])))
 
 
-def check_warm_start(recorder: Recorder, study: Study) -> None:
+def check_warm_start(recorder: Record, study: Study) -> None:
     """Check that the study for a warm start is in the record, and selects epochs in the same way.
 
     The figures of a trial are of the epochs that its study selects, by a rule and a metric; those
@@ -122,7 +122,7 @@ def check_warm_start(recorder: Recorder, study: Study) -> None:
         return
     where = study.source_lines.where("search", "warm_start")
     run = recorder.get_study(study.search.warm_start, where)
-    metric = run.data.tags.get("avsc.metric", study.metric)
+    metric = run.tags.get("avsc.metric", study.metric)
     if metric != study.metric:
         what = f"study {study.search.warm_start} is decided by {metric}, this one by {study.metric}"
         todo = "set the same metric, or leave warm_start out"
@@ -130,7 +130,7 @@ def check_warm_start(recorder: Recorder, study: Study) -> None:
 
     # Studies of versions without rules count with the best epoch, this one too if it is one.
     own_rule = _note_beginning(study, _read_recorded_definition(recorder, study)).rule
-    rule = recorder.read_definition(run.info.run_id).get("select", "best")
+    rule = recorder.read_definition(run.run_id).get("select", "best")
     if rule != own_rule:
         what = f"study {study.search.warm_start} selects {rule}, this one {own_rule}"
         todo = f"set select: {rule}, or leave warm_start out"
@@ -138,7 +138,7 @@ def check_warm_start(recorder: Recorder, study: Study) -> None:
 
 
 def compare_with_record(
-    plan: Plan, data: DataSet, recorder: Recorder, again: bool = False
+    plan: Plan, data: DataSet, recorder: Record, again: bool = False
 ) -> Strategy:
     """Combine the plan with what the record knows of it, and with what other studies have trained.
 
@@ -163,7 +163,7 @@ def define_study(plan: Plan, data: DataSet) -> dict[str, Any]:
 
 
 def check_same_question(
-    recorder: Recorder, study: Study, definition: Mapping[str, Any], trials: list[TrialRecord]
+    recorder: Record, study: Study, definition: Mapping[str, Any], trials: list[TrialRecord]
 ) -> None:
     """Refuse to mix trials that answer different questions in one study. Raises UserError."""
     recorded = _read_recorded_definition(recorder, study)
@@ -180,15 +180,15 @@ def check_same_question(
         raise UserError(faults)
 
 
-def check_same_clips(recorder: Recorder, study: Study, data: DataSet) -> None:
+def check_same_clips(recorder: Record, study: Study, data: DataSet) -> None:
     """Refuse to mix trials that were validated on different clips. Raises UserError.
 
     Earlier versions drew the split of groups that several scenes share in another way.
     """
     run = recorder.find_study(study.name)
-    if run is None or not recorder.has_artifact(run.info.run_id, CLIPS):
+    if run is None or not recorder.has_artifact(run.run_id, CLIPS):
         return
-    recorded = recorder.read_lines(run.info.run_id, CLIPS)
+    recorded = recorder.read_lines(run.run_id, CLIPS)
     if recorded != format_clips(data, study.base).splitlines():
         what = f"study {study.name} is in the record with other validation clips"
         why = "another version drew its split of these groups"
@@ -234,10 +234,10 @@ def prepare_study(plan: Plan, data: DataSet, progress: Progress) -> list[dict[st
     return [json.loads(account) for account in dict.fromkeys(accounts)]
 
 
-def _read_recorded_definition(recorder: Recorder, study: Study) -> dict[str, Any]:
+def _read_recorded_definition(recorder: Record, study: Study) -> dict[str, Any]:
     """Read what the study in the record asks; empty when there is none."""
     run = recorder.find_study(study.name)
-    return recorder.read_definition(run.info.run_id) if run else {}
+    return recorder.read_definition(run.run_id) if run else {}
 
 
 def _note_beginning(study: Study, recorded: Mapping[str, Any]) -> Study:
@@ -245,7 +245,7 @@ def _note_beginning(study: Study, recorded: Mapping[str, Any]) -> Study:
     return replace(study, begun_earlier=bool(recorded) and "select" not in recorded)
 
 
-def _list_warm_start_trials(recorder: Recorder, study: Study, data: DataSet) -> list[TrialRecord]:
+def _list_warm_start_trials(recorder: Record, study: Study, data: DataSet) -> list[TrialRecord]:
     """List the trials of the study for a warm start that saw the same data."""
     if study.search is None or study.search.warm_start is None:
         return []

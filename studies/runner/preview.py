@@ -5,7 +5,7 @@ from pathlib import Path
 from avsc_core.data.dataset import DataSet
 from avsc_core.data.features import open_data
 from avsc_core.record.address import find_missing_file
-from avsc_core.record.recorder import open_record
+from avsc_core.record.reading.record import open_record
 from avsc_core.terminal import err, make_table, out, progress
 from avsc_core.trainer.device import find_gpu_fault
 from studies.engine.strategy import Strategy

@@ -18,29 +18,29 @@ from avsc_core.record.trials import OUTCOMES
 from avsc_core.resolve import read_recorded
 
 # What is left open: by MLflow's status, or by the outcome alone.
-OPEN_RUNS = (
-    " and attributes.status = 'RUNNING'",
-    " and attributes.status != 'RUNNING' and tags.`avsc.outcome` = 'running'",
+OPEN_RUNS: tuple[tuple[dict[str, str], str], ...] = (
+    ({}, "RUNNING"),
+    ({"avsc.outcome": "running"}, ""),
 )
 
 
 def repair_study(recorder: Recorder, study: str) -> None:
     """Put right what a kill left of a study."""
     for run in recorder.find_runs(study, COPY):
-        recorder.delete_run(run.info.run_id)
+        recorder.delete_run(run.run_id)
 
-    for condition in OPEN_RUNS:
-        trials = recorder.find_runs(study, "trial", condition)
+    for wanted, status in OPEN_RUNS:
+        trials = recorder.find_runs(study, "trial", wanted, status)
         for run in trials:
             # Version 0.1.0 wrote no such tag, and all params in one call.
-            if text := run.data.tags.get("avsc.config"):
-                recorder.write_params(run.info.run_id, read_recorded(json.loads(text)))
+            if text := run.tags.get("avsc.config"):
+                recorder.write_params(run.run_id, read_recorded(json.loads(text)))
 
         # Outcomes decide: they are written before the status.
-        for run in [*trials, *recorder.find_runs(study, "study", condition)]:
-            outcome = run.data.tags.get("avsc.outcome")
+        for run in [*trials, *recorder.find_runs(study, "study", wanted, status)]:
+            outcome = run.tags.get("avsc.outcome")
             outcome = outcome if outcome in OUTCOMES else "interrupted"
-            recorder.end_run(run.info.run_id, outcome, {})
+            recorder.end_run(run.run_id, outcome, {})
 
     _remove_checkpoints(recorder, study)
 
@@ -56,6 +56,6 @@ def _remove_checkpoints(recorder: Recorder, study: str) -> None:
 
 def _is_over(recorder: Recorder, study: str, key: str) -> bool:
     """Tell whether the trial with this key has ended, other than by an interruption."""
-    runs = recorder.find_runs(study, "trial", f" and tags.`avsc.trial_key` = '{key}'")
-    outcomes = {run.data.tags["avsc.outcome"] for run in runs}
+    runs = recorder.find_runs(study, "trial", {"avsc.trial_key": key})
+    outcomes = {run.tags["avsc.outcome"] for run in runs}
     return bool(outcomes & (set(OUTCOMES) - {"interrupted"}))

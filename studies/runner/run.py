@@ -6,20 +6,18 @@ when it does not.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from avsc_core import __version__
-from avsc_core.data.dataset import DataSet, describe_split
-from avsc_core.data.features import open_data
+from avsc_core.data.dataset import DataSet
 from avsc_core.processes import Progress
 from avsc_core.record.address import locate_state
 from avsc_core.record.delivery.writer import Writer
 from avsc_core.record.lease import hold_lease
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
-from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
 from studies.cluster.session import Session
 from studies.engine.strategy import Strategy, describe_exhausted
@@ -27,16 +25,12 @@ from studies.engine.tune import Ending, Expected, run_trials
 from studies.runner.cost import Cost, estimate_range, make_cost_table, trim_search
 from studies.runner.nodes import fill_own_caches, inspect_nodes
 from studies.runner.prepare import (
-    check_warm_start,
-    compare_with_record,
     define_study,
-    describe_missing_arms,
     make_served_plan,
     prepare_study,
-    take_recorded_seeds,
 )
 from studies.runner.repair import repair_study
-from studies.runner.takeover import announce_takeover
+from studies.runner.standing import Standing, announce, find_standing
 from studies.study.metadata import (
     CLIPS,
     describe_invocation,
@@ -80,23 +74,18 @@ def _run_locked(
 ) -> Ending:
     # What is asked, of which data, and what the record has of it already.
     recorder = writer.recorder
-    check_warm_start(recorder, study)
-    study = take_recorded_seeds(study, recorder)
-    data = open_data(root, progress)
-    plan = make_served_plan(study, data)
-    strategy = compare_with_record(plan, data, recorder, again)
+    standing = find_standing(study, root, recorder, progress, again)
+    data, strategy = standing.data, standing.strategy
+    run, earlier = standing.run, standing.document
     plan = strategy.plan
     study = plan.study
-    run = recorder.find_study(study.name)
-    run_id = run.info.run_id if run else ""
-    tags = run.data.tags if run else {}
-    earlier = recorder.read_study_document(run_id) if run else {}
-    if strategy.done and run and not strategy.taken_over:
-        _announce(strategy, data)
-        _refresh_finished_study(plan, data, recorder, run_id, earlier)
+    tags = run.tags if run else {}
+    if standing.is_done and run:
+        announce(standing)
+        _refresh_finished_study(standing, recorder, run.run_id)
         # The last invocation may have been killed between its last trial and the study's end.
         if tags.get("avsc.outcome") != "complete":
-            writer.end(run_id, "complete")
+            writer.end(run.run_id, "complete")
         return Ending(recorder)
     _note_other_version(tags.get("avsc.version", __version__))
 
@@ -116,7 +105,7 @@ def _run_locked(
         plan = make_served_plan(trimmed, data)
         strategy = Strategy(plan, strategy.records, strategy.earlier, strategy.elsewhere)
         costs = estimate_range(strategy, data, workers, progress)  # the probes are not repeated
-    _announce(strategy, data)
+    announce(replace(standing, strategy=strategy))
     if not strategy.done:
         err.print(make_cost_table("what it costs", costs))
 
@@ -145,13 +134,11 @@ def _delete_copies(recorder: Recorder, study: Study) -> None:
             recorder.delete_run(trial.run_id)
 
 
-def _refresh_finished_study(
-    plan: Plan, data: DataSet, recorder: Recorder, run_id: str, earlier: Mapping[str, Any]
-) -> None:
+def _refresh_finished_study(standing: Standing, recorder: Recorder, run_id: str) -> None:
     """Record what the file of a finished study says now: notes and names may have changed."""
-    now = {"definition": define_study(plan, data), "metadata": describe_study(plan)}
-    recorder.write_study_document(run_id, {**earlier, **now})
-    recorder.log_text(run_id, CLIPS, format_clips(data, plan.study.base))
+    recorder.write_study_document(run_id, {**standing.document, **standing.current})
+    base = standing.strategy.plan.study.base
+    recorder.log_text(run_id, CLIPS, format_clips(standing.data, base))
 
 
 def _open_study(
@@ -197,30 +184,3 @@ def _announce_trimming(study: Study, trimmed: Study) -> None:
     if study.search and trimmed.search and trimmed.search.trials < study.search.trials:
         left = f"{trimmed.search.trials} of {study.search.trials} trials"
         err.print(f"note: --max-hours leaves the search {left}", soft_wrap=True)
-
-
-def _announce(strategy: Strategy, data: DataSet) -> None:
-    """Tell what is about to run."""
-    study = strategy.plan.study
-    line = f"{study.name} on {data.title}"
-    if data.skipped:
-        line += f", {len(data.skipped)} clips left out"
-    line += f", {describe_split(data, study.base.split)}: {strategy.total} trials"
-    if strategy.reused:
-        line += f", {strategy.reused} of them in the record already"
-    if study.search and study.search.warm_start:
-        line += f", the sampler knows {strategy.warm} trials of {study.search.warm_start}"
-    err.print(line, soft_wrap=True)
-    announce_takeover(strategy)
-    for note in describe_missing_arms(strategy.plan):
-        err.print(note, soft_wrap=True)
-    if study.begun_earlier:
-        why = "it was begun by a version without `select`"
-        err.print(f"note: trials count with their best epoch: {why}", soft_wrap=True)
-
-    branches = find_random_branches(study.base)
-    if branches and not data.embedded:
-        noun = "backbones" if len(branches) > 1 else "backbone"
-        what = f"{' and '.join(branches)} {noun} from random weights"
-        why = "the paper's start from published ones (audio.weights, visual.weights)"
-        err.print(f"note: {what}; {why}", soft_wrap=True)

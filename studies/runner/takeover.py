@@ -10,15 +10,15 @@ from collections import Counter
 from typing import Any
 
 from avsc_core.data.dataset import DataSet
+from avsc_core.record.reading.record import Record
 from avsc_core.record.recipe import compute_recipe
-from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import FinishedTraining
 from avsc_core.terminal import err
 from studies.engine.strategy import Strategy
 from studies.study.plan import Plan
 
 
-def find_elsewhere(plan: Plan, data: DataSet, recorder: Recorder) -> dict[str, FinishedTraining]:
+def find_elsewhere(plan: Plan, data: DataSet, recorder: Record) -> dict[str, FinishedTraining]:
     """Find the trainings of other studies that this study may take over, by trial key."""
     name = plan.study.name
     trainings = recorder.list_finished_trainings(data.fingerprint, compute_recipe(), but_of=name)
@@ -30,10 +30,10 @@ def find_elsewhere(plan: Plan, data: DataSet, recorder: Recorder) -> dict[str, F
     wanted = _describe_choice(plan.definition, data.embedded)
     alike = set()
     for run in recorder.list_studies():
-        study = run.data.tags["avsc.study"]
+        study = run.tags["avsc.study"]
         if study in studies:
-            embedded = run.data.tags.get("avsc.embedded") == "true"
-            definition = recorder.read_definition(run.info.run_id)
+            embedded = run.tags.get("avsc.embedded") == "true"
+            definition = recorder.read_definition(run.run_id)
             if _describe_choice(definition, embedded) == wanted:
                 alike.add(study)
     return {training.key: training for training in trainings if training.study in alike}

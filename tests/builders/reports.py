@@ -111,7 +111,7 @@ def record_study(
         "avsc.embedded": str(data.embedded).lower(),
     }
     run = recorder.find_study(study.name)
-    earlier = recorder.read_study_document(run.info.run_id) if run else {}
+    earlier = recorder.read_study_document(run.run_id) if run else {}
     document = {
         "format": FORMAT,
         "definition": define_study(plan, data),

@@ -50,7 +50,7 @@ def read():
 """
 PRINT = f"""{READ}
 study = Recorder("{SERVER}").find_study("lambda")
-print(json.dumps([study and study.data.tags["avsc.outcome"], list(read())]))
+print(json.dumps([study and study.tags["avsc.outcome"], list(read())]))
 """
 WAIT = f"""{READ}
 while True:

@@ -118,7 +118,7 @@ def test_a_server_that_comes_back(
 
     # Nowhere a secret: outputs, the study's document, what is left on disk.
     recorder = Recorder(server.uri)
-    document = recorder.read_study_document(recorder.get_study("tiny").info.run_id)
+    document = recorder.read_study_document(recorder.get_study("tiny").run_id)
     assert "//me:...@127.0.0.1" in document["invocations"][0]["command"]
     assert "s3cret" not in study.told + study.results + str(document)
     assert not list((place.folder / "state").rglob("*.jsonl"))

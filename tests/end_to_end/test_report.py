@@ -57,7 +57,7 @@ def test_the_card_comes_before_anything_runs(place: Place, retuned: tuple[str, s
     out, _ = place.call(*command(place, "another", RETUNED, "plan"))
     for word in ("trials", "epochs", "time", "memory", "disk", "search of all", "2 for each arm"):
         assert word in out
-    document = place.recorder.read_study_document(place.recorder.get_study("retuned").info.run_id)
+    document = place.recorder.read_study_document(place.recorder.get_study("retuned").run_id)
     assert document["cost"]["trials"] == 2 * 2 + 2 * 2 + 2 * 1
     (invocation,) = document["invocations"]
     assert invocation["command"].startswith("avsc-search run retuned.yaml")
@@ -142,7 +142,7 @@ def test_a_ladder_from_the_best_of_another_study(place: Place, retuned: tuple[st
     _, err = place.run(*words)
     assert "the sampler knows 0 trials of retuned" in err  # whose search had other epochs
     source = {trial.key: trial for trial in place.trials("retuned")}
-    definition = place.recorder.read_definition(place.recorder.get_study("ladder").info.run_id)
+    definition = place.recorder.read_definition(place.recorder.get_study("ladder").run_id)
     assert (
         source[definition["best_of"]["key"]].config.fusion.kind
         == definition["base"]["fusion"]["kind"]
@@ -172,7 +172,7 @@ def test_a_report_of_what_is_not_there(place: Place, retuned: tuple[str, str]):
 
 def test_the_record_holds_what_a_report_needs(place: Place, retuned: tuple[str, str]):
     recorder: Recorder = place.recorder
-    run_id = recorder.get_study("retuned").info.run_id
+    run_id = recorder.get_study("retuned").run_id
     lines = recorder.read_lines(run_id, "clips_val.tsv")
     assert lines[0] == "filename\tscene\tlocation"
     trial = place.trials("retuned")[0]

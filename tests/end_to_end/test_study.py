@@ -48,9 +48,9 @@ with open_ray(None, read_study(Path(sys.argv[1]))) as session:
 def test_a_study_leaves_one_run_with_its_trials_under_it(place: Place, finished: tuple[str, str]):
     recorder, trials = place.recorder, place.trials()
     study = recorder.get_study("tiny")
-    assert study.info.status == "FINISHED"
+    assert study.status == "FINISHED"
     assert len(trials) == 9  # two arms with two seeds, four searched, the best of them again
-    assert {trial.tags["mlflow.parentRunId"] for trial in trials} == {study.info.run_id}
+    assert {trial.tags["mlflow.parentRunId"] for trial in trials} == {study.run_id}
     assert sorted((trial.arm, trial.seed) for trial in trials)[:4] == [
         ("all", 0),
         ("all", 1),
@@ -98,14 +98,30 @@ def test_the_closing_table_says_what_next(place: Place, finished: tuple[str, str
 def test_running_it_again_runs_nothing(place: Place, finished: tuple[str, str]):
     before = [(trial.run_id, trial.metrics) for trial in place.trials()]
     recorder = place.recorder
-    document = recorder.read_study_document(recorder.get_study("tiny").info.run_id)
+    document = recorder.read_study_document(recorder.get_study("tiny").run_id)
     recorder.open_study_run("tiny", {}, document)  # and was killed there
     _, err = place.run(*place.run_study)
     assert "9 trials, 9 of them in the record already" in err
     assert re.search(r", validation: \d+ of \d+ training clips \(\d+\.\d %\): 9 trials", err)
     assert [(trial.run_id, trial.metrics) for trial in place.trials()] == before
     study = recorder.get_study("tiny")
-    assert (study.info.status, study.data.tags["avsc.outcome"]) == ("FINISHED", "complete")
+    assert (study.status, study.tags["avsc.outcome"]) == ("FINISHED", "complete")
+
+
+@pytest.mark.parametrize("command", ["run", "status", "best", "export", "report"])
+def test_looking_at_a_finished_study_imports_nothing_slow(
+    place: Place, finished: tuple[str, str], command: str
+):
+    words = ["avsc-search", command, "tiny"] if command != "run" else place.run_study
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('ray', 'mlflow', 'torch')));"
+        "from studies.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words[1:]], cwd=place.folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "best by val_acc" in done.stdout or command != "run"
 
 
 @pytest.mark.slow
@@ -169,7 +185,7 @@ def test_a_study_adds_seeds_until_told(place: Place, finished: tuple[str, str]):
     assert sorted(trial.seed for trial in after.values() if trial.arm == "all") == [0, 1, 2, 3]
     assert before.items() <= after.items()  # nothing is trained twice
     recorder = place.recorder
-    document = recorder.read_study_document(recorder.get_study("told").info.run_id)
+    document = recorder.read_study_document(recorder.get_study("told").run_id)
     assert [look["seeds"] for look in document["looks"]] == [3, 4]
     assert document["definition"]["seeds"] == [0, 1, 2, 3]
 
@@ -506,7 +522,7 @@ def test_a_study_on_pretrained_frozen_backbones(place: Place, tmp_path: Path):
     ]
     sha256 = hashlib.sha256((tmp_path / "convnext.pth").read_bytes()).hexdigest()
     assert {trial.tags["avsc.weights.visual"] for trial in trials} == {sha256}
-    study = place.recorder.get_study("frozen").info.run_id
+    study = place.recorder.get_study("frozen").run_id
     (account,) = place.recorder.read_study_document(study)["weights"]
     assert account["sha256"] == sha256
     assert account["dropped"] == ["head.fc.weight", "head.fc.bias"]

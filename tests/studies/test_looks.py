@@ -67,7 +67,7 @@ def run(
 
 
 def read_looks(recorder: Recorder) -> list[looks.Look]:
-    run_id = recorder.get_study("study").info.run_id
+    run_id = recorder.get_study("study").run_id
     found: list[looks.Look] = recorder.read_study_document(run_id)["looks"]
     return found
 
@@ -114,7 +114,7 @@ def test_a_killed_study_comes_to_the_same_decisions(
     counts = run(TOLD.replace("question", "name: other\nquestion"))
     assert counts[0] == 3
     assert counts[-1] == at_once[-1]["seeds"]
-    run_id = recorder.get_study("other").info.run_id
+    run_id = recorder.get_study("other").run_id
     assert recorder.read_study_document(run_id)["looks"] == at_once
 
 

@@ -11,7 +11,8 @@ from inspect import signature
 from typing import Any, NamedTuple
 
 from avsc_core.errors import Fault
-from avsc_core.record.recorder import Recorder, Refused
+from avsc_core.record.reading.guard import Refused
+from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import FINISHED, FinishedTraining
 
 BEGUN = "begun-"

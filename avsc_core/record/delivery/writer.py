@@ -29,7 +29,8 @@ from avsc_core.errors import EnvironmentFault, Fault, UserError
 from avsc_core.record.address import hide_secrets, locate_state
 from avsc_core.record.delivery.operations import BEGUN, Carrier, read_operation
 from avsc_core.record.delivery.spool import Spool
-from avsc_core.record.recorder import OPERATION, Recorder, Refused, describe_run, tell_time
+from avsc_core.record.reading.guard import Refused
+from avsc_core.record.recorder import OPERATION, Recorder, describe_run, tell_time
 from avsc_core.record.trials import FinishedTraining
 from avsc_core.terminal import PLAIN_SECONDS, err
 

@@ -12,8 +12,10 @@ from mlflow.exceptions import MlflowException
 
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault, UserError
+from avsc_core.record.reading.record import open_record
+from avsc_core.record.reading.server import ServerReader
 from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
-from avsc_core.record.recorder import Recorder, open_record
+from avsc_core.record.recorder import Recorder
 from avsc_core.record.study_document import FORMAT
 from avsc_core.record.trials import CHEAP_RUNG, OUTCOMES, name_run
 from avsc_core.resolve import parse_set, resolve, trial_key
@@ -91,19 +93,19 @@ def test_a_study_is_one_run(recorder: Recorder):
         == first
     )
     assert recorder.read_definition(first) == {"metric": "val_acc", "more": 1}
-    assert recorder.get_study("s").info.run_id == first
+    assert recorder.get_study("s").run_id == first
     assert (
-        recorder.get_study("s").data.tags["avsc.outcome"] == "running"
+        recorder.get_study("s").tags["avsc.outcome"] == "running"
     )  # complete it was until it went on
     second = recorder.open_study_run("t", {"avsc.metric": "val_acc"}, {})
-    assert recorder.get_study(None).info.run_id == second
+    assert recorder.get_study(None).run_id == second
     with pytest.raises(UserError, match="no study 'u' in the record; one of s, t"):
         recorder.get_study("u")
 
 
 def test_more_runs_than_a_page(recorder: Recorder, tiny: Config, monkeypatch: pytest.MonkeyPatch):
     """search_runs gives a page at a time; a small page stands for 1,000 runs."""
-    vars(recorder)["_engine"] = None  # as behind a server
+    recorder.reader = ServerReader(recorder.client)
     for seed in range(5):
         recorder.begin_run("s", tiny.model_copy(update={"seed": seed}), TAGS)
     search = recorder.client.search_runs
@@ -132,7 +134,7 @@ def test_finished_trainings_of_all_studies_cost_one_search(
     for run_id in (other_data, cheap):
         recorder.end_run(run_id, "complete", {})
 
-    vars(recorder)["_engine"] = None  # as behind a server
+    recorder.reader = ServerReader(recorder.client)
     search = recorder.client.search_runs
     calls = []
     monkeypatch.setattr(
@@ -236,6 +238,7 @@ def test_whatever_call_fails_is_told_in_one_line(
     def fail(*args: object, **kwargs: object) -> None:
         raise MlflowException("(sqlite3.OperationalError)\ndatabase or disk is full")
 
+    recorder.reader = recorder.artifacts.reader = ServerReader(recorder.client)
     for name in dir(type(recorder.client)):
         if not name.startswith("_") and callable(getattr(recorder.client, name)):
             monkeypatch.setattr(recorder.client, name, fail)

@@ -81,7 +81,7 @@ def test_four_first_commands_at_once(tmp_path: Path, uri: str, database: str):
     assert run_script(tmp_path, uri, TOGETHER) == "[0, 0, 0, 0]"
     check_whole(tmp_path / database)
     studies = Recorder(f"sqlite:///{tmp_path / database}").list_studies()
-    assert {run.data.tags["avsc.study"] for run in studies} == {"s0", "s1"}
+    assert {run.tags["avsc.study"] for run in studies} == {"s0", "s1"}
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def test_the_study_is_known_and_continues(recorder: Recorder, folder: Path, data
     for name, left in (("arms", 0), ("ladder", 0)):
         study = read_study(folder / f"{name}.yaml", preset="demo", sets=settings)
         run = recorder.get_study(name)
-        definition = recorder.read_definition(run.info.run_id)
+        definition = recorder.read_definition(run.run_id)
         same_data = data._replace(fingerprint=definition["data"])
         plan = make_served_plan(study, same_data)
         strategy = compare_with_record(plan, same_data, recorder)
@@ -119,7 +119,7 @@ def test_the_study_is_known_and_continues(recorder: Recorder, folder: Path, data
 
 def test_it_goes_on_counting_with_the_best_epoch(recorder: Recorder, folder: Path, data: DataSet):
     """A file that asks for another rule is refused; one that says nothing goes on as it was."""
-    definition = recorder.read_definition(recorder.get_study("arms").info.run_id)
+    definition = recorder.read_definition(recorder.get_study("arms").run_id)
     same_data = data._replace(fingerprint=definition["data"])
     settings = [*TINY, "training.epochs=2"]
     for rule, changes in (("best", []), ("last", ["select: best, now last"])):
@@ -144,7 +144,7 @@ def test_it_goes_on_counting_with_the_best_epoch(recorder: Recorder, folder: Pat
 
 
 def test_the_document_has_all_its_parts(recorder: Recorder):
-    document = recorder.read_study_document(recorder.get_study("arms").info.run_id)
+    document = recorder.read_study_document(recorder.get_study("arms").run_id)
     assert document["metadata"]["question"].startswith("Do arms, searches and retuned arms")
     assert [search["name"] for search in document["metadata"]["searches"]] == [
         "search",

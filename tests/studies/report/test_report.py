@@ -724,7 +724,7 @@ def test_an_arm_without_all_its_seeds_is_not_called_the_best(study: Callable[...
 
 def test_every_invocation_that_differs_is_listed(study: Callable[..., Report], recorder: Recorder):
     name = study(MODULES).name
-    run_id = recorder.get_study(name).info.run_id
+    run_id = recorder.get_study(name).run_id
     first = {"command": "avsc-search run x.yaml", "avsc": "0.1.0, commit a", "libraries": "torch 1"}
     invocations = [first, first, first | {"avsc": "0.1.0, commit b"}]
     document = recorder.read_study_document(run_id) | {"invocations": invocations}

@@ -71,8 +71,8 @@ def read_status(recorder: Recorder, run_id: str) -> tuple[str, str]:
 def check_whole(recorder: Recorder, config: Config) -> None:
     """Check that every trial has its params, and the status of its outcome."""
     for run in recorder.find_runs("s", "trial"):
-        assert set(run.data.params) == set(list_settings(config))
-        assert run.info.status == OUTCOMES[run.data.tags["avsc.outcome"]]
+        assert set(recorder.reader.read_params(run.run_id)) == set(list_settings(config))
+        assert run.status == OUTCOMES[run.tags["avsc.outcome"]]
 
 
 @pytest.mark.parametrize("count", range(8))
@@ -149,7 +149,7 @@ def test_a_study_killed_while_it_is_opened(
     kill_after(count, lambda: recorder.open_study_run("s", {"avsc.metric": "val_acc"}, document))
     repair_study(recorder, "s")
     for run in recorder.find_runs("s", "study"):
-        assert read_status(recorder, run.info.run_id) == ("interrupted", "KILLED")
+        assert read_status(recorder, run.run_id) == ("interrupted", "KILLED")
     run_id = recorder.open_study_run("s", {"avsc.metric": "val_acc"}, document)
     assert recorder.read_definition(run_id) == {"metric": "val_acc"}
     assert len(recorder.find_runs("s", "study")) == 1

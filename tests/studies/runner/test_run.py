@@ -30,8 +30,8 @@ def check_each_trial_once(place: Place) -> None:
     """Check that every trial has one run, which is over."""
     recorder = place.recorder
     runs = recorder.find_runs("shared", "trial")
-    assert set(Counter(run.data.tags["avsc.trial_key"] for run in runs).values()) == {1}
-    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert set(Counter(run.tags["avsc.trial_key"] for run in runs).values()) == {1}
+    assert {run.status for run in runs} == {"FINISHED"}
     assert len(recorder.find_runs("shared", "study")) == 1
     assert recorder.read_lease("shared") == ""
 

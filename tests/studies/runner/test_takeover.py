@@ -84,7 +84,7 @@ def test_a_finished_training_of_another_study_is_taken_over(studies: Studies):
     assert run.data.params == recorder.client.get_run(source.run_id).data.params
     assert copy.tags["avsc.taken_from"] == source.run_id
     assert source.run_id in copy.tags["mlflow.note.content"]
-    assert copy.tags["mlflow.parentRunId"] == recorder.get_study("second").info.run_id
+    assert copy.tags["mlflow.parentRunId"] == recorder.get_study("second").run_id
 
     # The other one was trained.
     assert trained.taken_from == ""
@@ -113,7 +113,7 @@ def test_nothing_is_left_to_train_when_others_have_all(studies: Studies):
     assert set(trials) == {"Table I: a = Table II: c", "Table I: b", "Table II: d"}
     assert {trial.taken_from for trial in trials.values()} == {"first", "second"}
     study = studies.place.recorder.get_study("both")
-    assert study.data.tags["avsc.outcome"] == "complete"
+    assert study.tags["avsc.outcome"] == "complete"
     out, _ = studies.place.call("avsc-search", "report", "both")
     assert "Table I: Results" in out
 
@@ -196,7 +196,7 @@ def test_only_the_same_data_and_choice_of_the_epoch_will_do(
     # A study never takes from itself, nor from one that selects epochs by another rule.
     itself = make_plan(read(tmp_path, FIRST, name="earlier"))
     assert find_elsewhere(itself, data, recorder) == {}
-    document = recorder.read_study_document(run.info.run_id)
+    document = recorder.read_study_document(run.run_id)
     document["definition"]["select"] = "a rule of its own"
-    recorder.write_study_document(run.info.run_id, document)
+    recorder.write_study_document(run.run_id, document)
     assert find_elsewhere(plan, data, recorder) == {}
