@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from search_spaces.domains import Choice, Domain
 from studies.report.blocks import METRIC_TITLES, Picture
@@ -188,6 +189,10 @@ def _set_value_axis(axes: Axes, domain: Domain) -> None:
     elif domain.log:
         room = (domain.high / domain.low) ** 0.03
         axes.set_xscale("log")
+        # Values as people set them, 0.01 and 1e-05; powers of ten take long to draw.
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.tick_params(axis="x", labelsize=8)
         axes.set_xlim(domain.low / room, domain.high * room)
     else:
         room = 0.03 * (domain.high - domain.low)
