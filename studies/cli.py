@@ -7,7 +7,6 @@ commands, so that `--help` and a fault in a study file answer at once.
 """
 
 import math
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -281,25 +280,20 @@ def export(
 
 @app.command()
 def ui(
+    study: Annotated[
+        str | None, typer.Argument(help="A study in the record; default the latest.")
+    ] = None,
     tracking_uri: Uri = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
-    """Open the MLflow UI on the record, reachable from this machine only.
+    """Compare a study's trials in MLflow's pages, which only this machine can reach.
 
-    Example: avsc-search ui --port 5001
+    Examples: avsc-search ui
+              avsc-search ui lambda --port 5001
     """
-    from avsc_core.record.reading.record import open_record
+    from studies.browse import browse
 
-    uri = open_record(tracking_uri).uri
-    typer.echo(f"http://127.0.0.1:{port}  (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    # Everybody on this machine can read a command line, and nobody else a variable.
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
-
-    # The new program replaces this one; text that was printed but not flushed would be lost.
-    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    sys.stdout.flush()
-    os.execv(sys.executable, command)
+    browse(study, tracking_uri, port)
 
 
 def _open_record(name: str, tracking_uri: str | None) -> "Record":

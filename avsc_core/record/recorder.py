@@ -85,6 +85,12 @@ class Recorder(Record):
         """
         self.client.set_experiment_tag(self.open_experiment(study), LEASE, lease)
 
+    def write_page(self, study: str, tags: Mapping[str, str]) -> None:
+        """Write the tags of a study's experiment by which MLflow shows its trials."""
+        experiment = self.open_experiment(study)
+        for tag, value in tags.items():
+            self.client.set_experiment_tag(experiment, tag, value)
+
     def open_study_run(
         self, name: str, tags: Mapping[str, str], document: Mapping[str, Any]
     ) -> str:

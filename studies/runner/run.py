@@ -38,6 +38,7 @@ from studies.study.metadata import (
     format_clips,
     list_seed_counts,
 )
+from studies.study.page import make_page_tags
 from studies.study.plan import Plan
 from studies.study.schema import Study
 
@@ -169,6 +170,7 @@ def _open_study(
     }
     parent = recorder.open_study_run(study.name, tags, document)
     recorder.log_text(parent, CLIPS, format_clips(data, study.base))
+    recorder.write_page(study.name, make_page_tags(plan))
     return parent
 
 

@@ -30,7 +30,7 @@ from avsc_core.record.artifacts import Artifacts
 from avsc_core.record.contact import reach
 from avsc_core.record.reading.database import open_database
 from avsc_core.record.reading.guard import list_failures, report_record_faults
-from avsc_core.record.reading.stored import History, Reader, StoredRun
+from avsc_core.record.reading.stored import History, Reader, StoredExperiment, StoredRun
 from avsc_core.record.store import create_database
 from avsc_core.record.study_document import DOCUMENT, join_definition, read_document
 from avsc_core.record.trials import (
@@ -93,6 +93,10 @@ class Record:
         """Return the text of a study's lease (`lease.py`); empty where there is none."""
         found = self.reader.find_experiment(study)
         return found.tags.get(LEASE, "") if found else ""
+
+    def find_experiment(self, study: str) -> StoredExperiment | None:
+        """Return the experiment of a study, if there is one."""
+        return self.reader.find_experiment(study)
 
     def list_studies(self) -> list[StoredRun]:
         """Return the runs of all studies, the latest first."""
