@@ -17,11 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import typer
-
 from avsc_core.errors import EnvironmentFault, Fault, UserError
 from avsc_core.record.reading.record import Record, open_record
-from avsc_core.terminal import err
+from avsc_core.terminal import err, out
 from studies.study.page import TAG, make_link
 
 HOST = "127.0.0.1"
@@ -63,7 +61,7 @@ def _find_link(record: Record, study: str | None) -> str:
 
 def _show(address: str, hint: str = "") -> None:
     """Print an address, and open it where there is a desktop."""
-    typer.echo(f"{address}  ({hint})" if hint else address)
+    out.print(f"{address}  ({hint})" if hint else address, soft_wrap=True)
     has_desktop = sys.platform in ("darwin", "win32") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic_core import to_json
 
 from avsc_core.config import Config
 from avsc_core.errors import (
@@ -60,6 +61,7 @@ Again = Annotated[
     bool, typer.Option("--again", help="Train also what other studies of the record have trained.")
 ]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster; default this machine.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")]
 StudyName = Annotated[str, typer.Argument(help="A study in the record.")]
 
 
@@ -134,7 +136,7 @@ def plan(options: StudyOptions, max_hours: MaxHours = None, again: Again = False
               avsc-search plan paper --data /data/TAU --gpus 1
     """
     study = _read_study(options)
-    from studies.runner.preview import preview_study  # mlflow and pandas load here
+    from studies.runner.preview import preview_study  # samplers and media load here
 
     preview_study(study, options.data, options.tracking_uri, max_hours, again)
 
@@ -157,19 +159,23 @@ def run(
               avsc-search run studies/lambda.yaml --data /data/TAU --gpus 1 --address 10.0.0.1:6379
     """
     study = _read_study(options)
-    from studies.report.status import print_closing
-    from studies.runner.standing import find_finished
+    from studies.runner.finished import find_finished
 
-    # A finished study needs none of what takes seconds to start.
+    # A finished study needs none of what takes seconds to start. Who names a cluster wants it
+    # joined.
     with progress() as show:
-        finished = find_finished(study, options.data, options.tracking_uri, show, again)
+        data, uri = options.data, options.tracking_uri
+        finished = None if address else find_finished(study, data, uri, show, again)
     if finished:
+        from studies.report.status import print_closing
+
         print_closing(finished, study, finished=True)
         return
     from studies.cluster.session import open_ray
 
     with open_ray(address, study) as session, progress() as show:
         # While Ray's processes start, the driver imports what takes longest and is not Ray's.
+        import avsc_core.record.recorder  # noqa: F401
         import studies.report.sections.comparisons  # noqa: F401
 
         session.wait()
@@ -178,6 +184,8 @@ def run(
         ending = run_with_looks(
             study, options.data, options.tracking_uri, session, show, max_hours, again
         )
+    from studies.report.status import print_closing
+
     print_closing(ending.recorder, study, finished=not ending.signal)
     if ending.signal:
         print(f"stopped: the same command finishes study {study.name}", file=sys.stderr)
@@ -186,15 +194,46 @@ def run(
         raise typer.Exit(EXIT_SOME_TRIALS_FAILED)
 
 
+@app.command("list")
+def list_studies(json: AsJson = False, tracking_uri: Uri = None) -> None:
+    """List the studies of the record: what they ask, how far they are, and their best figure.
+
+    Examples: avsc-search list
+              avsc-search list --json
+    """
+    from avsc_core.record.reading.record import open_record
+    from studies.report import listing
+
+    record = open_record(tracking_uri)
+    if json:
+        _print_json(listing.list_studies(record))
+    else:
+        listing.print_studies(record)
+
+
 @app.command()
-def status(name: StudyName, tracking_uri: Uri = None) -> None:
+def status(
+    name: Annotated[
+        str | None, typer.Argument(help="A study in the record; default the latest.")
+    ] = None,
+    json: AsJson = False,
+    tracking_uri: Uri = None,
+) -> None:
     """List the trials of a study with their outcome and figures.
 
-    Example: avsc-search status lambda
+    Examples: avsc-search status lambda
+              avsc-search status lambda --json
     """
-    from studies.report.status import print_status
+    from avsc_core.record.reading.record import open_record
+    from avsc_core.record.trials import describe_trial
+    from studies.report.status import list_current_trials, print_status
 
-    print_status(_open_record(name, tracking_uri), name)
+    record = open_record(tracking_uri)
+    study = record.get_study(name, "NAME").tags["avsc.study"]
+    if json:
+        _print_json([describe_trial(trial) for trial in list_current_trials(record, study)])
+    else:
+        print_status(record, study)
 
 
 @app.command()
@@ -294,6 +333,11 @@ def ui(
     from studies.browse import browse
 
     browse(study, tracking_uri, port)
+
+
+def _print_json(content: object) -> None:
+    """Print JSON, in which a figure that is not a number is null."""
+    typer.echo(to_json(content, indent=2, inf_nan_mode="null").decode())
 
 
 def _open_record(name: str, tracking_uri: str | None) -> "Record":

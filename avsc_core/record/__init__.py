@@ -1,5 +1,6 @@
 """The record: what MLflow keeps of studies, trials and trainings, written and read back."""
 
+import logging
 import os
 
 # MLflow reads some of these switches when it is imported, so they are set before anything here
@@ -18,3 +19,14 @@ SWITCHES = {
 }
 for switch, value in SWITCHES.items():
     os.environ.setdefault(switch, value)
+
+
+def quieten() -> None:
+    """Make MLflow quiet unless something is wrong; called after it has been imported.
+
+    Of a store that is away MLflow and its migrations would log pages, but that is told in one line.
+    """
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("mlflow.store.db", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -14,7 +14,6 @@ from uuid import uuid4
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.files import write_text
 from avsc_core.record.address import DATABASES, find_local_folder, hide_secrets
-from avsc_core.record.reading.stored import Reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,9 +23,14 @@ if TYPE_CHECKING:
 class Artifacts:
     """The artifacts of a record. MLflow's client is asked for where they are not in a folder."""
 
-    def __init__(self, uri: str, reader: Reader, find_client: Callable[[], "MlflowClient"]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        find_address: Callable[[str], str],  # of the artifacts of a run, by its id
+        find_client: Callable[[], "MlflowClient"],
+    ) -> None:
         self.uri = uri
-        self.reader = reader
+        self.find_address = find_address
         self.find_client = find_client
 
     @property
@@ -36,7 +40,7 @@ class Artifacts:
 
     def find_folder(self, run_id: str) -> Path | None:
         """Find the local folder of a run's artifacts; None where a server keeps them."""
-        return find_local_folder(self.uri, self.reader.read_run(run_id).artifact_uri)
+        return find_local_folder(self.uri, self.find_address(run_id))
 
     def log_text(self, run_id: str, name: str, content: str) -> None:
         """Write a text. A kill leaves a local file as it was before, or whole."""
@@ -59,7 +63,7 @@ class Artifacts:
             shutil.copytree(local, folder / name, dirs_exist_ok=True)
             return (folder / name).as_uri()
         self.client.log_artifacts(run_id, str(local), name)
-        return f"{self.reader.read_run(run_id).artifact_uri}/{name}"
+        return f"{self.find_address(run_id)}/{name}"
 
     def copy(self, source: str, run_id: str) -> None:
         """Copy all artifacts of the run `source`."""

@@ -28,7 +28,7 @@ from avsc_core.record.address import locate_artifacts
 from avsc_core.record.environment import merge_environments
 from avsc_core.record.reading.database import split
 from avsc_core.record.reading.guard import report_record_faults
-from avsc_core.record.reading.record import LEASE, Record
+from avsc_core.record.reading.record import COPY, LEASE, Record
 from avsc_core.record.recipe import MIXED_RECIPE, compute_recipe
 from avsc_core.record.study_document import DOCUMENT, split_definition
 from avsc_core.record.trials import OUTCOMES, FinishedTraining, name_row, name_run
@@ -38,7 +38,6 @@ from avsc_core.resolve import format_value, hash_weights, list_settings, trial_k
 MOST_PARAMS = 100
 MOST_METRICS = 800
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"  # MLflow's code of that error
-COPY = "copy"  # the kind of a run that is being copied from another study; nobody counts it
 OPERATION = "avsc.operation"  # the tag that names what created a run, so that it is created once
 
 
@@ -48,6 +47,7 @@ class Recorder(Record):
 
     def __init__(self, uri: str | None = None) -> None:
         super().__init__(uri)
+        _ = self.client  # a record that MLflow cannot write shows before any work
         self._checked: set[str] = set()  # experiments whose artifacts can be reached
 
     # Studies

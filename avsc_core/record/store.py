@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from avsc_core.errors import EnvironmentFault, Fault
 from avsc_core.files import atomic_path, remove_unfinished
+from avsc_core.record import quieten
 from avsc_core.record.address import locate_database, locate_state
 
 LOCK_SECONDS = 120.0  # what is done under the lock of a record takes a few seconds at most
@@ -22,9 +23,10 @@ def create_database(uri: str) -> None:
     database = locate_database(uri)
     if database is None or database.is_file():
         return
-    # Imported here, because those who use a server do without it.
+    # Imported here, because who reads a record that exists does without it.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    quieten()
     with lock_record(uri):
         if database.is_file():
             return

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from avsc_core.config import Config
+from avsc_core.resolve import format_value, list_settings
 
 ARM = "arm"
 SEARCH = "search"
@@ -96,6 +97,23 @@ class FinishedTraining(NamedTuple):
     study: str
     key: str  # avsc_core.resolve.trial_key
     metrics: Mapping[str, float] = {}  # the last value of each
+
+
+def describe_trial(trial: TrialRecord) -> dict[str, object]:
+    """Describe a trial by the columns of a study's table (`frame.py`)."""
+    row: dict[str, object] = {
+        "run_id": trial.run_id,
+        "key": trial.key,
+        "role": trial.role,
+        "arm": trial.arm,
+        "seed": trial.seed,
+        "outcome": trial.outcome,
+        "data": trial.tags.get("avsc.data", ""),
+        "rung": trial.tags.get("avsc.rung", ""),
+    }
+    for key, value in list_settings(trial.config).items():
+        row[key] = format_value(value) if isinstance(value, list) else value
+    return row | trial.metrics
 
 
 def count_once(trials: Iterable[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:

@@ -189,8 +189,12 @@ def _set_value_axis(axes: Axes, domain: Domain) -> None:
     elif domain.log:
         room = (domain.high / domain.low) ** 0.03
         axes.set_xscale("log")
-        # Values as people set them, 0.01 and 1e-05; powers of ten take long to draw.
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        # Values as people set them, 0.01 and 1e-05; powers of ten take long to draw. A range that
+        # has few of them shows its ends and a round value between.
+        if domain.high / domain.low < 100:
+            middle = float(f"{(domain.low * domain.high) ** 0.5:.1g}")
+            axes.set_xticks(sorted({domain.low, middle, domain.high}))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.tick_params(axis="x", labelsize=8)
         axes.set_xlim(domain.low / room, domain.high * room)

@@ -5,14 +5,14 @@ or two hold; `avsc-search export` writes all.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.table import Table
 
 from avsc_core.metrics import find_figure, rank_key
 from avsc_core.record.lease import has_owner
 from avsc_core.record.reading.record import Record
-from avsc_core.record.trials import SEARCH, TrialRecord
+from avsc_core.record.trials import FINISHED, SEARCH, TrialRecord
 from avsc_core.record.winner import average, find_winner, select_full_trials
 from avsc_core.terminal import make_table, out
 from search_spaces.inactive import list_active
@@ -24,17 +24,24 @@ MOST_REASONS = 10  # of failures, that `status` shows
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
-def print_status(recorder: Record, name: str) -> None:
-    """Print the trials of a study in the order they started; of a long search the best and the
-    latest."""
-    tags = recorder.get_study(name).tags
+def list_current_trials(recorder: Record, name: str) -> list[TrialRecord]:
+    """List the trials of a study as they are now, in the order they started.
+
+    What no process runs any more was interrupted, though nobody could record it.
+    """
     trials = recorder.list_trials(name)
-    # What no process runs any more was interrupted, though nobody could record it.
     if any(trial.outcome == "running" for trial in trials) and not has_owner(recorder, name):
         for place, trial in enumerate(trials):
             if trial.outcome == "running":
                 trials[place] = trial._replace(outcome="interrupted")
+    return trials
 
+
+def print_status(recorder: Record, name: str) -> None:
+    """Print the trials of a study in the order they started; of a long search the best and the
+    latest."""
+    tags = recorder.get_study(name).tags
+    trials = list_current_trials(recorder, name)
     shown = _select_shown(trials, tags["avsc.metric"])
     out.print(_make_trials_table(f"{name} on {tags['avsc.data']}", shown, trials))
     if len(shown) < len(trials):
@@ -45,6 +52,20 @@ def print_status(recorder: Record, name: str) -> None:
         out.print(f"`avsc-search export {name}` writes them all", soft_wrap=True)
     for line in describe_failures(trials):
         out.print(line, soft_wrap=True)
+
+    over, planned = count_over(trials, tags)
+    if over < planned:
+        running = sum(trial.outcome == "running" for trial in trials)
+        out.print(f"{over} of {planned} trials are over, {running} running", soft_wrap=True)
+
+
+def count_over(trials: list[TrialRecord], tags: Mapping[str, str]) -> tuple[int, int]:
+    """Count the trials of a study that are over, and all that were planned when it last began.
+
+    `tags` are those of the study's run; earlier versions wrote no number there.
+    """
+    over = sum(trial.outcome in FINISHED for trial in trials)
+    return over, max(int(tags.get("avsc.planned", 0)), len(trials))
 
 
 def print_closing(recorder: Record, study: Study, finished: bool) -> None:

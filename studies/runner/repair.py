@@ -13,7 +13,8 @@ import json
 
 from avsc_core.files import remove_path
 from avsc_core.record.address import locate_checkpoint
-from avsc_core.record.recorder import COPY, Recorder
+from avsc_core.record.reading.record import COPY
+from avsc_core.record.recorder import Recorder
 from avsc_core.record.trials import OUTCOMES
 from avsc_core.resolve import read_recorded
 

@@ -111,7 +111,7 @@ def _run_locked(
         err.print(make_cost_table("what it costs", costs))
 
     # The study's run is in the record before its first trial.
-    parent = _open_study(plan, data, recorder, earlier, costs[0], weights)
+    parent = _open_study(plan, data, recorder, earlier, costs[0], weights, strategy.total)
     if again:
         _delete_copies(recorder, study)
     outcome = "interrupted"
@@ -149,6 +149,7 @@ def _open_study(
     earlier: Mapping[str, Any],  # the document of the invocation before
     cost: Cost,
     weights: list[dict[str, object]],
+    total: int,  # trials of the study, as far as it is planned
 ) -> str:
     """Open the study's run and write its document. Returns the run's id."""
     study = plan.study
@@ -167,6 +168,7 @@ def _open_study(
         "avsc.metric": study.metric,
         "avsc.data": data.title,
         "avsc.embedded": str(data.embedded).lower(),
+        "avsc.planned": str(total),
     }
     parent = recorder.open_study_run(study.name, tags, document)
     recorder.log_text(parent, CLIPS, format_clips(data, study.base))

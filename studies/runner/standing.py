@@ -1,8 +1,4 @@
-"""How far the record is with a study: what it asks, of which data, and what of it is left.
-
-A study with nothing left is told so within two seconds: neither Ray nor torch nor MLflow is
-imported for it.
-"""
+"""How far the record is with a study: what it asks, of which data, and what of it is left."""
 
 import json
 from collections.abc import Mapping
@@ -13,9 +9,9 @@ from typing import Any
 from avsc_core.data.dataset import DataSet, describe_split
 from avsc_core.data.features import open_data
 from avsc_core.processes import Progress
-from avsc_core.record.address import choose_address, find_missing_file, locate_database
 from avsc_core.record.reading.record import Record
 from avsc_core.record.reading.stored import StoredRun
+from avsc_core.record.study_document import join_definition
 from avsc_core.resolve import find_random_branches
 from avsc_core.terminal import err
 from studies.engine.strategy import Strategy
@@ -47,6 +43,14 @@ class Standing:
         return self.run is not None and self.strategy.done and not self.strategy.taken_over
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether the record has what the file says now, in the document and in the tags."""
+        current = json.loads(json.dumps(self.current))  # as it comes from a document
+        recorded = join_definition(self.run.tags) if self.run else {}
+        is_same = bool(current["definition"] == recorded)
+        return is_same and current.items() <= self.document.items()
+
+    @property
     def current(self) -> dict[str, Any]:
         """What the study's document says of the file as it is now."""
         plan = self.strategy.plan
@@ -70,34 +74,8 @@ def find_standing(
     return Standing(data, strategy, run, document)
 
 
-def find_finished(
-    study: Study, root: Path | None, uri: str | None, progress: Progress, again: bool = False
-) -> Record | None:
-    """Return the record when a study has nothing left to run, and say so; else None.
-
-    Only a file is asked: a server is asked while Ray starts. A study that adds seeds until told
-    takes its looks first. Raises UserError as `find_standing`.
-    """
-    is_file = locate_database(choose_address(uri)) and not find_missing_file(uri)
-    if study.looks or not is_file:
-        return None
-    record = Record(uri)
-    run = record.find_study(study.name)
-    if run is None or run.tags.get("avsc.outcome") != "complete":
-        return None
-
-    # Notes and names may have changed, which is written down while nobody else runs the study.
-    standing = find_standing(study, root, record, progress, again)
-    current = json.loads(json.dumps(standing.current))  # as it comes from a document
-    is_current = current.items() <= standing.document.items()
-    if not (standing.is_done and is_current):
-        return None
-    announce(standing)
-    return record
-
-
 def announce(standing: Standing) -> None:
-    """Tell what is about to run."""
+    """Tell what a study has, and what of it is about to run."""
     strategy, data = standing.strategy, standing.data
     study = strategy.plan.study
     line = f"{study.name} on {data.title}"

@@ -2,7 +2,7 @@
 
 What reads them: avsc_core/weights/published.py, avsc_core/weights/model_folder.py,
 avsc_core/weights/encodings.py, avsc_core/labels.py, avsc_core/cache/store.py,
-avsc_core/trainer/checkpoint.py, avsc_core/record/recorder.py.
+avsc_core/trainer/checkpoint.py, avsc_core/record/reading/record.py.
 """
 
 import pickle

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, column, create_engine, select, table
+from sqlalchemy import Engine, Select, column, create_engine, inspect, select, table
 
 from avsc_core.record.reading.stored import History, NoSuchRun, StoredExperiment, StoredRun
 
@@ -28,8 +28,11 @@ PARAMS = table("params", *map(column, ("run_uuid", "key", "value")))
 LAST = table("latest_metrics", *map(column, ("run_uuid", "key", "value", "is_nan")))
 METRICS = table("metrics", *map(column, ("run_uuid", "key", "value", "is_nan", "step")))
 
+TABLES = (EXPERIMENTS, EXPERIMENT_TAGS, RUNS, TAGS, PARAMS, LAST, METRICS)
+
 Item = TypeVar("Item")
 CHOOSE_RUNS = select(*(RUNS.c[name] for name in RUN))
+LOCK_SECONDS = 20.0  # for which MLflow too waits for a locked SQLite file
 MOST_NAMES = 1000  # run ids in one query; databases have limits
 
 
@@ -42,18 +45,20 @@ class DatabaseReader:
     def find_experiment(self, name: str) -> StoredExperiment | None:
         """Return the experiment with this name, also a deleted one; None when there is none."""
         with self.engine.connect() as connection:
-            query = select(EXPERIMENTS).where(EXPERIMENTS.c.name == name)
-            found = connection.execute(query).one_or_none()
-            return _add_tags(connection, *found) if found else None
+            query = select(EXPERIMENTS.c.experiment_id).where(EXPERIMENTS.c.name == name)
+            number = connection.execute(query).scalar_one_or_none()
+            if number is None:
+                return None
+            tags = select(EXPERIMENT_TAGS.c.key, EXPERIMENT_TAGS.c.value).where(
+                EXPERIMENT_TAGS.c.experiment_id == number
+            )
+            return StoredExperiment(str(number), dict(connection.execute(tags).tuples().all()))
 
-    def list_experiments(self) -> list[StoredExperiment]:
-        """Return all experiments but deleted ones; without their tags."""
+    def list_experiments(self) -> dict[str, str]:
+        """Return the names of all experiments but deleted ones, by their ids."""
         query = select(EXPERIMENTS).where(EXPERIMENTS.c.lifecycle_stage == "active")
         with self.engine.connect() as connection:
-            return [
-                StoredExperiment(str(number), name, False, {})
-                for number, name, _ in connection.execute(query)
-            ]
+            return {str(number): name for number, name, _ in connection.execute(query)}
 
     def search(
         self, experiments: Sequence[str], wanted: Mapping[str, str], status: str = ""
@@ -68,7 +73,9 @@ class DatabaseReader:
             query = query.where(RUNS.c.run_uuid.in_(tagged))
         if status:
             query = query.where(RUNS.c.status == status)
-        return self._read(query)
+        # One that was deleted, or changed, between two queries has lost its tags.
+        wanted_tags = wanted.items()
+        return [run for run in self._read(query) if wanted_tags <= run.tags.items()]
 
     def read_run(self, run_id: str) -> StoredRun:
         """Return one run, also a deleted one. Raises NoSuchRun when there is none."""
@@ -81,7 +88,7 @@ class DatabaseReader:
         """Return the params of a run."""
         query = select(PARAMS.c.key, PARAMS.c.value).where(PARAMS.c.run_uuid == run_id)
         with self.engine.connect() as connection:
-            return {key: value for key, value in connection.execute(query).tuples()}  # noqa: C416
+            return dict(connection.execute(query).tuples().all())
 
     def read_histories(self, run_ids: Iterable[str], metric: str) -> list[History]:
         """Return every value of a metric of each run."""
@@ -121,26 +128,22 @@ class DatabaseReader:
 
 
 def open_database(uri: str) -> DatabaseReader:
-    """Open a record in a database to read from it; one that is no file with MLflow's settings."""
+    """Open a record in a database, to read from it."""
     if uri.startswith("sqlite:"):
-        return DatabaseReader(create_engine(uri))
+        patience = {} if "timeout=" in uri else {"timeout": LOCK_SECONDS}
+        return DatabaseReader(create_engine(uri, connect_args=patience))
     # MLflow's own function, because it knows MLflow's settings of databases on servers.
     from mlflow.store.db.utils import create_sqlalchemy_engine
 
     return DatabaseReader(create_sqlalchemy_engine(uri))
 
 
+def lacks_tables(reader: DatabaseReader) -> bool:
+    """Tell whether a database lacks a table that is read here. Raises SQLAlchemyError when it
+    cannot be read."""
+    return not {each.name for each in TABLES} <= set(inspect(reader.engine).get_table_names())
+
+
 def split(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
     """Split items into parts of at most so many."""
     return [items[start : start + most] for start in range(0, len(items), most)]
-
-
-def _add_tags(
-    connection: Connection, experiment_id: int, name: str, stage: str
-) -> StoredExperiment:
-    """Return an experiment with its tags."""
-    query = select(EXPERIMENT_TAGS.c.key, EXPERIMENT_TAGS.c.value).where(
-        EXPERIMENT_TAGS.c.experiment_id == experiment_id
-    )
-    tags = {key: value for key, value in connection.execute(query).tuples()}  # noqa: C416
-    return StoredExperiment(str(experiment_id), name, stage == "deleted", tags)

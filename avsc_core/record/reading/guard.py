@@ -53,12 +53,7 @@ def report_record_faults(record: type[Class]) -> type[Class]:
 
 def list_failures() -> tuple[type[Exception], ...]:
     """Return what a record that fails may raise; of MLflow's only where MLflow is in use."""
-    failures: tuple[type[Exception], ...] = (
-        EnvironmentFault,
-        SQLAlchemyError,
-        OSError,
-        NoSuchRun,
-    )
+    failures: tuple[type[Exception], ...] = (SQLAlchemyError, OSError, NoSuchRun)
     mlflow = sys.modules.get("mlflow.exceptions")
     return (*failures, mlflow.MlflowException) if mlflow else failures
 

@@ -9,16 +9,14 @@ Reading an SQLite file takes no MLflow, which is slow to import; `recorder.py` w
 """
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from avsc_core.config import Config
-from avsc_core.errors import Fault, UserError, make_error, suggest
+from avsc_core.errors import EnvironmentFault, Fault, UserError, make_error, suggest
+from avsc_core.record import quieten
 from avsc_core.record.address import (
     DATABASES,
     choose_address,
@@ -28,7 +26,7 @@ from avsc_core.record.address import (
 )
 from avsc_core.record.artifacts import Artifacts
 from avsc_core.record.contact import reach
-from avsc_core.record.reading.database import open_database
+from avsc_core.record.reading.database import lacks_tables, open_database
 from avsc_core.record.reading.guard import list_failures, report_record_faults
 from avsc_core.record.reading.stored import History, Reader, StoredExperiment, StoredRun
 from avsc_core.record.store import create_database
@@ -47,6 +45,7 @@ from avsc_core.yaml_file import read_value
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+COPY = "copy"  # the kind of a run that is being copied from another study; nobody counts it
 LEASE = "avsc.lease"  # the tag of an experiment that says which process runs the study
 
 
@@ -71,16 +70,11 @@ class Record:
         self._listed: dict[tuple[str, str], list[TrialRecord]] = {}
         self._named: set[str] = set()  # studies whose duplicates have been named
 
-        # MLflow and its migrations are quiet unless something is wrong; of a store that is away
-        # they would log pages, but that is told in one line.
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        for name in ("mlflow.store.db", "urllib3.connectionpool"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-
         # A first query opens the store, so that a wrong address shows here.
         self.reader = self._open_reader()
-        self.artifacts = Artifacts(self.uri, self.reader, lambda: self.client)
+        self.artifacts = Artifacts(
+            self.uri, lambda run_id: self.reader.read_run(run_id).artifact_uri, lambda: self.client
+        )
 
     @cached_property
     def client(self) -> "MlflowClient":
@@ -233,7 +227,7 @@ class Record:
         """
         try:
             return Path(self.fetch_artifact(self._find_model_run(reference), "model"))
-        except list_failures() as error:
+        except (EnvironmentFault, *list_failures()) as error:  # type: ignore[misc]
             allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
             what = hide_secrets(f"no model there ({error})")
             raise UserError(Fault(reference, what, allowed)) from None
@@ -241,7 +235,7 @@ class Record:
     # Inside
 
     def _open_reader(self) -> Reader:
-        """Open the record to read from it, which makes it where it is an SQLite file to be.
+        """Open the record to read from it; an SQLite file that is not there yet is made.
 
         Raises EnvironmentFault when it does not answer.
         """
@@ -265,7 +259,7 @@ class Record:
     def _list_experiments(self, but: str = "") -> list[str]:
         """Return the ids of all experiments, each of which holds one study, `but` that one's."""
         found = self.reader.list_experiments()
-        return [experiment.experiment_id for experiment in found if experiment.name != but]
+        return [number for number, name in found.items() if name != but]
 
     def _find_model_run(self, reference: str) -> str:
         """Return the id of the run that logged a model."""
@@ -331,10 +325,8 @@ def _open_file(uri: str) -> Reader:
     """Open a record in an SQLite file to read from it, and put a first query to it."""
     create_database(uri)
     reader = open_database(uri)
-    try:
-        reader.list_experiments()
-    except SQLAlchemyError:
-        _open_client(uri)  # makes tables that are missing, or says what is wrong
+    if lacks_tables(reader):
+        _open_client(uri)  # makes them, or says what is wrong
     return reader
 
 
@@ -342,6 +334,7 @@ def _open_client(uri: str) -> "MlflowClient":
     """Open a record with MLflow and put a first query to it."""
     from mlflow import MlflowClient
 
+    quieten()
     client = MlflowClient(uri)
     client.search_experiments(max_results=1)
     return client

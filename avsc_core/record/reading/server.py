@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run
+from mlflow.entities import Run
 
 from avsc_core.record.reading.stored import History, StoredExperiment, StoredRun
 
@@ -20,11 +20,12 @@ class ServerReader:
     def find_experiment(self, name: str) -> StoredExperiment | None:
         """Return the experiment with this name, also a deleted one; None when there is none."""
         found = self.client.get_experiment_by_name(name)
-        return _take_experiment(found) if found else None
+        return StoredExperiment(str(found.experiment_id), dict(found.tags)) if found else None
 
-    def list_experiments(self) -> list[StoredExperiment]:
-        """Return all experiments but deleted ones."""
-        return list(map(_take_experiment, self.client.search_experiments()))
+    def list_experiments(self) -> dict[str, str]:
+        """Return the names of all experiments but deleted ones, by their ids."""
+        found = self.client.search_experiments()
+        return {str(experiment.experiment_id): experiment.name for experiment in found}
 
     def search(
         self, experiments: Sequence[str], wanted: Mapping[str, str], status: str = ""
@@ -65,11 +66,6 @@ class ServerReader:
         # A server answers for one run at a time; most of that time is waiting.
         with ThreadPoolExecutor(READERS) as pool:
             return list(pool.map(read, run_ids))
-
-
-def _take_experiment(found: Experiment) -> StoredExperiment:
-    is_deleted = found.lifecycle_stage == "deleted"
-    return StoredExperiment(str(found.experiment_id), found.name, is_deleted, dict(found.tags))
 
 
 def _take_run(run: Run) -> StoredRun:

@@ -1,8 +1,9 @@
 """What the readers of the record need of its experiments and runs, wherever these are stored.
 
 MLflow takes a second and a half to import and makes an object of every param of every run, which
-nobody needs who looks at a study. So the record is read by one of two readers: the tables of an
-SQLite file without MLflow (`database.py`), anything else by MLflow's client (`server.py`).
+nobody needs who looks at a study. So the record is read by one of two readers: a database by its
+tables, which takes no MLflow where it is an SQLite file (`database.py`), and what a server keeps by
+MLflow's client (`server.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +20,6 @@ class StoredExperiment(NamedTuple):
     """An experiment of MLflow's, which holds one study."""
 
     experiment_id: str
-    name: str
-    is_deleted: bool
     tags: dict[str, str]
 
 
@@ -29,7 +28,7 @@ class StoredRun(NamedTuple):
 
     run_id: str
     start_time: int  # milliseconds since 1970
-    status: str  # of MLflow: RUNNING, FINISHED, FAILED, KILLED
+    status: str  # of MLflow: RUNNING, FINISHED, FAILED, KILLED or SCHEDULED
     artifact_uri: str
     tags: dict[str, str]
     metrics: dict[str, float]  # the last value of each
@@ -41,8 +40,8 @@ class Reader(Protocol):
     def find_experiment(self, name: str) -> StoredExperiment | None:
         """Return the experiment with this name, also a deleted one; None when there is none."""
 
-    def list_experiments(self) -> list[StoredExperiment]:
-        """Return all experiments but deleted ones."""
+    def list_experiments(self) -> dict[str, str]:
+        """Return the names of all experiments but deleted ones, by their ids."""
 
     def search(
         self, experiments: Sequence[str], wanted: Mapping[str, str], status: str = ""

@@ -98,7 +98,7 @@ def test_a_database_without_a_server_is_refused(tmp_path: Path, uri: str):
     recorder.open_experiment("s")
     experiment = recorder.client.get_experiment_by_name("s")
     with pytest.raises(EnvironmentFault) as caught:
-        Artifacts(uri, recorder.reader, lambda: recorder.client).check(experiment, is_new=True)
+        Artifacts(uri, lambda run: "", lambda: recorder.client).check(experiment, is_new=True)
     scheme = uri[: uri.index("sql") + 3]
     assert str(caught.value) == (
         f"--tracking-uri: a {scheme} database has no place for artifacts that all its users reach;"

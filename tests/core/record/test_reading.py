@@ -1,7 +1,13 @@
 """Reading in bulk: the same as MLflow's own search, once an invocation, whatever its size."""
 
 import math
+import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -10,9 +16,12 @@ from sqlalchemy import event
 from avsc_core.config import Config
 from avsc_core.errors import EnvironmentFault
 from avsc_core.record.reading import database
+from avsc_core.record.reading.guard import Refused
+from avsc_core.record.reading.record import Record
 from avsc_core.record.reading.server import ServerReader
 from avsc_core.record.recorder import Recorder
-from tests.builders.records import fresh_record
+from tests.builders.outages import locked
+from tests.builders.records import copy_empty_record, fresh_record
 
 TAGS = {"avsc.kind": "trial", "avsc.study": "s", "avsc.data_fingerprint": "f"}
 
@@ -73,6 +82,98 @@ def test_bulk_reading_is_mlflows_search(
         assert repr(histories) == repr(server.read_histories(run_ids, metric))
         assert repr(histories) == repr([recorder.read_history(each, metric) for each in run_ids])
     assert recorder.read_histories(run_ids[:1], "train_total") == [[(1, 1.0), (2, 1.0), (3, 1.0)]]
+
+
+def test_both_readers_find_the_same(recorder: Recorder, tiny: Config):
+    run_ids = write_study(recorder, tiny, "s", 3)
+    write_study(recorder, tiny, "gone", 1)
+    recorder.write_lease("s", "a lease")
+    recorder.client.delete_experiment(recorder.open_experiment("gone"))
+    recorder.delete_run(run_ids[2])
+    ours, server = recorder.reader, ServerReader(recorder.client)
+
+    for name in ("s", "gone", "absent"):
+        assert ours.find_experiment(name) == server.find_experiment(name)
+    assert ours.list_experiments() == server.list_experiments()
+    assert "gone" not in ours.list_experiments().values()
+    for run_id in run_ids:  # the last one is deleted
+        assert repr(ours.read_run(run_id)) == repr(server.read_run(run_id))
+        assert ours.read_params(run_id) == server.read_params(run_id)
+    experiment = recorder.open_experiment("s")
+    for wanted in ({}, {"avsc.outcome": "complete"}, {"absent": "x"}):
+        for status in ("", "RUNNING", "FINISHED"):
+            found = ours.search([experiment], wanted, status)
+            assert repr(found) == repr(server.search([experiment], wanted, status))
+    assert ours.search([], {}) == server.search([], {}) == []
+
+
+def test_a_run_that_is_absent_is_refused(recorder: Recorder):
+    told = f"record: {recorder.uri}: no run absent; the same command continues"
+    with pytest.raises(Refused) as caught:
+        recorder.read_outcome("absent")
+    assert str(caught.value) == told
+
+
+def test_a_run_deleted_between_two_queries_is_left_out(recorder: Recorder, tiny: Config):
+    run_ids = write_study(recorder, tiny, "s", 3)
+    deleted = []
+
+    def delete(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if statement.startswith("SELECT tags") and not deleted:
+            deleted.append(run_ids[0])
+            recorder.client.delete_run(run_ids[0])
+
+    event.listen(recorder.reader.engine, "before_cursor_execute", delete)
+    trials = recorder.list_trials("s")
+    assert deleted
+    assert [trial.run_id for trial in trials] == run_ids[1:]
+
+
+def test_a_file_that_lacks_tables_is_left_to_mlflow(tmp_path: Path):
+    opened = set()
+    for table in database.TABLES:
+        path = tmp_path / f"{table.name}.db"
+        copy_empty_record(path)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"DROP TABLE {table.name}")
+        # Of some tables MLflow makes its oldest form, which it then cannot use; that is told.
+        with suppress(EnvironmentFault):
+            assert Record(f"sqlite:///{path}").list_studies() == []
+            opened.add(table.name)
+    assert opened >= {"runs", "tags"}
+    (tmp_path / "empty.db").touch()
+    assert Record(f"sqlite:///{tmp_path}/empty.db").list_studies() == []
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path):
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(EnvironmentFault, match="file is not a database"):
+        Record(f"sqlite:///{path}")
+
+
+def test_a_record_of_another_mlflow_is_read_and_not_written(tmp_path: Path):
+    recorder = fresh_record(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "record.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of the future'")
+    # A process of its own, because MLflow keeps the store of an address that it has opened.
+    code = "import sys; from avsc_core.record.{} import {} as R; R(sys.argv[1]).list_studies()"
+    for words, refused in ((("reading.record", "Record"), False), (("recorder", "Recorder"), True)):
+        command = [sys.executable, "-c", code.format(*words), recorder.uri]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode != 0) == refused, done.stderr
+        assert ("out-of-date database schema" in done.stderr) == refused
+
+
+def test_a_locked_file_is_waited_for(tmp_path: Path):
+    """Longer than the five seconds of Python's own module."""
+    recorder = fresh_record(tmp_path)
+    with ThreadPoolExecutor() as pool:
+        with locked(tmp_path / "record.db"):
+            reading = pool.submit(recorder.read_lease, "s")
+            time.sleep(6)
+            assert not reading.done()
+        assert reading.result() == ""
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def test_whatever_call_fails_is_told_in_one_line(
     def fail(*args: object, **kwargs: object) -> None:
         raise MlflowException("(sqlite3.OperationalError)\ndatabase or disk is full")
 
-    recorder.reader = recorder.artifacts.reader = ServerReader(recorder.client)
+    recorder.reader = ServerReader(recorder.client)
     for name in dir(type(recorder.client)):
         if not name.startswith("_") and callable(getattr(recorder.client, name)):
             monkeypatch.setattr(recorder.client, name, fail)

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 from sklearn.metrics import confusion_matrix
@@ -29,8 +30,9 @@ from avsc_core.record.winner import find_winner
 from avsc_core.resolve import configuration_key, resolve, trial_key
 from avsc_core.terminal import format_duration
 from search_spaces.building import build_space
+from search_spaces.domains import Float
 from search_spaces.importance import measure_importance
-from studies.report import estimates
+from studies.report import estimates, search_figures
 from studies.report.blocks import Report, Table, format_interval, format_number, format_p
 from studies.report.build import build_report
 from studies.report.estimates import Power, estimate_contrast
@@ -780,3 +782,18 @@ def test_between_rows_equal_by_one_metric_the_other_decides():
     rows = [make_row(0.9, 0.4), make_row(0.9, 0.3), make_row(0.8, 0.2)]
     assert sorted(rows, key=lambda row: rank_row(row, "val_acc")) == [rows[1], rows[0], rows[2]]
     assert sorted(rows, key=lambda row: rank_row(row, "val_logloss")) == rows[::-1]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.002, 0.008), (2, 8), (16, 64), (0.5, 5), (0.02, 0.5), (3, 4), (1e-5, 1.0)]
+)
+def test_a_logarithmic_axis_has_numbers(low: float, high: float):
+    axes = Figure().subplots()
+    search_figures._set_value_axis(axes, Float(low, high, log=True))
+    lowest, highest = axes.get_xlim()
+    shown = [value for value in axes.get_xticks() if lowest <= value <= highest]
+    assert len(shown) >= 2
+    labels = axes.xaxis.get_major_formatter().format_ticks(shown)
+    assert all(
+        float(label) == pytest.approx(value) for label, value in zip(labels, shown, strict=True)
+    )

@@ -1,16 +1,23 @@
 """The tables of trials that `avsc-search status` prints, and `run` at its end."""
 
+import json
+import math
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from avsc_core.record.recorder import Recorder
+from avsc_core.record.study_document import FORMAT
 from avsc_core.record.trials import TrialRecord
-from avsc_core.resolve import resolve
+from avsc_core.resolve import parse_set, resolve
 from avsc_core.terminal import out
+from studies.report.listing import list_studies, print_studies
 from studies.report.status import describe_failures, print_status
 from studies.study.plan import make_plan
 from studies.study.reading import read_study
+from tests.builders.commands import run
 from tests.builders.configs import TINY
 from tests.builders.records import fresh_record, open_record_in
 from tests.builders.reports import make_dataset, record_study
@@ -102,3 +109,63 @@ def test_status_says_why_trials_failed(tmp_path: Path):
         "failed: ours and 1 more: ValueError: a",
         "diverged: ours: epoch 2: val_event is not finite",
     ]
+
+
+def record_half(folder: Path) -> Recorder:
+    """Record a study of which two trials of four are over, and whose command was killed."""
+    recorder = fresh_record(folder)
+    document = {"format": FORMAT, "metadata": {"question": "Is it half done?"}}
+    tags = {"avsc.metric": "val_acc", "avsc.data": "d", "avsc.planned": "4"}
+    recorder.open_study_run("half", tags, document)
+    for seed, outcome in enumerate(("complete", "failed", "diverged", "running")):
+        config = resolve("demo", parse_set([f"seed={seed}"]))
+        tags = {"avsc.kind": "trial", "avsc.study": "half", "avsc.data": "d", "avsc.arm": "one"}
+        run = recorder.begin_run("half", config, tags)
+        metrics = {"selected_val_acc": 0.5} if outcome == "complete" else {"val_acc": math.nan}
+        if outcome != "running":
+            recorder.end_run(run, outcome, metrics)
+    return recorder
+
+
+def test_a_study_that_is_half_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recorder = record_half(tmp_path)
+    print_status(recorder, "half")
+    printed = capsys.readouterr().out
+    assert "interrupted" in printed  # no process runs what is running by its tag
+    assert printed.endswith("2 of 4 trials are over, 0 running\n")
+
+    (listed,) = list_studies(recorder)
+    started = listed.pop("started")
+    assert abs(started - time.time()) < 60
+    assert listed == {
+        "study": "half",
+        "question": "Is it half done?",
+        "data": "d",
+        "over": 2,
+        "planned": 4,
+        "metric": "val_acc",
+        "best": 0.5,
+        "state": "interrupted",
+    }
+    print_studies(recorder)
+    printed = capsys.readouterr().out
+    for word in ("half", "Is it half done?", "2 of 4", "val_acc 0.5000", "interrupted"):
+        assert word in printed
+
+
+def test_studies_and_trials_as_json(tmp_path: Path):
+    record = record_half(tmp_path)
+    uri = ["--tracking-uri", record.uri]
+    (study,) = json.loads(run(tmp_path, "avsc-search", "list", "--json", *uri).out)
+    assert study["study"] == "half"
+    # Without a name, the trials of the latest study.
+    trials = json.loads(run(tmp_path, "avsc-search", "status", "--json", *uri).out)
+    outcomes = ["complete", "failed", "diverged", "interrupted"]
+    assert [trial["outcome"] for trial in trials] == outcomes
+    assert [trial["seed"] for trial in trials] == [0, 1, 2, 3]
+    assert trials[1]["val_acc"] is None
+
+
+def test_an_empty_record_lists_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    print_studies(fresh_record(tmp_path))
+    assert capsys.readouterr().out.startswith("the record holds no study yet")
