@@ -73,6 +73,7 @@ def load_model(reference: str | Path, tracking_uri: str | None = None) -> "Train
     """Load a trained model with its configuration and its class names. Raises UserError."""
     from avsc_core.evaluation.evaluate import load_trained
     from avsc_core.record.address import find_missing_file
+    from avsc_core.record.models import fetch_model
     from avsc_core.record.reading.record import Record
 
     # A model of the record is downloaded first. A record that does not exist is not created.
@@ -84,7 +85,7 @@ def load_model(reference: str | Path, tracking_uri: str | None = None) -> "Train
                 f"no model there ({file}: no record in this folder)",
                 "a run id, best:STUDY, models:/NAME@ALIAS or a folder",
             )
-        folder = Record(tracking_uri).fetch_model(str(reference))
+        folder = fetch_model(Record(tracking_uri), str(reference))
     return load_trained(folder)
 
 

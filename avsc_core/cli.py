@@ -433,6 +433,9 @@ def _train_seeds(
     if not winner:
         display.announce_split(config, dataset)
 
+    if winner:
+        display.note_earlier_readings(recorder.list_trials(winner.study, "training"), dataset)
+
     # The trial again, before anything reads the test split.
     verdict = ""
     if check and winner:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from avsc_core.evaluation.class_map import ClassMap
     from avsc_core.evaluation.evaluate import Evaluation, Trained
     from avsc_core.evaluation.retrain import Result
+    from avsc_core.record.trials import TrialRecord
     from avsc_core.record.winner import Winner
     from avsc_core.teachers.pseudo import Positives
 
@@ -124,6 +125,20 @@ def note_provenance(trained: "Trained", data: DataSet, split: str) -> None:
         again = ", as the retraining did" if is_same and provenance.study else ""
         what = f"this reads the test split{again}; nothing should be chosen by its figures"
         err.print(f"note: {what}", soft_wrap=True)
+
+
+def note_earlier_readings(trainings: "Sequence[TrialRecord]", data: DataSet) -> None:
+    """Say so when retrainings of a study have read the test split of this data set before."""
+    earlier = [
+        training
+        for training in trainings
+        if training.outcome == "complete"
+        and training.tags.get("avsc.data_fingerprint") == data.fingerprint
+    ]
+    if earlier:
+        times = "once" if len(earlier) == 1 else f"{len(earlier)} times"
+        what = f"retrainings of this study have read this test split {times} before"
+        err.print(f"note: {what}; nothing should be chosen among them", soft_wrap=True)
 
 
 def announce_split(config: "Config", data: DataSet) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from avsc_core.errors import Fault, UserError, make_error
+from avsc_core.errors import Fault, UserError, make_error, suggest
 
 Trail = tuple[str | int, ...]
 
@@ -276,8 +276,8 @@ def _make_fault(path: Path, error: Exception) -> Fault:
 
 
 def _list_neighbours(path: Path) -> str:
-    """Name the YAML files in the folder of a missing one, as a hint."""
+    """Name the YAML file in the folder of a missing one that is meant, or those that are there."""
     if not path.parent.is_dir():
         return ""
-    names = sorted(other.name for other in path.parent.glob("*.yaml"))
-    return f"{path.parent} has {', '.join(names[:8])}" if names else ""
+    names = [other.stem for other in path.parent.glob("*.yaml")]
+    return suggest(path.stem, names) if names else ""

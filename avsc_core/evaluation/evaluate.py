@@ -242,8 +242,10 @@ def check_has_encoders(config: Config, what: str) -> None:
 def find_pair(path: Path) -> tuple[Path, Path]:
     """Find the wav and mp4 of a clip, given either or their common name.
 
-    Raises UserError when one is missing.
+    Raises UserError when one is missing, the given one first.
     """
+    if path.suffix in (".wav", ".mp4") and not path.is_file():
+        raise make_error(path, "no such file")
     base = path.with_suffix("") if path.suffix in (".wav", ".mp4") else path
     return _find_file(path, base, ".wav", "audio"), _find_file(path, base, ".mp4", "video")
 

@@ -4,12 +4,14 @@ People read no table of thousands of lines, so of searched trials only so many a
 or two hold; `avsc-search export` writes all.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from rich.table import Table
 
 from avsc_core.metrics import find_figure, rank_key
+from avsc_core.record.address import choose_address, hide_secrets
 from avsc_core.record.lease import has_owner
 from avsc_core.record.reading.record import Record
 from avsc_core.record.trials import FINISHED, SEARCH, TrialRecord
@@ -103,11 +105,12 @@ def print_closing(recorder: Record, study: Study, finished: bool) -> None:
     )
 
     # What to do next, one command a line.
-    report = f"avsc-search report {study.name}"
+    there = _name_record(recorder)
+    report = f"avsc-search report {study.name}{there}"
     _print_step("next:", report, "tables, tests, figures: terminal, HTML, LaTeX, CSV")
-    _print_step("", "avsc-search ui", "compare trials in the browser")
+    _print_step("", f"avsc-search ui {study.name}{there}", "compare trials in the browser")
     if finished:
-        train = f"avsc-core train --best --study {study.name}"
+        train = f"avsc-core train --best --study {study.name}{there}"
         _print_step("", train, "retrain the winner, read the test split once")
 
 
@@ -135,6 +138,12 @@ def describe_failures(trials: list[TrialRecord]) -> Iterator[str]:
         yield f"{outcome}: {labels[0]}{others}: {error}"
     if len(by_count) > MOST_REASONS:
         yield f"{len(by_count) - MOST_REASONS} more reasons: the tag avsc.error of a trial's run"
+
+
+def _name_record(record: Record) -> str:
+    """Return the option that names the record, where a command would look elsewhere without it."""
+    address = hide_secrets(record.uri)
+    return "" if record.uri == choose_address(None) else f" --tracking-uri {shlex.quote(address)}"
 
 
 def _print_step(head: str, command: str, purpose: str) -> None:

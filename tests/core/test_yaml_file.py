@@ -1,6 +1,7 @@
 """YAML files with line numbers."""
 
 import math
+import re
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -154,8 +155,11 @@ def test_what_a_command_line_put_over_a_file_is_told_of_its_flag(tmp_path: Path)
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path):
     write(tmp_path, "a: 1")
-    with pytest.raises(UserError, match=r"lamda\.yaml: no such file; .* has study\.yaml"):
-        read_yaml(tmp_path / "lamda.yaml")
+    told = f"{tmp_path / 'other.yaml'}: no such file; one of study"
+    with pytest.raises(UserError, match=f"^{re.escape(told)}$"):
+        read_yaml(tmp_path / "other.yaml")
+    with pytest.raises(UserError, match=r"sutdy\.yaml: no such file; did you mean 'study'\?$"):
+        read_yaml(tmp_path / "sutdy.yaml")
 
 
 def test_what_yaml_trips_over_is_text():

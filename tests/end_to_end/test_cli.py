@@ -97,7 +97,10 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
             ["avsc-search", "plan", "good.yaml", "--max-hours", "-1"],
             "--max-hours: -1 is not a number of hours; 0 or",
         ),
-        (["avsc-search", "ui"], "mlruns/mlflow.db: no record in this folder; run a study first"),
+        (
+            ["avsc-search", "ui"],
+            "mlruns/mlflow.db: no record in this folder; run a study first, or give --tracking-uri",
+        ),
         (["avsc-search", "rnu"], "command line: No such command 'rnu'"),
         (
             ["avsc-core", "check", "absent"],
@@ -118,7 +121,7 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
         ),
         (
             ["avsc-core", "train", "--best"],
-            "mlruns/mlflow.db: no record in this folder; run a study first",
+            "mlruns/mlflow.db: no record in this folder; run a study first, or give --tracking-uri",
         ),
         (["avsc-core", "evaluate", "absent"], "absent: no model there"),
         (
@@ -150,7 +153,10 @@ def test_reading_makes_no_record(tmp_path: Path, verb: str):
         tmp_path, "avsc-search", verb, "mine.yaml" if verb in ("check", "plan") else "lambda"
     )
     assert (code, out) == (2, "")
-    assert err == "mlruns/mlflow.db: no record in this folder; run a study first\n"
+    assert (
+        err
+        == "mlruns/mlflow.db: no record in this folder; run a study first, or give --tracking-uri\n"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
 

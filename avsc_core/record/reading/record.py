@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avsc_core.config import Config
-from avsc_core.errors import EnvironmentFault, Fault, UserError, make_error, suggest
+from avsc_core.errors import Fault, UserError, make_error, suggest
 from avsc_core.record import quieten
 from avsc_core.record.address import (
     DATABASES,
@@ -27,7 +27,7 @@ from avsc_core.record.address import (
 from avsc_core.record.artifacts import Artifacts
 from avsc_core.record.contact import reach
 from avsc_core.record.reading.database import lacks_tables, open_database
-from avsc_core.record.reading.guard import list_failures, report_record_faults
+from avsc_core.record.reading.guard import report_record_faults
 from avsc_core.record.reading.stored import History, Reader, StoredExperiment, StoredRun
 from avsc_core.record.store import create_database
 from avsc_core.record.study_document import DOCUMENT, join_definition, read_document
@@ -52,7 +52,8 @@ LEASE = "avsc.lease"  # the tag of an experiment that says which process runs th
 def open_record(uri: str | None) -> "Record":
     """Open the record to read from it. Raises UserError when there is none."""
     if file := find_missing_file(uri):
-        raise UserError(Fault(file, "no record in this folder", todo="run a study first"))
+        todo = "run a study first, or give --tracking-uri"
+        raise UserError(Fault(file, "no record in this folder", todo=todo))
     return Record(uri)
 
 
@@ -220,18 +221,6 @@ class Record:
         """
         return self.artifacts.fetch(run_id, name)
 
-    def fetch_model(self, reference: str) -> Path:
-        """Return the local folder of a model: a run id, `best:STUDY` or `models:/NAME@ALIAS`.
-
-        Raises UserError when there is no such model.
-        """
-        try:
-            return Path(self.fetch_artifact(self._find_model_run(reference), "model"))
-        except (EnvironmentFault, *list_failures()) as error:  # type: ignore[misc]
-            allowed = "a run id, best:STUDY, models:/NAME@ALIAS or a folder"
-            what = hide_secrets(f"no model there ({error})")
-            raise UserError(Fault(reference, what, allowed)) from None
-
     # Inside
 
     def _open_reader(self) -> Reader:
@@ -260,22 +249,6 @@ class Record:
         """Return the ids of all experiments, each of which holds one study, `but` that one's."""
         found = self.reader.list_experiments()
         return [number for number, name in found.items() if name != but]
-
-    def _find_model_run(self, reference: str) -> str:
-        """Return the id of the run that logged a model."""
-        if reference.startswith("models:/"):
-            name, _, alias = reference.removeprefix("models:/").partition("@")
-            return str(self.client.get_model_version_by_alias(name, alias).run_id)
-        if not reference.startswith("best:"):
-            return reference
-
-        study = self.get_study(reference.removeprefix("best:")).tags["avsc.study"]
-        trainings = self.list_trials(study, "training")
-        completed = [training for training in trainings if training.outcome == "complete"]
-        if not completed:
-            todo = f"`avsc-core train --best --study {study}` retrains its winner"
-            raise UserError(Fault(reference, f"study {study} has no retrained model", todo=todo))
-        return completed[-1].run_id
 
     def _count_once(self, study: str, trials: list[TrialRecord]) -> list[TrialRecord]:
         """Leave out the runs that do not count, and name them, once for each study."""

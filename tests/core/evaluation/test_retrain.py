@@ -21,6 +21,7 @@ from avsc_core.evaluation import retrain
 from avsc_core.evaluation.evaluate import (
     Provenance,
     evaluate_split,
+    find_pair,
     is_trained_on,
     load_trained,
 )
@@ -29,6 +30,7 @@ from avsc_core.metrics import compute_scores, format_predictions
 from avsc_core.processes import no_progress
 from avsc_core.record.address import locate_state
 from avsc_core.record.environment import describe_environment
+from avsc_core.record.models import fetch_model
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import Winner, find_winner
 from avsc_core.trainer.checkpoint import CheckpointFile
@@ -209,6 +211,44 @@ def test_without_an_interval_only_the_same_figure_will_do():
     assert not found._replace(again=0.9).is_met
 
 
+def test_earlier_readings_of_the_test_split_are_counted(
+    recorder: Recorder, tiny: Config, features: Features, capsys: pytest.CaptureFixture[str]
+):
+    data = features.data
+    winner = record_winner(recorder, tiny, features)
+    told = "note: retrainings of this study have read this test split {} before;"
+    for times in ("", "once", "2 times"):
+        display.note_earlier_readings(recorder.list_trials(winner.study, "training"), data)
+        err = capsys.readouterr().err
+        assert err.startswith(told.format(times)) if times else err == ""
+        tags = {"avsc.kind": "training", "avsc.study": winner.study}
+        tags |= {"avsc.arm": "winner", "avsc.data_fingerprint": data.fingerprint}
+        run_id = recorder.begin_run(winner.study, tiny, tags)
+        recorder.end_run(run_id, "complete", {})
+    # Those of other clips, and those that did not come to the test, are none.
+    for fingerprint, outcome in (("other", "complete"), (data.fingerprint, "failed")):
+        tags |= {"avsc.data_fingerprint": fingerprint}
+        run_id = recorder.begin_run(winner.study, tiny, tags)
+        recorder.end_run(run_id, outcome, {})
+    display.note_earlier_readings(recorder.list_trials(winner.study, "training"), data)
+    assert capsys.readouterr().err.startswith(told.format("3 times"))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("absent.mp4", "absent.mp4: no such file"),
+        ("clip.wav", "clip.wav: no .mp4 of that name; "),
+        ("clip", "clip: no .mp4 of that name; "),
+    ],
+)
+def test_a_file_that_is_missing_is_the_one_that_is_named(tmp_path: Path, given: str, told: str):
+    (tmp_path / "clip.wav").touch()
+    with pytest.raises(UserError) as caught:
+        find_pair(tmp_path / given)
+    assert str(caught.value).startswith(f"{tmp_path}/{told}")
+
+
 def test_what_changed_since_the_trial_is_said(
     recorder: Recorder, tiny: Config, features: Features, capsys: pytest.CaptureFixture[str]
 ):
@@ -231,7 +271,7 @@ def test_a_retrained_model_says_where_it_comes_from(
     data = features.data
     winner = record_winner(recorder, tiny, features)
     result = train_recorded(recorder, tiny, features, print, winner, verdict="it came out")
-    trained = load_trained(recorder.fetch_model(result.run_id))
+    trained = load_trained(fetch_model(recorder, result.run_id))
     assert trained.provenance == Provenance(
         splits=["train", "validation"],
         fingerprint=data.fingerprint,
@@ -272,7 +312,7 @@ def test_a_retraining_with_other_settings_is_not_a_row_of_the_paper(
     training = tiny.training.model_copy(update={"batch_size": 7})
     other = tiny.model_copy(update={"seed": 3, "training": training})
     result = train_recorded(recorder, other, features, print, winner)
-    trained = load_trained(recorder.fetch_model(result.run_id))
+    trained = load_trained(fetch_model(recorder, result.run_id))
     assert trained.provenance.changed == ["training.batch_size 7"]
     assert trained.provenance.row == ""
     capsys.readouterr()
@@ -297,7 +337,7 @@ def test_encodings_that_changed_since_the_training_are_named(
     visual = tiny.visual.model_copy(update={"encodings": str(file)})
     config = tiny.model_copy(update={"visual": visual})
     result = train_recorded(recorder, config, features, print)
-    trained = load_trained(recorder.fetch_model(result.run_id))
+    trained = load_trained(fetch_model(recorder, result.run_id))
     capsys.readouterr()
     display.note_provenance(trained, features.data, "train")
     assert capsys.readouterr().err == ""
@@ -327,13 +367,13 @@ def test_a_check_that_diverges_is_a_miss(
 
 def test_a_plain_model_is_validated(recorder: Recorder, tiny: Config, features: Features):
     result = train_recorded(recorder, tiny, features, print)
-    trained = load_trained(recorder.fetch_model(result.run_id))
+    trained = load_trained(fetch_model(recorder, result.run_id))
     assert trained.provenance == Provenance(["train"], features.data.fingerprint, changed=[])
     validation = evaluate_split(trained, features.data, "validation", no_progress)
     assert validation.metrics["acc"] == result.metrics["val_acc"]
 
     # folders of earlier versions do not say where they come from
-    folder = recorder.fetch_model(result.run_id)
+    folder = fetch_model(recorder, result.run_id)
     description = json.loads((folder / "model.json").read_text())
     del description["extra"]["provenance"]
     (folder / "model.json").write_text(json.dumps(description))

@@ -20,6 +20,7 @@ import torch
 
 from avsc_core.data.dataset import DataSet
 from avsc_core.errors import UserError
+from avsc_core.record.models import fetch_model
 from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import find_winner
 from avsc_core.resolve import trial_key
@@ -158,7 +159,7 @@ def test_the_document_has_all_its_parts(recorder: Recorder):
 
 def test_the_retrained_model_loads(recorder: Recorder):
     winner = find_winner(recorder, "arms")
-    model, config, extra = read_model_folder(recorder.fetch_model("best:arms"))
+    model, config, extra = read_model_folder(fetch_model(recorder, "best:arms"))
     # Version 0.1.0 retrained the luckiest seed of the configuration that wins.
     assert config in [trial.config for trial in winner.trials]
     outputs = model(torch.zeros(1, 64, 128), torch.zeros(1, 1, 3, 32, 32))
