@@ -12,7 +12,7 @@ encoders_on_embedded := --set training.epochs=1 --set pictures.preparation=setti
 # Tables I to IV are one run besides (`make paper`), which takes over what the single studies have trained.
 STUDIES := lambda k_mode modules modality systems encoders fusion joint readings retuned ladder
 
-.PHONY: demo tables paper test test-all check bench soak faults clean
+.PHONY: demo tables paper test test-all check reference bench soak faults clean
 
 demo: $(VENV)/.installed  ## install and run the first study on the embedded scenes
 	$(BIN)/avsc-search run studies/lambda.yaml
@@ -41,6 +41,9 @@ check: $(VENV)/.installed-test  ## lint, format, types, and how dense the code i
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m benchmarks.density
+
+reference: $(VENV)/.installed-test  ## write the schema of study files and the page of all settings from the code
+	$(BIN)/python docs/reference.py
 
 bench: $(VENV)/.installed-test  ## every benchmark; results beside the table in benchmarks/
 	$(BIN)/python -m benchmarks
