@@ -1,25 +1,14 @@
-"""A published checkpoint -> its tensors under our names, and its publisher's settings.
+"""A published checkpoint -> its tensors under our names, and its publisher's settings."""
 
-Only tensors are read, from safetensors or from torch's format with `weights_only`, so that a file
-from anywhere can run no code.
-"""
-
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
 from avsc_core.data.logmel import MEL_BINS
 from avsc_core.errors import make_error
-from avsc_core.files import explain_unreadable
 from avsc_core.weights.layouts import LAYOUTS, Tensors, recognise
 from avsc_core.weights.sources import locate, read_publisher_settings
+from avsc_core.weights.unwrapping import read_tensors
 
 
 class PublishedWeights(NamedTuple):
@@ -41,10 +30,11 @@ def read_published(kind: str, source: str, where: str) -> PublishedWeights:
     it cannot be read or is in no known layout.
     """
     file = locate(source, where)
-    tensors = read_tensors(file)
+    tensors, taken = read_tensors(file)
+    average = f", averaged over the training ({taken})" if taken else ""
     settings = read_publisher_settings(file)
     if kind not in LAYOUTS:
-        return PublishedWeights(file, f"timm {kind}", tensors, settings)
+        return PublishedWeights(file, f"timm {kind}{average}", tensors, settings)
 
     layout = recognise(kind, tensors)
     if layout is None:
@@ -59,48 +49,13 @@ def read_published(kind: str, source: str, where: str) -> PublishedWeights:
     norm_eps = float(settings.get("layer_norm_eps", layout.norm_eps))
     return PublishedWeights(
         file,
-        layout.title,
+        layout.title + average,
         layout.rename(tensors),
         settings,
         norm_eps=norm_eps,
         heads=layout.heads,
         head_eps=layout.head_eps or norm_eps,
     )
-
-
-def read_tensors(file: Path) -> Tensors:
-    """Read the tensors of a safetensors file, or of a state dict that torch saved.
-
-    Raises UserError when there are none, or when they cannot be read without running code.
-    """
-    try:
-        if file.suffix == ".safetensors":
-            return dict(load_file(file))
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        EOFError,
-        ValueError,
-    ) as error:
-        raise make_error(
-            file,
-            f"the file holds no tensors that can be read safely ({explain_unreadable(error)})",
-            "safetensors, or a state dict saved by torch",
-            "download it again",
-        ) from None
-
-    # Training scripts often save the state dict inside another dictionary.
-    for wrapper in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    items = content.items() if isinstance(content, Mapping) else ()
-    tensors = {name: value for name, value in items if isinstance(value, Tensor)}
-    if not tensors:
-        raise make_error(file, "the file holds no state dict", "names with a tensor each")
-    return tensors
 
 
 def find_position_grid(published: PublishedWeights, stride: int) -> tuple[int, int]:

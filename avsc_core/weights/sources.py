@@ -20,6 +20,7 @@ from avsc_core.errors import EnvironmentFault, Fault, UserError, make_error
 HUB = "hf-hub:"
 PUBLISHED = ("model.safetensors", "pytorch_model.bin")  # in repositories of the hub, safe one first
 LONGEST_PATH = 1000  # characters: a configuration is a tag in the record, which holds 8,000
+INDEX = ".safetensors.index.json"  # names the files among which the tensors of a large model are
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -60,7 +61,7 @@ def locate(name: str, where: str) -> Path:
         )
 
     # In a folder, a name of the hub's wins; otherwise it must hold one file that could be meant.
-    for file in PUBLISHED:
+    for file in (*PUBLISHED, f"model{INDEX}"):
         if (path / file).is_file():
             return path / file
     found = sorted(file for file in path.iterdir() if file.suffix in ENDINGS)
@@ -87,7 +88,26 @@ def hash_source(name: str) -> str:
         status = path.stat()
     except (UserError, OSError):
         return name
-    return hash_file(path, status.st_size, status.st_mtime_ns)
+    if not path.name.endswith(INDEX):
+        return hash_file(path, status.st_size, status.st_mtime_ns)
+    digest = hashlib.sha256()
+    for file in (path, *list_shards(path)):
+        status = file.stat()
+        digest.update(hash_file(file, status.st_size, status.st_mtime_ns).encode())
+    return digest.hexdigest()
+
+
+def list_shards(index: Path) -> list[Path]:
+    """List the files that an index names, which lie beside it. Raises UserError."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise make_error(index, "is not an index of safetensors files") from None
+    for name in names:
+        if Path(name).name != name or not (index.parent / name).is_file():
+            what = f"names {name}, which is not a file beside it"
+            raise make_error(index, what, todo="download all of them")
+    return [index.parent / name for name in names]
 
 
 @lru_cache(maxsize=64)
