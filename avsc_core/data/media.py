@@ -14,6 +14,8 @@ only. A damaged file is refused, not repaired.
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
+from itertools import filterfalse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ import numpy as np
 import soundfile
 import torch
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 from torch import Tensor
 from torchaudio.functional import resample
@@ -29,6 +32,7 @@ from torchvision.transforms import functional as transforms
 
 from avsc_core.data.headers import AudioInfo, VideoInfo
 from avsc_core.data.tau import CLIP_SECONDS
+from avsc_core.data.upright import turn_upright
 from avsc_core.errors import make_error
 from avsc_core.finite import is_finite
 
@@ -40,6 +44,9 @@ TOLERANCE = (
 MAX_BYTES = 2**30
 MAX_SECONDS = 600.0
 MAX_PIXELS = 2**25
+MICROSECOND = 1e-6  # times are sums and differences, whose last digits are not exact
+MAX_LATE = 0.5  # seconds; tracks of telephones begin some hundredths apart
+MAX_RATIO = 1000  # of the smaller number of two rates
 MAX_PEAK = 16.0  # full scale is 1; a float file that was not clipped may be somewhat above it
 
 CONTAINERS = ("WAV", "WAVEX", "RF64")
@@ -103,7 +110,19 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> Tensor:
     if seconds > lengths.seconds + TOLERANCE:
         samples = samples[: round(lengths.seconds * rate)]
     mono = torch.from_numpy(samples).mean(1)  # (n,)
-    return mono if rate == sample_rate else resample(mono, rate, sample_rate)
+    return mono if rate == sample_rate else _resample(mono, rate, sample_rate)
+
+
+def _resample(samples: Tensor, rate: int, wanted: int) -> Tensor:
+    """Resample (n,) from `rate` to `wanted` Hz.
+
+    The filter grows with the numbers of the ratio, and at 44,101 Hz would take gigabytes. So the
+    nearest ratio of smaller numbers is used: that of every usual pair of rates itself, and of
+    others one that is less than a millisecond off in a clip.
+    """
+    ratio = Fraction(rate, wanted).limit_denominator(MAX_RATIO)
+    resampled: Tensor = resample(samples, ratio.numerator, ratio.denominator)
+    return resampled
 
 
 def probe_video(path: Path) -> VideoInfo:
@@ -196,9 +215,10 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         # Container and protocol are named, so a playlist cannot make FFmpeg open something else.
         with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as container:
-            stream = next(iter(container.streams.video), None)
+            stream = next(filterfalse(_is_cover, container.streams.video), None)
             if stream is None:
                 raise make_error(path, "has no video track", "mp4 or mov with pictures")
+            _check_start(path, container, stream)
             context = stream.codec_context
             if context.width * context.height > MAX_PIXELS:
                 raise make_error(
@@ -213,6 +233,29 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise make_error(
             path, f"cannot be decoded ({error})", "mp4 or mov with a video track"
         ) from None
+
+
+def _is_cover(stream: VideoStream) -> bool:
+    """Tell whether a video track is a still picture for a list of files, not the video."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _check_start(path: Path, container: InputContainer, stream: VideoStream) -> None:
+    """Raise UserError when the pictures begin much later than the sound of the same file.
+
+    The times of pictures count from the beginning of the file, so the first one would stand for
+    all before it.
+    """
+    late = _read_start(stream) - _read_start(container)
+    if late > MAX_LATE:
+        what = f"its pictures begin {late:.2f} s after its sound"
+        raise make_error(path, what, f"at most {MAX_LATE:g} s", "cut both at one moment")
+
+
+def _read_start(part: InputContainer | VideoStream) -> float:
+    """Return when a file, or a track of it, begins, in seconds; 0 where it does not say."""
+    unit = getattr(part, "time_base", None) or 1 / av.time_base
+    return float((part.start_time or 0) * unit)
 
 
 def _check_size(path: Path) -> None:
@@ -235,20 +278,24 @@ def _select_frames(
     """
     duration = _read_duration(stream)
     frame_seconds = 1 / float(stream.average_rate or 1)
+    start = _read_start(container)
     remaining = list(times)
     shown = None
     end = 0.0
     for frame in container.decode(stream):
+        time = frame.time - start
         if frame.is_corrupt:
-            raise make_error(path, f"is damaged at {frame.time:.2f} s", todo=AGAIN)
+            raise make_error(path, f"is damaged at {time:.2f} s", todo=AGAIN)
         # A frame is shown until the next one begins, so time stamps decide, not frame numbers.
-        while shown is not None and remaining and frame.time > remaining[0]:
+        while shown is not None and remaining and time > remaining[0] + MICROSECOND:
             yield shown
             remaining.pop(0)
         if not remaining:
             return
         shown = frame
-        end = max(end, frame.time + frame_seconds)
+        # Where pictures last unequally long, each says how long.
+        lasts = float((frame.duration or 0) * (frame.time_base or 0))
+        end = max(end, time + max(lasts, frame_seconds))
 
     # The video is over, but not all times have come.
     if shown is None:
@@ -268,8 +315,7 @@ def _convert_frame(
     frame: av.VideoFrame, resize: int, size: int, interpolation: str, squash: bool
 ) -> Tensor:
     """Turn a decoded frame upright, resize it and cut out its centre: (3,size,size) uint8."""
-    # Telephones write pictures sideways and note the rotation in the header.
-    upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # (H,W,3)
+    upright = turn_upright(frame.to_ndarray(format="rgb24"), frame)  # (H,W,3)
     picture = torch.from_numpy(np.ascontiguousarray(upright)).permute(2, 0, 1)  # (3,H,W)
     sides = [resize, resize] if squash else [resize]
     mode = transforms.InterpolationMode(interpolation)
