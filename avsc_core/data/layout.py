@@ -104,9 +104,9 @@ def read_table(
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         what = f"not UTF-8 text ({error.reason})"
-        faults.append(Fault(str(path), what, todo="save the table as UTF-8"))
+        faults.append(Fault(str(path), what, todo="save the table as UTF-8 (in Excel: CSV UTF-8)"))
         return
-    rows = csv.reader(lines, delimiter=delimiter)
+    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
 
     # The header names the columns.
     names = map(str.strip, next(rows, []))

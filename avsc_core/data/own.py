@@ -3,13 +3,13 @@
     audio            video            scene    group      split
     sound/a1.wav     film/a1.mp4      beach    site-1     train
 
-The table is TAB- or comma-separated and has a header. `audio` and `video` are paths below the
-folder. `scene` is any name; the scenes in alphabetical order are the classes. Clips of one `group`
-(a place, a day, a person) belong to one split. `split` is train or test. A clip is called by the
-name of its audio file without ending, which must be unique.
+The table has a header, and TABs, commas or semicolons between its cells. `audio` and `video` are
+paths below the folder. `scene` is any name; the scenes in alphabetical order are the classes. Clips
+of one `group` (a place, a day, a person) belong to one split. `split` is train or test. A clip is
+called by the name of its audio file without ending, which must be unique.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from avsc_core.data.layout import read_skipped, read_table
@@ -19,6 +19,7 @@ from avsc_core.errors import Fault, suggest
 TABLE = "clips.csv"
 COLUMNS = ("audio", "video", "scene", "group", "split")
 SPLITS = ("train", "test")
+ENDINGS = {"audio": (".wav",), "video": (".mp4", ".mov")}  # in capitals too
 
 
 def read_own(root: Path) -> Tables:
@@ -59,8 +60,8 @@ def read_own(root: Path) -> Tables:
 
 def _find_row_faults(root: Path, row: dict[str, str], where: str) -> Iterator[Fault]:
     """Yield what is wrong with a row: its two files, empty cells, its split."""
-    yield from _find_file_faults(root, row["audio"], ".wav", where)
-    yield from _find_file_faults(root, row["video"], ".mp4", where)
+    for column, endings in ENDINGS.items():
+        yield from _find_file_faults(root, row[column], endings, where)
     for column in ("scene", "group"):
         if not row[column]:
             yield Fault(where, f"no {column}", todo="every clip has one")
@@ -68,14 +69,15 @@ def _find_row_faults(root: Path, row: dict[str, str], where: str) -> Iterator[Fa
         yield Fault(where, f"unknown split '{row['split']}'", suggest(row["split"], SPLITS))
 
 
-def _find_file_faults(root: Path, name: str, ending: str, where: str) -> Iterator[Fault]:
+def _find_file_faults(root: Path, name: str, endings: Sequence[str], where: str) -> Iterator[Fault]:
     """Yield what is wrong with a file that the table names; it has to lie below `root`."""
     path = root / name
-    allowed = f"a path to a {ending} file"
+    kind = " or ".join(endings)
+    allowed = f"a path to a {kind} file"
     if "://" in name or not path.resolve().is_relative_to(root.resolve()):
         yield Fault(where, f"'{name}' leaves the data folder", f"{allowed} in it")
-    elif path.suffix != ending:
-        yield Fault(where, f"'{name}' is not a {ending} file", allowed)
+    elif path.suffix.lower() not in endings:
+        yield Fault(where, f"'{name}' is not a {kind} file", allowed)
     elif not path.is_file():
         yield Fault(where, f"{path} does not exist", todo="put it there or remove the row")
 
@@ -94,7 +96,11 @@ def _build_clip(root: Path, row: dict[str, str], scenes: tuple[str, ...], where:
 
 
 def _find_delimiter(path: Path) -> str:
-    """Return a TAB when the header has one, else a comma."""
+    """Return which of TAB, semicolon and comma divides the header; the last one if none does.
+
+    Excel writes semicolons where a comma stands in numbers.
+    """
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first_cell, _, _ = file.readline().partition(",")
-    return "\t" if "\t" in first_cell else ","
+        header = file.readline()
+    found = [mark for mark in "\t;," if mark in header]
+    return min(found, key=header.index, default=",")

@@ -120,7 +120,7 @@ def _read_folds(root: Path, layout: DataLayout, setup: Path, faults: list[Fault]
 
             # A row with a fault of its own gives no clip, and is not compared with the others.
             where = f"{path}:{line}"
-            row_faults = list(_find_row_faults(row, layout, where))
+            row_faults = list(_find_row_faults(row, root, layout, where))
             if row_faults:
                 faults += row_faults
             elif name in clips:
@@ -130,14 +130,16 @@ def _read_folds(root: Path, layout: DataLayout, setup: Path, faults: list[Fault]
     return list(clips.values())
 
 
-def _find_row_faults(row: dict[str, str], layout: DataLayout, where: str) -> Iterator[Fault]:
+def _find_row_faults(
+    row: dict[str, str], root: Path, layout: DataLayout, where: str
+) -> Iterator[Fault]:
     """Yield what is wrong with a row of a fold table: its scene, its two files, their names."""
     scene = row["scene_label"]
     if scene not in SCENES:
         yield Fault(where, f"unknown scene '{scene}'", suggest(scene, SCENES))
 
     for medium in ENDINGS:
-        yield from _find_file_faults(row[f"filename_{medium}"], medium, layout, where)
+        yield from _find_file_faults(row[f"filename_{medium}"], medium, root, layout, where)
 
     # Both files have one name, which begins with the scene.
     name = _locate_file(row["filename_audio"], layout.audio).stem
@@ -156,22 +158,27 @@ def _locate_file(name: str, folder: Path | None) -> Path:
     return (folder or Path()) / Path(name).name
 
 
-def _find_file_faults(name: str, medium: str, layout: DataLayout, where: str) -> Iterator[Fault]:
-    """Yield what is wrong with a file in a table; it has to lie in the folder of its medium."""
+def _find_file_faults(
+    name: str, medium: str, root: Path, layout: DataLayout, where: str
+) -> Iterator[Fault]:
+    """Yield what is wrong with a file in a table, which has to be in the folder of its medium.
+
+    It may be a link to another place in the data folder, as git-annex and DataLad make them.
+    """
     folder = getattr(layout, medium)
     path = _locate_file(name, folder)
     ending = ENDINGS[medium]
     allowed = f"{medium}/NAME{ending}"
     if "://" in name or Path(name).is_absolute() or ".." in Path(name).parts:
         yield Fault(where, f"'{name}' leaves the data folder", allowed)
-    elif path.suffix != ending:
+    elif path.suffix.lower() != ending:
         article = "an" if medium == "audio" else "a"
         yield Fault(where, f"'{name}' is not {article} {medium} file", allowed)
     elif folder is None:
         return  # the missing folder is a fault of its own
     elif not path.is_file():
         yield Fault(where, f"{path} does not exist", todo="unpack it again or remove the row")
-    elif path.resolve().parent != folder.resolve():
+    elif not any(path.resolve().is_relative_to(each.resolve()) for each in (folder, root)):
         yield Fault(where, f"{path} is a link out of the data folder", todo="put the file there")
 
 
@@ -198,8 +205,15 @@ def _build_clip(
 
 
 def _list_files(folder: Path, ending: str) -> dict[str, Path]:
-    """Return the files of a folder with this ending by their name without it."""
-    return {path.stem: path for path in folder.glob(f"*{ending}")}
+    """Return the files of a folder with this ending by their name without it.
+
+    What macOS writes beside the files of other systems, `._NAME`, is none of them.
+    """
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() == ending and not path.name.startswith("._"):
+            found[path.stem] = path
+    return found
 
 
 def _sort_by_number(name: str) -> tuple[bool, int, str]:

@@ -244,9 +244,10 @@ def find_pair(path: Path) -> tuple[Path, Path]:
 
     Raises UserError when one is missing, the given one first.
     """
-    if path.suffix in (".wav", ".mp4") and not path.is_file():
+    is_file_name = path.suffix.lower() in (".wav", ".mp4", ".mov")
+    if is_file_name and not path.is_file():
         raise make_error(path, "no such file")
-    base = path.with_suffix("") if path.suffix in (".wav", ".mp4") else path
+    base = path.with_suffix("") if is_file_name else path
     return _find_file(path, base, ".wav", "audio"), _find_file(path, base, ".mp4", "video")
 
 
@@ -271,12 +272,13 @@ def _run_clips(trained: Trained, log_mel: ndarray | None, frames: ndarray | None
 
 def _find_file(path: Path, base: Path, suffix: str, folder: str) -> Path:
     """Find a file of the clip `base` beside it, or in the folder of TAU's layout."""
-    name = base.name + suffix
-    beside = base.with_name(name)
-    across = base.parent.parent / folder / name
+    endings = [suffix, suffix.upper(), *((".mov", ".MOV") if suffix == ".mp4" else ())]
+    beside = base.with_name(base.name + suffix)
+    across = base.parent.parent / folder / beside.name
     for candidate in (beside, across):
-        if candidate.is_file():
-            return candidate
+        for ending in endings:
+            if candidate.with_suffix(ending).is_file():
+                return candidate.with_suffix(ending)
     raise make_error(
         path, f"no {suffix} of that name", f"{beside} or {across}", "a clip needs both wav and mp4"
     )

@@ -203,7 +203,7 @@ TABLES: dict[str, tuple[Break, str]] = {
             )
             and None
         ),
-        f"{TRAIN}: not UTF-8 text (invalid start byte); save the table as UTF-8",
+        f"{TRAIN}: not UTF-8 text (invalid start byte); save the table as UTF-8 (in Excel: CSV UTF-8)",
     ),
     "a column too few": (cell("\t[^\t]+$", ""), f"{TRAIN}:2: 2 columns; 3 as in the header"),
     "a column too many": (cell("$", "\tmore"), f"{TRAIN}:2: 4 columns; 3 as in the header"),

@@ -91,8 +91,8 @@ def test_tabs_serve_as_well(root: Path):
     ("old", "new", "fault"),
     [
         ("sound/take 0", "../take 0", "clips.csv:2: '../take 0.wav' leaves the data folder; a path to a .wav file in it"),
-        ("film/0", "http://host/0", "clips.csv:2: 'http://host/0.mp4' leaves the data folder; a path to a .mp4 file in it"),
-        ("film/0.mp4", "film/0.avi", "clips.csv:2: 'film/0.avi' is not a .mp4 file; a path to a .mp4 file"),
+        ("film/0", "http://host/0", "clips.csv:2: 'http://host/0.mp4' leaves the data folder; a path to a .mp4 or .mov file in it"),
+        ("film/0.mp4", "film/0.avi", "clips.csv:2: 'film/0.avi' is not a .mp4 or .mov file; a path to a .mp4 or .mov file"),
         ("film/0.mp4", "film/99.mp4", "/film/99.mp4 does not exist; put it there or remove the row"),
         ("beach,day 0", ",day 0", "clips.csv:2: no scene; every clip has one"),
         ("beach,day 0", "beach,", "clips.csv:2: no group; every clip has one"),
@@ -124,3 +124,23 @@ def test_a_coarse_head_is_refused(root: Path):
     config = resolve("demo", parse_set([*TINY, "losses.coarse=1"]))
     with pytest.raises(UserError, match=r"losses.coarse: .* without a coarse class: a, b, beach"):
         build_features(ten, config, no_progress)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", ", "])
+def test_a_table_as_a_spreadsheet_writes_it(root: Path, delimiter: str):
+    table = root / "clips.csv"
+    rows = table.read_text().splitlines()
+    written = "\r\n".join(delimiter.join(f'"{cell}"' for cell in row.split(",")) for row in rows)
+    table.write_text("\N{ZERO WIDTH NO-BREAK SPACE}" + written, encoding="utf-8")
+    assert len(read_dataset(root).clips) == 12
+
+
+def test_endings_in_capitals_and_of_quicktime(root: Path):
+    (root / "sound/take 0.wav").rename(root / "sound/take 0.WAV")
+    (root / "film/0.mp4").rename(root / "film/0.MOV")
+    (root / "film/1.mp4").rename(root / "film/1.MP4")
+    table = root / "clips.csv"
+    text = table.read_text().replace("take 0.wav", "take 0.WAV")
+    table.write_text(text.replace("film/0.mp4", "film/0.MOV").replace("film/1.mp4", "film/1.MP4"))
+    clips = read_dataset(root).clips
+    assert [clip.video.name for clip in clips[:3]] == ["0.MOV", "1.MP4", "2.mp4"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from avsc_core.config import Split
 from avsc_core.data.dataset import DataSet, read_dataset, split_rows
 from avsc_core.data.tables import Clip
-from avsc_core.data.tau import read_clips
+from avsc_core.data.tau import read_clips, read_unlabelled
 from avsc_core.errors import UserError
 from avsc_core.labels import SCENES
 
@@ -303,3 +303,26 @@ def test_the_fingerprint_sees_labels_and_sizes(copy: Path):
     victim = next((copy / "video").glob("*.mp4"))
     victim.write_bytes(victim.read_bytes() + b"\0")
     assert read_dataset(copy).fingerprint != before
+
+
+def test_files_may_be_links_inside_the_data_folder(copy: Path):
+    """git-annex and DataLad keep the files in a hidden folder, under their hashes."""
+    store = copy / ".git/annex/objects"
+    store.mkdir(parents=True)
+    for number, file in enumerate(sorted((copy / "audio").iterdir())):
+        file.rename(store / str(number))
+        file.symlink_to(Path("../.git/annex/objects") / str(number))
+    assert len(read_dataset(copy).clips) == len(list((copy / "audio").iterdir()))
+
+
+def test_an_evaluation_set_from_a_mac(copy: Path):
+    """macOS writes ._NAME beside a file on the disks of other systems."""
+    shutil.rmtree(next(path.parent for path in copy.rglob("fold1_train.csv")))
+    for folder, ending in (("audio", ".wav"), ("video", ".mp4")):
+        for file in sorted((copy / folder).iterdir()):
+            (copy / folder / f"._{file.name}").write_bytes(b"metadata")
+            file.rename(file.with_suffix(ending.upper()))
+    clips = read_unlabelled(copy)
+    assert len(clips) > 0
+    assert all(clip.audio.suffix == ".WAV" and clip.video.suffix == ".MP4" for clip in clips)
+    assert not any(clip.name.startswith(".") for clip in clips)

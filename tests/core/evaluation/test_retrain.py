@@ -249,6 +249,15 @@ def test_a_file_that_is_missing_is_the_one_that_is_named(tmp_path: Path, given: 
     assert str(caught.value).startswith(f"{tmp_path}/{told}")
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".MP4", ".mov", ".MOV"])
+def test_a_clip_is_found_whatever_its_endings(tmp_path: Path, ending: str):
+    files = tmp_path / "clip.WAV", tmp_path / f"clip{ending}"
+    for file in files:
+        file.touch()
+    for given in (*files, tmp_path / "clip"):
+        assert find_pair(given) == files
+
+
 def test_what_changed_since_the_trial_is_said(
     recorder: Recorder, tiny: Config, features: Features, capsys: pytest.CaptureFixture[str]
 ):
