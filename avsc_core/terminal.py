@@ -194,13 +194,13 @@ def format_duration(seconds: float) -> str:
 
 
 def _show_bars(bars: Progress) -> ShowProgress:
-    """Return a function that shows each piece of work as a bar."""
+    """Return a function that shows each piece of work as a bar, until it is done."""
     tasks = {}
 
     def show(what: str, done: int, total: int) -> None:
         if what not in tasks:
             tasks[what] = bars.add_task(what, total=total)
-        bars.update(tasks[what], completed=done)
+        bars.update(tasks[what], completed=done, visible=done < total)
 
     return show
 

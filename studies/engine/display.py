@@ -82,9 +82,11 @@ class Display:
 
     def _make_table(self) -> Table:
         title = f"{self.done}/{self.strategy.total} trials{self._estimate_left()}"
-        table = Table("trial", "epoch", self.metric, "ended", title=title)
+        table = Table("trial", "epoch", self.metric, "epoch ended", title=title)
         for trial, epoch, value, when in list(self.running.values()):  # a thread draws
             figure = "" if value is None else f"{value:.4f}"
+            # A trial that has just been given to a worker waits for it, or trains its first epoch.
             ago = f"{format_duration(time.monotonic() - when)} ago" if epoch else ""
-            table.add_row(trial.label, f"{epoch}/{trial.config.training.epochs}", figure, ago)
+            done = f"{epoch}/{trial.config.training.epochs}" if epoch else "begins"
+            table.add_row(trial.label, done, figure, ago)
         return table

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
+from avsc_core import terminal
 from studies.engine import display as module
 from studies.engine.display import Display
 from studies.engine.strategy import Strategy
@@ -36,9 +38,27 @@ def test_a_study_whose_worker_hangs_is_not_almost_over(
             console.print(display.live.get_renderable())
         return capture.get()
 
+    display.update(first, 0, None)
+    (line,) = [line for line in show().splitlines() if first.label in line]
+    assert "begins" in line
+    assert "ago" not in line
     assert "about 50 s left" in show()
     now[0] = 40.0
     assert "about 10 s left" in show()
     now[0] = 300.0
     assert "later than expected" in show()
     assert "5.0 min ago" in show()
+
+
+def test_a_bar_is_gone_when_its_work_is_done():
+    """It would stand above the trials for the whole study."""
+    bars = Progress()
+    show = terminal._show_bars(bars)
+    show("measuring the cost", 1, 2)
+    show("reading clips", 1, 2)
+    assert [task.description for task in bars.tasks if task.visible] == [
+        "measuring the cost",
+        "reading clips",
+    ]
+    show("measuring the cost", 2, 2)
+    assert [task.description for task in bars.tasks if task.visible] == ["reading clips"]
