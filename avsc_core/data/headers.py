@@ -5,6 +5,8 @@ It is apart from media.py, which loads torch.
 
 from typing import NamedTuple
 
+VIDEO_ENDINGS = (".mp4", ".mov")  # in capitals too
+
 
 class AudioInfo(NamedTuple):
     """The header of a wav file."""

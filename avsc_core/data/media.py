@@ -1,9 +1,10 @@
 """This module reads media files into samples and frames.
 
-soundfile reads wav, PyAV decodes mp4, torchaudio and torchvision resample.
+soundfile reads wav, PyAV decodes mp4 and its sound, torchaudio and torchvision resample.
 
-`read_audio`: path -> (n,) float32 mono at the wanted rate. `read_frames`: path -> (F,3,H,W) uint8
-at the wanted times. `probe_audio` and `probe_video` read headers only.
+`read_audio`: path of a wav, or of a video with sound -> (n,) float32 mono at the wanted rate.
+`read_frames`: path -> (F,3,H,W) uint8 at the wanted times. `probe_audio` and `probe_video` read
+headers only.
 
 Files come from strangers. Only wav and mp4 (mov) files that hold the media themselves are opened,
 and only of a size that a 10-s clip can have. An .mp4 that is really a playlist of other files or
@@ -23,14 +24,15 @@ import av
 import numpy as np
 import soundfile
 import torch
+from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 from torch import Tensor
 from torchaudio.functional import resample
 from torchvision.transforms import functional as transforms
 
-from avsc_core.data.headers import AudioInfo, VideoInfo
+from avsc_core.data.headers import VIDEO_ENDINGS, AudioInfo, VideoInfo
 from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.data.upright import turn_upright
 from avsc_core.errors import make_error
@@ -68,33 +70,50 @@ class Lengths(NamedTuple):
 FIT = Lengths("pad", "crop")
 
 
-def probe_audio(path: Path) -> AudioInfo:
-    """Read the header of a wav file.
+def is_video(path: Path) -> bool:
+    """Tell by its name whether a file is a video."""
+    return path.suffix.lower() in VIDEO_ENDINGS
 
-    Raises UserError when it is not one, or larger than a clip can be.
+
+def has_sound(path: Path) -> bool:
+    """Tell whether a video has a sound track. Raises UserError when it cannot be opened."""
+    with _open_container(path) as container:
+        return bool(container.streams.audio)
+
+
+def probe_audio(path: Path) -> AudioInfo:
+    """Read the header of a wav file, or of the sound track of a video.
+
+    Raises UserError when there is none, or it is larger than a clip can be.
     """
+    if is_video(path):
+        with _open_sound(path) as (_, stream):
+            seconds = _read_duration(stream)
+            return AudioInfo(seconds, stream.rate, stream.channels, stream.codec_context.name)
     with _open_audio(path) as file:
         rate = file.samplerate
         return AudioInfo(len(file) / rate, rate, file.channels, file.subtype)
 
 
 def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> Tensor:
-    """Read a wav file as samples (n,) float32 in [-1, 1], channels averaged, at `sample_rate` Hz.
+    """Read a wav file, or the sound of a video, as samples (n,) float32 in [-1, 1] at
+    `sample_rate` Hz, channels averaged.
 
     A long recording is cropped to the length of a clip. A short one stays short: it is padded
     later, as a log-mel, like AST's inputs. Raises UserError for a damaged file, and for lengths
     that `lengths` calls an error; for samples that are not numbers or far above full scale.
     """
-    with _open_audio(path) as file:
-        # A file that holds less than its header says was cut off.
-        rate = file.samplerate
-        seconds = len(file) / rate
-        check_length(path, seconds, lengths)
-        samples = file.read(dtype="float32", always_2d=True)  # (n, channels)
-        if len(samples) < len(file):
-            raise make_error(
-                path, f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s", todo=AGAIN
-            )
+    info = probe_audio(path)
+    rate, seconds = info.rate, info.seconds
+    check_length(path, seconds, lengths)
+    read = _read_sound if is_video(path) else _read_wav
+    samples = read(path)  # (n, channels)
+
+    # A file that holds less than its header says was cut off.
+    missing = seconds - len(samples) / rate
+    if missing > (2 * TOLERANCE if is_video(path) else 0):
+        what = f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s"
+        raise make_error(path, what, todo=AGAIN)
     if not is_finite(samples):
         raise make_error(path, "has samples that are not numbers", todo=AGAIN)
     peak = float(np.abs(samples).max())
@@ -111,6 +130,25 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> Tensor:
         samples = samples[: round(lengths.seconds * rate)]
     mono = torch.from_numpy(samples).mean(1)  # (n,)
     return mono if rate == sample_rate else _resample(mono, rate, sample_rate)
+
+
+def _read_wav(path: Path) -> np.ndarray:
+    """Read all samples (n, channels) of a wav file."""
+    with _open_audio(path) as file:
+        samples: np.ndarray = file.read(dtype="float32", always_2d=True)
+    return samples
+
+
+def _read_sound(path: Path) -> np.ndarray:
+    """Decode the samples (n, channels) of a video's sound, from the beginning of the file on."""
+    with _open_sound(path) as (container, stream):
+        to_float = av.AudioResampler(format="fltp")
+        blocks = []
+        for frame in container.decode(stream):
+            blocks += [block.to_ndarray() for block in to_float.resample(frame)]
+        late = max(0.0, _read_start(stream) - _read_start(container))
+        silence = np.zeros((stream.channels, round(late * stream.rate)), np.float32)
+        return np.concatenate([silence, *blocks], axis=1).T
 
 
 def _resample(samples: Tensor, rate: int, wanted: int) -> Tensor:
@@ -211,24 +249,41 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
     Raises UserError when it is not one, also while it is decoded.
     """
+    with _open_container(path) as container:
+        stream = next(filterfalse(_is_cover, container.streams.video), None)
+        if stream is None:
+            raise make_error(path, "has no video track", "mp4 or mov with pictures")
+        _check_start(path, container, stream)
+        context = stream.codec_context
+        if context.width * context.height > MAX_PIXELS:
+            raise make_error(
+                path,
+                f"has pictures of {context.width} x {context.height}",
+                f"at most {MAX_PIXELS / 1e6:.0f} million pixels",
+            )
+        # Without this FFmpeg conceals damage with grey blocks and reports nothing.
+        context.options = {"err_detect": "explode"}
+        yield container, stream
+
+
+@contextmanager
+def _open_sound(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
+    """Open a video and its sound track. Raises UserError as `_open_video`."""
+    with _open_container(path) as container:
+        stream = next(iter(container.streams.audio), None)
+        if stream is None:
+            raise make_error(path, "has no sound", "mp4 or mov with a sound track, or a wav")
+        yield container, stream
+
+
+@contextmanager
+def _open_container(path: Path) -> Iterator[InputContainer]:
+    """Open an mp4 file. Raises UserError when it is not one, also while it is decoded."""
     _check_size(path)
     try:
         # Container and protocol are named, so a playlist cannot make FFmpeg open something else.
         with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as container:
-            stream = next(filterfalse(_is_cover, container.streams.video), None)
-            if stream is None:
-                raise make_error(path, "has no video track", "mp4 or mov with pictures")
-            _check_start(path, container, stream)
-            context = stream.codec_context
-            if context.width * context.height > MAX_PIXELS:
-                raise make_error(
-                    path,
-                    f"has pictures of {context.width} x {context.height}",
-                    f"at most {MAX_PIXELS / 1e6:.0f} million pixels",
-                )
-            # Without this FFmpeg conceals damage with grey blocks and reports nothing.
-            context.options = {"err_detect": "explode"}
-            yield container, stream
+            yield container
     except (av.FFmpegError, IndexError, OSError) as error:
         raise make_error(
             path, f"cannot be decoded ({error})", "mp4 or mov with a video track"
@@ -252,7 +307,7 @@ def _check_start(path: Path, container: InputContainer, stream: VideoStream) -> 
         raise make_error(path, what, f"at most {MAX_LATE:g} s", "cut both at one moment")
 
 
-def _read_start(part: InputContainer | VideoStream) -> float:
+def _read_start(part: InputContainer | Stream) -> float:
     """Return when a file, or a track of it, begins, in seconds; 0 where it does not say."""
     unit = getattr(part, "time_base", None) or 1 / av.time_base
     return float((part.start_time or 0) * unit)
@@ -306,7 +361,7 @@ def _select_frames(
         yield shown
 
 
-def _read_duration(stream: VideoStream) -> float:
+def _read_duration(stream: Stream) -> float:
     """Return the seconds that the header says."""
     return float((stream.duration or 0) * (stream.time_base or 0))
 

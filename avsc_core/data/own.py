@@ -12,6 +12,7 @@ called by the name of its audio file without ending, which must be unique.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from avsc_core.data.headers import VIDEO_ENDINGS
 from avsc_core.data.layout import read_skipped, read_table
 from avsc_core.data.tables import Clip, Tables, find_leaks
 from avsc_core.errors import Fault, suggest
@@ -19,7 +20,8 @@ from avsc_core.errors import Fault, suggest
 TABLE = "clips.csv"
 COLUMNS = ("audio", "video", "scene", "group", "split")
 SPLITS = ("train", "test")
-ENDINGS = {"audio": (".wav",), "video": (".mp4", ".mov")}  # in capitals too
+# A video may be named twice, where its own sound is meant.
+ENDINGS = {"audio": (".wav", *VIDEO_ENDINGS), "video": VIDEO_ENDINGS}
 
 
 def read_own(root: Path) -> Tables:

@@ -22,7 +22,9 @@ from avsc_core.data.features import (
     find_branches_with_inputs,
     load_clip_features,
 )
+from avsc_core.data.headers import VIDEO_ENDINGS
 from avsc_core.data.logmel import Scale
+from avsc_core.data.media import has_sound, is_video
 from avsc_core.data.tables import Clip
 from avsc_core.data.tau import read_unlabelled
 from avsc_core.errors import make_error
@@ -242,12 +244,15 @@ def check_has_encoders(config: Config, what: str) -> None:
 def find_pair(path: Path) -> tuple[Path, Path]:
     """Find the wav and mp4 of a clip, given either or their common name.
 
-    Raises UserError when one is missing, the given one first.
+    A video without a wav beside it is both, when it has sound of its own. Raises UserError when one
+    is missing, the given one first.
     """
-    is_file_name = path.suffix.lower() in (".wav", ".mp4", ".mov")
+    is_file_name = path.suffix.lower() in (".wav", *VIDEO_ENDINGS)
     if is_file_name and not path.is_file():
         raise make_error(path, "no such file")
     base = path.with_suffix("") if is_file_name else path
+    if is_video(path) and not _search_file(base, ".wav", "audio") and has_sound(path):
+        return path, path
     return _find_file(path, base, ".wav", "audio"), _find_file(path, base, ".mp4", "video")
 
 
@@ -271,17 +276,29 @@ def _run_clips(trained: Trained, log_mel: ndarray | None, frames: ndarray | None
 
 
 def _find_file(path: Path, base: Path, suffix: str, folder: str) -> Path:
-    """Find a file of the clip `base` beside it, or in the folder of TAU's layout."""
-    endings = [suffix, suffix.upper(), *((".mov", ".MOV") if suffix == ".mp4" else ())]
+    """Find a file of the clip `base`. Raises UserError when it is missing."""
+    if found := _search_file(base, suffix, folder):
+        return found
+    beside, across = _list_places(base, suffix, folder)
+    what = f"no {suffix} of that name"
+    todo = "a clip needs both wav and mp4, or is a video with sound of its own"
+    raise make_error(path, what, f"{beside} or {across}", todo)
+
+
+def _list_places(base: Path, suffix: str, folder: str) -> tuple[Path, Path]:
+    """List where a file of the clip `base` may be: beside it, or in the folder of TAU's layout."""
     beside = base.with_name(base.name + suffix)
-    across = base.parent.parent / folder / beside.name
-    for candidate in (beside, across):
+    return beside, base.parent.parent / folder / beside.name
+
+
+def _search_file(base: Path, suffix: str, folder: str) -> Path | None:
+    """Search a file of the clip `base`, also with its ending in capitals; None if there is none."""
+    endings = [suffix, suffix.upper(), *((".mov", ".MOV") if suffix == ".mp4" else ())]
+    for candidate in _list_places(base, suffix, folder):
         for ending in endings:
             if candidate.with_suffix(ending).is_file():
                 return candidate.with_suffix(ending)
-    raise make_error(
-        path, f"no {suffix} of that name", f"{beside} or {across}", "a clip needs both wav and mp4"
-    )
+    return None
 
 
 def _find_likeliest(logits: Tensor | None, names: Sequence[str]) -> dict[str, float]:

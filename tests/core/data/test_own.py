@@ -90,7 +90,7 @@ def test_tabs_serve_as_well(root: Path):
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("sound/take 0", "../take 0", "clips.csv:2: '../take 0.wav' leaves the data folder; a path to a .wav file in it"),
+        ("sound/take 0", "../take 0", "clips.csv:2: '../take 0.wav' leaves the data folder; a path to a .wav or .mp4 or .mov file in it"),
         ("film/0", "http://host/0", "clips.csv:2: 'http://host/0.mp4' leaves the data folder; a path to a .mp4 or .mov file in it"),
         ("film/0.mp4", "film/0.avi", "clips.csv:2: 'film/0.avi' is not a .mp4 or .mov file; a path to a .mp4 or .mov file"),
         ("film/0.mp4", "film/99.mp4", "/film/99.mp4 does not exist; put it there or remove the row"),

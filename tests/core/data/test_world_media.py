@@ -10,8 +10,19 @@ import pytest
 import soundfile
 from av.stream import Disposition
 
-from avsc_core.data.media import MAX_LATE, probe_video, read_audio, read_frames
+from avsc_core.config import Media
+from avsc_core.data.inspect import inspect
+from avsc_core.data.media import (
+    MAX_LATE,
+    has_sound,
+    probe_audio,
+    probe_video,
+    read_audio,
+    read_frames,
+)
 from avsc_core.errors import UserError
+from avsc_core.evaluation.evaluate import find_pair
+from avsc_core.processes import no_progress
 from tests.builders.media import write_video
 
 MILLISECOND = Fraction(1, 1000)
@@ -190,3 +201,73 @@ def test_an_odd_rate_takes_no_more_memory_than_a_usual_one(tmp_path: Path, rate:
     samples = read_audio(tmp_path / "a.wav", 16000)
     assert abs(len(samples) - 32000) <= 2
     assert np.abs(np.fft.rfft(samples[:32000].numpy())).argmax() / 2 == 440
+
+
+def write_sound_film(path: Path, seconds: float = 10.0, late: float = 0.0) -> Path:
+    """Write a film with a tone of 440 Hz in two channels, which begins `late` seconds late."""
+    rate = 44100
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=10, options={"qp": "0"})
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv444p"
+        sound = container.add_stream("aac", rate=rate, layout="stereo")
+        for number in range(round(seconds * 10)):
+            picture = np.full((64, 64, 3), 2 * number, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(video.encode())
+        time = np.arange(round((seconds - late) * rate)) / rate
+        tone = (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+        for start in range(0, len(tone), 1024):
+            block = np.tile(tone[start : start + 1024], (2, 1))
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts = rate, round(late * rate) + start
+            frame.time_base = Fraction(1, rate)
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.MOV"])
+def test_the_sound_of_a_film(tmp_path: Path, name: str):
+    path = write_sound_film(tmp_path / "film.mp4").rename(tmp_path / name)
+    info = probe_audio(path)
+    assert (info.rate, info.channels, info.encoding) == (44100, 2, "aac")
+    assert info.seconds == pytest.approx(10, abs=0.05)
+    samples = read_audio(path, 16000)
+    assert len(samples) == pytest.approx(160_000, abs=1600)
+    assert np.abs(np.fft.rfft(samples[:32000].numpy())).argmax() / 2 == 440
+    assert samples.abs().max() == pytest.approx(0.5, abs=0.05)
+
+
+def test_sound_that_begins_late_stays_where_it_was(tmp_path: Path):
+    samples = read_audio(write_sound_film(tmp_path / "a.mp4", late=2.0), 16000)
+    loud = np.flatnonzero(samples.abs().numpy() > 0.1)
+    assert loud[0] / 16000 == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_film_without_sound(tmp_path: Path):
+    path = write_video(tmp_path / "a.mp4")
+    assert not has_sound(path)
+    with pytest.raises(UserError, match=r"a\.mp4: has no sound; mp4 or mov with a sound track"):
+        read_audio(path, 16000)
+    with pytest.raises(UserError, match=r"no \.wav of that name; .* or is a video with sound"):
+        find_pair(path)
+
+
+def test_a_film_with_sound_is_a_clip(tmp_path: Path):
+    path = write_sound_film(tmp_path / "a.mp4")
+    assert find_pair(path) == (path, path)
+    wav = tmp_path / "a.wav"
+    soundfile.write(wav, np.zeros(16000), 16000)
+    assert find_pair(path) == (wav, path)  # a wav beside it is meant
+
+
+def test_a_data_set_of_films(tmp_path: Path):
+    rows = ["audio,video,scene,group,split"]
+    for number in range(4):
+        write_sound_film(tmp_path / f"{number}.mp4")
+        split = "test" if number > 1 else "train"
+        rows.append(f"{number}.mp4,{number}.mp4,{'ab'[number % 2]},g{number},{split}")
+    (tmp_path / "clips.csv").write_text("\n".join(rows))
+    found = inspect(tmp_path, Media(), deep=True, workers=1, progress=no_progress)
+    assert len(found.clips) == 4
+    assert (found.faults, found.bad) == ([], {})
