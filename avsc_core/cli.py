@@ -303,7 +303,10 @@ def evaluate(
 
 @app.command()
 def predict(
-    files: Annotated[list[Path], Argument(help="Clips: a wav or mp4 with the other beside it, or a video with sound.")],
+    files: Annotated[
+        list[Path],
+        Argument(help="Clips: a wav or mp4 with the other beside it, or a video with sound."),
+    ],
     model: Annotated[
         str, Option("--model", help="Run id, best:STUDY, models:/NAME@ALIAS, or a folder.")
     ],
