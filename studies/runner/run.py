@@ -138,8 +138,9 @@ def _delete_copies(recorder: Recorder, study: Study) -> None:
 def _refresh_finished_study(standing: Standing, recorder: Recorder, run_id: str) -> None:
     """Record what the file of a finished study says now: notes and names may have changed."""
     recorder.write_study_document(run_id, {**standing.document, **standing.current})
-    base = standing.strategy.plan.study.base
-    recorder.log_text(run_id, CLIPS, format_clips(standing.data, base))
+    plan = standing.strategy.plan
+    recorder.log_text(run_id, CLIPS, format_clips(standing.data, plan.study.base))
+    recorder.write_page(plan.study.name, make_page_tags(plan))
 
 
 def _open_study(

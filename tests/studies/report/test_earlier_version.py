@@ -25,9 +25,12 @@ from avsc_core.record.recorder import Recorder
 from avsc_core.record.winner import find_winner
 from avsc_core.resolve import trial_key
 from avsc_core.weights.model_folder import read_model_folder
+from studies.browse import _find_link
 from studies.report.build import build_report
+from studies.report.listing import list_studies
 from studies.report.render import to_csv
 from studies.runner.prepare import compare_with_record, make_served_plan
+from studies.study.page import make_link
 from studies.study.reading import read_study
 from tests.builders.configs import TINY
 
@@ -101,6 +104,18 @@ def read_figures(text: str) -> list[list[str]]:
     header, *rows = csv.reader(io.StringIO(text))
     kept = [place for place, title in enumerate(header) if "80 % power" not in title]
     return [[row[place] for place in kept[2:]] for row in rows]
+
+
+def test_it_is_listed_with_the_others(recorder: Recorder, folder: Path):
+    listed = {study["study"]: study for study in list_studies(recorder)}
+    assert set(listed) == {"arms", "ladder"}
+    for name, study in listed.items():
+        trials = recorder.list_trials(name)
+        assert study["over"] == study["planned"] == len(trials)
+        assert study["question"]
+        assert study["best"] is not None
+    # It has no page of its own in MLflow, so the link leads to the plain table of its runs.
+    assert _find_link(recorder, "arms") == make_link(recorder.open_experiment("arms"), False)
 
 
 def test_the_study_is_known_and_continues(recorder: Recorder, folder: Path, data: DataSet):
