@@ -1,8 +1,8 @@
 """`avsc-search`: studies on the command line.
 
-`check` and `plan` read the study file and answer at once; `run` checks everything first and then
-carries the plan out. `status`, `best`, `report`, `plot` and `export` read the record; `ui` opens
-MLflow on it. Modules that take long to import (torch, ray, mlflow) are imported inside the
+`new` writes a study file; `check` and `plan` read one and answer at once; `run` checks everything
+first and then carries the plan out. `list`, `status`, `best`, `report`, `plot` and `export` read the
+record; `ui` opens MLflow on it. Modules that take long to import (torch, ray, mlflow) are imported inside the
 commands, so that `--help` and a fault in a study file answer at once.
 """
 
@@ -111,6 +111,23 @@ def takes_study_options(command: Callable[..., None]) -> Callable[..., None]:
 def main() -> None:
     """Entry point of the command `avsc-search`."""
     run_app(app)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Of the study, and of its file NAME.yaml.")],
+    source: Annotated[
+        str, typer.Option("--from", help=f"A study that ships: {', '.join(list_shipped())}.")
+    ] = "lambda",
+) -> None:
+    """Write a study file to begin with, in the current folder: one that ships, with its comments.
+
+    Example: avsc-search new mine --from modules
+    """
+    from studies.study.template import write_study_file
+
+    path = write_study_file(name, source)
+    out.print(f"written: {path}; `avsc-search check {path}` checks it", soft_wrap=True)
 
 
 @app.command()
