@@ -1,9 +1,9 @@
 """`avsc-search`: studies on the command line.
 
 `new` writes a study file; `check` and `plan` read one and answer at once; `run` checks everything
-first and then carries the plan out. `list`, `status`, `best`, `report`, `plot` and `export` read the
-record; `ui` opens MLflow on it. Modules that take long to import (torch, ray, mlflow) are imported inside the
-commands, so that `--help` and a fault in a study file answer at once.
+first and then carries the plan out. `list`, `status`, `best`, `report`, `plot` and `export` read
+the record; `ui` opens MLflow on it. Modules that take long to import (torch, ray, mlflow) are
+imported inside the commands, so that `--help` and a fault in a study file answer at once.
 """
 
 import math
