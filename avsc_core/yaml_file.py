@@ -14,6 +14,7 @@ A file is refused before it takes more than a moment: when it is too large, nest
 grows too much where its aliases are replaced by what they stand for.
 """
 
+import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -279,5 +280,8 @@ def _list_neighbours(path: Path) -> str:
     """Name the YAML file in the folder of a missing one that is meant, or those that are there."""
     if not path.parent.is_dir():
         return ""
-    names = [other.stem for other in path.parent.glob("*.yaml")]
+    names = sorted(other.stem for other in path.parent.glob("*.yaml"))
+    close = difflib.get_close_matches(path.stem, names, n=1)
+    if close:
+        return f"did you mean '{path.with_name(close[0])}.yaml'?"
     return suggest(path.stem, names) if names else ""

@@ -47,10 +47,12 @@ def make_schema() -> str:
     # What StudyFile leaves to reading.py is said here.
     parts = schema["properties"]
     parts["base"] = either
-    parts["preset"] = {"enum": list_presets()}
+    parts["preset"] = {"enum": [*list_presets(), None]}
     parts["ladder"]["anyOf"][0]["items"] = {"anyOf": [parts["preset"], either]}
     metric = TypeAdapter(Metric).json_schema()
-    parts["metric"] = {"anyOf": [metric, {"type": "array", "items": metric, "maxItems": 2}]}
+    parts["metric"] = {
+        "anyOf": [metric, {"type": "array", "items": metric, "minItems": 1, "maxItems": 2}]
+    }
     definitions["SeedsPart"] = SeedsPart.model_json_schema()
     seeds = {"type": "array", "items": TypeAdapter(Seed).json_schema(), "minItems": 1}
     parts["seeds"] = {"anyOf": [seeds, {"$ref": "#/$defs/SeedsPart"}]}
@@ -167,7 +169,7 @@ def _make_settings(schema: Schema) -> Schema:
 
 
 def _make_space() -> Schema:
-    """Make the schema of a search's space: dimensions and groups, others are settings too."""
+    """Make the schema of a search's space: its dimensions, and groups of these."""
     numbers = {name: {"type": "number"} for name in ("low", "high", "step")}
     limits = {
         "type": "object",
@@ -176,7 +178,8 @@ def _make_space() -> Schema:
     }
     values = {"anyOf": [{"type": "null"}, {"type": "array", "minItems": 1}, limits]}
     names = [*GROUPS, *CATALOGUE]
-    return {"type": "object", "properties": dict.fromkeys(names, values)}
+    properties = dict.fromkeys(names, values)
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def _leave_out(part: Any) -> Any:

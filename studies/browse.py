@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from avsc_core.errors import EnvironmentFault, Fault, UserError
+from avsc_core.record.address import hide_secrets
 from avsc_core.record.reading.record import Record, open_record
 from avsc_core.terminal import err, out
 from studies.study.page import TAG, make_link
@@ -38,15 +40,21 @@ def browse(study: str | None, uri: str | None, port: int) -> None:
     record = open_record(uri)
     link = _find_link(record, study)
     if record.uri.startswith(("http://", "https://")):
-        _show(record.uri.rstrip("/") + link)
+        # The browser asks for a password that it needs; a command line can be read by everybody.
+        parts = urlsplit(record.uri)
+        host = parts.netloc.rpartition("@")[2]
+        _show(f"{parts.scheme}://{host}{parts.path.rstrip('/')}{link}")
         return
 
     _check_port(port)
-    # Ctrl-C is how people end it, and interrupts nothing that would have to continue.
+    # Ctrl-C is how people end it, and interrupts nothing that would have to continue. A terminal
+    # that is closed sends SIGHUP.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with suppress(KeyboardInterrupt), _serve(record.uri, port) as server:
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), _serve(record.uri, port) as (server, log):
         _show(f"http://{HOST}:{port}{link}", "Ctrl-C ends it")
         server.wait()
+        raise EnvironmentFault(Fault("ui", f"MLflow's server has ended: {_read_last(log)}"))
 
 
 def _find_link(record: Record, study: str | None) -> str:
@@ -55,7 +63,8 @@ def _find_link(record: Record, study: str | None) -> str:
         return "/"
     name = record.get_study(study, "STUDY").tags["avsc.study"]
     experiment = record.find_experiment(name)
-    assert experiment is not None  # its run has just been found in it
+    if experiment is None:  # renamed in MLflow's pages
+        return "/"
     return make_link(experiment.experiment_id, TAG in experiment.tags)
 
 
@@ -70,19 +79,21 @@ def _show(address: str, hint: str = "") -> None:
 
 
 def _check_port(port: int) -> None:
-    """Raise UserError when another program listens on a port."""
+    """Raise UserError, which names a free port, when a port cannot be used."""
     with socket.socket() as ours:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             ours.bind((HOST, port))
         except OSError as error:
             what = f"port {port} cannot be used ({error.strerror})"
-            raise UserError(Fault("--port", what, todo=f"use --port {port + 1}")) from None
+            with socket.create_server((HOST, 0)) as free:
+                todo = f"use another one, such as --port {free.getsockname()[1]}"
+            raise UserError(Fault("--port", what, todo=todo)) from None
 
 
 @contextmanager
-def _serve(uri: str, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start MLflow's server, wait until it answers, and end it at the end.
+def _serve(uri: str, port: int) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """Start MLflow's server, wait until it answers, and end it at the end. Yields it and its log.
 
     Raises EnvironmentFault with its last line when it does not start.
     """
@@ -104,7 +115,7 @@ def _serve(uri: str, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         try:
             with err.status("starting MLflow"):
                 _await_answer(server, f"http://{HOST}:{port}/health", log)
-            yield server
+            yield server, log
         finally:
             _end(server)
 
@@ -118,8 +129,13 @@ def _await_answer(server: "subprocess.Popen[bytes]", address: str, log: Path) ->
         with suppress(OSError), opener.open(address, timeout=1.0):
             return
         time.sleep(0.1)
+    raise EnvironmentFault(Fault("ui", f"MLflow's server did not start: {_read_last(log)}"))
+
+
+def _read_last(log: Path) -> str:
+    """Read the last line of a log, without passwords."""
     lines = log.read_text(errors="replace").strip().splitlines() or ["it says nothing"]
-    raise EnvironmentFault(Fault("ui", f"MLflow's server did not start: {lines[-1]}"))
+    return hide_secrets(lines[-1])
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:

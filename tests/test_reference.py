@@ -59,6 +59,8 @@ def test_every_study_that_ships_fits_the_schema(schema: dict[str, object], name:
         ("{question: q, metric: acc}", "acc"),
         ("{question: q, preset: papre}", "papre"),
         ("{question: q, search: {space: {alignment.k: {low: 1, hihg: 3}}}}", "hihg"),
+        ("{question: q, search: {space: {fusoin.kind: [none]}}}", "fusoin.kind"),
+        ("{question: q, metric: []}", "[]"),
         ("{question: q, seeds: 3}", "3"),
         ("{qestion: q}", "qestion"),
         ("{base: {}}", "question"),

@@ -48,6 +48,7 @@ MAX_SECONDS = 600.0
 MAX_PIXELS = 2**25
 MICROSECOND = 1e-6  # times are sums and differences, whose last digits are not exact
 MAX_LATE = 0.5  # seconds; tracks of telephones begin some hundredths apart
+MIN_RATE = 1000  # Hz
 MAX_RATIO = 1000  # of the smaller number of two rates
 MAX_PEAK = 16.0  # full scale is 1; a float file that was not clipped may be somewhat above it
 
@@ -78,7 +79,7 @@ def is_video(path: Path) -> bool:
 def has_sound(path: Path) -> bool:
     """Tell whether a video has a sound track. Raises UserError when it cannot be opened."""
     with _open_container(path) as container:
-        return bool(container.streams.audio)
+        return any(map(_is_known, container.streams.audio))
 
 
 def probe_audio(path: Path) -> AudioInfo:
@@ -87,11 +88,14 @@ def probe_audio(path: Path) -> AudioInfo:
     Raises UserError when there is none, or it is larger than a clip can be.
     """
     if is_video(path):
-        with _open_sound(path) as (_, stream):
-            seconds = _read_duration(stream)
-            return AudioInfo(seconds, stream.rate, stream.channels, stream.codec_context.name)
+        with _open_sound(path) as (container, stream):
+            # Sound that begins late is silent before.
+            late = max(0.0, _read_start(stream) - _read_start(container))
+            seconds = late + _read_duration(stream)
+            name = stream.codec_context.name
+            return AudioInfo(seconds, _check_rate(path, stream.rate), stream.channels, name)
     with _open_audio(path) as file:
-        rate = file.samplerate
+        rate = _check_rate(path, file.samplerate)
         return AudioInfo(len(file) / rate, rate, file.channels, file.subtype)
 
 
@@ -106,12 +110,16 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> Tensor:
     info = probe_audio(path)
     rate, seconds = info.rate, info.seconds
     check_length(path, seconds, lengths)
-    read = _read_sound if is_video(path) else _read_wav
-    samples = read(path)  # (n, channels)
+    if is_video(path):
+        # Whatever the header says, no more is decoded than a clip holds.
+        seconds = min(seconds, lengths.seconds + 2 * TOLERANCE)
+        samples, allowed = _read_sound(path, seconds), 2 * TOLERANCE
+    else:
+        samples, allowed = _read_wav(path), 0.0
 
-    # A file that holds less than its header says was cut off.
-    missing = seconds - len(samples) / rate
-    if missing > (2 * TOLERANCE if is_video(path) else 0):
+    # A file that holds less than its header says was cut off. The ends of sound in a video are
+    # those of blocks, so they are not exact.
+    if seconds - len(samples) / rate > allowed:
         what = f"ends after {len(samples) / rate:.2f} s of {seconds:.2f} s"
         raise make_error(path, what, todo=AGAIN)
     if not is_finite(samples):
@@ -126,7 +134,7 @@ def read_audio(path: Path, sample_rate: int, lengths: Lengths = FIT) -> Tensor:
         )
 
     # Crop, average the channels, resample.
-    if seconds > lengths.seconds + TOLERANCE:
+    if len(samples) > (lengths.seconds + TOLERANCE) * rate:
         samples = samples[: round(lengths.seconds * rate)]
     mono = torch.from_numpy(samples).mean(1)  # (n,)
     return mono if rate == sample_rate else _resample(mono, rate, sample_rate)
@@ -139,16 +147,36 @@ def _read_wav(path: Path) -> np.ndarray:
     return samples
 
 
-def _read_sound(path: Path) -> np.ndarray:
-    """Decode the samples (n, channels) of a video's sound, from the beginning of the file on."""
+def _read_sound(path: Path, seconds: float) -> np.ndarray:
+    """Decode the samples (n, channels) of a video's sound, at most the first `seconds` of the file.
+
+    Each block stands where its time stamp says, so that gaps stay silent.
+    """
     with _open_sound(path) as (container, stream):
+        start = _read_start(container)
+        rate = stream.rate
+        samples = np.zeros((stream.channels, round(seconds * rate)), np.float32)
+        end = 0
         to_float = av.AudioResampler(format="fltp")
-        blocks = []
         for frame in container.decode(stream):
-            blocks += [block.to_ndarray() for block in to_float.resample(frame)]
-        late = max(0.0, _read_start(stream) - _read_start(container))
-        silence = np.zeros((stream.channels, round(late * stream.rate)), np.float32)
-        return np.concatenate([silence, *blocks], axis=1).T
+            place = round(((frame.time or 0.0) - start) * rate)
+            if abs(place - end) < TOLERANCE * rate:
+                place = end  # time stamps are rounded; blocks follow each other without a click
+            if place >= samples.shape[1]:
+                break
+            for block in to_float.resample(frame):
+                part = block.to_ndarray()[:, max(0, -place) : samples.shape[1] - place]
+                place = max(0, place)
+                samples[:, place : place + part.shape[1]] = part
+                end = place = place + part.shape[1]
+    return samples[:, :end].T
+
+
+def _check_rate(path: Path, rate: int) -> int:
+    """Return a sample rate. Raises UserError for one that no microphone has."""
+    if rate < MIN_RATE:
+        raise make_error(path, f"has {rate} samples a second", f"{MIN_RATE} or more")
+    return rate
 
 
 def _resample(samples: Tensor, rate: int, wanted: int) -> Tensor:
@@ -156,7 +184,7 @@ def _resample(samples: Tensor, rate: int, wanted: int) -> Tensor:
 
     The filter grows with the numbers of the ratio, and at 44,101 Hz would take gigabytes. So the
     nearest ratio of smaller numbers is used: that of every usual pair of rates itself, and of
-    others one that is less than a millisecond off in a clip.
+    others one that is at most some milliseconds off in a clip.
     """
     ratio = Fraction(rate, wanted).limit_denominator(MAX_RATIO)
     resampled: Tensor = resample(samples, ratio.numerator, ratio.denominator)
@@ -250,9 +278,11 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     Raises UserError when it is not one, also while it is decoded.
     """
     with _open_container(path) as container:
-        stream = next(filterfalse(_is_cover, container.streams.video), None)
+        tracks = filter(_is_known, filterfalse(_is_cover, container.streams.video))
+        stream = next(tracks, None)
         if stream is None:
-            raise make_error(path, "has no video track", "mp4 or mov with pictures")
+            what = "has no video track that can be decoded"
+            raise make_error(path, what, "mp4 or mov with pictures")
         _check_start(path, container, stream)
         context = stream.codec_context
         if context.width * context.height > MAX_PIXELS:
@@ -270,9 +300,10 @@ def _open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 def _open_sound(path: Path) -> Iterator[tuple[InputContainer, AudioStream]]:
     """Open a video and its sound track. Raises UserError as `_open_video`."""
     with _open_container(path) as container:
-        stream = next(iter(container.streams.audio), None)
+        stream = next(filter(_is_known, container.streams.audio), None)
         if stream is None:
-            raise make_error(path, "has no sound", "mp4 or mov with a sound track, or a wav")
+            what = "has no sound that can be decoded"
+            raise make_error(path, what, "mp4 or mov with a sound track, or a wav")
         yield container, stream
 
 
@@ -290,21 +321,27 @@ def _open_container(path: Path) -> Iterator[InputContainer]:
         ) from None
 
 
+def _is_known(stream: Stream) -> bool:
+    """Tell whether FFmpeg knows the format of a track; some are encrypted, or new."""
+    return stream.codec_context is not None
+
+
 def _is_cover(stream: VideoStream) -> bool:
     """Tell whether a video track is a still picture for a list of files, not the video."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _check_start(path: Path, container: InputContainer, stream: VideoStream) -> None:
-    """Raise UserError when the pictures begin much later than the sound of the same file.
+    """Raise UserError when the pictures begin much later than the file, with its sound.
 
     The times of pictures count from the beginning of the file, so the first one would stand for
     all before it.
     """
     late = _read_start(stream) - _read_start(container)
     if late > MAX_LATE:
-        what = f"its pictures begin {late:.2f} s after its sound"
-        raise make_error(path, what, f"at most {MAX_LATE:g} s", "cut both at one moment")
+        what = f"its pictures begin {late:.2f} s after the beginning of the file"
+        todo = "cut it again where the pictures begin"
+        raise make_error(path, what, f"at most {MAX_LATE:g} s", todo)
 
 
 def _read_start(part: InputContainer | Stream) -> float:

@@ -247,13 +247,26 @@ def find_pair(path: Path) -> tuple[Path, Path]:
     A video without a wav beside it is both, when it has sound of its own. Raises UserError when one
     is missing, the given one first.
     """
-    is_file_name = path.suffix.lower() in (".wav", *VIDEO_ENDINGS)
+    is_sound = path.suffix.lower() == ".wav"
+    is_file_name = is_sound or is_video(path)
     if is_file_name and not path.is_file():
         raise make_error(path, "no such file")
     base = path.with_suffix("") if is_file_name else path
-    if is_video(path) and not _search_file(base, ".wav", "audio") and has_sound(path):
-        return path, path
-    return _find_file(path, base, ".wav", "audio"), _find_file(path, base, ".mp4", "video")
+
+    # A file that was named is one of the two, whatever else lies beside it.
+    video = path if is_video(path) else _search_file(base, VIDEO_ENDINGS, "video")
+    audio = path if is_sound else _search_file(base, (".wav",), "audio")
+    if video and not audio and has_sound(video):
+        audio = video
+    for found, ending, folder in ((audio, ".wav", "audio"), (video, ".mp4", "video")):
+        if found is None:
+            what = f"no {ending} of that name"
+            places = " or ".join(map(str, _list_places(base, ending, folder)))
+            todo = "a clip needs both wav and mp4, or is a video with sound of its own"
+            raise make_error(path, what, places, todo)
+    assert audio is not None
+    assert video is not None
+    return audio, video
 
 
 def _check_answers(names: Sequence[str], probability: ndarray) -> None:
@@ -275,29 +288,18 @@ def _run_clips(trained: Trained, log_mel: ndarray | None, frames: ndarray | None
     return run_raw_clips(trained.model, log_mel, frames, trained.scale, colours, config)
 
 
-def _find_file(path: Path, base: Path, suffix: str, folder: str) -> Path:
-    """Find a file of the clip `base`. Raises UserError when it is missing."""
-    if found := _search_file(base, suffix, folder):
-        return found
-    beside, across = _list_places(base, suffix, folder)
-    what = f"no {suffix} of that name"
-    todo = "a clip needs both wav and mp4, or is a video with sound of its own"
-    raise make_error(path, what, f"{beside} or {across}", todo)
-
-
 def _list_places(base: Path, suffix: str, folder: str) -> tuple[Path, Path]:
     """List where a file of the clip `base` may be: beside it, or in the folder of TAU's layout."""
     beside = base.with_name(base.name + suffix)
     return beside, base.parent.parent / folder / beside.name
 
 
-def _search_file(base: Path, suffix: str, folder: str) -> Path | None:
-    """Search a file of the clip `base`, also with its ending in capitals; None if there is none."""
-    endings = [suffix, suffix.upper(), *((".mov", ".MOV") if suffix == ".mp4" else ())]
-    for candidate in _list_places(base, suffix, folder):
-        for ending in endings:
-            if candidate.with_suffix(ending).is_file():
-                return candidate.with_suffix(ending)
+def _search_file(base: Path, endings: Sequence[str], folder: str) -> Path | None:
+    """Search a file of the clip `base`, its ending in capitals too; None if there is none."""
+    for ending in (*endings, *map(str.upper, endings)):
+        for candidate in _list_places(base, ending, folder):
+            if candidate.is_file():
+                return candidate
     return None
 
 

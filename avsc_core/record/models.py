@@ -1,5 +1,6 @@
 """Trained models of a record, found by what people call them."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from avsc_core.errors import EnvironmentFault, Fault, UserError
@@ -45,7 +46,10 @@ def find_retrained(record: Record, reference: str) -> TrialRecord:
 
     latest = completed[-1]
     trained = latest.tags.get("avsc.winner", "")  # the run of the trial that won then
-    if trained and trained not in {each.run_id for each in find_winner(record, study).trials}:
+    winners = {trained}
+    with suppress(UserError):  # its trials may have been deleted; the model is there
+        winners = {trial.run_id for trial in find_winner(record, study).trials}
+    if trained and trained not in winners:
         what = f"study {study} has another winner by now than the one that was retrained"
         err.print(f"note: {what}; {command} retrains it", soft_wrap=True)
     return latest

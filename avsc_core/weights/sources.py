@@ -91,9 +91,12 @@ def hash_source(name: str) -> str:
     if not path.name.endswith(INDEX):
         return hash_file(path, status.st_size, status.st_mtime_ns)
     digest = hashlib.sha256()
-    for file in (path, *list_shards(path)):
-        status = file.stat()
-        digest.update(hash_file(file, status.st_size, status.st_mtime_ns).encode())
+    try:
+        for file in (path, *list_shards(path)):
+            status = file.stat()
+            digest.update(hash_file(file, status.st_size, status.st_mtime_ns).encode())
+    except (UserError, OSError):
+        return name
     return digest.hexdigest()
 
 
@@ -101,6 +104,7 @@ def list_shards(index: Path) -> list[Path]:
     """List the files that an index names, which lie beside it. Raises UserError."""
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(map(str, names))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise make_error(index, "is not an index of safetensors files") from None
     for name in names:

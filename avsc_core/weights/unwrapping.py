@@ -5,7 +5,6 @@ from anywhere can run no code. Training scripts put the state dict into another 
 beside an average over the training, and a wrapper around the model puts a word before every name.
 """
 
-import json
 import pickle
 import re
 import zipfile
@@ -26,7 +25,7 @@ from avsc_core.weights.sources import INDEX, list_shards
 # Names of the dictionary that holds the state dict. An average comes first: it is what publishers
 # evaluate. Then the usual names, the plainest last.
 AVERAGES = ("model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema")
-WRAPPERS = (*AVERAGES, "state_dict", "model_state_dict", "model_state", "model", "net")
+WRAPPERS = (*AVERAGES, "state_dict", "model_state_dict", "model_state", "model", "net", "module")
 MOST_WRAPPERS = 3  # one in another
 
 # Words before every name, and what wrote them: DataParallel and averages, torch.compile, Lightning.
@@ -49,20 +48,42 @@ def read_tensors(file: Path) -> Unwrapped:
 
     Raises UserError when there are none, or when they cannot be read without running code.
     """
-    content, taken = _load(file), ""
-    for _ in range(MOST_WRAPPERS):
-        found = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
-        if not found:
-            break
-        taken = found[0] if found[0] in AVERAGES else taken
-        content = content[found[0]]
-
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        found_types = sorted({type(value).__name__ for value in content.values()})
-        what = f"the file holds no state dict, but {', '.join(found_types) or 'nothing'}"
+    content = _load(file)
+    found = _find_tensors(content)
+    if found is None:
+        types = sorted({type(value).__name__ for value in content.values()})
+        what = f"the file holds no state dict, but {', '.join(types) or 'nothing'}"
         raise make_error(file, what, "names with a tensor each")
-    return Unwrapped(_strip_prefixes(tensors), taken)
+    return found
+
+
+def _find_tensors(content: Mapping[str, Any], depth: int = 0) -> Unwrapped | None:
+    """Find the tensors in a dictionary, or in one that it holds; None when there are none.
+
+    An average is taken only where it has the names of the model beside it: other dictionaries of
+    that name hold counters, or lists.
+    """
+    inner = {}
+    for name in WRAPPERS if depth < MOST_WRAPPERS else ():
+        part = content.get(name)
+        found = _find_tensors(part, depth + 1) if isinstance(part, Mapping) else None
+        if found:
+            inner[name] = found
+
+    plain = next((found for name, found in inner.items() if name not in AVERAGES), None)
+    for name, found in inner.items():
+        is_same = plain is None or found.tensors.keys() == plain.tensors.keys()
+        if name in AVERAGES and is_same:
+            return found._replace(taken=name)
+    if plain:
+        return plain
+
+    tensors = {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and name and isinstance(value, Tensor)
+    }
+    return Unwrapped(_strip_prefixes(tensors)) if tensors else None
 
 
 def _load(file: Path) -> Mapping[str, Any]:
@@ -79,7 +100,6 @@ def _load(file: Path) -> Mapping[str, Any]:
         pickle.UnpicklingError,
         RuntimeError,
         zipfile.BadZipFile,
-        json.JSONDecodeError,
         EOFError,
         OSError,
         ValueError,

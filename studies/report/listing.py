@@ -10,7 +10,7 @@ from avsc_core.record.reading.record import Record
 from avsc_core.record.reading.stored import StoredRun
 from avsc_core.record.winner import average, pick_best
 from avsc_core.terminal import make_table, out
-from studies.report.status import count_over, list_current_trials
+from studies.report.status import count_over, list_current_trials, name_record
 
 LONGEST_QUESTION = 60  # characters; the whole question is in the report
 
@@ -19,11 +19,12 @@ def print_studies(record: Record) -> None:
     """Print a table of all studies, the latest first, and what to do with one."""
     studies = list_studies(record)
     if not studies:
-        out.print("the record holds no study yet; `avsc-search run studies/lambda.yaml` runs one")
+        out.print("the record holds no study yet; `avsc-search run lambda` runs one")
         return
     header = ["study", "question", "data", "trials", "best", "last run", "state"]
     out.print(make_table("", header, map(_make_row, studies)))
-    out.print(f"`avsc-search status {studies[0]['study']}` lists its trials", soft_wrap=True)
+    command = f"avsc-search status {studies[0]['study']}{name_record(record)}"
+    out.print(f"`{command}` lists its trials", soft_wrap=True)
 
 
 def list_studies(record: Record) -> list[dict[str, Any]]:

@@ -105,7 +105,7 @@ def print_closing(recorder: Record, study: Study, finished: bool) -> None:
     )
 
     # What to do next, one command a line.
-    there = _name_record(recorder)
+    there = name_record(recorder)
     report = f"avsc-search report {study.name}{there}"
     _print_step("next:", report, "tables, tests, figures: terminal, HTML, LaTeX, CSV")
     _print_step("", f"avsc-search ui {study.name}{there}", "compare trials in the browser")
@@ -140,10 +140,13 @@ def describe_failures(trials: list[TrialRecord]) -> Iterator[str]:
         yield f"{len(by_count) - MOST_REASONS} more reasons: the tag avsc.error of a trial's run"
 
 
-def _name_record(record: Record) -> str:
+def name_record(record: Record) -> str:
     """Return the option that names the record, where a command would look elsewhere without it."""
-    address = hide_secrets(record.uri)
-    return "" if record.uri == choose_address(None) else f" --tracking-uri {shlex.quote(address)}"
+    if record.uri == choose_address(None):
+        return ""
+    if hide_secrets(record.uri) != record.uri:
+        return " --tracking-uri ADDRESS"  # nobody's password is shown
+    return f" --tracking-uri {shlex.quote(record.uri)}"
 
 
 def _print_step(head: str, command: str, purpose: str) -> None:

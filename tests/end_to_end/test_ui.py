@@ -2,11 +2,17 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
+import pytest
+
+from studies import browse
 from studies.study.page import KEY, TAG, make_page_tags
 from studies.study.plan import make_plan
 from tests.builders.commands import RECORD, run, start_process
@@ -60,6 +66,32 @@ def test_a_port_that_is_taken(tmp_path: Path):
         port = taken.getsockname()[1]
         done = run(tmp_path, "avsc-search", "ui", "--port", str(port))
     assert done.code == 2
-    assert done.err == (
-        f"--port: port {port} cannot be used (Address already in use); use --port {port + 1}\n"
-    )
+    told = rf"--port: port {port} cannot be used \(Address already in use\); use another one,"
+    assert re.fullmatch(rf"{told} such as --port \d+\n", done.err)
+
+
+def test_a_server_that_dies_is_told(tmp_path: Path):
+    make_record(tmp_path)
+    ui = start_process(tmp_path, "avsc-search", "ui", "--port", str(find_free_port()))
+    assert "Ctrl-C ends it" in ui.stdout.readline()
+    for child in psutil.Process(ui.pid).children(recursive=True):
+        child.kill()
+    _, err = ui.communicate(timeout=60)
+    assert ui.returncode == 4
+    assert err.startswith("ui: MLflow's server has ended: ")
+
+
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch):
+    shown = []
+    monkeypatch.setattr(browse, "_show", shown.append)
+    record = SimpleNamespace(uri="https://me:s3cret@host:5000/path", list_studies=lambda: [])
+    monkeypatch.setattr(browse, "open_record", lambda uri: record)
+    browse.browse(None, record.uri, 5000)
+    assert shown == ["https://host:5000/path/"]
+
+
+def test_a_study_renamed_in_mlflow(tmp_path: Path):
+    make_record(tmp_path)
+    recorder = open_record_in(tmp_path, RECORD)
+    recorder.client.rename_experiment(recorder.open_experiment("study"), "another name")
+    assert browse._find_link(recorder, None) == "/"

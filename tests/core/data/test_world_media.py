@@ -8,12 +8,16 @@ import av
 import numpy as np
 import pytest
 import soundfile
+import torchaudio
 from av.stream import Disposition
+from torch import Tensor
 
 from avsc_core.config import Media
+from avsc_core.data import media
 from avsc_core.data.inspect import inspect
 from avsc_core.data.media import (
     MAX_LATE,
+    Lengths,
     has_sound,
     probe_audio,
     probe_video,
@@ -88,7 +92,7 @@ def test_tracks_of_a_telephone_begin_a_little_apart(tmp_path: Path, late: float)
 def test_pictures_that_begin_late_are_told_by_the_header(tmp_path: Path):
     path = tmp_path / "a.mp4"
     write_timed(path, [5 + number / 10 for number in range(100)], sound_at=0.0)
-    told = rf"a\.mp4: its pictures begin 5\.00 s after its sound; at most {MAX_LATE:g} s"
+    told = rf"its pictures begin 5\.00 s after the beginning of the file; at most {MAX_LATE:g} s"
     for read in (probe_video, read_numbers):
         with pytest.raises(UserError, match=told):
             read(path)
@@ -195,12 +199,30 @@ def test_a_cover_is_not_the_video(tmp_path: Path):
 
 
 @pytest.mark.parametrize("rate", [44101, 47999, 11027, 96001])
-def test_an_odd_rate_takes_no_more_memory_than_a_usual_one(tmp_path: Path, rate: int):
+def test_an_odd_rate_is_resampled_by_small_numbers(
+    tmp_path: Path, rate: int, monkeypatch: pytest.MonkeyPatch
+):
+    """The memory of the filter grows with both; 44,101 : 16,000 would take 2.8 GB."""
+    ratios = []
+
+    def resample(samples: Tensor, orig: int, new: int) -> Tensor:
+        ratios.append((orig, new))
+        return torchaudio.functional.resample(samples, orig, new)
+
+    monkeypatch.setattr(media, "resample", resample)
     time = np.arange(rate * 2) / rate
     soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * time), rate)
     samples = read_audio(tmp_path / "a.wav", 16000)
     assert abs(len(samples) - 32000) <= 2
     assert np.abs(np.fft.rfft(samples[:32000].numpy())).argmax() / 2 == 440
+    (ratio,) = ratios
+    assert max(ratio) <= 6000
+
+
+def test_a_rate_that_no_microphone_has(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 8)
+    with pytest.raises(UserError, match=r"a\.wav: has 8 samples a second; 1000 or more"):
+        read_audio(tmp_path / "a.wav", 16000)
 
 
 def write_sound_film(path: Path, seconds: float = 10.0, late: float = 0.0) -> Path:
@@ -211,7 +233,7 @@ def write_sound_film(path: Path, seconds: float = 10.0, late: float = 0.0) -> Pa
         video.width, video.height, video.pix_fmt = 64, 64, "yuv444p"
         sound = container.add_stream("aac", rate=rate, layout="stereo")
         for number in range(round(seconds * 10)):
-            picture = np.full((64, 64, 3), 2 * number, np.uint8)
+            picture = np.full((64, 64, 3), 2 * number % 256, np.uint8)
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(video.encode())
         time = np.arange(round((seconds - late) * rate)) / rate
@@ -247,7 +269,7 @@ def test_sound_that_begins_late_stays_where_it_was(tmp_path: Path):
 def test_a_film_without_sound(tmp_path: Path):
     path = write_video(tmp_path / "a.mp4")
     assert not has_sound(path)
-    with pytest.raises(UserError, match=r"a\.mp4: has no sound; mp4 or mov with a sound track"):
+    with pytest.raises(UserError, match=r"a\.mp4: has no sound that can be decoded; mp4 or mov"):
         read_audio(path, 16000)
     with pytest.raises(UserError, match=r"no \.wav of that name; .* or is a video with sound"):
         find_pair(path)
@@ -256,9 +278,45 @@ def test_a_film_without_sound(tmp_path: Path):
 def test_a_film_with_sound_is_a_clip(tmp_path: Path):
     path = write_sound_film(tmp_path / "a.mp4")
     assert find_pair(path) == (path, path)
+    assert find_pair(tmp_path / "a") == (path, path)
     wav = tmp_path / "a.wav"
     soundfile.write(wav, np.zeros(16000), 16000)
     assert find_pair(path) == (wav, path)  # a wav beside it is meant
+    # The file that was named is one of the two, whatever else lies beside it.
+    other = write_sound_film(tmp_path / "b.mp4").rename(tmp_path / "a.mov")
+    assert find_pair(other) == (wav, other)
+    assert find_pair(path) == (wav, path)
+
+
+def test_no_more_is_decoded_than_a_clip_holds(tmp_path: Path):
+    """The header may say ten seconds of a track that has minutes."""
+    path = write_sound_film(tmp_path / "a.mp4", seconds=60.0)
+    content = bytearray(path.read_bytes())
+    # The header of the track: version, times, samples a second, length.
+    place = content.index(struct.pack(">I", 44100), content.rindex(b"mdhd")) + 4
+    content[place : place + 4] = struct.pack(">I", 10 * 44100)
+    path.write_bytes(content)
+    assert probe_audio(path).seconds == pytest.approx(10, abs=0.1)
+    assert len(read_audio(path, 16000)) <= 160_000 + 1600
+
+
+def test_a_gap_in_the_sound_is_silent(tmp_path: Path):
+    path = tmp_path / "a.mp4"
+    rate = 16000
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("aac", rate=rate, layout="mono")
+        tone = (0.3 * np.sin(np.arange(1024) / 5)).astype(np.float32)[None]
+        for number in range(156):
+            frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+            # Two seconds are missing in the middle.
+            frame.pts = 1024 * number + (32000 if number >= 78 else 0)
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    loud = np.abs(read_audio(path, rate, Lengths("pad", "crop", 12.0)).numpy()) > 0.05
+    assert loud[: 4 * rate].mean() > 0.5
+    assert not loud[round(5.3 * rate) : round(6.7 * rate)].any()
+    assert loud[round(7.3 * rate) : 11 * rate].mean() > 0.5
 
 
 def test_a_data_set_of_films(tmp_path: Path):

@@ -44,6 +44,14 @@ FILES: dict[str, tuple[object, dict[str, Tensor], str]] = {
         AVERAGE,
         "state_dict_ema",
     ),
+    "torch_ema": (
+        {"state_dict": STATE, "ema": {"decay": 0.9, "num_updates": 3, "shadow_params": [1]}},
+        STATE,
+        "",
+    ),
+    "a counter called ema": ({"model": STATE, "ema": {"n": torch.zeros(1)}}, STATE, ""),
+    "an empty average": ({"model": STATE, "model_ema": {}}, STATE, ""),
+    "an average in another": ({"model": STATE, "ema": {"module": AVERAGE}}, AVERAGE, "ema"),
     "torch's average": ({"model_ema": AveragedModel(MODEL).state_dict()}, STATE, "model_ema"),
 }
 
@@ -94,7 +102,13 @@ def test_other_objects_are_named_and_how_to_save_without(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [({"epoch": 3, "name": "x"}, "int, str"), ([1, 2], "list"), ({}, "nothing")],
+    [
+        ({"epoch": 3, "name": "x"}, "int, str"),
+        ([1, 2], "list"),
+        ({}, "nothing"),
+        ({0: torch.zeros(1)}, "Tensor"),
+        (torch.zeros(1), "Tensor"),
+    ],
 )
 def test_what_is_there_instead_is_said(tmp_path: Path, content: object, told: str):
     torch.save(content, tmp_path / "w.pth")
@@ -111,7 +125,7 @@ def test_a_file_of_the_hub_by_its_own_name(tmp_path: Path):
     assert set(read_tensors(path).tensors) == set(STATE)
 
 
-def save_sharded(folder: Path, **changes: str) -> Path:
+def save_sharded(folder: Path, **changes: object) -> Path:
     """Save the state in two files and an index, as large models are."""
     weight_map = {}
     for number, (name, tensor) in enumerate(STATE.items(), 1):
@@ -139,11 +153,13 @@ def test_an_index_names_files_beside_it(tmp_path: Path, name: str):
     told = f"names {name}, which is not a file beside it; download all of them"
     with pytest.raises(UserError, match=re.escape(told)):
         read_tensors(index)
+    assert hash_source(str(index)) == str(index)  # as of any file that is not there
 
 
 def test_an_index_that_is_none(tmp_path: Path):
     index = tmp_path / "model.safetensors.index.json"
-    for text in ("{}", "[]", "no JSON", '{"weight_map": 3}'):
+    maps = ('{"weight_map": 3}', '{"weight_map": {"a": 3, "b": "w"}}', '{"weight_map": [1]}')
+    for text in ("{}", "[]", "no JSON", *maps):
         index.write_text(text)
         with pytest.raises(UserError, match="is not an index of safetensors files"):
             read_tensors(index)
