@@ -386,7 +386,7 @@ MEDIA: dict[str, tuple[Break, str]] = {
     "most of an mp4": (mp4(cut(0.95)), f"CLIP.mp4: cannot be decoded (WHY); {DECODE}"),
     "zeros in the middle": (mp4(zeroed), f"CLIP.mp4: cannot be decoded (WHY); {DECODE}"),
     "flipped bytes": (mp4(flipped), f"CLIP.mp4: cannot be decoded (WHY); {DECODE}"),
-    "sound only": (mp4(sound_only), "CLIP.mp4: has no video track; mp4 or mov with pictures"),
+    "sound only": (mp4(sound_only), "CLIP.mp4: has no video track that can be decoded; mp4 or mov with pictures"),
     "wav called mp4": (
         lambda root: shutil.copy(first(root, "audio"), first(root, "video")) and None,
         f"CLIP.mp4: cannot be decoded (WHY); {DECODE}",

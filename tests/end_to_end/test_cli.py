@@ -130,7 +130,7 @@ def test_a_bad_study_starts_nothing(tmp_path: Path):
         ),
         (
             ["avsc-core", "predict", "absent.mp4", "--model", "m"],
-            "absent.mp4: no .wav of that name; absent.wav or",
+            "absent.mp4: no such file",
         ),
         (
             ["avsc-core", "demo-data", ".", "--clips-per-scene", "1"],

@@ -6,6 +6,7 @@ avsc_core/trainer/checkpoint.py, avsc_core/record/reading/record.py.
 """
 
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -102,6 +103,7 @@ def check_refused(done: Done, *words: str) -> None:
     """Check that a command ended with one line for each fault, in exit code 2 or 4."""
     assert done.code in (2, 4), done.err
     lines = [line for line in done.err.splitlines() if not line.startswith(ANNOUNCEMENTS)]
+    lines = [line for line in lines if not re.fullmatch(r"[\w -]+: \d+/\d+", line)]  # progress
     assert len(lines) == 1, done.err
     assert "weights_only" not in lines[0]
     assert "allow_pickle" not in lines[0]
@@ -119,7 +121,9 @@ def train(folder: Path, scenes: Path, *settings: str) -> Done:
 def test_weights(tmp_path: Path, scenes: Path, hostile: Hostile, plant: Plant, name: str):
     plant(tmp_path / name, hostile)
     done = train(tmp_path, scenes, f"visual.weights={tmp_path / name}")
-    check_refused(done, name, "that can be read safely")
+    check_refused(done, name)
+    # Pickled objects, or whatever else torch and safetensors refuse.
+    assert re.search("could run code|holds no tensors that can be read safely", done.err)
 
     folder = tmp_path / "published"
     folder.mkdir()
