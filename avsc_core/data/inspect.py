@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avsc_core.config import Media, Pictures
-from avsc_core.data.headers import AudioInfo, VideoInfo
 from avsc_core.data.layout import write_skipped
-from avsc_core.data.tables import Clip
+from avsc_core.data.tables import AudioInfo, Clip, VideoInfo
 from avsc_core.data.tau import PUBLISHED_CLIPS, read_clips
 from avsc_core.errors import Fault, collect_faults
 from avsc_core.labels import SCENES

@@ -32,7 +32,7 @@ from torch import Tensor
 from torchaudio.functional import resample
 from torchvision.transforms import functional as transforms
 
-from avsc_core.data.headers import VIDEO_ENDINGS, AudioInfo, VideoInfo
+from avsc_core.data.tables import VIDEO_ENDINGS, AudioInfo, VideoInfo
 from avsc_core.data.tau import CLIP_SECONDS
 from avsc_core.data.upright import turn_upright
 from avsc_core.errors import make_error

@@ -12,9 +12,8 @@ called by the name of its audio file without ending, which must be unique.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from avsc_core.data.headers import VIDEO_ENDINGS
 from avsc_core.data.layout import read_skipped, read_table
-from avsc_core.data.tables import Clip, Tables, find_leaks
+from avsc_core.data.tables import VIDEO_ENDINGS, Clip, Tables, find_leaks
 from avsc_core.errors import Fault, suggest
 
 TABLE = "clips.csv"

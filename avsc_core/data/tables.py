@@ -1,6 +1,8 @@
-"""This module defines clips, which the tables of any data set are read into.
+"""This module defines clips, which the tables of any data set are read into, and the headers of
+their files.
 
-TAU's tables are read by tau.py, those of a data set of one's own by own.py.
+TAU's tables are read by tau.py, those of a data set of one's own by own.py, and headers by
+media.py, which loads torch.
 """
 
 from collections.abc import Iterable, Iterator
@@ -8,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avsc_core.errors import Fault
+
+VIDEO_ENDINGS = (".mp4", ".mov")  # in capitals too
 
 
 class Clip(NamedTuple):
@@ -20,6 +24,25 @@ class Clip(NamedTuple):
     location: str  # city-location; all clips of a location belong to one split
     split: str  # "train", "test", or "evaluation" in a set without labels
     row: str = ""  # TABLE:LINE, where a fault of this clip is
+
+
+class AudioInfo(NamedTuple):
+    """The header of a wav file."""
+
+    seconds: float
+    rate: int  # Hz
+    channels: int
+    encoding: str  # PCM_16, PCM_24, FLOAT ...
+
+
+class VideoInfo(NamedTuple):
+    """The header of an mp4 file."""
+
+    seconds: float
+    rate: float  # frames a second
+    width: int  # pixels
+    height: int  # pixels
+    codec: str
 
 
 class Tables(NamedTuple):

@@ -22,10 +22,9 @@ from avsc_core.data.features import (
     find_branches_with_inputs,
     load_clip_features,
 )
-from avsc_core.data.headers import VIDEO_ENDINGS
 from avsc_core.data.logmel import Scale
 from avsc_core.data.media import has_sound, is_video
-from avsc_core.data.tables import Clip
+from avsc_core.data.tables import VIDEO_ENDINGS, Clip
 from avsc_core.data.tau import read_unlabelled
 from avsc_core.errors import make_error
 from avsc_core.evaluation.segments import SEGMENTS, count_frames, predict_segments

@@ -1,4 +1,4 @@
-"""`avsc-search ui` leads to a study's trials in MLflow, quietly, and leaves nothing behind."""
+"""`avsc-search ui` (studies/browse.py) leads to a study's trials in MLflow, and leaves nothing."""
 
 import json
 import os

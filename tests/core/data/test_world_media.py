@@ -1,4 +1,7 @@
-"""Files as cameras and editors write them: late tracks, mirrored pictures, covers, odd rates."""
+"""Files as cameras and editors write them: late tracks, mirrored pictures, covers, odd rates.
+
+They are read by avsc_core/data/media.py and turned by avsc_core/data/upright.py.
+"""
 
 import struct
 from fractions import Fraction

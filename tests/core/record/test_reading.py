@@ -1,4 +1,7 @@
-"""Reading in bulk: the same as MLflow's own search, once an invocation, whatever its size."""
+"""Reading in bulk: the same as MLflow's own search, once an invocation, whatever its size.
+
+The readers are avsc_core/record/reading/database.py and avsc_core/record/reading/server.py.
+"""
 
 import math
 import sqlite3
