@@ -58,7 +58,8 @@ def print_status(recorder: Record, name: str) -> None:
     over, planned = count_over(trials, tags)
     if over < planned:
         running = sum(trial.outcome == "running" for trial in trials)
-        out.print(f"{over} of {planned} trials are over, {running} running", soft_wrap=True)
+        rest = f", {running} running" if running else ""
+        out.print(f"{over} of {planned} trials are over{rest}", soft_wrap=True)
 
 
 def count_over(trials: list[TrialRecord], tags: Mapping[str, str]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from av import VideoFrame
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
@@ -22,18 +23,6 @@ from avsc_core.resolve import (
 from avsc_core.weights.preparation import choose_pictures, find_colours
 
 
-class Frame:
-    """A decoded frame, as far as `_convert_frame` looks at it."""
-
-    rotation = 0
-
-    def __init__(self, picture: np.ndarray) -> None:
-        self.picture = picture
-
-    def to_ndarray(self, format: str) -> np.ndarray:
-        return self.picture.copy()
-
-
 @pytest.mark.parametrize(
     "backbone",
     ["resnet10t", "vgg16", "vit_base_patch32_clip_224.openai", "vit_base_patch16_siglip_256"],
@@ -43,7 +32,7 @@ def test_a_stand_in_gets_the_pictures_of_timms_own_transform(backbone: str):
     picture = Image.fromarray(noise).resize((480, 270), Image.Resampling.BICUBIC)
     pictures = choose_pictures(resolve("paper", parse_set([f"visual.backbone={backbone}"])))
     ours = _convert_frame(
-        Frame(np.asarray(picture)),
+        VideoFrame.from_ndarray(np.asarray(picture)),
         pictures.resize,
         pictures.size,
         pictures.interpolation,
@@ -64,7 +53,8 @@ def test_squash_keeps_the_edges():
     picture = np.zeros((90, 160, 3), np.uint8)
     picture[:, :10] = 255
     cut, squashed = (
-        _convert_frame(Frame(picture), 32, 32, "bilinear", squash) for squash in (False, True)
+        _convert_frame(VideoFrame.from_ndarray(picture), 32, 32, "bilinear", squash)
+        for squash in (False, True)
     )
     assert cut.shape == squashed.shape == (3, 32, 32)
     assert cut[0, :, 0].max() == 0
