@@ -48,9 +48,10 @@ def browse(study: str | None, uri: str | None, port: int) -> None:
 
     _check_port(port)
     # Ctrl-C is how people end it, and interrupts nothing that would have to continue. A terminal
-    # that is closed sends SIGHUP.
+    # that is closed sends SIGHUP, which `nohup` ignores.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     with suppress(KeyboardInterrupt), _serve(record.uri, port) as (server, log):
         _show(f"http://{HOST}:{port}{link}", "Ctrl-C ends it")
         server.wait()

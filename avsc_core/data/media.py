@@ -48,7 +48,7 @@ MAX_SECONDS = 600.0
 MAX_PIXELS = 2**25
 MICROSECOND = 1e-6  # times are sums and differences, whose last digits are not exact
 MAX_LATE = 0.5  # seconds; tracks of telephones begin some hundredths apart
-MIN_RATE = 1000  # Hz
+MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz
 MAX_RATIO = 1000  # of the smaller number of two rates
 MAX_PEAK = 16.0  # full scale is 1; a float file that was not clipped may be somewhat above it
 
@@ -174,8 +174,8 @@ def _read_sound(path: Path, seconds: float) -> np.ndarray:
 
 def _check_rate(path: Path, rate: int) -> int:
     """Return a sample rate. Raises UserError for one that no microphone has."""
-    if rate < MIN_RATE:
-        raise make_error(path, f"has {rate} samples a second", f"{MIN_RATE} or more")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise make_error(path, f"has {rate} samples a second", f"{MIN_RATE} to {MAX_RATE}")
     return rate
 
 

@@ -101,7 +101,6 @@ def _load(file: Path) -> Mapping[str, Any]:
         RuntimeError,
         zipfile.BadZipFile,
         EOFError,
-        OSError,
         ValueError,
     ) as error:
         raise _explain(file, error) from None
